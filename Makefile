@@ -1,0 +1,38 @@
+# PYTHON=/path/to/python3.11 chooses another interpreter (3.11 or later).
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint requirements/constraints.txt
+TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
+
+.PHONY: setup demo test lint
+
+# .venv with everything that the other targets need
+setup: .venv/.ready
+
+# the whole path on this machine: package, serve, predict a photograph, stop
+demo: setup
+	@$(BIN)/python -P -m pipeline demo
+
+# all tests
+test: setup
+	$(BIN)/python -m pytest $(TESTS)
+
+# formatting, types and shell scripts
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck scripts/*.sh .ci/run
+	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
+
+# The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached at once, the
+# default index serves (on Linux: with CUDA, several GB).
+.venv/.ready: requirements/runtime.txt requirements/pipeline.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) --quiet --no-deps --retries 0 --timeout 5 --index-url $(TORCH_CPU_INDEX) torch torchvision 2>/dev/null || \
+		echo "PyTorch's CPU index cannot be reached: torch comes from the default index"
+	$(PIP) --requirement requirements/dev.txt
+	$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

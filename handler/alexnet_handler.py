@@ -1,0 +1,145 @@
+"""TorchServe's entry point. Reads top-down as requests flow:
+
+request bodies → instances → image bytes → RGB pixels (224, 224, 3) → batch → probabilities → top-k → response bodies
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+
+import image_decoder
+import image_source
+import kserve_v1
+from classifier import Classifier, top_k
+from errors import Defect, MalformedBody, RequestError
+from image_url import PendingImage, UrlFetcher
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+
+class AlexNetHandler:
+    """Answers KServe v1 predict requests, a batch of them at a time, and keeps their answers apart."""
+
+    def initialize(self, context: Any) -> None:
+        """Called once in each worker, before it is ready. Raises ValueError where the archive does not fit together."""
+        model_dir = Path(context.system_properties["model_dir"])
+        try:
+            settings = context.model_yaml_config["handler"]
+            self._limits = settings["limits"]
+            self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])
+            torch.set_num_threads(settings["threads"])
+            self._classifier = Classifier(
+                model_dir / "alexnet.safetensors",
+                settings,
+                gpu_id=context.system_properties.get("gpu_id"),
+                warm_sizes=context.system_properties["batch_size"],
+            )
+        except KeyError as error:
+            raise ValueError(f"model-config.yaml: {error} is missing") from None
+        self._classes = json.loads((model_dir / "imagenet_classes.json").read_text(encoding="utf-8"))
+        logger.info("alexnet: %s", self._classifier.description)
+        _quieten_torchserve()
+
+    def handle(self, rows: list[Any] | None, context: Any) -> list[Any]:
+        """Answers a batch: each request is answered whole, or refused whole with a status of its own.
+
+        rows: a dict for each request; under TorchServe's stock KServe envelope, the instances of the one request.
+        """
+        enveloped = _is_enveloped(rows)
+        if enveloped:
+            requests = [_attempt(kserve_v1.instances_of_envelope, rows, self._limits)]
+        else:
+            requests = [_attempt(self._parse, row, context, index) for index, row in enumerate(rows or [])]
+        sources = [_attempt(self._locate, request) for request in requests]  # starts every fetch before waiting for one
+        pixels = [_attempt(self._decode, located) for located in sources]
+        predictions = self._predict(requests, pixels)
+        if enveloped:
+            return _respond_through_envelope(predictions[0], context)
+        return [_respond(prediction, context, index) for index, prediction in enumerate(predictions)]
+
+    def _parse(self, row: dict[str, Any], context: Any, index: int) -> kserve_v1.Request:
+        if context.get_request_header(index, "explain") == "True":
+            raise MalformedBody("this model explains nothing; send it to :predict")
+        part = context.get_request_header(index, "body")  # TorchServe's note about the body, unless a header hides it
+        content_type = part.get("content-type") or "" if isinstance(part, dict) else ""
+        return kserve_v1.parse_row(row, content_type, self._limits)
+
+    def _locate(self, request: kserve_v1.Request) -> list[Any]:
+        return [
+            image_source.locate_image(instance, place, self._limits, self._fetcher)
+            for instance, place in zip(request.instances, request.places)
+        ]
+
+    def _decode(self, located: list[Any]) -> list[Any]:
+        return [
+            image_decoder.decode(
+                source.result() if isinstance(source, PendingImage) else source, place, self._limits["max_pixels"]
+            )
+            for source, place in located
+        ]
+
+    def _predict(self, requests: list[Any], pixels: list[Any]) -> list[Any]:
+        """For each request its predictions, or the error that it had already; all images form one batch."""
+        batch = [image for images in pixels if isinstance(images, list) for image in images]
+        probabilities = _attempt(self._classifier.probabilities, batch) if batch else []
+        rows = iter(probabilities) if not isinstance(probabilities, RequestError) else None
+        answers: list[Any] = []
+        for request, images in zip(requests, pixels):
+            if isinstance(images, RequestError):
+                answers.append(images)
+            elif rows is None:
+                answers.append(probabilities)
+            else:
+                answers.append([top_k(next(rows), request.top_k, self._classes) for _ in images])
+        return answers
+
+
+def _attempt(step: Callable[..., Any], value: Any, *others: Any) -> Any:
+    """The step's result, or the RequestError that it raised; an earlier RequestError passes through."""
+    if isinstance(value, RequestError):
+        return value
+    try:
+        return step(value, *others)
+    except RequestError as error:
+        return error
+    except Exception:
+        logger.exception("alexnet: defect in %s", step.__name__)
+        return Defect()
+
+
+def _is_enveloped(rows: list[Any] | None) -> bool:
+    """TorchServe's own rows carry a body, or bytes; JSON instances have no bytes, and none of their forms a body."""
+    if not isinstance(rows, list) or not rows:
+        return True
+    return not all(
+        isinstance(row, dict)
+        and (not row or "body" in row or any(isinstance(v, (bytes, bytearray)) for v in row.values()))
+        for row in rows
+    )
+
+
+def _respond(answer: Any, context: Any, index: int) -> bytes:
+    context.set_response_content_type(index, kserve_v1.JSON)
+    if isinstance(answer, RequestError):
+        context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, index)
+        return kserve_v1.error_body(answer)
+    context.set_response_status(200, HTTPStatus.OK.phrase, index)
+    return kserve_v1.response_body(answer)
+
+
+def _respond_through_envelope(answer: Any, context: Any) -> list[Any]:
+    body = _respond(answer, context, 0)
+    return kserve_v1.UnwrappedList([body]) if isinstance(answer, RequestError) else answer
+
+
+def _quieten_torchserve() -> None:
+    """TorchServe logs a line for every batch through the root logger; its metrics, which are lines too, must stay."""
+    logging.getLogger("ts").setLevel(logging.INFO)
+    logging.getLogger().setLevel(logging.WARNING)

@@ -1,0 +1,180 @@
+"""AlexNet: the module, where and how precisely it runs, its warm-up, and top-k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+# The mean and standard deviation per channel, from torchvision/transforms/_presets.py, `ImageClassification`.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+CLASSES = 1000
+
+# How Linux names the instructions that multiply bfloat16: AMX and AVX-512 on x86, the BF16 extension on Arm.
+BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+class AlexNet(nn.Module):
+    """torchvision.models.alexnet, https://arxiv.org/abs/1404.5997, without the dropout that inference leaves out.
+
+    Input: normalised images (N, 3, 224, 224), any float dtype. Output: logits (N, 1000), float32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtype = torch.float32
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(64, 192, kernel_size=5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+            nn.Conv2d(192, 384, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 256, kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(kernel_size=3, stride=2),
+        )
+        # Identity stands where torchvision has dropout, so that the names in its state dict fit.
+        self.classifier = nn.Sequential(
+            nn.Identity(),
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(inplace=True),
+            nn.Identity(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(inplace=True),
+            nn.Linear(4096, CLASSES),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.flatten(self.features(images.to(self.dtype)), start_dim=1)  # (N, 256, 6, 6) => (N, 9216)
+        hidden = self.classifier[:-1](features)
+        logits: torch.Tensor = self.classifier[-1](hidden.float())
+        return logits
+
+    def to_precision(self, precision: str) -> None:
+        """`float32`; or `bfloat16`, but for the last layer: rounding logits costs more accuracy than it saves time."""
+        if precision == "bfloat16":
+            self.dtype = torch.bfloat16
+            self.features.bfloat16()
+            self.classifier[:-1].bfloat16()
+            for parameter in self.classifier[-1].parameters():  # else it keeps the whole file mapped and resident
+                parameter.data = parameter.data.clone()
+
+
+class Classifier:
+    """AlexNet on one device at one precision, loaded and warmed up.
+
+    weights_file: a .safetensors file with AlexNet's state dict, float32.
+    settings: the `handler` part of model-config.yaml: `precision`, `device` and `max_batch`.
+    gpu_id: the GPU that TorchServe gives this worker, or None.
+    warm_sizes: the largest number of images that comes at once as a rule; the warm-up tries each up to it.
+    Raises ValueError for a setting or a weights file that does not fit, with a sentence for the server's log.
+    """
+
+    def __init__(self, weights_file: Path, settings: dict[str, Any], gpu_id: int | None, warm_sizes: int = 1) -> None:
+        self.device = _choose_device(settings["device"], gpu_id)
+        self.precision = _choose_precision(settings["precision"], self.device)
+        self.max_batch = settings["max_batch"]
+        model, self._origin = _load(weights_file)
+        model.to_precision(self.precision)
+        self._model = model.to(memory_format=torch.channels_last).to(self.device).eval()  # type: ignore[call-overload]
+        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) * 255 for values in (MEAN, STD))
+        self._scale, self._shift = 1 / std, -mean / std
+        self._warm_up(warm_sizes)
+
+    @property
+    def description(self) -> str:
+        """One line for the log: what runs, where, and how precisely."""
+        return (
+            f"precision={self.precision} device={self.device} threads={torch.get_num_threads()} "
+            f"max_batch={self.max_batch} weights={self._origin.get('weights', 'unknown')} "
+            f"sha256={self._origin.get('sha256', 'unknown')}"
+        )
+
+    def probabilities(self, pixels: list[np.ndarray]) -> torch.Tensor:
+        """RGB pixels, N ≥ 1 arrays of uint8 (224, 224, 3) → probabilities, float32 (N, 1000), on the CPU.
+
+        At most `max_batch` images go through the network together.
+        """
+        batches = (pixels[start : start + self.max_batch] for start in range(0, len(pixels), self.max_batch))
+        return torch.cat([self._forward(batch) for batch in batches])
+
+    @torch.inference_mode()
+    def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:
+        batch = torch.from_numpy(np.stack(pixels)).to(self.device)
+        batch = batch.permute(0, 3, 1, 2)  # (N, H, W, C) => (N, C, H, W), which is channels_last already
+        logits: torch.Tensor = self._model(batch * self._scale + self._shift)
+        return logits.softmax(dim=1).cpu()
+
+    def _warm_up(self, warm_sizes: int) -> None:
+        """Kernels are built when a batch size is first seen: here, rather than in a client's request."""
+        black = np.zeros((224, 224, 3), dtype=np.uint8)
+        for size in range(1, min(warm_sizes, self.max_batch) + 1):
+            self._forward([black] * size)
+
+
+def top_k(probabilities: torch.Tensor, k: int, classes: list[list[str]]) -> dict[str, Any]:
+    """Probabilities of one image, float32 (1000,) → its prediction, most probable class first.
+
+    classes: `[WordNet id, label]` for each index. Probabilities are given to six significant digits.
+    """
+    values, indices = probabilities.topk(k)
+    return {
+        "classes": [
+            {
+                "index": index,
+                "wnid": classes[index][0],
+                "label": classes[index][1],
+                "probability": float(f"{probability:.6g}"),
+            }
+            for probability, index in zip(values.tolist(), indices.tolist())
+        ]
+    }
+
+
+def _load(weights_file: Path) -> tuple[AlexNet, dict[str, str]]:
+    """The model, its weights still in the memory map of the file, and what the file says of their origin."""
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        model = AlexNet()
+    try:
+        with safe_open(str(weights_file), framework="pt") as file:
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
+            return model, file.metadata() or {}
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{weights_file.name} does not hold AlexNet's weights: {error}") from None
+
+
+def _choose_device(setting: str, gpu_id: int | None) -> torch.device:
+    if setting != "auto":
+        return torch.device(setting)
+    if gpu_id is not None and torch.cuda.is_available():
+        return torch.device("cuda", gpu_id)
+    return torch.device("cpu")
+
+
+def _choose_precision(setting: str, device: torch.device) -> str:
+    if setting in ("float32", "bfloat16"):
+        return setting
+    if setting != "auto":
+        raise ValueError(f"model-config.yaml: handler.precision is {setting!r}; use auto, float32 or bfloat16")
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _processor_multiplies_bfloat16() else "float32"
+
+
+def _processor_multiplies_bfloat16() -> bool:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:  # not Linux
+        return False
+    return not flags.isdisjoint(BFLOAT16_FLAGS)

@@ -1,0 +1,1 @@
+"""Builds, serves and calls the AlexNet archive: what runs on an engineer's machine or in CI."""

@@ -1,0 +1,91 @@
+"""The .mar: TorchServe's model archive, identical byte for byte whenever it is built from the same inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_archiver.model_archiver_config import ModelArchiverConfig
+from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
+
+from pipeline.weights import Weights, to_safetensors
+
+MODEL_NAME = "alexnet"
+HANDLER = "alexnet_handler.py"
+WEIGHTS_FILE = "alexnet.safetensors"
+CONFIG_FILE = "model-config.yaml"
+
+# Beside them, nothing of handler/ goes into the archive: no caches, no editor's leftovers.
+HANDLER_FILES = ("*.py", "imagenet_classes.json", CONFIG_FILE)
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+CREATED_ON = "01/01/1980 00:00:00"  # the same, as torch-model-archiver writes it
+MODE = 0o100644 << 16  # a plain file, rw-r--r--, where zip keeps Unix modes
+VERSION_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A finished archive. `version` derives from its content; `size` is in bytes."""
+
+    path: Path
+    version: str
+    size: int
+    sha256: str
+
+
+def build_archive(handler_directory: Path, weights: Weights, output: Path) -> Archive:
+    """Packs the handler and the weights into `output`, which is replaced only once the new archive is complete.
+
+    Raises OSError where it cannot be written; what was there before then stays.
+    """
+    entries = {WEIGHTS_FILE: to_safetensors(weights)}
+    for pattern in HANDLER_FILES:
+        entries |= {file.name: file.read_bytes() for file in handler_directory.glob(pattern)}
+    version = content_version(entries)
+    entries[f"{MAR_INF}/{MANIFEST_FILE_NAME}"] = manifest(version)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return Archive(output, version, *_write(entries, output))
+
+
+def content_version(entries: dict[str, bytes]) -> str:
+    """The names and contents of an archive's entries → the version in its manifest, twelve hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(entries):
+        digest.update(f"{name} {hashlib.sha256(entries[name]).hexdigest()}\n".encode())
+    return digest.hexdigest()[:VERSION_DIGITS]
+
+
+def manifest(version: str) -> bytes:
+    """The manifest as torch-model-archiver makes it, with a fixed date."""
+    config = ModelArchiverConfig(
+        MODEL_NAME, HANDLER, version, serialized_file=WEIGHTS_FILE, config_file=CONFIG_FILE, export_path=""
+    )
+    content = json.loads(ModelExportUtils.generate_manifest_json(config))
+    content["createdOn"] = CREATED_ON
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _write(entries: dict[str, bytes], output: Path) -> tuple[int, str]:
+    """Writes beside `output`, then renames. Stored, not deflated: weights hardly compress. Returns size and SHA-256."""
+    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
+        try:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name in sorted(entries):
+                    entry = zipfile.ZipInfo(name, EPOCH)
+                    entry.external_attr = MODE
+                    archive.writestr(entry, entries[name])
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, output)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    with open(output, "rb") as written:
+        return output.stat().st_size, hashlib.file_digest(written, "sha256").hexdigest()

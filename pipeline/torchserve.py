@@ -1,0 +1,246 @@
+"""One TorchServe process tree: starting it, waiting until its model answers, and stopping all of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from pipeline.archive import MODEL_NAME
+from pipeline.errors import PipelineError
+from pipeline.java import java_home
+from pipeline.ports import LOOPBACK, Ports
+
+STARTUP_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 20  # then what still runs is killed
+POLL_S = 0.05
+
+# A PNG of one black pixel: the smallest question that only a loaded model can answer.
+QUESTION = {
+    "instances": [
+        {"b64": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="}
+    ]
+}
+
+Log = Callable[[str], None]
+
+
+class TorchServe:
+    """A context manager around a server on loopback.
+
+    directory: KServe's layout, `config/config.properties` and `model-store/alexnet.mar`.
+    ports: where it listens.
+    log: called with each line that the server or the model says to the operator; from another thread.
+    environment: further variables for the server, such as TS_SERVICE_ENVELOPE.
+
+    Entering waits until the model answers; leaving stops every process and removes every file that was made here.
+    Raises PipelineError when the directory is incomplete, a port is taken, or the model cannot be loaded.
+    """
+
+    def __init__(
+        self, directory: Path, ports: Ports, log: Log = lambda _: None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._directory = directory.absolute()
+        self._ports = ports
+        self._log = _ServerLog(log)
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[str] | None = None
+        self._scratch: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.inference}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.management}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.metrics}"
+
+    @property
+    def predict_url(self) -> str:
+        return f"{self.url}/v1/models/{MODEL_NAME}:predict"
+
+    def processes(self) -> list[psutil.Process]:
+        """The launcher, the Java front end and the Python workers that are alive."""
+        if self._process is None or not psutil.pid_exists(self._process.pid):
+            return []
+        launcher = psutil.Process(self._process.pid)
+        return [launcher, *launcher.children(recursive=True)]
+
+    def __enter__(self) -> TorchServe:
+        check_directory(self._directory)
+        self._ports.check_free()
+        try:
+            self._start()
+            self._wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop()
+
+    def wait(self) -> None:
+        """Waits for the server to end, which it should not do by itself: raises PipelineError when it does."""
+        assert self._process is not None
+        status = self._process.wait()
+        raise PipelineError(f"TorchServe ended by itself (exit status {status}); its last words:\n{self._log.tail()}")
+
+    def _start(self) -> None:
+        # A short name: TorchServe puts the workers' sockets here, and their paths may have 107 characters at most.
+        self._scratch = Path(tempfile.mkdtemp(prefix="ts-"))
+        command = [sys.executable, "-P", "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+        command += ["--ts-config", str(self._directory / "config" / "config.properties")]
+        command += ["--model-store", str(self._directory / "model-store")]
+        command += ["--log-config", str(Path(__file__).with_name("log4j2.xml"))]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._scratch,
+            env=self._server_environment(self._scratch),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then stops the server
+        )
+        assert self._process.stdout is not None
+        threading.Thread(target=self._log.read, args=(self._process.stdout,), daemon=True).start()
+
+    def _server_environment(self, scratch: Path) -> dict[str, str]:
+        ports = self._ports
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+        environment |= {
+            "JAVA_HOME": str(java_home()),
+            "TEMP": str(scratch),  # TorchServe's name for java.io.tmpdir: unpacked archives and sockets
+            "TMPDIR": str(scratch),  # its launcher's process id file
+            "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.inference}",
+            "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.management}",
+            "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.metrics}",
+            "TS_GRPC_INFERENCE_PORT": str(ports.grpc_inference),
+            "TS_GRPC_MANAGEMENT_PORT": str(ports.grpc_management),
+        }
+        return environment | self._environment
+
+    def _wait_until_ready(self) -> None:
+        """TorchServe calls a model ready before it is loaded; so it is asked something, and waits with the answer."""
+        assert self._process is not None
+        answered = threading.Event()
+        threading.Thread(target=self._ask, args=(answered,), daemon=True).start()
+        deadline = time.monotonic() + STARTUP_TIMEOUT_S
+        while not answered.wait(POLL_S):
+            if self._log.worker_error:
+                raise PipelineError(f"the model cannot be loaded: {self._log.worker_error}")
+            if self._process.poll() is not None:
+                raise PipelineError(f"TorchServe did not start; its last words:\n{self._log.tail()}")
+            if time.monotonic() > deadline:
+                raise PipelineError(
+                    f"the model did not answer within {STARTUP_TIMEOUT_S} s; its last words:\n{self._log.tail()}"
+                )
+        self._log.starting = False
+
+    def _ask(self, answered: threading.Event) -> None:
+        while self._process is not None and self._process.poll() is None:
+            try:
+                if httpx.post(self.predict_url, json=QUESTION, timeout=STARTUP_TIMEOUT_S, trust_env=False).is_success:
+                    answered.set()
+                    return
+            except httpx.HTTPError:  # not listening yet
+                pass
+            time.sleep(POLL_S)
+
+    def _stop(self) -> None:
+        """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
+        with _signals_ignored():
+            if self._process is not None:
+                processes = self.processes()
+                for process in processes[1:]:
+                    if process.is_running() and process.ppid() == self._process.pid:
+                        process.terminate()
+                psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+                with suppress(ProcessLookupError):  # all gone
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                psutil.wait_procs(processes)
+                self._process.wait()
+            if self._scratch is not None:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def check_directory(directory: Path) -> None:
+    """Raises PipelineError unless TorchServe can serve from this directory."""
+    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{MODEL_NAME}.mar"
+    if not config.is_file():
+        raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
+    if not archive.is_file():
+        raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh")
+    if "enable_envvars_config=true" not in config.read_text().split():
+        raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")
+
+
+class _ServerLog:
+    """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds the error that stopped a worker."""
+
+    def __init__(self, forward: Log) -> None:
+        self.worker_error: str | None = None
+        self.starting = True
+        self._forward = forward
+        self._last: deque[str] = deque(maxlen=20)
+        self._in_traceback: set[str] = set()  # threads of the workers that are printing one
+
+    def tail(self) -> str:
+        return "\n".join(self._last)
+
+    def read(self, stream: Any) -> None:
+        for line in stream:
+            level, _, rest = line.rstrip().partition(" ")
+            thread, _, rest = rest.partition(" ")
+            logger, _, message = rest.partition(" ")
+            if logger == "MODEL_LOG":
+                self._read_worker(thread, message)
+            else:
+                self._last.append(line.rstrip())
+                if not self.starting and level in ("WARN", "ERROR"):
+                    self._forward(f"torchserve: {message}")
+
+    def _read_worker(self, thread: str, message: str) -> None:
+        self._last.append(message)
+        if not self.starting or message.startswith(f"{MODEL_NAME}: "):
+            self._forward(message)
+        if message.startswith("Traceback "):
+            self._in_traceback.add(thread)
+        elif thread in self._in_traceback and not message.startswith(" "):
+            self._in_traceback.discard(thread)
+            self.worker_error = self.worker_error or message
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """While the server is being stopped, a second Ctrl-C must not leave half of it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,49 @@
+"""What tests share: an archive built once, a TorchServe started once, photographs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.archive import build_archive
+from pipeline.ports import Ports
+from pipeline.torchserve import TorchServe
+from pipeline.weights import Weights, untrained_state
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PHOTOGRAPHS = sorted((CHECKOUT / "tests" / "photographs").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Path]:
+    return PHOTOGRAPHS
+
+
+@pytest.fixture(scope="session")
+def untrained() -> Weights:
+    return Weights("untrained", untrained_state())
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory, untrained: Weights) -> Path:
+    """A directory in KServe's layout: config/ and model-store/alexnet.mar, with untrained weights."""
+    made = tmp_path_factory.mktemp("models")
+    (made / "config").mkdir()
+    shutil.copy(CHECKOUT / "config.properties", made / "config")
+    build_archive(CHECKOUT / "handler", untrained, made / "model-store" / "alexnet.mar")
+    return made
+
+
+@pytest.fixture(scope="session")
+def server(directory: Path) -> Iterator[TorchServe]:
+    """A real TorchServe with the archive, started once for all tests that only ask it something."""
+    with TorchServe(directory, Ports.any_free()) as running:
+        yield running
