@@ -47,22 +47,24 @@ class AlexNetHandler:
         logger.info("alexnet: %s", self._classifier.description)
         _quieten_torchserve()
 
-    def handle(self, rows: list[Any] | None, context: Any) -> list[Any]:
+    def handle(self, rows: Any, context: Any) -> list[Any]:
         """Answers a batch: each request is answered whole, or refused whole with a status of its own.
 
-        rows: a dict for each request; under TorchServe's stock KServe envelope, the instances of the one request.
+        rows: a list with a dict for each request; under TorchServe's stock KServe envelope, the instances of the one
+        request, whatever JSON they are.
         """
-        enveloped = _is_enveloped(rows)
+        enveloped = _is_enveloped(rows, context)
         if enveloped:
             requests = [_attempt(kserve_v1.instances_of_envelope, rows, self._limits)]
         else:
-            requests = [_attempt(self._parse, row, context, index) for index, row in enumerate(rows or [])]
+            requests = [_attempt(self._parse, row, context, index) for index, row in enumerate(rows)]
         sources = [_attempt(self._locate, request) for request in requests]  # starts every fetch before waiting for one
         pixels = [_attempt(self._decode, located) for located in sources]
-        predictions = self._predict(requests, pixels)
-        if enveloped:
-            return _respond_through_envelope(predictions[0], context)
-        return [_respond(prediction, context, index) for index, prediction in enumerate(predictions)]
+        answers = self._predict(requests, pixels)
+        bodies = kserve_v1.FinalBodies(_respond(answer, context, index) for index, answer in enumerate(answers))
+        if enveloped and isinstance(answers[0], list):
+            return answers[0]  # the envelope puts {"predictions": …} around them
+        return bodies
 
     def _parse(self, row: dict[str, Any], context: Any, index: int) -> kserve_v1.Request:
         if context.get_request_header(index, "explain") == "True":
@@ -114,15 +116,15 @@ def _attempt(step: Callable[..., Any], value: Any, *others: Any) -> Any:
         return Defect()
 
 
-def _is_enveloped(rows: list[Any] | None) -> bool:
-    """TorchServe's own rows carry a body, or bytes; JSON instances have no bytes, and none of their forms a body."""
-    if not isinstance(rows, list) or not rows:
+def _is_enveloped(rows: Any, context: Any) -> bool:
+    """TorchServe's own rows are a body, or the bytes of a form; JSON instances have no bytes, and none has a body."""
+    if not isinstance(rows, list) or len(rows) != len(context.request_processor):
         return True
-    return not all(
-        isinstance(row, dict)
-        and (not row or "body" in row or any(isinstance(v, (bytes, bytearray)) for v in row.values()))
-        for row in rows
-    )
+    return not all(isinstance(row, dict) and (not row or "body" in row or _has_bytes(row)) for row in rows)
+
+
+def _has_bytes(row: dict[str, Any]) -> bool:
+    return any(isinstance(value, (bytes, bytearray)) for value in row.values())
 
 
 def _respond(answer: Any, context: Any, index: int) -> bytes:
@@ -132,11 +134,6 @@ def _respond(answer: Any, context: Any, index: int) -> bytes:
         return kserve_v1.error_body(answer)
     context.set_response_status(200, HTTPStatus.OK.phrase, index)
     return kserve_v1.response_body(answer)
-
-
-def _respond_through_envelope(answer: Any, context: Any) -> list[Any]:
-    body = _respond(answer, context, 0)
-    return kserve_v1.UnwrappedList([body]) if isinstance(answer, RequestError) else answer
 
 
 def _quieten_torchserve() -> None:

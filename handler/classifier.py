@@ -16,7 +16,8 @@ STD = (0.229, 0.224, 0.225)
 
 CLASSES = 1000
 
-# How Linux names the instructions that multiply bfloat16: AMX and AVX-512 on x86, the BF16 extension on Arm.
+CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
+# How it names the instructions that multiply bfloat16: AMX and AVX-512 on x86, the BF16 extension on Arm.
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -174,7 +175,7 @@ def _choose_precision(setting: str, device: torch.device) -> str:
 
 def _processor_multiplies_bfloat16() -> bool:
     try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:  # not Linux
+        flags = set(CPU_INFO.read_text().split())
+    except OSError:
         return False
     return not flags.isdisjoint(BFLOAT16_FLAGS)

@@ -80,6 +80,7 @@ class UrlFetcher:
         except RequestError:
             raise
         except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
             raise UrlFailed(place, f"the host answered {error.code}") from None
         except TimeoutError:
             raise UrlTimedOut(place, self._timeout_s) from None
@@ -95,10 +96,13 @@ class UrlFetcher:
                 self._remaining(place, deadline)
                 chunk = response.read1(CHUNK_BYTES)
                 if not chunk:
-                    return bytes(image)
+                    break
                 image += chunk
                 if len(image) > self._max_bytes:
                     raise TooLarge(place, self._max_bytes, "bytes")
+            if response.length:  # what Content-Length still promises
+                raise UrlFailed(place, "the connection broke off")
+            return bytes(image)
 
     def _remaining(self, place: str, deadline: float) -> float:
         remaining = deadline - time.monotonic()

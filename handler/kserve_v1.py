@@ -113,10 +113,10 @@ def error_body(error: RequestError) -> bytes:
     return json.dumps({"error": str(error)}, ensure_ascii=False).encode()
 
 
-class UnwrappedList(list[Any]):
-    """A list that counts as empty: TorchServe's stock envelope wraps only what counts as true in {"predictions": …}.
+class FinalBodies(list[bytes]):
+    """Response bodies. They count as empty: the stock envelope wraps only what counts as true in {"predictions": …}.
 
-    (It stands here since TorchServe wants just one class in the handler's own module.)
+    (The class stands here since TorchServe wants just one in the handler's own module.)
     """
 
     def __bool__(self) -> bool:

@@ -122,7 +122,8 @@ class TorchServe:
             start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then stops the server
         )
         assert self._process.stdout is not None
-        threading.Thread(target=self._log.read, args=(self._process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._log.read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
 
     def _server_environment(self, scratch: Path) -> dict[str, str]:
         ports = self._ports
@@ -179,6 +180,7 @@ class TorchServe:
                     os.killpg(self._process.pid, signal.SIGKILL)
                 psutil.wait_procs(processes)
                 self._process.wait()
+                self._reader.join()
             if self._scratch is not None:
                 shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -208,16 +210,20 @@ class _ServerLog:
         return "\n".join(self._last)
 
     def read(self, stream: Any) -> None:
-        for line in stream:
-            level, _, rest = line.rstrip().partition(" ")
-            thread, _, rest = rest.partition(" ")
-            logger, _, message = rest.partition(" ")
-            if logger == "MODEL_LOG":
-                self._read_worker(thread, message)
-            else:
-                self._last.append(line.rstrip())
-                if not self.starting and level in ("WARN", "ERROR"):
-                    self._forward(f"torchserve: {message}")
+        with stream:
+            for line in stream:
+                self._read_line(line.rstrip())
+
+    def _read_line(self, line: str) -> None:
+        level, _, rest = line.partition(" ")
+        thread, _, rest = rest.partition(" ")
+        logger, _, message = rest.partition(" ")
+        if logger == "MODEL_LOG":
+            self._read_worker(thread, message)
+            return
+        self._last.append(line)
+        if not self.starting and level in ("WARN", "ERROR"):
+            self._forward(f"torchserve: {message}")
 
     def _read_worker(self, thread: str, message: str) -> None:
         self._last.append(message)

@@ -1,0 +1,85 @@
+"""A worker's view of the handler: an unpacked archive, and the context that TorchServe hands over."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ts.context import Context, RequestProcessor
+
+from alexnet_handler import AlexNetHandler
+
+
+@pytest.fixture(scope="session")
+def model_dir(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    unpacked = tmp_path_factory.mktemp("model")
+    with zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as archive:
+        archive.extractall(unpacked)
+    return unpacked
+
+
+@pytest.fixture(scope="session")
+def config(model_dir: Path) -> dict[str, Any]:
+    return yaml.safe_load((model_dir / "model-config.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def limits(config: dict[str, Any]) -> dict[str, int]:
+    return config["handler"]["limits"]
+
+
+def worker_context(model_dir: Path, config: dict[str, Any]) -> Context:
+    """TorchServe's own context, as ts.service.Service makes it for a worker."""
+    return Context("alexnet", str(model_dir), {}, config["batchSize"], None, "0.12.0", model_yaml_config=config)
+
+
+@pytest.fixture(scope="session")
+def handler(model_dir: Path, config: dict[str, Any]) -> AlexNetHandler:
+    loaded = AlexNetHandler()
+    loaded.initialize(worker_context(model_dir, config))
+    return loaded
+
+
+class Worker:
+    """Hands batches to a handler as TorchServe does, and reads the answers as TorchServe does."""
+
+    def __init__(self, handler: AlexNetHandler, model_dir: Path, config: dict[str, Any]) -> None:
+        self.handler = handler
+        self._context = worker_context(model_dir, config)
+
+    def predict(self, *requests: tuple[str, Any]) -> list[tuple[int, str, bytes]]:
+        """(content type, body) for each request of one batch → (status, content type, body) for each."""
+        rows = [{"body": body} for _, body in requests]
+        self._prepare([{"body": {"content-type": content_type}} for content_type, _ in requests])
+        return self._answers(self.handler.handle(rows, self._context), len(requests))
+
+    def raw(self, rows: Any, headers: list[dict[str, Any]]) -> list[tuple[int, str, bytes]]:
+        self._prepare(headers)
+        return self._answers(self.handler.handle(rows, self._context), len(headers))
+
+    def enveloped(self, instances: Any) -> tuple[int, Any]:
+        """Through the stock envelope's own code → (status, what TorchServe would serialise)."""
+        from ts.torch_handler.request_envelope.kserve import KServeEnvelope
+
+        self._prepare([{}])
+        (answer,) = KServeEnvelope(self.handler.handle).handle([{"body": {"instances": instances}}], self._context)
+        return self._context.get_response_status(0)[0], answer
+
+    def _prepare(self, headers: list[dict[str, Any]]) -> None:
+        self._context.request_processor = [RequestProcessor(header) for header in headers]
+
+    def _answers(self, bodies: list[Any], expected: int) -> list[tuple[int, str, bytes]]:
+        assert isinstance(bodies, list)
+        assert len(bodies) == expected
+        return [
+            (self._context.get_response_status(i)[0], self._context.get_response_content_type(i), bytes(body))
+            for i, body in enumerate(bodies)
+        ]
+
+
+@pytest.fixture
+def worker(handler: AlexNetHandler, model_dir: Path, config: dict[str, Any]) -> Worker:
+    return Worker(handler, model_dir, config)

@@ -1,0 +1,94 @@
+"""The whole path from image bytes to probabilities against torchvision, with the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pictures import encoded, views
+from PIL import Image
+from reference import WEIGHTS, Reference
+
+from classifier import AlexNet, Classifier
+from image_decoder import decode
+from pipeline.weights import Weights
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def state(untrained: Weights) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in untrained.state.items()}
+
+
+@pytest.fixture(scope="module")
+def images(photographs: list[Path]) -> list[bytes]:
+    return views(photographs, COUNT)
+
+
+@pytest.fixture(scope="module")
+def expected(state: dict[str, torch.Tensor], images: list[bytes]) -> torch.Tensor:
+    return Reference(state).probabilities(images)
+
+
+def probabilities(images: list[bytes], precision: str, model_dir: Path, settings: dict[str, Any]) -> torch.Tensor:
+    classifier = Classifier(model_dir / "alexnet.safetensors", settings | {"precision": precision}, gpu_id=None)
+    return classifier.probabilities([decode(image, "", 50_000_000) for image in images])
+
+
+def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:
+    """Otherwise agreement would mean nothing."""
+    top = expected.max(dim=1)
+    assert top.values.median() > 0.5
+    assert top.indices.unique().numel() >= 5
+
+
+def test_float32_always_agrees(
+    images: list[bytes], expected: torch.Tensor, model_dir: Path, config: dict[str, Any]
+) -> None:
+    actual = probabilities(images, "float32", model_dir, config["handler"])
+    assert torch.equal(actual.argmax(dim=1), expected.argmax(dim=1))
+    assert (actual - expected).abs().max() <= 0.01
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_the_default_precision_agrees(
+    precision: str, images: list[bytes], expected: torch.Tensor, model_dir: Path, config: dict[str, Any]
+) -> None:
+    actual = probabilities(images, precision, model_dir, config["handler"])
+    assert (actual.argmax(dim=1) == expected.argmax(dim=1)).float().mean() >= 0.995
+    assert (actual - expected).abs().amax(dim=1).mean() <= 0.005
+
+
+def test_large_photographs_agree_although_they_are_decoded_small(
+    photographs: list[Path], state: dict[str, torch.Tensor], model_dir: Path, config: dict[str, Any]
+) -> None:
+    large = [
+        encoded(Image.open(photograph).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=92)
+        for photograph in photographs
+        for size in ((1365, 1024), (2048, 1536), (2048, 2731), (4000, 3000))
+    ]
+    expected = Reference(state).probabilities(large)
+    actual = probabilities(large, "float32", model_dir, config["handler"])
+    assert torch.equal(actual.argmax(dim=1), expected.argmax(dim=1))
+    assert (actual - expected).abs().max() <= 0.01
+
+
+def test_the_module_is_torchvisions(state: dict[str, torch.Tensor]) -> None:
+    from reference import torchvision
+
+    model = AlexNet().eval()
+    model.load_state_dict(state)
+    reference = torchvision.models.alexnet().eval()
+    reference.load_state_dict(state)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
+
+
+def test_the_labels_are_torchvisions(handler: Any) -> None:
+    assert [label for _, label in handler._classes] == WEIGHTS.meta["categories"]
+    assert all(len(wnid) == 9 and wnid[0] == "n" and wnid[1:].isdigit() for wnid, _ in handler._classes)
+    assert len({wnid for wnid, _ in handler._classes}) == 1000

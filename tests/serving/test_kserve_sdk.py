@@ -1,0 +1,26 @@
+"""KServe's own Python client, as its users write it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from pictures import base64_text
+
+from pipeline.torchserve import TorchServe
+
+kserve = pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+
+
+def test_inference_rest_client(server: TorchServe, photographs: list[Path]) -> None:
+    async def ask() -> dict:
+        client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v1", timeout=60))
+        instances = [{"image": {"b64": base64_text(photograph.read_bytes())}} for photograph in photographs]
+        try:
+            return await client.infer(server.url, {"instances": instances}, model_name="alexnet")
+        finally:
+            await client.close()
+
+    answer = asyncio.run(ask())
+    assert [len(prediction["classes"]) for prediction in answer["predictions"]] == [5] * len(photographs)
