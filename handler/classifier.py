@@ -152,7 +152,8 @@ def _load(weights_file: Path) -> tuple[AlexNet, dict[str, str]]:
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
             return model, file.metadata() or {}
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{weights_file.name} does not hold AlexNet's weights: {error}") from None
+        reason = " ".join(str(error).split())[:200]  # torch lists every name, a line each
+        raise ValueError(f"{weights_file.name} does not hold AlexNet's weights: {reason}") from None
 
 
 def _choose_device(setting: str, gpu_id: int | None) -> torch.device:

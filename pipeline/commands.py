@@ -73,7 +73,7 @@ def serve(
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Image files, or https URLs.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, or https URLs.")],
     url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8080",
     top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many classes to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
@@ -106,8 +106,11 @@ def demo() -> None:
             try:
                 loaded, archive = _package("imagenet", directory / "model-store" / ARCHIVE.name)
             except WeightsUnavailable as error:
-                err.print(f"{error}", style="yellow")
-                err.print("Going on with untrained weights: the predictions below are meaningless.", style="yellow")
+                err.print(
+                    f"The ImageNet weights cannot be downloaded ({error.reason}): "
+                    "going on with untrained ones, so the predictions below are meaningless.",
+                    style="yellow",
+                )
                 loaded, archive = _package("untrained", directory / "model-store" / ARCHIVE.name)
             done(f"{archive.path.name}, {megabytes(archive.size)}, version {archive.version}, weights {loaded.origin}")
         with _step("serve") as done:

@@ -11,7 +11,9 @@ class PipelineError(Exception):
 
 
 class WeightsUnavailable(PipelineError):
-    pass
+    def __init__(self, sentence: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 class NoServer(PipelineError):

@@ -229,7 +229,8 @@ def _download(url: str, part: IO[bytes], progress: Progress) -> None:
 def _not_downloaded(url: str, file: Path, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"the ImageNet weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
-        f"put the file at {file} yourself, or choose --weights FILE or --weights untrained"
+        f"put the file at {file} yourself, or choose --weights FILE or --weights untrained",
+        reason,
     )
 
 

@@ -1,0 +1,113 @@
+"""What the README says works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.ports import Ports
+from pipeline.torchserve import TorchServe
+
+
+@pytest.fixture(scope="module")
+def readme(checkout: Path) -> str:
+    return (checkout / "README.md").read_text()
+
+
+def commands(readme: str) -> list[str]:
+    """The commands of its shell blocks, continued lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+    return re.sub(r"\|\n +", "| ", "".join(blocks)).splitlines()
+
+
+def run(command: str, checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=checkout,
+        env=os.environ | {"NO_PROXY": "127.0.0.1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_no_command_is_left_untried(readme: str) -> None:
+    """Each is tried below; scripts/serve.sh and scripts/package.sh have tests of their own in tests/pipeline."""
+    tried = (
+        "make setup",
+        "make demo",
+        "scripts/package.sh",
+        "scripts/serve.sh",
+        "scripts/predict.sh ",
+        "printf ",
+        "curl ",
+    )
+    assert [command for command in commands(readme) if not command.startswith(tried)] == []
+
+
+def test_setup_again_does_nothing(checkout: Path) -> None:
+    done = run("make --question setup", checkout)
+    if done.returncode == 127:
+        pytest.skip("make is not on this machine")
+    assert done.returncode == 0, "make setup is out of date"
+
+
+def test_the_demo_shows_a_prediction_and_leaves_nothing(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scratch = tmp_path_factory.mktemp("t")
+    done = run("make demo", checkout, TMPDIR=str(scratch), HTTPS_PROXY="http://127.0.0.1:9")  # no server listens there
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("✓")] == [
+        "package",
+        "serve",
+        "predict",
+        "stop",
+    ]
+    assert len(re.findall(r" \d+\.\d\d%", done.stdout)) == 5
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_requests(readme: str, server: TorchServe, checkout: Path) -> None:
+    asked = [command for command in commands(readme) if "127.0.0.1:8080" in command]
+    assert len(asked) == 2
+    answers = [run(command.replace("http://127.0.0.1:8080", server.url), checkout).stdout for command in asked]
+    two, five = (json.loads(answer)["predictions"][0]["classes"] for answer in answers)
+    assert (len(two), len(five)) == (2, 5)
+    assert two == five[:2]
+    (shown,) = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
+    assert json.loads(shown)["predictions"][0]["classes"][0].keys() == two[0].keys()
+
+
+def test_predict(readme: str, server: TorchServe, checkout: Path) -> None:
+    (command,) = [command for command in commands(readme) if command.startswith("scripts/predict.sh")]
+    done = run(f"{command} --url {server.url}", checkout)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r" \d+\.\d\d%", done.stdout)) == 5
+
+
+def test_the_limits_it_names_are_the_settings(readme: str, checkout: Path) -> None:
+    settings = yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())
+    limits = settings["handler"]["limits"]
+    named = f"more than {limits['max_image_bytes'] >> 20} MiB, {limits['max_pixels'] // 10**6} million pixels or "
+    assert named + f"{limits['max_instances']} instances" in readme
+    assert settings["batchSize"] == 8
+    assert "of up to eight" in readme
+
+
+def test_the_places_it_names_exist(readme: str, checkout: Path) -> None:
+    places = re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE)
+    assert len(places) == 7
+    assert [place for place in places if not (checkout / place).exists()] == []
+
+
+def test_the_port_is_the_default(checkout: Path) -> None:
+    assert Ports.starting_at(8080).management == 8081
+    assert "inference_address=http://0.0.0.0:8080" in (checkout / "config.properties").read_text()
