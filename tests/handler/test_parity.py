@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,11 @@ COUNT = 400
 @pytest.fixture(scope="module")
 def state(untrained: Weights) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in untrained.state.items()}
+
+
+@pytest.fixture(scope="module")
+def classes(model_dir: Path) -> list[list[str]]:
+    return json.loads((model_dir / "imagenet_classes.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +95,14 @@ def test_the_module_is_torchvisions(state: dict[str, torch.Tensor]) -> None:
         torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
 
 
-def test_the_labels_are_torchvisions(handler: Any) -> None:
-    assert [label for _, label in handler._classes] == WEIGHTS.meta["categories"]
-    assert all(len(wnid) == 9 and wnid[0] == "n" and wnid[1:].isdigit() for wnid, _ in handler._classes)
-    assert len({wnid for wnid, _ in handler._classes}) == 1000
+def test_the_labels_are_torchvisions(classes: list[list[str]]) -> None:
+    assert [label for _, label in classes] == WEIGHTS.meta["categories"]
+
+
+def test_the_wordnet_ids_are_imagenets(classes: list[list[str]]) -> None:
+    """ImageNet numbers its classes in the order of their WordNet ids."""
+    wnids = [wnid for wnid, _ in classes]
+    assert wnids == sorted(set(wnids))
+    assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids)
+    known = {0: ("n01440764", "tench"), 281: ("n02123045", "tabby"), 999: ("n15075141", "toilet tissue")}
+    assert {index: tuple(classes[index]) for index in known} == known
