@@ -10,6 +10,7 @@ import typer
 
 from pipeline import commands
 from pipeline.errors import PipelineError
+from pipeline.signals import terminate
 from pipeline.terminal import err
 
 COMMANDS = {
@@ -21,7 +22,7 @@ HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choo
 def main(arguments: list[str]) -> None:
     """Runs one command, and exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+        signal.signal(number, terminate)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(COMMANDS[arguments[0]])
     try:
@@ -32,10 +33,6 @@ def main(arguments: list[str]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         hint = f": {HINTS[error.errno]}" if error.errno in HINTS else ""
         _fail(f"{where}{error.strerror or error}{hint}")
-
-
-def _terminate(number: int, _: object) -> None:
-    raise commands.Terminated(128 + number)
 
 
 def _fail(sentence: str) -> None:

@@ -20,6 +20,7 @@ from pipeline.archive import Archive, build_archive
 from pipeline.client import Client, show
 from pipeline.errors import PipelineError, WeightsUnavailable
 from pipeline.ports import Ports
+from pipeline.signals import NotedSignals, Terminated
 from pipeline.terminal import download_bar, err, megabytes, out
 from pipeline.torchserve import TorchServe
 from pipeline.weights import Weights, load_weights
@@ -27,10 +28,6 @@ from pipeline.weights import Weights, load_weights
 CHECKOUT = Path(__file__).resolve().parent.parent
 ARCHIVE = CHECKOUT / "model-store" / "alexnet.mar"
 PHOTOGRAPH = CHECKOUT / "tests" / "photographs" / "grace_hopper.jpg"
-
-
-class Terminated(SystemExit):
-    """SIGTERM or SIGHUP came (see __main__.py)."""
 
 
 def package(
@@ -61,13 +58,14 @@ def serve(
     """Serve on loopback until interrupted."""
     began = time.monotonic()
     with ExitStack() as stack:
+        obey = stack.enter_context(NotedSignals()).obey
         with err.status("TorchServe is starting …"):
             directory = stack.enter_context(_directory_to_serve(source))
-            server = stack.enter_context(TorchServe(directory, Ports.starting_at(port), log=err.print))
+            server = stack.enter_context(TorchServe(directory, Ports.starting_at(port), log=err.print, obey=obey))
         out.print(f"ready after {time.monotonic() - began:.1f} s: {server.predict_url} (Ctrl-C stops)")
         photograph = shlex.quote(_relative(PHOTOGRAPH))
         out.print(f"curl -sS -H 'Content-Type: image/jpeg' --data-binary @{photograph} {server.predict_url}")
-        with suppress(KeyboardInterrupt, Terminated):
+        with suppress(Terminated):
             server.wait()
         err.print("TorchServe is stopping …")
 
@@ -114,12 +112,14 @@ def demo() -> None:
                 loaded, archive = _package("untrained", directory / "model-store" / ARCHIVE.name)
             done(f"{archive.path.name}, {megabytes(archive.size)}, version {archive.version}, weights {loaded.origin}")
         with _step("serve") as done:
-            server = stack.enter_context(TorchServe(directory, Ports.any_free(), log=err.print))
+            obey = stack.enter_context(NotedSignals()).obey
+            server = stack.enter_context(TorchServe(directory, Ports.any_free(), log=err.print, obey=obey))
             done(server.predict_url)
         with _step("predict") as done:
             with Client(server.url) as client:
                 classes = client.predict(str(PHOTOGRAPH), top_k=5)
             done(_relative(PHOTOGRAPH))
+        obey()
         show(PHOTOGRAPH.name if loaded.trained else f"{PHOTOGRAPH.name} (untrained weights: meaningless)", classes, out)
         with _step("stop") as done:
             stack.close()

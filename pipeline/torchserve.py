@@ -11,8 +11,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +45,25 @@ class TorchServe:
     ports: where it listens.
     log: called with each line that the server or the model says to the operator; from another thread.
     environment: further variables for the server, such as TS_SERVICE_ENVELOPE.
+    obey: called every moment while waiting; what it raises (see NotedSignals) stops the server.
 
     Entering waits until the model answers; leaving stops every process and removes every file that was made here.
     Raises PipelineError when the directory is incomplete, a port is taken, or the model cannot be loaded.
     """
 
     def __init__(
-        self, directory: Path, ports: Ports, log: Log = lambda _: None, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        ports: Ports,
+        log: Log = lambda _: None,
+        environment: Mapping[str, str] | None = None,
+        obey: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory.absolute()
         self._ports = ports
         self._log = _ServerLog(log)
         self._environment = dict(environment or {})
+        self._obey = obey
         self._process: subprocess.Popen[str] | None = None
         self._scratch: Path | None = None
 
@@ -100,7 +107,10 @@ class TorchServe:
     def wait(self) -> None:
         """Waits for the server to end, which it should not do by itself: raises PipelineError when it does."""
         assert self._process is not None
-        status = self._process.wait()
+        while self._process.poll() is None:
+            self._obey()
+            time.sleep(POLL_S)
+        status = self._process.returncode
         raise PipelineError(f"TorchServe ended by itself (exit status {status}); its last words:\n{self._log.tail()}")
 
     def _start(self) -> None:
@@ -147,6 +157,7 @@ class TorchServe:
         threading.Thread(target=self._ask, args=(answered,), daemon=True).start()
         deadline = time.monotonic() + STARTUP_TIMEOUT_S
         while not answered.wait(POLL_S):
+            self._obey()
             if self._log.worker_error:
                 raise PipelineError(f"the model cannot be loaded: {self._log.worker_error}")
             if self._process.poll() is not None:
@@ -169,20 +180,20 @@ class TorchServe:
 
     def _stop(self) -> None:
         """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
-        with _signals_ignored():
-            if self._process is not None:
-                processes = self.processes()
-                for process in processes[1:]:
-                    if process.is_running() and process.ppid() == self._process.pid:
+        if self._process is not None:
+            processes = self.processes()
+            for process in processes[1:]:
+                with suppress(psutil.NoSuchProcess):
+                    if process.ppid() == self._process.pid:
                         process.terminate()
-                psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
-                with suppress(ProcessLookupError):  # all gone
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                psutil.wait_procs(processes)
-                self._process.wait()
-                self._reader.join()
-            if self._scratch is not None:
-                shutil.rmtree(self._scratch, ignore_errors=True)
+            psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+            with suppress(ProcessLookupError):  # all gone
+                os.killpg(self._process.pid, signal.SIGKILL)
+            psutil.wait_procs(processes)
+            self._process.wait()
+            self._reader.join()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def check_directory(directory: Path) -> None:
@@ -234,19 +245,3 @@ class _ServerLog:
         elif thread in self._in_traceback and not message.startswith(" "):
             self._in_traceback.discard(thread)
             self.worker_error = self.worker_error or message
-
-
-@contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """While the server is being stopped, a second Ctrl-C must not leave half of it behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
