@@ -128,15 +128,15 @@ def test_an_image_at_the_limit_of_bytes_gets_through_and_one_more_byte_does_not(
 ) -> None:
     """The request size of config.properties fits the image size of model-config.yaml."""
     image = encoded(gradient(), "JPEG")
-    at_limit = image + bytes(16 * 1024 * 1024 - len(image))  # decoders ignore what follows the end of an image
+    at_limit = image + bytes(10 * 1024 * 1024 - len(image))  # decoders ignore what follows the end of an image
     assert labels(http.post(server.predict_url, json=one(at_limit)))
     response = http.post(server.predict_url, json=one(at_limit + b"\0"))
-    assert (response.status_code, response.json()) == (413, {"error": "instances[0].b64: more than 16777216 bytes"})
+    assert (response.status_code, response.json()) == (413, {"error": "instances[0].b64: more than 10485760 bytes"})
 
 
 def test_a_request_above_torchserves_own_limit_is_413(server: TorchServe, http: httpx.Client) -> None:
     headers = {"Content-Type": "image/jpeg"}
-    response = http.post(server.predict_url, content=bytes(25_165_825), headers=headers)
+    response = http.post(server.predict_url, content=bytes(16_777_217), headers=headers)
     assert response.status_code == 413
 
 
