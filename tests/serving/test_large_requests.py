@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import yaml
-
 from pictures import base64_text
+
 from pipeline.torchserve import TorchServe
 
 
