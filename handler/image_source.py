@@ -10,7 +10,7 @@ from typing import Any
 from errors import MalformedField, NotAnImage, TooLarge
 from image_url import PendingImage, UrlFetcher
 
-# The names under which KServe's neighbours send an image; see DESIGN.md, "The wire".
+# The names under which clients of KServe and of its neighbours send an image.
 BASE64_FIELDS = ("b64", "data")  # TF Serving and Vertex AI; TorchServe's KServe examples
 NESTED_FIELDS = ("image", "image_bytes")  # KServe's custom predictor example; TF Serving's image examples
 URL_FIELD = "url"

@@ -104,7 +104,7 @@ def _top_k(parameters: Any, limits: dict[str, int]) -> int:
 
 
 def response_body(predictions: list[Any]) -> bytes:
-    """Predictions (see `classifier.Prediction`) → compact JSON in UTF-8."""
+    """Predictions (see `classifier.top_k`) → compact JSON in UTF-8."""
     return json.dumps({"predictions": predictions}, separators=(",", ":")).encode()
 
 

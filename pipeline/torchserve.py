@@ -28,6 +28,9 @@ STARTUP_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 20  # then what still runs is killed
 POLL_S = 0.05
 
+# Workers' sockets lie here, named .ts.sock.9000 and on; the path of a socket has 107 characters at most (macOS: 103).
+LONGEST_SCRATCH = 103 - len("/.ts.sock.99999")
+
 # A PNG of one black pixel: the smallest question that only a loaded model can answer.
 QUESTION = {
     "instances": [
@@ -114,8 +117,11 @@ class TorchServe:
         raise PipelineError(f"TorchServe ended by itself (exit status {status}); its last words:\n{self._log.tail()}")
 
     def _start(self) -> None:
-        # A short name: TorchServe puts the workers' sockets here, and their paths may have 107 characters at most.
         self._scratch = Path(tempfile.mkdtemp(prefix="ts-"))
+        if len(str(self._scratch)) > LONGEST_SCRATCH:
+            raise PipelineError(
+                f"{tempfile.gettempdir()} is too long for TorchServe's sockets: run this with TMPDIR=/tmp"
+            )
         command = [sys.executable, "-P", "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
         command += ["--ts-config", str(self._directory / "config" / "config.properties")]
         command += ["--model-store", str(self._directory / "model-store")]
