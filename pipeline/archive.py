@@ -13,6 +13,7 @@ from pathlib import Path
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
 
+from pipeline.errors import naming
 from pipeline.weights import Weights, to_safetensors
 
 MODEL_NAME = "alexnet"
@@ -46,11 +47,13 @@ def build_archive(handler_directory: Path, weights: Weights, output: Path) -> Ar
     """
     entries = {WEIGHTS_FILE: to_safetensors(weights)}
     for pattern in HANDLER_FILES:
-        entries |= {file.name: file.read_bytes() for file in handler_directory.glob(pattern)}
+        files = (file for file in handler_directory.glob(pattern) if not file.name.startswith("."))
+        entries |= {file.name: file.read_bytes() for file in files}
     version = content_version(entries)
     entries[f"{MAR_INF}/{MANIFEST_FILE_NAME}"] = manifest(version)
     output.parent.mkdir(parents=True, exist_ok=True)
-    return Archive(output, version, *_write(entries, output))
+    with naming(output):
+        return Archive(output, version, *_write(entries, output))
 
 
 def content_version(entries: dict[str, bytes]) -> str:

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from pipeline.archive import MODEL_NAME
-from pipeline.errors import NoServer, PipelineError
+from pipeline.errors import PROXY_ERRORS, NoServer, PipelineError
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
 CALLS_AT_ONCE = 8  # enough for the server to form batches
@@ -29,12 +29,17 @@ class Client:
     def __init__(self, url: str) -> None:
         try:
             self._url = httpx.URL(url)
-        except httpx.InvalidURL as error:
+            host = self._url.host
+            host.encode("idna")  # which connecting would do, with a less helpful error
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise PipelineError(f"{url} is not a URL: {error}") from None
-        if self._url.scheme not in ("http", "https") or not self._url.host:
+        if self._url.scheme not in ("http", "https") or not host:
             raise PipelineError(f"{url} is not a URL of a server: expected http://HOST:PORT")
-        local = self._url.host in ("127.0.0.1", "localhost", "::1")
-        self._http = httpx.Client(timeout=TIMEOUT, trust_env=not local)
+        local = host in ("127.0.0.1", "localhost", "::1")
+        try:
+            self._http = httpx.Client(timeout=TIMEOUT, trust_env=not local)
+        except PROXY_ERRORS as error:
+            raise PipelineError(f"the proxy in the environment cannot be used: {error}") from None
 
     def __enter__(self) -> Client:
         return self
@@ -77,7 +82,7 @@ class Client:
         if not response.is_success:
             raise PipelineError(f"{image}: {_refusal(response)}")
         try:
-            return list(response.json()["predictions"][0]["classes"])
+            return _classes(response)
         except (ValueError, LookupError, TypeError):
             raise PipelineError(
                 f"{image}: {address} does not answer as this model does: is it another server?"
@@ -94,6 +99,15 @@ def instance(image: str) -> dict[str, Any]:
         raise PipelineError(f"{image}: {os.strerror(error.errno or errno.EIO)}") from None
 
 
+def _classes(response: httpx.Response) -> list[dict[str, Any]]:
+    """Raises ValueError, LookupError or TypeError where the body is not an answer of this model's."""
+    classes = response.json()["predictions"][0]["classes"]
+    for entry in classes:
+        if not isinstance(entry["label"], str) or not isinstance(entry["probability"], float | int):
+            raise TypeError
+    return list(classes)
+
+
 def _refusal(response: httpx.Response) -> str:
     """The server's own sentence: the model's {"error": …}, TorchServe's {"message": …}, or none at all (413)."""
     try:
@@ -101,15 +115,16 @@ def _refusal(response: httpx.Response) -> str:
         sentence = body.get("error") or body.get("message")
     except (ValueError, AttributeError):
         sentence = None
-    return f"{response.status_code}: {sentence or response.reason_phrase}"
+    return f"{response.status_code}: {' '.join(str(sentence or response.reason_phrase).split())}"
 
 
 def show(title: str, classes: list[dict[str, Any]], console: Console) -> None:
     """The classes of one image as a table with bars."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
     for _ in ("label", "bar", "probability"):
         table.add_column(no_wrap=True)
     for entry in classes:
         bar = ProgressBar(total=1, completed=entry["probability"], width=BAR_WIDTH)
         table.add_row(entry["label"], bar, f"{entry['probability']:6.2%}")
+    console.print(title, style="bold")
     console.print(table, soft_wrap=False)

@@ -5,6 +5,17 @@ PipelineError             one line that says what is wrong, where, and what to d
 └── NoServer              nothing answers at the URL
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+# What httpx raises over HTTP_PROXY, HTTPS_PROXY and ALL_PROXY: a wrong URL or scheme, or SOCKS, which needs a package.
+PROXY_ERRORS = (httpx.InvalidURL, ValueError, ImportError)
+
 
 class PipelineError(Exception):
     """Shown to the user as it is, without a traceback; the command ends with exit status 1."""
@@ -18,3 +29,13 @@ class WeightsUnavailable(PipelineError):
 
 class NoServer(PipelineError):
     pass
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """An OSError from within names this file: while one is written, errors name none, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(file), None
+        raise

@@ -29,8 +29,8 @@ def _home_of_java_in_path() -> str | None:
 def _version(java: Path) -> int:
     """The major version, or 0 where this is no Java that runs (macOS has a `java` that only tells where to get one)."""
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+        told = subprocess.run([java, "-version"], capture_output=True, timeout=30, check=False).stderr
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    version = re.search(r'version "(?:1\.)?(\d+)', told)
+    version = re.search(rb'version "(?:1\.)?(\d+)', told)
     return int(version[1]) if version else 0

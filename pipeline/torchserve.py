@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 
 import httpx
 import psutil
+from ts.model_server import load_properties
 
 from pipeline.archive import MODEL_NAME
 from pipeline.errors import PipelineError
@@ -188,11 +190,10 @@ class TorchServe:
         """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
         if self._process is not None:
             processes = self.processes()
-            for process in processes[1:]:
+            if len(processes) > 1:  # else Java is not there yet, and the launcher would wait for it
                 with suppress(psutil.NoSuchProcess):
-                    if process.ppid() == self._process.pid:
-                        process.terminate()
-            psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+                    processes[1].terminate()
+                psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
             with suppress(ProcessLookupError):  # all gone
                 os.killpg(self._process.pid, signal.SIGKILL)
             psutil.wait_procs(processes)
@@ -209,7 +210,9 @@ def check_directory(directory: Path) -> None:
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     if not archive.is_file():
         raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh")
-    if "enable_envvars_config=true" not in config.read_text().split():
+    if not zipfile.is_zipfile(archive):
+        raise PipelineError(f"{archive} is no archive, or half of one: build it again with scripts/package.sh")
+    if load_properties(str(config)).get("enable_envvars_config") != "true":
         raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")
 
 

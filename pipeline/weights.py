@@ -22,7 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save as serialize
 
-from pipeline.errors import PipelineError, WeightsUnavailable
+from pipeline.errors import PROXY_ERRORS, PipelineError, WeightsUnavailable, naming
 
 # torchvision.models.AlexNet_Weights.IMAGENET1K_V1; torchvision itself checks the first eight digits only.
 IMAGENET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
@@ -124,7 +124,7 @@ def read_state(file: Path) -> dict[str, np.ndarray]:
         ) from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise PipelineError(f"{file} holds no state dict: save one with torch.save(model.state_dict(), …)")
-    return {str(name): tensor.float().contiguous().numpy() for name, tensor in state.items()}
+    return {str(name): tensor.detach().float().contiguous().numpy() for name, tensor in state.items()}
 
 
 def check_state(state: dict[str, np.ndarray], file: Path) -> None:
@@ -179,7 +179,7 @@ def imagenet_file(
         return file
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _part_file(file) as part:
+        with naming(file), _part_file(file) as part:
             _download(url, part, progress)
             if _sha256(Path(part.name)) != sha256:
                 raise PipelineError(
@@ -191,6 +191,8 @@ def imagenet_file(
         raise _not_downloaded(url, file, f"the server answered {error.response.status_code}") from None
     except httpx.HTTPError as error:
         raise _not_downloaded(url, file, str(error) or type(error).__name__) from None
+    except PROXY_ERRORS as error:
+        raise _not_downloaded(url, file, f"the proxy cannot be used: {error}") from None
     return file
 
 
@@ -209,7 +211,8 @@ def _part_file(file: Path) -> Iterator[IO[bytes]]:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PipelineError(f"another process is downloading {file}: wait for it, then run this again") from None
-        part.truncate(0)
+        part.seek(0)
+        part.truncate()
         try:
             yield part
         finally:
@@ -220,9 +223,11 @@ def _download(url: str, part: IO[bytes], progress: Progress) -> None:
     with httpx.stream("GET", url, follow_redirects=True, timeout=httpx.Timeout(30, connect=10)) as response:
         response.raise_for_status()
         total = int(response.headers.get("Content-Length", 0))
+        so_far = 0
         for chunk in response.iter_bytes(CHUNK_BYTES):
             part.write(chunk)
-            progress(part.tell(), total)
+            so_far += len(chunk)
+            progress(so_far, total)
     part.flush()
 
 

@@ -172,11 +172,11 @@ class Website(ThreadingHTTPServer):
 class _Visit(BaseHTTPRequestHandler):
     server: Website
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.server.asked.append(self.path)
         self.server.pages[self.path](self)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.do_GET()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.client import Client
 from pipeline.errors import NoServer, PipelineError
@@ -106,17 +107,14 @@ def test_a_url_is_left_to_the_server_which_refuses_it(client: Client) -> None:
     assert refusal(client, image).startswith(f"{image}: 403: instances[0].url: not fetched: ")
 
 
-@pytest.mark.parametrize(
-    ("size", "sentence"),
-    [
-        (17_000_000, "instances[0].b64: more than 16777216 bytes"),  # the handler's limit
-        (20_000_000, "Request Entity Too Large"),  # TorchServe's, before the handler sees anything
-    ],
-)
-def test_a_file_that_is_too_large_is_told_so(client: Client, tmp_path: Path, size: int, sentence: str) -> None:
+def test_a_file_that_is_too_large_is_told_so(client: Client, checkout: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())
+    limit = settings["handler"]["limits"]["max_image_bytes"]
     image = tmp_path / "large.jpg"
-    image.write_bytes(bytes(size))
-    assert refusal(client, str(image)) == f"{image}: 413: {sentence}"
+    image.write_bytes(bytes(limit + 1))
+    assert refusal(client, str(image)) == f"{image}: 413: instances[0].b64: more than {limit} bytes"
+    image.write_bytes(bytes(2 * limit))  # here TorchServe refuses, before the handler sees anything
+    assert refusal(client, str(image)) == f"{image}: 413: Request Entity Too Large"
 
 
 # --- No server, or another one ----------------------------------------------------------------------------------------

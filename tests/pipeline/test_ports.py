@@ -36,7 +36,9 @@ def test_starting_at_takes_the_next_two_ports_and_any_for_grpc() -> None:
 def test_a_taken_port_is_named_with_its_use(use: str, address: str) -> None:
     with socket.create_server((address, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PipelineError, match=rf"^port {port} \(for {use}\) is taken: .* choose another with --port$"):
+        with pytest.raises(
+            PipelineError, match=rf"^port {port} \(for {use}\) is taken: .* choose another with --port$"
+        ):
             replace(Ports.any_free(), **{use: port}).check_free()
 
 

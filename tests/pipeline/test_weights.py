@@ -53,7 +53,7 @@ def test_the_shapes_are_torchvisions() -> None:
 
 
 def test_the_imagenet_weights_are_torchvisions() -> None:
-    assert IMAGENET_URL == WEIGHTS.url
+    assert WEIGHTS.url == IMAGENET_URL
     assert IMAGENET_URL.endswith(f"-{IMAGENET_SHA256[:8]}.pth")
     assert len(bytes.fromhex(IMAGENET_SHA256)) == 32
 
@@ -79,7 +79,7 @@ def test_untrained_weights_fit_and_depend_on_the_seed(untrained: Weights) -> Non
 
 
 def test_untrained_logits_spread(untrained: Weights, photographs: list[Path]) -> None:
-    """An answer depends on the image, and is far from 1/1000 for every class: else tests could not tell images apart."""
+    """Answers depend on the image and are far from 1/1000: else tests could not tell images apart."""
     reference = Reference({name: torch.from_numpy(array) for name, array in untrained.state.items()})
     probabilities = reference.probabilities([photograph.read_bytes() for photograph in photographs])
     assert probabilities.max(dim=1).values.min() > 0.01
@@ -105,7 +105,9 @@ def save_safetensors(state: dict[str, torch.Tensor], file: Path) -> None:
     safetensors.torch.save_file(state, file)
 
 
-@pytest.mark.parametrize(("save", "suffix"), [(torch.save, ".pth"), (torch.save, ""), (save_safetensors, ".safetensors")])
+@pytest.mark.parametrize(
+    ("save", "suffix"), [(torch.save, ".pth"), (torch.save, ""), (save_safetensors, ".safetensors")]
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_any_precision_is_taken_as_float32(tmp_path: Path, save: Save, suffix: str, dtype: torch.dtype) -> None:
     values = torch.tensor([[1.5, -2.0], [0.25, 640.0]], dtype=dtype)
@@ -179,7 +181,9 @@ def save_with_torch(value: Any) -> Callable[[Path], None]:
         pytest.param("a.pth", save_with_torch({"epoch": 3}), "{file} holds no state dict", id="number"),
         pytest.param("a.pth", save_with_torch({"state_dict": {}}), "{file} holds no state dict", id="checkpoint"),
         pytest.param("a.safetensors", write(b""), "{file} is not a safetensors file: ", id="empty safetensors"),
-        pytest.param("a.safetensors", write(b"<html>" * 9), "{file} is not a safetensors file: ", id="html safetensors"),
+        pytest.param(
+            "a.safetensors", write(b"<html>" * 9), "{file} is not a safetensors file: ", id="html safetensors"
+        ),
         pytest.param(
             "a.safetensors", write(b"\x00" * 4096), "{file} is not a safetensors file: ", id="zeros safetensors"
         ),
