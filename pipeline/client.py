@@ -16,7 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from pipeline.archive import MODEL_NAME
-from pipeline.errors import PROXY_ERRORS, NoServer, PipelineError
+from pipeline.errors import NoServer, PipelineError
+from pipeline.http import http_client
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
 CALLS_AT_ONCE = 8  # enough for the server to form batches
@@ -36,10 +37,7 @@ class Client:
         if self._url.scheme not in ("http", "https") or not host:
             raise PipelineError(f"{url} is not a URL of a server: expected http://HOST:PORT")
         local = host in ("127.0.0.1", "localhost", "::1")
-        try:
-            self._http = httpx.Client(timeout=TIMEOUT, trust_env=not local)
-        except PROXY_ERRORS as error:
-            raise PipelineError(f"the proxy in the environment cannot be used: {error}") from None
+        self._http = http_client(TIMEOUT, trust_env=not local)
 
     def __enter__(self) -> Client:
         return self

@@ -2,7 +2,8 @@
 
 PipelineError             one line that says what is wrong, where, and what to do
 ├── WeightsUnavailable    the ImageNet weights cannot be downloaded
-└── NoServer              nothing answers at the URL
+├── NoServer              nothing answers at the URL
+└── ProxyUnusable         the environment names a proxy that cannot be used
 """
 
 from __future__ import annotations
@@ -10,11 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import httpx
-
-# What httpx raises over HTTP_PROXY, HTTPS_PROXY and ALL_PROXY: a wrong URL or scheme, or SOCKS, which needs a package.
-PROXY_ERRORS = (httpx.InvalidURL, ValueError, ImportError)
 
 
 class PipelineError(Exception):
@@ -29,6 +25,11 @@ class WeightsUnavailable(PipelineError):
 
 class NoServer(PipelineError):
     pass
+
+
+class ProxyUnusable(PipelineError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: {reason}")
 
 
 @contextmanager

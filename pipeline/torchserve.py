@@ -89,11 +89,15 @@ class TorchServe:
         return f"{self.url}/v1/models/{MODEL_NAME}:predict"
 
     def processes(self) -> list[psutil.Process]:
-        """The launcher, the Java front end and the Python workers that are alive."""
-        if self._process is None or not psutil.pid_exists(self._process.pid):
-            return []
-        launcher = psutil.Process(self._process.pid)
-        return [launcher, *launcher.children(recursive=True)]
+        """The launcher, the Java front end and the Python workers that are alive, the oldest first."""
+        return [process for process in psutil.process_iter() if self._started(process)]
+
+    def _started(self, process: psutil.Process) -> bool:
+        """By its process group, which stays the same where the process that started it has died."""
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            group = os.getpgid(process.pid)
+            return self._process is not None and group == self._process.pid and process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def __enter__(self) -> TorchServe:
         check_directory(self._directory)
@@ -189,14 +193,21 @@ class TorchServe:
     def _stop(self) -> None:
         """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
         if self._process is not None:
-            processes = self.processes()
-            if len(processes) > 1:  # else Java is not there yet, and the launcher would wait for it
+            java: list[
+                psutil.Process
+            ] = []  # there may be none yet, or none any more: then nothing is worth waiting for
+            with suppress(psutil.NoSuchProcess):
+                java = psutil.Process(self._process.pid).children()
+            for process in java:
                 with suppress(psutil.NoSuchProcess):
-                    processes[1].terminate()
-                psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+                    process.terminate()
+            deadline = time.monotonic() + (STOP_TIMEOUT_S if java else 0)
+            while self.processes() and time.monotonic() < deadline:
+                time.sleep(POLL_S)
             with suppress(ProcessLookupError):  # all gone
                 os.killpg(self._process.pid, signal.SIGKILL)
-            psutil.wait_procs(processes)
+            while self.processes():
+                time.sleep(POLL_S)
             self._process.wait()
             self._reader.join()
         if self._scratch is not None:

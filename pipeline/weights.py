@@ -22,7 +22,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save as serialize
 
-from pipeline.errors import PROXY_ERRORS, PipelineError, WeightsUnavailable, naming
+from pipeline.errors import PipelineError, ProxyUnusable, WeightsUnavailable, naming
+from pipeline.http import http_client
 
 # torchvision.models.AlexNet_Weights.IMAGENET1K_V1; torchvision itself checks the first eight digits only.
 IMAGENET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
@@ -189,10 +190,8 @@ def imagenet_file(
             os.replace(part.name, file)
     except httpx.HTTPStatusError as error:
         raise _not_downloaded(url, file, f"the server answered {error.response.status_code}") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ProxyUnusable) as error:
         raise _not_downloaded(url, file, str(error) or type(error).__name__) from None
-    except PROXY_ERRORS as error:
-        raise _not_downloaded(url, file, f"the proxy cannot be used: {error}") from None
     return file
 
 
@@ -210,17 +209,32 @@ def _part_file(file: Path) -> Iterator[IO[bytes]]:
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PipelineError(f"another process is downloading {file}: wait for it, then run this again") from None
+            raise _being_downloaded(file) from None
+        if not _has_its_name(part):  # another process renamed it, and then gave up the lock: it is the weights by now
+            raise _being_downloaded(file)
         part.seek(0)
         part.truncate()
         try:
             yield part
         finally:
-            Path(part.name).unlink(missing_ok=True)
+            if _has_its_name(part):
+                os.unlink(part.name)
+
+
+def _has_its_name(opened: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), os.stat(opened.name))
+    except FileNotFoundError:
+        return False
+
+
+def _being_downloaded(file: Path) -> PipelineError:
+    return PipelineError(f"another process is downloading {file}: wait for it, then run this again")
 
 
 def _download(url: str, part: IO[bytes], progress: Progress) -> None:
-    with httpx.stream("GET", url, follow_redirects=True, timeout=httpx.Timeout(30, connect=10)) as response:
+    timeout = httpx.Timeout(30, connect=10)
+    with http_client(timeout) as client, client.stream("GET", url, follow_redirects=True) as response:
         response.raise_for_status()
         total = int(response.headers.get("Content-Length", 0))
         so_far = 0
