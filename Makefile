@@ -1,5 +1,5 @@
 # PYTHON=/path/to/python3.11 chooses another interpreter (3.11 or later).
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint requirements/constraints.txt
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
@@ -11,11 +11,11 @@ setup: .venv/.ready
 
 # the whole path on this machine: package, serve, predict a photograph, stop
 demo: setup
-	@$(BIN)/python -P -m pipeline demo
+	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
 # all tests
 test: setup
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest
 
 # formatting, types and shell scripts
 lint: setup
@@ -25,14 +25,14 @@ lint: setup
 	$(BIN)/shellcheck scripts/*.sh .ci/run
 	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
 
-# The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached at once, the
-# default index serves (on Linux: with CUDA, several GB).
-.venv/.ready: requirements/runtime.txt requirements/pipeline.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+# The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached, the default
+# index serves (on Linux: with CUDA, several GB).
+.venv/.ready: requirements/runtime.txt requirements/pipeline.txt requirements/dev.txt requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) --quiet --no-deps --retries 0 --timeout 5 --index-url $(TORCH_CPU_INDEX) torch torchvision 2>/dev/null || \
-		echo "PyTorch's CPU index cannot be reached: torch comes from the default index"
+	@if $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=5)' 2>/dev/null; \
+		then set -x; $(PIP) --no-deps --index-url $(TORCH_CPU_INDEX) torch torchvision; \
+		else echo "PyTorch's CPU index cannot be reached: torch comes from the default index"; fi
 	$(PIP) --requirement requirements/dev.txt
-	$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -17,8 +17,9 @@ import image_decoder
 import image_source
 import kserve_v1
 from classifier import Classifier, top_k
-from errors import Defect, MalformedBody, RequestError
+from errors import Defect, MalformedBody, RequestError, TooLarge
 from image_url import PendingImage, UrlFetcher
+from settings import check_settings
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -30,19 +31,16 @@ class AlexNetHandler:
     def initialize(self, context: Any) -> None:
         """Called once in each worker, before it is ready. Raises ValueError where the archive does not fit together."""
         model_dir = Path(context.system_properties["model_dir"])
-        try:
-            settings = context.model_yaml_config["handler"]
-            self._limits = settings["limits"]
-            self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])
-            torch.set_num_threads(settings["threads"])
-            self._classifier = Classifier(
-                model_dir / "alexnet.safetensors",
-                settings,
-                gpu_id=context.system_properties.get("gpu_id"),
-                warm_sizes=context.system_properties["batch_size"],
-            )
-        except KeyError as error:
-            raise ValueError(f"model-config.yaml: {error} is missing") from None
+        settings = check_settings(context.model_yaml_config)
+        self._limits = settings["limits"]
+        self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])
+        torch.set_num_threads(settings["threads"])
+        self._classifier = Classifier(
+            model_dir / "alexnet.safetensors",
+            settings,
+            gpu_id=context.system_properties.get("gpu_id"),
+            warm_sizes=context.system_properties["batch_size"],
+        )
         self._classes = json.loads((model_dir / "imagenet_classes.json").read_text(encoding="utf-8"))
         logger.info("alexnet: %s", self._classifier.description)
         _quieten_torchserve()
@@ -80,12 +78,15 @@ class AlexNetHandler:
         ]
 
     def _decode(self, located: list[Any]) -> list[Any]:
-        return [
-            image_decoder.decode(
+        opened = [
+            image_decoder.open_image(
                 source.result() if isinstance(source, PendingImage) else source, place, self._limits["max_pixels"]
             )
             for source, place in located
         ]
+        if sum(image.pixels for image in opened) > self._limits["max_request_pixels"]:
+            raise TooLarge("instances", self._limits["max_request_pixels"], "pixels")
+        return [image_decoder.decode(image) for image in opened]
 
     def _predict(self, requests: list[Any], pixels: list[Any]) -> list[Any]:
         """For each request its predictions, or the error that it had already; all images form one batch."""

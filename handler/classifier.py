@@ -108,7 +108,10 @@ class Classifier:
         At most `max_batch` images go through the network together.
         """
         batches = (pixels[start : start + self.max_batch] for start in range(0, len(pixels), self.max_batch))
-        return torch.cat([self._forward(batch) for batch in batches])
+        probabilities = torch.cat([self._forward(batch) for batch in batches])
+        if not probabilities.isfinite().all():
+            raise ArithmeticError("the network's answer is not finite: are these weights trained for AlexNet?")
+        return probabilities
 
     @torch.inference_mode()
     def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:

@@ -8,9 +8,10 @@ original that it shows.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from errors import DamagedImage, NotAnImage, TooLarge
 
@@ -21,6 +22,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep this many pixels: the antialiasing of
 # the second step then averages over three of them, and no probability moves by more than 0.006 (with 2: 0.012).
 SHORT_SIDE_AFTER_REDUCTION = 3 * RESIZE
+
+START_OF_SCAN = b"\xff\xda"  # the marker in a JPEG
+ORDINARY_SCANS = 50  # an ordinary progressive JPEG has ten
+TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
@@ -34,31 +39,60 @@ UPRIGHT = {
 }
 
 
-def decode(image_bytes: bytes, place: str, max_pixels: int) -> np.ndarray:
-    """Image bytes → the RGB pixels of the centre crop, uint8 of shape (224, 224, 3).
+@dataclass(frozen=True)
+class OpenedImage:
+    """An image of which the header has been read.
 
-    Raises RequestError: NotAnImage or DamagedImage (400), TooLarge (413) before anything is decoded.
+    place: how an error names it.
+    pixels: how many the decoder will go over; more than width × height where a file asks for more.
+    """
+
+    image: Image.Image
+    place: str
+    pixels: int
+
+
+def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
+    """Image bytes → an image that is small enough to be decoded.
+
+    Raises RequestError: NotAnImage (400), or TooLarge (413) before anything is decoded.
     """
     try:
         image = Image.open(io.BytesIO(image_bytes), formats=FORMATS)  # reads the header only
-    except UnidentifiedImageError:
-        raise NotAnImage(place) from None
+        pixels = _pixels_to_decode(image, image_bytes)
     except Image.DecompressionBombError:
         raise TooLarge(place, max_pixels, "pixels") from None
     except MemoryError:
         raise
-    except Exception:  # a decoder's own way of saying that the header makes no sense
+    except Exception:  # UnidentifiedImageError, or a decoder's own way of saying that the header makes no sense
         raise NotAnImage(place) from None
-
-    width, height = image.size
-    if width * height > max_pixels:
+    if pixels > max_pixels:
         raise TooLarge(place, max_pixels, "pixels")
+    return OpenedImage(image, place, pixels)
+
+
+def decode(opened: OpenedImage) -> np.ndarray:
+    """An opened image → the RGB pixels of its centre crop, uint8 of shape (224, 224, 3).
+
+    Raises RequestError: DamagedImage (400).
+    """
     try:
-        return _centre_crop(image)
+        return _centre_crop(opened.image)
     except MemoryError:
         raise
     except Exception:  # OSError, SyntaxError, ValueError, struct.error, EOFError, …: Pillow's decoders raise them all
-        raise DamagedImage(place, image.format or "") from None
+        image_format = "JPEG" if opened.image.format == "MPO" else str(opened.image.format)
+        raise DamagedImage(opened.place, image_format) from None
+
+
+def _pixels_to_decode(image: Image.Image, image_bytes: bytes) -> int:
+    pixels = image.width * image.height
+    if image.info.get("progressive"):  # each scan of a JPEG goes over the whole picture
+        return pixels * max(1, image_bytes.count(START_OF_SCAN) // ORDINARY_SCANS)
+    if image.format == "TIFF":  # a tile may be larger than the picture
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        return max(pixels, int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0)))
+    return pixels
 
 
 def _centre_crop(image: Image.Image) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Any
 
@@ -63,7 +62,7 @@ def _decode_wrapped_base64(text: str, place: str) -> bytes:
     """base64(1) and MIME break lines: worth a second look, with the line breaks removed."""
     try:
         return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise MalformedField(place, "not base64 (standard alphabet, with padding)") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from errors import MalformedField, RequestError, TooLarge, UrlFailed, UrlNotAllo
 
 CHUNK_BYTES = 64 * 1024
 THREADS = 8
+TIMEOUTS = (TimeoutError, socket.timeout)
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
@@ -82,10 +84,10 @@ class UrlFetcher:
         except urllib.error.HTTPError as error:
             error.close()  # it holds the connection
             raise UrlFailed(place, f"the host answered {error.code}") from None
-        except TimeoutError:
+        except TIMEOUTS:
             raise UrlTimedOut(place, self._timeout_s) from None
         except Exception as error:  # urllib, http.client, ssl and socket each have exceptions of their own
-            if isinstance(getattr(error, "reason", None), TimeoutError):
+            if isinstance(getattr(error, "reason", None), TIMEOUTS):
                 raise UrlTimedOut(place, self._timeout_s) from None
             raise UrlFailed(place, "the host cannot be reached") from None
 

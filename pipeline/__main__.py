@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import signal
 import sys
 
 import typer
 
 from pipeline import commands
 from pipeline.errors import PipelineError
-from pipeline.signals import terminate
+from pipeline.signals import on_stopping, terminate
 from pipeline.terminal import err
 
 COMMANDS = {
@@ -21,8 +20,7 @@ HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choo
 
 def main(arguments: list[str]) -> None:
     """Runs one command, and exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminate)
+    on_stopping(terminate)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(COMMANDS[arguments[0]])
     try:

@@ -91,6 +91,8 @@ def instance(image: str) -> dict[str, Any]:
     """An image file or an https URL → a KServe v1 instance. Raises PipelineError where the file cannot be read."""
     if image.startswith("https://"):
         return {"url": image}
+    if image.startswith("http://"):
+        raise PipelineError(f"{image}: images are fetched over https only")
     try:
         return {"b64": base64.b64encode(Path(image).read_bytes()).decode()}
     except OSError as error:

@@ -20,7 +20,7 @@ from pipeline.archive import Archive, build_archive
 from pipeline.client import Client, show
 from pipeline.errors import PipelineError, WeightsUnavailable
 from pipeline.ports import Ports
-from pipeline.signals import NotedSignals, Terminated
+from pipeline.signals import NotedSignals, Terminated, leave, on_stopping
 from pipeline.terminal import download_bar, err, megabytes, out
 from pipeline.torchserve import TorchServe
 from pipeline.weights import Weights, load_weights
@@ -64,7 +64,9 @@ def serve(
             server = stack.enter_context(TorchServe(directory, Ports.starting_at(port), log=err.print, obey=obey))
         out.print(f"ready after {time.monotonic() - began:.1f} s: {server.predict_url} (Ctrl-C stops)")
         photograph = shlex.quote(_relative(PHOTOGRAPH))
-        out.print(f"curl -sS -H 'Content-Type: image/jpeg' --data-binary @{photograph} {server.predict_url}")
+        out.print(
+            f"curl --noproxy '*' -sS -H 'Content-Type: image/jpeg' --data-binary @{photograph} {server.predict_url}"
+        )
         with suppress(Terminated):
             server.wait()
         err.print("TorchServe is stopping …")
@@ -77,6 +79,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
 ) -> None:
     """Classify images: one KServe v1 call for each."""
+    on_stopping(leave)
     failed = False
     with Client(url) as client:
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is

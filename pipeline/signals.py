@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from pipeline.terminal import err
+
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], object]
 
 
 class Terminated(SystemExit):
@@ -16,9 +21,21 @@ class Terminated(SystemExit):
         super().__init__(128 + number)
 
 
+def on_stopping(handler: Handler) -> dict[int, Any]:
+    """Installs a handler, but where a signal is ignored, as under nohup; returns the handlers that were there."""
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heeded}
+
+
 def terminate(number: int, _: FrameType | None) -> None:
     """A handler for commands that clean up behind themselves wherever they are interrupted."""
     raise Terminated(number)
+
+
+def leave(number: int, _: FrameType | None) -> None:
+    """A handler for commands that have nothing to clean up, and may hang on a server that does not answer."""
+    err.show_cursor()  # a progress bar may have hidden it
+    os._exit(128 + number)
 
 
 class NotedSignals:
@@ -28,7 +45,7 @@ class NotedSignals:
         self._number: int | None = None
 
     def __enter__(self) -> NotedSignals:
-        self._handlers = {number: signal.signal(number, self._note) for number in STOPPING}
+        self._handlers = on_stopping(self._note)
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -150,6 +150,7 @@ class TorchServe:
     def _server_environment(self, scratch: Path) -> dict[str, str]:
         ports = self._ports
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+        environment.pop("PYTHONPATH", None)  # scripts/ set it, for themselves
         environment |= {
             "JAVA_HOME": str(java_home()),
             "TEMP": str(scratch),  # TorchServe's name for java.io.tmpdir: unpacked archives and sockets
@@ -181,27 +182,22 @@ class TorchServe:
         self._log.starting = False
 
     def _ask(self, answered: threading.Event) -> None:
-        while self._process is not None and self._process.poll() is None:
-            try:
-                if httpx.post(self.predict_url, json=QUESTION, timeout=STARTUP_TIMEOUT_S, trust_env=False).is_success:
-                    answered.set()
-                    return
-            except httpx.HTTPError:  # not listening yet
-                pass
-            time.sleep(POLL_S)
+        with httpx.Client(timeout=STARTUP_TIMEOUT_S, trust_env=False) as http:
+            while self._process is not None and self._process.poll() is None:
+                with suppress(httpx.HTTPError):  # not listening yet
+                    if http.post(self.predict_url, json=QUESTION).is_success:
+                        answered.set()
+                        return
+                time.sleep(POLL_S)
 
     def _stop(self) -> None:
         """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
         if self._process is not None:
-            java: list[
-                psutil.Process
-            ] = []  # there may be none yet, or none any more: then nothing is worth waiting for
+            deadline = time.monotonic()  # nothing to wait for, where Java is not there yet, or not any more
             with suppress(psutil.NoSuchProcess):
-                java = psutil.Process(self._process.pid).children()
-            for process in java:
-                with suppress(psutil.NoSuchProcess):
-                    process.terminate()
-            deadline = time.monotonic() + (STOP_TIMEOUT_S if java else 0)
+                for java in psutil.Process(self._process.pid).children():
+                    java.terminate()
+                    deadline = time.monotonic() + STOP_TIMEOUT_S
             while self.processes() and time.monotonic() < deadline:
                 time.sleep(POLL_S)
             with suppress(ProcessLookupError):  # all gone

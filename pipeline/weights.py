@@ -53,6 +53,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 UNTRAINED_SEED = 11
 
 CHUNK_BYTES = 1024 * 1024
+TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
 
@@ -79,7 +80,7 @@ def load_weights(source: str, progress: Progress) -> Weights:
     if source == "imagenet":
         file, origin = imagenet_file(progress), "imagenet"
     else:
-        file, origin = Path(source), Path(source).name
+        file, origin = Path(source), f"file {Path(source).name}"
     state = read_state(file)
     check_state(state, file)
     return Weights(origin, state)
@@ -125,7 +126,10 @@ def read_state(file: Path) -> dict[str, np.ndarray]:
         ) from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise PipelineError(f"{file} holds no state dict: save one with torch.save(model.state_dict(), …)")
-    return {str(name): tensor.detach().float().contiguous().numpy() for name, tensor in state.items()}
+    try:
+        return {str(name): tensor.detach().float().contiguous().numpy() for name, tensor in state.items()}
+    except (RuntimeError, TypeError):  # sparse, quantised, or without data
+        raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers") from None
 
 
 def check_state(state: dict[str, np.ndarray], file: Path) -> None:
@@ -173,25 +177,25 @@ def imagenet_file(
 ) -> Path:
     """The ImageNet weights in the cache, downloaded first where they are missing or damaged.
 
-    Raises WeightsUnavailable when they cannot be downloaded, PipelineError when they are not what was published.
+    Raises WeightsUnavailable when they cannot be downloaded, are not what was published, or cannot be kept.
     """
     file = (cache or cache_directory()) / url.rsplit("/", 1)[1]
-    if file.is_file() and _sha256(file) == sha256:
-        return file
     try:
+        if file.is_file() and _sha256(file) == sha256:
+            return file
         file.parent.mkdir(parents=True, exist_ok=True)
-        with naming(file), _part_file(file) as part:
-            _download(url, part, progress)
+        with http_client(TIMEOUT) as client, naming(file), _part_file(file) as part:
+            _download(client, url, part, progress)
             if _sha256(Path(part.name)) != sha256:
-                raise PipelineError(
-                    f"what {url} sent is not the published file (SHA-256 differs), and was thrown away: "
-                    "try again, or look for a proxy that changes downloads"
-                )
+                raise _unavailable(url, file, "what it sent is not the published file, a proxy may have changed it")
             os.replace(part.name, file)
     except httpx.HTTPStatusError as error:
-        raise _not_downloaded(url, file, f"the server answered {error.response.status_code}") from None
+        raise _unavailable(url, file, f"the server answered {error.response.status_code}") from None
     except (httpx.HTTPError, ProxyUnusable) as error:
-        raise _not_downloaded(url, file, str(error) or type(error).__name__) from None
+        raise _unavailable(url, file, str(error) or type(error).__name__) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise _unavailable(url, file, f"{where}{error.strerror or error}") from None
     return file
 
 
@@ -228,13 +232,13 @@ def _has_its_name(opened: IO[bytes]) -> bool:
         return False
 
 
-def _being_downloaded(file: Path) -> PipelineError:
-    return PipelineError(f"another process is downloading {file}: wait for it, then run this again")
+def _being_downloaded(file: Path) -> WeightsUnavailable:
+    reason = f"another process is downloading {file}"
+    return WeightsUnavailable(f"{reason}: wait for it, then run this again", reason)
 
 
-def _download(url: str, part: IO[bytes], progress: Progress) -> None:
-    timeout = httpx.Timeout(30, connect=10)
-    with http_client(timeout) as client, client.stream("GET", url, follow_redirects=True) as response:
+def _download(client: httpx.Client, url: str, part: IO[bytes], progress: Progress) -> None:
+    with client.stream("GET", url, follow_redirects=True) as response:
         response.raise_for_status()
         total = int(response.headers.get("Content-Length", 0))
         so_far = 0
@@ -245,7 +249,7 @@ def _download(url: str, part: IO[bytes], progress: Progress) -> None:
     part.flush()
 
 
-def _not_downloaded(url: str, file: Path, reason: str) -> WeightsUnavailable:
+def _unavailable(url: str, file: Path, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"the ImageNet weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
         f"put the file at {file} yourself, or choose --weights FILE or --weights untrained",

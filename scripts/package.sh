@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds model-store/alexnet.mar. See scripts/package.sh --help
-python="$(dirname -- "$0")/../.venv/bin/python"
-[ -x "$python" ] || {
+root=$(cd -- "$(dirname -- "$0")/.." && pwd)
+[ -x "$root/.venv/bin/python" ] || {
   echo "error: not set up yet: run make setup first" >&2
   exit 1
 }
-exec "$python" -P -m pipeline package "$@"
+PYTHONPATH=$root exec "$root/.venv/bin/python" -P -m pipeline package "$@"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Classifies images with a server: KServe v1 predict calls. See scripts/predict.sh --help
-python="$(dirname -- "$0")/../.venv/bin/python"
-[ -x "$python" ] || {
+root=$(cd -- "$(dirname -- "$0")/.." && pwd)
+[ -x "$root/.venv/bin/python" ] || {
   echo "error: not set up yet: run make setup first" >&2
   exit 1
 }
-exec "$python" -P -m pipeline predict "$@"
+PYTHONPATH=$root exec "$root/.venv/bin/python" -P -m pipeline predict "$@"

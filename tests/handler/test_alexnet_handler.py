@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from pathlib import Path
@@ -120,6 +119,13 @@ def test_more_instances_than_the_network_takes_at_once(worker: Any) -> None:
     assert len(classes(answer)) == 40
 
 
+def test_the_pixels_of_a_request_add_up(worker: Any) -> None:
+    image = encoded(gradient(7000, 7000), "PNG", compress_level=1)
+    answers = worker.predict((JSON, body(*[image] * 5)), (JSON, body(image, top_k=1)))
+    assert error(answers[0]) == (413, "instances: more than 200000000 pixels")
+    assert len(classes(answers[1])[0]) == 1
+
+
 def test_all_thousand_classes_add_up(worker: Any, images: list[bytes]) -> None:
     (answer,) = worker.predict((JSON, body(images[0], top_k=1000)))
     (all_classes,) = classes(answer)
@@ -150,14 +156,14 @@ def test_a_defect_is_500_for_its_own_request_and_logged(
 ) -> None:
     import image_decoder
 
-    decode = image_decoder.decode
+    open_image = image_decoder.open_image
 
     def broken(image: bytes, *others: Any) -> Any:
         if image == images[1]:
             raise ZeroDivisionError("the defect")
-        return decode(image, *others)
+        return open_image(image, *others)
 
-    monkeypatch.setattr(image_decoder, "decode", broken)
+    monkeypatch.setattr(image_decoder, "open_image", broken)
     with caplog.at_level(logging.ERROR):
         good, bad = worker.predict((JSON, body(images[0])), (JSON, body(images[1])))
     assert len(classes(good)[0]) == 5
@@ -190,14 +196,6 @@ class TestStockEnvelope:
         status, answer = worker.enveloped(instances)
         assert status == 400
         assert json.loads(answer).keys() == {"error"}
-
-
-def test_a_missing_setting_is_one_clear_sentence(model_dir: Path, config: dict[str, Any]) -> None:
-    incomplete = copy.deepcopy(config)
-    del incomplete["handler"]["limits"]["max_image_bytes"]
-    context = Context("alexnet", str(model_dir), {}, 1, None, "0.12.0", model_yaml_config=incomplete)
-    with pytest.raises(ValueError, match=r"^model-config.yaml: 'max_image_bytes' is missing$"):
-        AlexNetHandler().initialize(context)
 
 
 def test_the_load_is_one_log_line(model_dir: Path, config: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:

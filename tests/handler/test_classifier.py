@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import classifier
 from classifier import Classifier, top_k
-from image_decoder import decode
+from image_decoder import decode, open_image
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def weights_file(model_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pixels() -> list[np.ndarray]:
-    return [decode(encoded(gradient(300 + 10 * n, 300)), "", 10**8) for n in range(7)]
+    return [decode(open_image(encoded(gradient(300 + 10 * n, 300)), "", 10**8)) for n in range(7)]
 
 
 def test_batches_are_split_at_the_bound_and_keep_their_order(
@@ -88,6 +88,14 @@ def test_weights_that_do_not_fit_are_one_clear_sentence(tmp_path: Path, config: 
     save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "alexnet.safetensors")
     with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
         Classifier(tmp_path / "alexnet.safetensors", config["handler"], gpu_id=None)
+
+
+def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Path, config: dict[str, Any]) -> None:
+    made = Classifier(weights_file, config["handler"] | {"precision": "float32"}, gpu_id=None)
+    for parameter in made._model.parameters():
+        parameter.data = parameter.data * 1e30  # finite, and too large to be multiplied
+    with pytest.raises(ArithmeticError):
+        made.probabilities([decode(open_image(encoded(gradient()), "", 10**8))])
 
 
 @pytest.mark.parametrize("k", [1, 5, 1000])

@@ -14,10 +14,14 @@ from pictures import encoded, gradient
 from PIL import Image
 from torchvision_pixels import reference_pixels
 
+import image_decoder
 from errors import DamagedImage, NotAnImage, TooLarge
-from image_decoder import decode
 
 PIXELS = 50_000_000
+
+
+def decode(image: bytes, place: str, max_pixels: int) -> np.ndarray:
+    return image_decoder.decode(image_decoder.open_image(image, place, max_pixels))
 
 
 def pixels(image: bytes) -> np.ndarray:
@@ -181,3 +185,26 @@ def test_the_limit_of_pixels_is_exact() -> None:
     decode(image, "body", max_pixels=10_000)
     with pytest.raises(TooLarge):
         decode(image, "body", max_pixels=9_999)
+
+
+def test_scans_of_a_progressive_jpeg_count_as_pixels() -> None:
+    """Each goes over the whole picture: a small file could keep a decoder busy for minutes."""
+    image = encoded(gradient(2000, 2000), "JPEG", progressive=True)
+    decode(image, "body", PIXELS)
+    last_scan = image[image.rindex(b"\xff\xda") : -2]
+    with pytest.raises(TooLarge):
+        decode(image[:-2] + last_scan * 700 + image[-2:], "body", PIXELS)
+
+
+def test_a_baseline_jpeg_may_have_anything_behind_its_end() -> None:
+    decode(encoded(gradient(2000, 2000), "JPEG") + b"\xff\xda" * 5000, "body", PIXELS)
+
+
+def test_tiles_of_a_tiff_count_as_pixels() -> None:
+    """A picture of one pixel may come in a tile of a gigabyte."""
+    tags = [(256, 4, 1), (257, 4, 1), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
+    tags += [(322, 4, 30_000), (323, 4, 30_000), (324, 4, 200), (325, 4, 64)]
+    entries = b"".join(struct.pack("<HHI", tag, kind, 1) + struct.pack("<I", value) for tag, kind, value in tags)
+    image = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(TooLarge):
+        decode(image.ljust(300, b"\0"), "body", PIXELS)

@@ -14,7 +14,7 @@ from PIL import Image
 from reference import WEIGHTS, Reference
 
 from classifier import AlexNet, Classifier
-from image_decoder import decode
+from image_decoder import decode, open_image
 from pipeline.weights import Weights
 
 COUNT = 400
@@ -42,7 +42,7 @@ def expected(state: dict[str, torch.Tensor], images: list[bytes]) -> torch.Tenso
 
 def probabilities(images: list[bytes], precision: str, model_dir: Path, settings: dict[str, Any]) -> torch.Tensor:
     classifier = Classifier(model_dir / "alexnet.safetensors", settings | {"precision": precision}, gpu_id=None)
-    return classifier.probabilities([decode(image, "", 50_000_000) for image in images])
+    return classifier.probabilities([decode(open_image(image, "", 50_000_000)) for image in images])
 
 
 def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:

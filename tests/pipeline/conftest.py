@@ -57,6 +57,12 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
     return wait
 
 
+@pytest.fixture
+def importable(checkout: Path) -> dict[str, str]:
+    """The environment of a Python process that imports `pipeline`."""
+    return os.environ | {"PYTHONPATH": str(checkout)}
+
+
 # --- Scripts ----------------------------------------------------------------------------------------------------------
 
 

@@ -198,13 +198,13 @@ except OSError as error:
 
 
 def test_a_build_that_runs_out_of_space_leaves_the_archive_that_was_there(
-    handler_directory: Path, tmp_path: Path
+    handler_directory: Path, tmp_path: Path, importable: dict[str, str]
 ) -> None:
     output = tmp_path / "made" / "alexnet.mar"
     output.parent.mkdir()
     output.write_bytes(b"the archive before")
     command = [sys.executable, "-P", "-c", BUILD_IN_LITTLE_SPACE, handler_directory, output]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=importable, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("OSError: ")
     assert output.read_bytes() == b"the archive before"

@@ -139,9 +139,8 @@ def test_a_file_that_was_put_there_by_hand_is_checked_as_well(
 )
 def test_a_corrupted_download_is_never_left_in_the_cache(get: Any, website: Any, cache: Path, sent: bytes) -> None:
     website.put(PATH, sent)
-    with pytest.raises(PipelineError, match=r"is not the published file \(SHA-256 differs\), and was thrown away") as e:
+    with pytest.raises(WeightsUnavailable, match=r"what it sent is not the published file"):
         get()
-    assert not isinstance(e.value, WeightsUnavailable)
     assert os.listdir(cache) == []
 
 
@@ -223,9 +222,9 @@ def test_a_cache_that_may_not_be_written_to_is_named(get: Any, website: Any, cac
 
 def test_a_cache_that_cannot_be_made_is_named(get: Any, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
-    with pytest.raises(OSError) as refusal:  # noqa: PT011
+    with pytest.raises(WeightsUnavailable) as refusal:
         get()
-    assert refusal.value.filename == str(cache)
+    assert f"({cache}: " in str(refusal.value)
 
 
 # --- Signals ----------------------------------------------------------------------------------------------------------
@@ -247,7 +246,9 @@ __main__.main(["download"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_in_the_middle_of_a_download_leaves_nothing(number: signal.Signals, website: Any, cache: Path) -> None:
+def test_a_signal_in_the_middle_of_a_download_leaves_nothing(
+    number: signal.Signals, website: Any, cache: Path, importable: dict[str, str]
+) -> None:
     half_sent, ended = threading.Event(), threading.Event()
 
     def page(visit: BaseHTTPRequestHandler) -> None:
@@ -260,7 +261,7 @@ def test_a_signal_in_the_middle_of_a_download_leaves_nothing(number: signal.Sign
 
     website.pages[PATH] = page
     command = [sys.executable, "-P", "-c", DOWNLOAD, website.url + PATH, str(cache)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as downloading:
+    with subprocess.Popen(command, env=importable, stderr=subprocess.PIPE, text=True) as downloading:
         try:
             assert half_sent.wait(60)
             assert os.listdir(cache) == [f"{NAME}.part"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +114,17 @@ def test_a_long_name_stays_in_one_line(
     shutil.copy(photographs[0], image)
     done = script("predict", "--url", server.url, "--top-k", "1", image)
     assert done.stdout.splitlines()[0].rstrip() == str(image)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_although_the_server_does_not_answer(
+    checkout: Path, photographs: list[Path], user_environment: None, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = [checkout / "scripts" / "predict.sh", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        with subprocess.Popen([*command, photographs[0]], stderr=subprocess.PIPE, text=True) as asking:
+            connection, _ = silent.accept()
+            with connection:
+                asking.send_signal(number)
+                _, said = asking.communicate(timeout=30)
+    assert (asking.returncode, said) == (128 + number, "")

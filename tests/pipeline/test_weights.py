@@ -89,12 +89,28 @@ def test_untrained_logits_spread(untrained: Weights, photographs: list[Path]) ->
 # --- Reading files ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(2).to_sparse(), torch.empty(2, device="meta")], ids=["sparse", "without data"]
+)
+def test_tensors_that_are_no_plain_arrays_are_told_so(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"a": tensor}, tmp_path / "weights.pth")
+    with pytest.raises(PipelineError, match=r"holds tensors that are not plain arrays of numbers$"):
+        read_state(tmp_path / "weights.pth")
+
+
+def test_a_file_cannot_pass_for_the_published_weights(tmp_path: Path) -> None:
+    """What an archive says of its weights decides later whether it may be published."""
+    for name in ("imagenet.pth", "untrained.pth", "imagenet"):
+        torch.save({key: torch.from_numpy(value) for key, value in untrained_state().items()}, tmp_path / name)
+        assert load_weights(str(tmp_path / name), no_progress).origin == f"file {name}"
+
+
 def test_a_pth_file_of_torchvisions_alexnet_is_taken(tmp_path: Path) -> None:
     model = torchvision.models.alexnet()
     file = tmp_path / "mine.pth"
     torch.save(model.state_dict(), file)
     weights = load_weights(str(file), no_progress)
-    assert weights.origin == "mine.pth"
+    assert weights.origin == "file mine.pth"
     assert weights.trained
     assert weights.state.keys() == SHAPES.keys()
     for name, tensor in model.state_dict().items():
@@ -260,13 +276,13 @@ sys.stdout.buffer.write(files.pop())
 """
 
 
-def test_equal_weights_give_equal_bytes_in_every_process() -> None:
+def test_equal_weights_give_equal_bytes_in_every_process(importable: dict[str, str]) -> None:
     """safetensors orders its metadata anew each time."""
 
     def serialize(hash_seed: str) -> bytes:
         return subprocess.run(
             [sys.executable, "-P", "-c", SERIALIZE, "b", "c", "a"],
-            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            env=importable | {"PYTHONHASHSEED": hash_seed},
             capture_output=True,
             check=True,
             timeout=60,
