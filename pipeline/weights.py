@@ -48,9 +48,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "classifier.6.bias": (1000,),
 }
 
-# Of the first seeds, the one whose classes lie furthest apart on photographs: there the precision of the
-# arithmetic can be told from chance.
-UNTRAINED_SEED = 11
+# Of the first sixty seeds, the one that gives photographs the most different classes and is still sure of them: then
+# agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
+UNTRAINED_SEED = 15
 
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
