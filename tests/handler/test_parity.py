@@ -75,7 +75,7 @@ def test_large_photographs_agree_although_they_are_decoded_small(
     large = [
         encoded(Image.open(photograph).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=92)
         for photograph in photographs
-        for size in ((1365, 1024), (2048, 1536), (2048, 2731), (4000, 3000))
+        for size in ((1365, 1024), (2048, 1536), (2048, 2731), (2500, 2600), (4000, 3000), (5200, 5300))
     ]
     expected = Reference(state).probabilities(large)
     actual = probabilities(large, "float32", model_dir, config["handler"])
