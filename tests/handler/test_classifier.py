@@ -41,6 +41,17 @@ def test_batches_are_split_at_the_bound_and_keep_their_order(
         torch.testing.assert_close(row, split.probabilities([image])[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_answer_does_not_depend_on_its_company(
+    precision: str, weights_file: Path, config: dict[str, Any], photographs: list[Path]
+) -> None:
+    made = Classifier(weights_file, config["handler"] | {"precision": precision}, gpu_id=None)
+    images = [decode(open_image(photograph.read_bytes(), "", 10**8)) for photograph in photographs]
+    together = made.probabilities(images)
+    for row, image in zip(together, images, strict=True):
+        torch.testing.assert_close(row, made.probabilities([image])[0], rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("flags", "precision"),
     [
