@@ -115,7 +115,7 @@ class Classifier:
 
     @torch.inference_mode()
     def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:
-        # One image alone would take other kernels, whose sums round differently: its answer would depend on its company.
+        # One image alone would take other kernels, whose sums round differently: its answer would hang on its company.
         batch = torch.from_numpy(np.stack(pixels if len(pixels) > 1 else pixels * 2)).to(self.device)
         batch = batch.permute(0, 3, 1, 2)  # (N, H, W, C) => (N, C, H, W), which is channels_last already
         logits: torch.Tensor = self._model(batch * self._scale + self._shift)
