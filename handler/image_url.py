@@ -15,7 +15,7 @@ from errors import MalformedField, RequestError, TooLarge, UrlFailed, UrlNotAllo
 
 CHUNK_BYTES = 64 * 1024
 THREADS = 8
-TIMEOUTS = (TimeoutError, socket.timeout)
+TIMEOUTS = (TimeoutError, socket.timeout)  # one and the same only from Python 3.10 on
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):

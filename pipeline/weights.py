@@ -60,7 +60,7 @@ Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict that fits AlexNet, and where it came from: `imagenet`, `untrained`, or a file's name."""
+    """A state dict that fits AlexNet, and where it came from: `imagenet`, `untrained` or `file NAME`."""
 
     origin: str
     state: dict[str, np.ndarray]

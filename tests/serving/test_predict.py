@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -179,6 +180,8 @@ def test_requests_do_form_batches(server: TorchServe, http: httpx.Client, images
 
 
 def test_curl_as_users_type_it(server: TorchServe, photographs: list[Path]) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not on this machine")
     command = [
         "curl",
         "-sS",
