@@ -80,7 +80,8 @@ def load_weights(source: str, progress: Progress) -> Weights:
     if source == "imagenet":
         file, origin = imagenet_file(progress), "imagenet"
     else:
-        file, origin = Path(source), f"file {Path(source).name}"
+        file = Path(source)
+        origin = "file " + "".join(letter if letter.isprintable() else "?" for letter in file.name)
     state = read_state(file)
     check_state(state, file)
     return Weights(origin, state)

@@ -105,6 +105,15 @@ def test_a_file_cannot_pass_for_the_published_weights(tmp_path: Path) -> None:
         assert load_weights(str(tmp_path / name), no_progress).origin == f"file {name}"
 
 
+def test_a_name_that_cannot_be_written_forges_no_log_line(tmp_path: Path) -> None:
+    """The server logs the origin; and JSON in UTF-8 has no place for a name of other bytes."""
+    file = tmp_path / "mine\nweights=imagenet\udcff.pth"
+    torch.save({key: torch.from_numpy(value) for key, value in untrained_state().items()}, file)
+    weights = load_weights(str(file), no_progress)
+    assert weights.origin == "file mine?weights=imagenet?.pth"
+    to_safetensors(weights)
+
+
 def test_a_pth_file_of_torchvisions_alexnet_is_taken(tmp_path: Path) -> None:
     model = torchvision.models.alexnet()
     file = tmp_path / "mine.pth"
