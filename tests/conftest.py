@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from pipeline.weights import Weights, untrained_state
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = sorted((CHECKOUT / "tests" / "photographs").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_signals() -> None:
+    """Under nohup, or behind a shell's `&`, signals are ignored, and what a test starts would inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
