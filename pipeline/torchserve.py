@@ -40,6 +40,9 @@ QUESTION = {
     ]
 }
 
+# What TorchServe logs where an archive is damaged. Then it runs without that model.
+NOT_LOADED = "Failed to load model: "
+
 Log = Callable[[str], None]
 
 
@@ -171,8 +174,8 @@ class TorchServe:
         deadline = time.monotonic() + STARTUP_TIMEOUT_S
         while not answered.wait(POLL_S):
             self._obey()
-            if self._log.worker_error:
-                raise PipelineError(f"the model cannot be loaded: {self._log.worker_error}")
+            if self._log.model_error:
+                raise PipelineError(f"the model cannot be loaded: {self._log.model_error}")
             if self._process.poll() is not None:
                 raise PipelineError(f"TorchServe did not start; its last words:\n{self._log.tail()}")
             if time.monotonic() > deadline:
@@ -224,10 +227,10 @@ def check_directory(directory: Path) -> None:
 
 
 class _ServerLog:
-    """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds the error that stopped a worker."""
+    """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds why the model is not loaded."""
 
     def __init__(self, forward: Log) -> None:
-        self.worker_error: str | None = None
+        self.model_error: str | None = None
         self.starting = True
         self._forward = forward
         self._last: deque[str] = deque(maxlen=20)
@@ -249,6 +252,8 @@ class _ServerLog:
             self._read_worker(thread, message)
             return
         self._last.append(line)
+        if message.startswith(NOT_LOADED):
+            self.model_error = message.removeprefix(NOT_LOADED)
         if not self.starting and level in ("WARN", "ERROR"):
             self._forward(f"torchserve: {message}")
 
@@ -260,4 +265,4 @@ class _ServerLog:
             self._in_traceback.add(thread)
         elif thread in self._in_traceback and not message.startswith(" "):
             self._in_traceback.discard(thread)
-            self.worker_error = self.worker_error or message
+            self.model_error = self.model_error or message

@@ -115,6 +115,20 @@ def test_a_model_that_cannot_be_loaded_is_told_in_the_words_of_its_worker(
     assert list(temporary.iterdir()) == []
 
 
+def test_a_damaged_archive_is_told_with_what_torchserve_found(
+    incomplete: Path, handler_directory: Path, tiny: Weights, temporary: Path, processes: Processes
+) -> None:
+    """TorchServe checks each entry's CRC while it unpacks the archive; then it goes on, without a model."""
+    archive = build_archive(handler_directory, tiny, incomplete / "model-store" / "alexnet.mar").path
+    archive.write_bytes(archive.read_bytes().replace(b"class AlexNetHandler", b"class alexNetHandler"))
+    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, Ports.any_free()):
+        pass
+    assert str(refusal.value).startswith("the model cannot be loaded: alexnet.mar invalid entry CRC (expected 0x")
+    assert "\n" not in str(refusal.value)
+    assert processes() == []
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_server_that_gives_up_is_told_with_its_last_words(
     directory: Path, temporary: Path, processes: Processes
 ) -> None:
