@@ -2,6 +2,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint requirements/constraints.txt
+KSERVE_STORAGE = $(shell sed -n 's/^\(kserve-storage==[^ ]*\).*/\1/p' requirements/pipeline.txt)
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 .PHONY: setup demo test lint
@@ -9,7 +10,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 # .venv with everything that the other targets need
 setup: .venv/.ready
 
-# the whole path on this machine: package, serve, predict a photograph, stop
+# the whole path on this machine: package, publish, pull, serve, predict a photograph, stop
 demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
@@ -26,7 +27,8 @@ lint: setup
 	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
 
 # The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached, the default
-# index serves (on Linux: with CUDA, several GB).
+# index serves (on Linux: with CUDA, several GB). KServe's storage initializer says that it is not for Python 3.13 and
+# later; for gs:// it needs nothing there that is not installed by then.
 .venv/.ready: requirements/runtime.txt requirements/pipeline.txt requirements/dev.txt requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -35,4 +37,6 @@ lint: setup
 		then set -x; $(PIP) --no-deps --index-url $(TORCH_CPU_INDEX) torch torchvision; \
 		else echo "PyTorch's CPU index cannot be reached: torch comes from the default index"; fi
 	$(PIP) --requirement requirements/dev.txt
+	@$(BIN)/python -c 'import kserve_storage' 2>/dev/null || \
+		{ set -x; $(PIP) --no-deps --ignore-requires-python $(KSERVE_STORAGE); }
 	@touch $@
