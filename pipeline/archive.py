@@ -7,14 +7,16 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
 
-from pipeline.errors import naming
-from pipeline.weights import Weights, to_safetensors
+from pipeline.errors import PipelineError, naming
+from pipeline.weights import Weights, read_metadata, to_safetensors
 
 MODEL_NAME = "alexnet"
 HANDLER = "alexnet_handler.py"
@@ -49,19 +51,34 @@ def build_archive(handler_directory: Path, weights: Weights, output: Path) -> Ar
     for pattern in HANDLER_FILES:
         files = (file for file in handler_directory.glob(pattern) if not file.name.startswith("."))
         entries |= {file.name: file.read_bytes() for file in files}
-    version = content_version(entries)
+    version = content_version({name: hashlib.sha256(content).hexdigest() for name, content in entries.items()})
     entries[f"{MAR_INF}/{MANIFEST_FILE_NAME}"] = manifest(version)
     output.parent.mkdir(parents=True, exist_ok=True)
     with naming(output):
         return Archive(output, version, *_write(entries, output))
 
 
-def content_version(entries: dict[str, bytes]) -> str:
-    """The names and contents of an archive's entries → the version in its manifest, twelve hexadecimal digits."""
+def content_version(sha256s: Mapping[str, str]) -> str:
+    """Names → the SHA-256 of what has that name, as hexadecimal digits; all of it → a version, twelve such digits."""
     digest = hashlib.sha256()
-    for name in sorted(entries):
-        digest.update(f"{name} {hashlib.sha256(entries[name]).hexdigest()}\n".encode())
+    for name in sorted(sha256s):
+        digest.update(f"{name} {sha256s[name]}\n".encode())
     return digest.hexdigest()[:VERSION_DIGITS]
+
+
+def weights_metadata(archive: Path) -> dict[str, str]:
+    """What `to_safetensors` wrote into the archive's weights: `weights`, their origin, and `sha256`.
+
+    Raises PipelineError where this is no archive of ours, OSError where it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(WEIGHTS_FILE) as weights:
+            metadata = read_metadata(weights)
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, RuntimeError):  # any kind of damage
+        raise PipelineError(
+            f"{archive} is not a model archive made by scripts/package.sh, or only half of one"
+        ) from None
+    return metadata
 
 
 def manifest(version: str) -> bytes:

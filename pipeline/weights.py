@@ -52,6 +52,8 @@ SHAPES: dict[str, tuple[int, ...]] = {
 # agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
 UNTRAINED_SEED = 15
 
+MOST_HEADER_BYTES = 100_000_000  # of a safetensors file, by its own specification
+
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
 
@@ -157,6 +159,16 @@ def to_safetensors(weights: Weights) -> bytes:
         digest.update(weights.state[name].data)
     metadata = {"weights": weights.origin, "sha256": digest.hexdigest()}
     return _with_sorted_metadata(serialize(weights.state, metadata))
+
+
+def read_metadata(file: IO[bytes]) -> dict[str, str]:
+    """The metadata that `to_safetensors` wrote. Raises ValueError where it is not there."""
+    try:
+        (length,) = struct.unpack("<Q", file.read(8))
+        metadata = json.loads(file.read(min(length, MOST_HEADER_BYTES)))["__metadata__"]
+        return {"weights": str(metadata["weights"]), "sha256": str(metadata["sha256"])}
+    except (struct.error, LookupError, TypeError, RecursionError) as error:
+        raise ValueError("no weights of ours") from error
 
 
 def _with_sorted_metadata(file: bytes) -> bytes:
