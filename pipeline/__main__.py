@@ -13,7 +13,8 @@ from pipeline.signals import on_stopping, terminate
 from pipeline.terminal import err
 
 COMMANDS = {
-    command.__name__: command for command in (commands.package, commands.serve, commands.predict, commands.demo)
+    command.__name__: command
+    for command in (commands.package, commands.publish, commands.serve, commands.predict, commands.demo)
 }
 HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choose a place that you may write to"}
 

@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import track
 
-from pipeline.archive import Archive, build_archive
+from pipeline.archive import MODEL_NAME, Archive, build_archive
 from pipeline.client import Client, show
+from pipeline.embedded_storage import EmbeddedStorage
 from pipeline.errors import PipelineError, WeightsUnavailable
 from pipeline.ports import Ports
 from pipeline.signals import NotedSignals, Terminated, leave, on_stopping
-from pipeline.terminal import download_bar, err, megabytes, out
+from pipeline.storage_uri import StorageUri
+from pipeline.terminal import err, megabytes, out, transfer_bar
 from pipeline.torchserve import TorchServe
+from pipeline.version import ARCHIVE as ARCHIVE_OBJECT
+from pipeline.version import CONFIG, Version
 from pipeline.weights import Weights, load_weights
+
+if TYPE_CHECKING:
+    from pipeline.publish import Outcome
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ARCHIVE = CHECKOUT / "model-store" / "alexnet.mar"
@@ -47,9 +54,37 @@ def package(
     out.print(f"sha256   {archive.sha256}")
 
 
+def publish(
+    destination: Annotated[str, typer.Argument(metavar="gs://BUCKET[/PREFIX]", help="Where versions lie.")],
+    archive: Annotated[
+        Path, typer.Option(metavar="FILE", help="The archive, as scripts/package.sh made it.")
+    ] = ARCHIVE,
+    show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
+    allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
+) -> None:
+    """Publish the archive as an immutable version in Cloud Storage. Prints its storageUri."""
+    on_stopping(leave)  # whatever has been sent is found again, and nobody sees it before it is complete
+    prefix = StorageUri.parse(destination)
+    if show_versions:
+        _list(prefix)
+        return
+    began = time.monotonic()
+    outcome = _publish(prefix, archive, allow_untrained)
+    seconds = f"{time.monotonic() - began:.1f} s"
+    if outcome.new or outcome.sent:
+        err.print(f"sent {megabytes(outcome.sent)} in {seconds}")
+    else:
+        err.print(f"was published already ({seconds})")
+    out.print(str(outcome.uri))
+
+
 def serve(
     source: Annotated[
-        Path | None, typer.Argument(help="A directory with config/ and model-store/; without it, this checkout.")
+        str | None,
+        typer.Argument(
+            metavar="[gs://BUCKET/…|DIRECTORY]",
+            help="A storageUri, or a directory with config/ and model-store/; without it, this checkout.",
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option(min=1, max=65533, help="For inference; management and metrics take the next two.")
@@ -57,6 +92,8 @@ def serve(
 ) -> None:
     """Serve on loopback until interrupted."""
     began = time.monotonic()
+    if source is not None and ":" in source.partition("/")[0]:
+        source = str(_pull(StorageUri.parse(source)))
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
         with err.status("TorchServe is starting …"):
@@ -98,22 +135,27 @@ def predict(
 
 
 def demo() -> None:
-    """The whole path on this machine: package, serve, predict, stop. Leaves nothing behind but cached weights."""
+    """The whole path on this machine, from weights to predictions. Leaves nothing behind but cached weights."""
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-demo-")))
-        (directory / "config").mkdir()
-        shutil.copy(CHECKOUT / "config.properties", directory / "config")
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-demo-")))
         with _step("package") as done:
             try:
-                loaded, archive = _package("imagenet", directory / "model-store" / ARCHIVE.name)
+                loaded, archive = _package("imagenet", scratch / ARCHIVE.name)
             except WeightsUnavailable as error:
                 err.print(
                     f"The ImageNet weights cannot be downloaded ({error.reason}): "
                     "going on with untrained ones, so the predictions below are meaningless.",
                     style="yellow",
                 )
-                loaded, archive = _package("untrained", directory / "model-store" / ARCHIVE.name)
+                loaded, archive = _package("untrained", scratch / ARCHIVE.name)
             done(f"{archive.path.name}, {megabytes(archive.size)}, version {archive.version}, weights {loaded.origin}")
+        with EmbeddedStorage("demo") as storage:
+            with _step("publish") as done:
+                uri = _publish(StorageUri(storage.bucket, MODEL_NAME), archive.path, allow_untrained=True).uri
+                done(f"{uri}, in an embedded Cloud Storage")
+            with _step("pull") as done:
+                directory = _pull(uri, scratch)
+                done("downloaded by KServe's storage initializer, and checked")
         with _step("serve") as done:
             obey = stack.enter_context(NotedSignals()).obey
             server = stack.enter_context(TorchServe(directory, Ports.any_free(), log=err.print, obey=obey))
@@ -130,9 +172,47 @@ def demo() -> None:
 
 
 def _package(weights: str, output: Path) -> tuple[Weights, Archive]:
-    with download_bar("ImageNet weights") as progress:
+    with transfer_bar("ImageNet weights") as progress:
         loaded = load_weights(weights, progress)
     return loaded, build_archive(CHECKOUT / "handler", loaded, output)
+
+
+def _publish(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
+    if not archive.is_file():
+        raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh, or give --archive")
+    files = {CONFIG: CHECKOUT / "config.properties", ARCHIVE_OBJECT: archive}
+    with err.status("reading the archive …"):
+        version = Version.of(files)
+    if not version.trained and not allow_untrained:
+        raise PipelineError(
+            f"{archive} has untrained weights, what it predicts is meaningless: "
+            "build one with scripts/package.sh --weights …, or add --allow-untrained"
+        )
+    from pipeline.publish import publish_version  # Google's libraries take 0.2 s, which predict can do without
+    from pipeline.storage import connect
+
+    with err.status(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
+        client = connect(for_writing=True)
+        return publish_version(client, prefix, version, files, progress, warn=partial(err.print, style="yellow"))
+
+
+def _pull(uri: StorageUri, cache: Path | None = None) -> Path:
+    from pipeline.pull import cache_directory, pull_version
+
+    with err.status(f"looking for {uri} …"), transfer_bar("downloading") as progress:
+        return pull_version(uri, cache or cache_directory(), progress, note=partial(err.print, style="yellow"))
+
+
+def _list(prefix: StorageUri) -> None:
+    from pipeline.storage import connect, list_versions
+
+    with err.status(f"asking for {prefix} …"):
+        versions = list_versions(connect(), prefix, warn=partial(err.print, style="yellow"))
+    if not versions:
+        err.print(f"no versions right beneath {prefix}", style="yellow")
+    for published in versions:
+        when = published.time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        out.print(f"{when}  {megabytes(published.version.size):>9}  {published.version.origin:10}  {published.uri}")
 
 
 @contextmanager
@@ -149,10 +229,10 @@ def _step(name: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _directory_to_serve(source: Path | None) -> Iterator[Path]:
+def _directory_to_serve(source: str | None) -> Iterator[Path]:
     """The source; or, for this checkout, a directory in KServe's layout that shows the checkout's own files."""
     if source is not None:
-        yield source
+        yield Path(source)
         return
     with tempfile.TemporaryDirectory(prefix="alexnet-") as made:
         (Path(made) / "config").mkdir()

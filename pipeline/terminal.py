@@ -16,7 +16,7 @@ err = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr
 
 
 @contextmanager
-def download_bar(what: str) -> Iterator[ByteProgress]:
+def transfer_bar(what: str) -> Iterator[ByteProgress]:
     """A progress bar for bytes, which shows itself with the first of them."""
     columns = (
         TextColumn("{task.description}"),

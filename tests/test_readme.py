@@ -40,11 +40,12 @@ def run(command: str, checkout: Path, **environment: str) -> subprocess.Complete
 
 
 def test_no_command_is_left_untried(readme: str) -> None:
-    """Each is tried below; scripts/serve.sh and scripts/package.sh have tests of their own in tests/pipeline."""
+    """Each is tried below, or in tests of its own in tests/pipeline."""
     tried = (
         "make setup",
         "make demo",
         "scripts/package.sh",
+        "scripts/publish.sh gs://",
         "scripts/serve.sh",
         "scripts/predict.sh ",
         "printf ",
@@ -64,10 +65,15 @@ def test_the_demo_shows_a_prediction_and_leaves_nothing(
     checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     scratch = tmp_path_factory.mktemp("t")
-    done = run("make demo", checkout, TMPDIR=str(scratch), HTTPS_PROXY="http://127.0.0.1:9")  # no server listens there
+    proxies = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9") | {
+        "NO_PROXY": ""
+    }  # nobody listens there
+    done = run("make demo", checkout, TMPDIR=str(scratch), **proxies)
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("✓")] == [
         "package",
+        "publish",
+        "pull",
         "serve",
         "predict",
         "stop",
