@@ -28,7 +28,8 @@ import pytest
 
 from pipeline.archive import build_archive
 from pipeline.embedded_storage import EmbeddedStorage
-from pipeline.ports import free_ports
+from pipeline.errors import PipelineError
+from pipeline.ports import Ports, free_ports
 from pipeline.publish import Outcome, publish_version
 from pipeline.storage import connect
 from pipeline.storage_uri import StorageUri
@@ -57,6 +58,18 @@ def handler_directory(checkout: Path, tmp_path: Path) -> Path:
 def free_port() -> int:
     (port,) = free_ports(1)
     return port
+
+
+@pytest.fixture
+def port() -> int:
+    """A free one, with two free ones after it."""
+    while True:
+        (port,) = free_ports(1)
+        try:
+            Ports.starting_at(port).check_free()
+        except (PipelineError, OverflowError):
+            continue
+        return port
 
 
 @pytest.fixture(scope="session")

@@ -16,25 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.errors import PipelineError
-from pipeline.ports import Ports, free_ports
-
 Processes = Callable[[], list[psutil.Process]]
 Serve = Callable[..., subprocess.Popen[str]]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
-
-
-@pytest.fixture
-def port() -> int:
-    """A free one, with two free ones after it."""
-    while True:
-        (port,) = free_ports(1)
-        try:
-            Ports.starting_at(port).check_free()
-        except (PipelineError, OverflowError):
-            continue
-        return port
 
 
 @pytest.fixture

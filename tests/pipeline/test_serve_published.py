@@ -11,22 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.embedded_storage import EmbeddedStorage
-from pipeline.errors import PipelineError
-from pipeline.ports import Ports, free_ports
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def port() -> int:
-    """A free one, with two free ones after it."""
-    while True:
-        (port,) = free_ports(1)
-        try:
-            Ports.starting_at(port).check_free()
-        except (PipelineError, OverflowError):
-            continue
-        return port
 
 
 @pytest.fixture
