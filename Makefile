@@ -5,7 +5,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint requ
 KSERVE_STORAGE = $(shell sed -n 's/^\(kserve-storage==[^ ]*\).*/\1/p' requirements/pipeline.txt)
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test lint
+IMAGE = alexnet-torchserve:0.1.0
+
+.PHONY: setup demo test lint image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -18,13 +20,22 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# formatting, types and shell scripts
+# formatting, types, shell scripts and the Dockerfile
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck scripts/*.sh .ci/run
 	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
+	$(BIN)/hadolint kserve/runtime/Dockerfile
+
+# the serving image, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG, TORCH_INDEX=… for NVIDIA GPUs
+image:
+	@engine=$$(command -v docker || command -v podman) || \
+		{ echo "error: neither docker nor podman is here: install one, or build in Google Cloud (kserve/runtime/cloudbuild.yaml)" >&2; exit 1; }; \
+	set -x; $$engine build --file kserve/runtime/Dockerfile --tag $(IMAGE) \
+		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 # The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached, the default
 # index serves (on Linux: with CUDA, several GB). KServe's storage initializer says that it is not for Python 3.13 and

@@ -1,0 +1,200 @@
+"""The container's main process: TorchServe, what the kubelet asks about it, and an end that loses no request.
+
+TorchServe calls itself ready before the model is loaded, and breaks off every connection when it is told to stop. So
+this process answers the probes, by asking the model a question, and keeps a signal to itself until no client is left.
+Where TorchServe ends, it ends too, and with it the container.
+
+    python serve.py [/mnt/models]
+
+The folder has `config/config.properties` and `model-store/`. TS_* variables override the former, as for TorchServe.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO
+
+import ts
+from ts.model_server import load_properties
+
+MODELS = "/mnt/models"
+HEALTH_PORT = int(os.environ.get("HEALTH_PORT", "8079"))
+PREDICT = "/v1/models/alexnet:predict"
+
+# A PNG of one black pixel: the smallest question that only a loaded model can answer.
+QUESTION = json.dumps(
+    {
+        "instances": [
+            {"b64": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="}
+        ]
+    }
+)
+ANSWER_TIMEOUT_S = 15
+BUSY = (503, 507)  # the queue, or the JVM's memory, is full: the model is at work, and not to be restarted for that
+
+# A pod that ends is taken out of its Service meanwhile, which takes seconds. The whole stays below the grace period.
+DRAIN_AT_LEAST_S = float(os.environ.get("DRAIN_AT_LEAST_S", "5"))
+DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "30"))
+STOP_TIMEOUT_S = 20
+POLL_S = 0.1
+
+ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
+
+
+def main() -> int:
+    """Returns the exit status: 0 where it was asked to end, otherwise that of TorchServe, and never 0."""
+    models = Path(sys.argv[1] if len(sys.argv) > 1 else MODELS)
+    try:
+        properties = load_properties(str(models / "config" / "config.properties"))
+    except OSError as error:
+        log("ERROR", f"{error.filename}: {error.strerror}: {models} should hold what scripts/publish.sh published")
+        return 1
+    address = os.environ.get("TS_INFERENCE_ADDRESS", properties["inference_address"])
+    port = int(address.rpartition(":")[2])
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    server = subprocess.Popen(command(models, properties), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert server.stdout is not None
+    threading.Thread(target=forward, args=(server.stdout,), daemon=True).start()
+    Health.model, Health.stopping = Model(port), stopping
+    health = ThreadingHTTPServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # the kubelet asks from outside the pod
+    threading.Thread(target=health.serve_forever, daemon=True).start()
+
+    while server.poll() is None and not stopping.wait(POLL_S):
+        pass
+    if server.poll() is not None:
+        log("ERROR", f"TorchServe ended by itself, with exit status {server.returncode}")
+        return server.returncode or 1
+    drain(port, server)
+    server.terminate()
+    try:
+        server.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        log("WARNING", f"TorchServe did not stop within {STOP_TIMEOUT_S} s and is killed")
+        server.kill()
+    return 0
+
+
+def command(models: Path, properties: dict[str, str]) -> list[str]:
+    """What TorchServe's launcher would start, without the launcher: it stays between a signal and the server."""
+    home = os.environ.get("JAVA_HOME")
+    packages = Path(ts.__file__).resolve().parent.parent
+    return [
+        str(Path(home, "bin", "java")) if home else "java",
+        f"-Dmodel_server_home={packages}",
+        f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+        f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml').resolve().as_uri()}",
+        *properties.get("vmargs", "").split(),
+        *("-cp", str(packages / "ts" / "frontend" / "*")),
+        "org.pytorch.serve.ModelServer",
+        *("--python", sys.executable),
+        *("-f", str(models / "config" / "config.properties")),
+        *("-s", str(models / "model-store")),
+        "-ncs",  # no snapshots of its configuration: there is nowhere to write them
+    ]
+
+
+def drain(port: int, server: subprocess.Popen[str]) -> None:
+    """Waits until no client is connected: what is on its way is answered, and who has a connection may use it on."""
+    began = time.monotonic()
+    log("INFO", "asked to end: waiting for clients to leave")
+    while server.poll() is None:
+        waited, clients = time.monotonic() - began, connections(port)
+        if waited >= DRAIN_AT_MOST_S:
+            log("WARNING", f"{clients} clients are still connected after {waited:.0f} s: their connections break off")
+            return
+        if waited >= DRAIN_AT_LEAST_S and clients == 0:
+            return
+        time.sleep(POLL_S)
+
+
+def connections(port: int) -> int:
+    """How many connections to a port of this machine are established."""
+    count = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            count += state == ESTABLISHED and int(local.rpartition(":")[2], 16) == port
+    return count
+
+
+class Model:
+    """Asks it, one question at a time, and remembers that it has answered once."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._lock = threading.Lock()
+        self.started = False
+
+    def answers(self) -> bool:
+        with self._lock:
+            status = self._ask()
+            self.started = self.started or status == http.client.OK
+            return status == http.client.OK or (self.started and status in BUSY)
+
+    def _ask(self) -> int | None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_TIMEOUT_S)
+        try:
+            connection.request("POST", PREDICT, QUESTION, {"Content-Type": "application/json"})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+
+class Health(BaseHTTPRequestHandler):
+    """GET /startup, /ready and /live, for the kubelet."""
+
+    model: Model
+    stopping: threading.Event
+    timeout = 5  # seconds, for a client that connects and says nothing
+
+    def do_GET(self) -> None:
+        if self.path not in ("/startup", "/ready", "/live"):
+            self._answer(404, "/startup, /ready and /live are what can be asked here")
+        elif self.path == "/ready" and self.stopping.is_set():
+            self._answer(503, "this container is about to end")
+        elif self.model.answers():
+            self._answer(200, "the model answers")
+        else:
+            self._answer(503, "the model does not answer")
+
+    def _answer(self, status: int, sentence: str) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(f"{sentence}\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def forward(output: IO[str]) -> None:
+    """What TorchServe logs is JSON; what the JVM prints becomes it."""
+    for line in output:
+        if line.startswith("{"):
+            print(line, end="", flush=True)
+        elif line.strip():
+            log("INFO", line.rstrip("\n"))
+
+
+def log(severity: str, message: str) -> None:
+    """One JSON object a line, with the names that Cloud Logging reads."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(json.dumps({"time": moment, "severity": severity, "logger": "serve", "message": message}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

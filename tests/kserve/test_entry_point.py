@@ -1,0 +1,264 @@
+"""The container's start command, run for real: as a process, with the image's arguments and environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.java import java_home
+from pipeline.ports import free_ports
+from pipeline.torchserve import QUESTION
+
+PATIENCE_S = 60
+CLIENTS = 16
+
+# A root that cannot be written to, but for TMPDIR. Everything else of the machine stays as it is.
+READ_ONLY = 'mount -t tmpfs tmpfs "$TMPDIR" && mount -o remount,ro,bind / && exec "$@"'
+
+
+class Container:
+    """One process of the start command. `lines` is what it has logged."""
+
+    def __init__(self, checkout: Path, models: Path, scratch: Path, environment: dict[str, str], before: list[str]):
+        ports = free_ports(6)
+        self.port, self.health_port = ports[0], ports[5]
+        dockerfile = (checkout / "kserve" / "runtime" / "Dockerfile").read_text()
+        (entry_point,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
+        interpreter, *arguments = json.loads(entry_point)
+        assert interpreter == "python"
+        arguments = [text.replace("/opt/torchserve", str(checkout / "kserve" / "runtime")) for text in arguments]
+        settings = dict(pair.split("=", 1) for pair in shlex.split(re.findall(r"^ENV (.*)$", dockerfile, re.M)[-1]))
+        addresses = dict(zip(("INFERENCE", "MANAGEMENT", "METRICS"), ports, strict=False))
+        self.process = subprocess.Popen(
+            [*before, sys.executable, *arguments, str(models)],
+            cwd="/",
+            env=settings
+            | {"PATH": os.environ["PATH"], "JAVA_HOME": str(java_home()), "TMPDIR": str(scratch), "HOME": str(scratch)}
+            | {f"TS_{name}_ADDRESS": f"http://127.0.0.1:{port}" for name, port in addresses.items()}
+            | {"TS_GRPC_INFERENCE_PORT": str(ports[3]), "TS_GRPC_MANAGEMENT_PORT": str(ports[4])}
+            | {"HEALTH_PORT": str(self.health_port), "DRAIN_AT_LEAST_S": "1"}
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
+            self.lines.extend(output)
+
+    def probe(self, path: str) -> int | None:
+        return self._get(self.health_port, path)
+
+    @staticmethod
+    def _get(port: int, path: str) -> int | None:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().status
+            except (OSError, HTTPException):
+                return None
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "".join(self.lines)
+            time.sleep(0.05)
+
+    def wait_until_started(self) -> None:
+        self.wait_until(lambda: self.probe("/startup") == 200 or self.process.poll() is not None)
+        assert self.process.poll() is None, "".join(self.lines)
+
+    def stopped(self) -> int:
+        """Waits for the end, and for that of everything it has started: its exit status."""
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)  # the pipe ends with the last process that holds it
+        assert not self._reader.is_alive()
+        return status
+
+    def messages(self) -> list[str]:
+        return [json.loads(line)["message"] for line in self.lines]
+
+    def kill(self) -> None:
+        family = [self.process.pid, *(child.pid for child in self.children())]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+    def children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+
+Start = Callable[..., Container]
+
+
+@pytest.fixture(scope="module")
+def start(checkout: Path, directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def run(models: Path = directory, before: tuple[str, ...] = (), **environment: str) -> Container:
+            scratch = Path("/tmp") / f"t-{os.getpid()}-{time.monotonic_ns()}"  # short: sockets
+            scratch.mkdir()
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            made = Container(checkout, models, scratch, environment, list(before))
+            stack.callback(made.kill)
+            return made
+
+        yield run
+
+
+class Load:
+    """Clients that ask one question after the other, until they are told to leave."""
+
+    def __init__(self, port: int, keep_alive: bool) -> None:
+        self.outcomes: Counter[object] = Counter()
+        self._port = port
+        self._keep_alive = keep_alive
+        self._leave = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def total(self) -> int:
+        with self._lock:
+            return self.outcomes.total()
+
+    def leave(self) -> None:
+        self._leave.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        while not self._leave.is_set():
+            try:
+                connection.request("POST", "/v1/models/alexnet:predict", json.dumps(QUESTION))
+                response = connection.getresponse()
+                response.read()
+                outcome: object = response.status
+            except (OSError, HTTPException) as error:
+                outcome = type(error).__name__
+            with self._lock:
+                self.outcomes[outcome] += 1
+            if not self._keep_alive or outcome != 200:
+                connection.close()
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def running(start: Start) -> Container:
+    """One for the tests that only ask it something."""
+    made = start()
+    assert made.probe("/startup") in (None, 503)  # the model is not loaded yet
+    made.wait_until_started()
+    return made
+
+
+def test_the_probes_are_true_when_the_model_answers(running: Container) -> None:
+    assert [running.probe(path) for path in ("/startup", "/ready", "/live")] == [200, 200, 200]
+
+
+def test_nothing_else_is_answered_there(running: Container) -> None:
+    assert [running.probe(path) for path in ("/", "/metrics", "/v1/models/alexnet")] == [404, 404, 404]
+
+
+def test_every_line_of_the_log_is_an_object(running: Container) -> None:
+    running.wait_until(lambda: any("precision=" in line for line in running.lines))
+    for line in list(running.lines):
+        entry = json.loads(line)
+        assert entry["severity"] in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        assert entry.keys() >= {"time", "logger", "message"}
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_no_request_is_lost_when_it_is_asked_to_end(start: Start, keep_alive: bool) -> None:
+    """As in a roll-out: the signal comes under load, the clients leave a little later."""
+    container = start()
+    container.wait_until_started()
+    load = Load(container.port, keep_alive)
+    container.wait_until(lambda: load.total() > 200)
+    container.process.send_signal(signal.SIGTERM)
+    container.wait_until(lambda: container.probe("/ready") == 503)
+    assert container.probe("/live") == 200
+    before = load.total()
+    container.wait_until(lambda: load.total() > before + 200)
+    load.leave()
+    assert load.outcomes.keys() == {200}
+    assert container.stopped() == 0
+
+
+def test_it_does_not_wait_for_ever_for_clients(start: Start) -> None:
+    container = start(DRAIN_AT_MOST_S="1")
+    container.wait_until_started()
+    with closing(HTTPConnection("127.0.0.1", container.port)) as client:
+        client.connect()
+        container.process.send_signal(signal.SIGTERM)
+        assert container.stopped() == 0
+    assert any("1 clients are still connected after 1 s" in message for message in container.messages())
+
+
+def test_there_is_a_worker_for_each_processor_of_the_limit(start: Start) -> None:
+    """The JVM reads the limit from its cgroup; here it is told."""
+    container = start(JAVA_TOOL_OPTIONS="-XX:ActiveProcessorCount=3")
+    container.wait_until(lambda: sum("precision=" in line for line in container.lines) == 3)
+    assert sum("Torch worker started" in message for message in container.messages()) == 3
+
+
+def test_it_ends_with_torchserve(start: Start) -> None:
+    container = start()
+    container.wait_until_started()
+    (java,) = [child for child in container.children() if "java" in child.name()]
+    java.kill()
+    assert container.stopped() != 0
+    assert container.messages()[-1].startswith("TorchServe ended by itself")
+
+
+def test_a_model_that_cannot_be_loaded_never_counts_as_started(start: Start, directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(directory, tmp_path / "models")
+    archive = tmp_path / "models" / "model-store" / "alexnet.mar"
+    archive.write_bytes(archive.read_bytes().replace(b"class AlexNetHandler", b"class alexNetHandler"))
+    container = start(tmp_path / "models")
+    container.wait_until(lambda: "Model server started." in "".join(container.lines))
+    assert [container.probe(path) for path in ("/startup", "/ready", "/live")] == [503, 503, 503]
+    assert any("invalid entry CRC" in message for message in container.messages())
+
+
+def test_without_a_model_it_says_so_and_ends(start: Start, tmp_path: Path) -> None:
+    container = start(tmp_path)
+    assert container.stopped() == 1
+    (message,) = container.messages()
+    assert message.startswith(f"{tmp_path}/config/config.properties: No such file or directory: ")
+
+
+def test_it_writes_nowhere_but_into_tmp(start: Start) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make a read-only root")
+    container = start(before=("unshare", "--mount", "sh", "-c", READ_ONLY, "sh"))
+    container.wait_until_started()
+    container.process.send_signal(signal.SIGTERM)
+    assert container.stopped() == 0

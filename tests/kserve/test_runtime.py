@@ -1,0 +1,139 @@
+"""The image, the ServingRuntime and the server's settings say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from ts.model_server import load_properties
+
+MEBIBYTES = {"m": 1, "g": 1024}
+WORKER_MEBIBYTES = 430 * 10**6 / 2**20  # measured, see the README
+
+
+@pytest.fixture(scope="module")
+def runtime(checkout: Path) -> dict[str, Any]:
+    return yaml.safe_load((checkout / "kserve" / "runtime" / "serving-runtime.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def container(runtime: dict[str, Any]) -> dict[str, Any]:
+    (only,) = runtime["spec"]["containers"]
+    return only
+
+
+@pytest.fixture(scope="module")
+def instructions(checkout: Path) -> Callable[[str], list[str]]:
+    """Those of the Dockerfile that have a name, without it, continued lines joined."""
+    text = (checkout / "kserve" / "runtime" / "Dockerfile").read_text().replace("\\\n", " ")
+
+    def named(name: str) -> list[str]:
+        return [" ".join(line.split()) for line in re.findall(rf"^{name} (.*)$", text, re.MULTILINE)]
+
+    return named
+
+
+@pytest.fixture(scope="module")
+def serve(checkout: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("serve", checkout / "kserve" / "runtime" / "serve.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def properties(checkout: Path) -> dict[str, str]:
+    return load_properties(str(checkout / "config.properties"))
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def test_the_ports_are_those_of_the_server(
+    container: dict[str, Any],
+    runtime: dict[str, Any],
+    properties: dict[str, str],
+    serve: ModuleType,
+    instructions: Callable[[str], list[str]],
+) -> None:
+    inference, metrics = (port_of(properties[f"{name}_address"]) for name in ("inference", "metrics"))
+    assert [port["containerPort"] for port in container["ports"]] == [inference]
+    assert runtime["spec"]["annotations"]["prometheus.kserve.io/port"] == str(metrics)
+    assert instructions("EXPOSE") == [f"{inference} {metrics} {serve.HEALTH_PORT}"]
+    assert properties["management_address"].startswith("http://127.0.0.1:")
+
+
+def test_the_probes_ask_what_is_answered(container: dict[str, Any], serve: ModuleType) -> None:
+    for name, path in (("startupProbe", "/startup"), ("readinessProbe", "/ready"), ("livenessProbe", "/live")):
+        probe = container[name]
+        assert probe["httpGet"] == {"path": path, "port": serve.HEALTH_PORT}
+        assert f'"{path}"' in Path(serve.__file__).read_text()
+    assert container["livenessProbe"]["timeoutSeconds"] > serve.ANSWER_TIMEOUT_S
+
+
+def test_it_is_the_user_of_the_image(container: dict[str, Any], instructions: Callable[[str], list[str]]) -> None:
+    context = container["securityContext"]
+    assert instructions("USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
+    assert context["runAsUser"] > 0
+
+
+def test_it_writes_where_a_volume_is(
+    container: dict[str, Any], runtime: dict[str, Any], instructions: Callable[[str], list[str]]
+) -> None:
+    (mount,) = container["volumeMounts"]
+    (volume,) = runtime["spec"]["volumes"]
+    assert (mount["name"], volume["emptyDir"]["sizeLimit"]) == (volume["name"], "1Gi")
+    assert f"TMPDIR={mount['mountPath']} " in instructions("ENV")[-1]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_its_memory_is_enough_for_a_worker_on_each_processor(
+    container: dict[str, Any], properties: dict[str, str]
+) -> None:
+    limits = container["resources"]["limits"]
+    assert container["resources"]["requests"]["memory"] == limits["memory"]
+    bounds = re.findall(r"(?:-Xmx|MaxDirectMemorySize=)(\d+)([mg])", properties["vmargs"])
+    assert len(bounds) == 2
+    java = sum(int(size) * MEBIBYTES[unit] for size, unit in bounds)
+    assert java + int(limits["cpu"]) * WORKER_MEBIBYTES < int(limits["memory"].removesuffix("Gi")) * 1024
+
+
+def test_everything_is_pinned(
+    checkout: Path, container: dict[str, Any], instructions: Callable[[str], list[str]]
+) -> None:
+    (base,) = [text for text in instructions("ARG") if text.startswith("BASE=")]
+    assert re.fullmatch(r"BASE=python:3\.11\.\d+-slim-\w+", base)
+    assert {image.split()[0] for image in instructions("FROM")} == {"${BASE}"}
+    name, version = container["image"].split(":")
+    (labels,) = instructions("LABEL")
+    assert f'org.opencontainers.image.title="{name}"' in labels
+    assert f'org.opencontainers.image.version="{version}"' in labels
+    assert base.removeprefix("BASE=") in labels
+    build = yaml.safe_load((checkout / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
+    assert build["substitutions"]["_IMAGE"].endswith(f"/{container['image']}")
+
+
+def test_what_the_image_copies_is_there_and_reaches_the_build(
+    checkout: Path, instructions: Callable[[str], list[str]]
+) -> None:
+    kept = [line[1:] for line in (checkout / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = [text.split()[:-1] for text in instructions("COPY") if not text.startswith("--from")]
+    files = [file for group in copied for file in group]
+    assert len(files) == 4
+    for file in files:
+        assert (checkout / file).is_file()
+        assert any(file == name or file.startswith(name) for name in kept), file
+
+
+def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path) -> None:
+    """The image takes it by its line among the constraints."""
+    constraints = (checkout / "requirements" / "constraints.txt").read_text()
+    (pinned,) = re.findall(r"^torch==.*$", constraints, re.MULTILINE)
+    assert pinned in (checkout / "requirements" / "runtime.txt").read_text()
