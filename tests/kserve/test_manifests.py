@@ -1,0 +1,504 @@
+"""Every overlay, and the base with every component and every pair that goes together, renders and is sound."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+import yaml
+from pictures import base64_text
+from ts.model_server import load_properties
+
+from pipeline.java import java_home
+from pipeline.ports import Ports
+from pipeline.torchserve import TorchServe
+
+pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+
+from renderings import (
+    AUTOSCALER,
+    CHECKOUT,
+    CRDS,
+    MANIFESTS,
+    MODE,
+    Object,
+    crd_faults,
+    crd_schemas,
+    faults,
+    image_faults,
+    kind_faults,
+    merge,
+    metadata_faults,
+    one,
+    pod_security_faults,
+    render,
+    render_with,
+)
+
+pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests")
+needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"KServe's CRDs are not in {CRDS} (KSERVE_CRDS=DIR)")
+
+OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.is_dir())
+COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
+
+ON_KNATIVE = {"scale-to-zero", "canary-knative"}
+ON_STANDARD = {
+    "autoscaling-hpa",
+    "autoscaling-keda",
+    "canary-standard",
+    "disruption-budget",
+    "network-policy",
+    "public-gateway",
+}
+APART = [{"autoscaling-hpa", "autoscaling-keda"}, {"local-archive", "restricted-namespace"}]
+
+
+def go_together(components: tuple[str, ...]) -> bool:
+    chosen = set(components)
+    if chosen & ON_STANDARD and chosen & (ON_KNATIVE | {"knative"}):
+        return False
+    return not any(pair <= chosen for pair in APART)
+
+
+def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
+    """With what they need, as the READMEs say: knative first, restricted-namespace last."""
+    needed = {"knative"} if set(components) & ON_KNATIVE else set()
+    return tuple(
+        sorted({*components, *needed}, key=lambda name: (name != "knative", name == "restricted-namespace", name))
+    )
+
+
+CHOICES = [(name,) for name in OVERLAYS] + sorted(
+    {
+        ("base", *in_order(pair))
+        for size in (0, 1, 2)
+        for pair in itertools.combinations(COMPONENTS, size)
+        if go_together(pair)
+    }
+)
+
+
+@cache
+def rendering(*choice: str) -> list[Object]:
+    if choice[0] in OVERLAYS:
+        return render(MANIFESTS / "overlays" / choice[0])
+    with TemporaryDirectory() as scratch:
+        return render_with(choice[1:], Path(scratch))
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids="+".join)
+def test_a_rendering_is_sound(choice: tuple[str, ...]) -> None:
+    assert faults(rendering(*choice)) == []
+
+
+@needs_crds
+@pytest.mark.parametrize("choice", CHOICES, ids="+".join)
+def test_a_rendering_fits_kserves_crds(choice: tuple[str, ...]) -> None:
+    assert crd_faults(rendering(*choice)) == []
+
+
+@needs_crds
+def test_the_crds_are_those_of_the_kinds_that_are_used() -> None:
+    assert {"serving.kserve.io/v1beta1 InferenceService", "serving.kserve.io/v1alpha1 ServingRuntime"} <= set(
+        crd_schemas()
+    )
+
+
+def test_every_component_is_rendered_and_says_what_it_adds() -> None:
+    assert set(COMPONENTS) == {name for choice in CHOICES for name in choice[1:]}
+    for name in COMPONENTS:
+        text = (MANIFESTS / "components" / name / "README.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        assert "The cluster needs" in text
+        assert f"    components:\n{'':6}- ../../components/" in text
+        assert f"- ../../components/{name}\n" in text
+
+
+def test_every_kustomization_is_short_and_every_file_is_used() -> None:
+    for file in MANIFESTS.rglob("kustomization.yaml"):
+        used = yaml.safe_load(file.read_text())
+        assert used["kind"] == ("Component" if "components" in file.relative_to(MANIFESTS).parts else "Kustomization")
+        there = {path.name for path in file.parent.glob("*.yaml")} - {file.name, "cloudbuild.yaml", "upload.yaml"}
+        assert there == {name for name in used.get("resources", []) if name.endswith(".yaml")}, file
+    for name in OVERLAYS:  # which only combine
+        used = yaml.safe_load((MANIFESTS / "overlays" / name / "kustomization.yaml").read_text())
+        assert used.keys() <= {"apiVersion", "kind", "resources", "components", "images"}
+
+
+def test_only_a_restricted_namespace_names_one() -> None:
+    for choice in CHOICES:
+        named = {object_["metadata"].get("namespace") for object_ in rendering(*choice)}
+        assert (named == {None}) != ("restricted-namespace" in choice), choice
+
+
+def test_the_line_to_edit_is_in_one_place() -> None:
+    lines = [
+        (str(file.relative_to(MANIFESTS)), line.strip())
+        for file in MANIFESTS.rglob("*.yaml")
+        for line in file.read_text().splitlines()
+        if "gs://BUCKET/alexnet/VERSION" in line
+    ]
+    assert lines == [("base/inference-service.yaml", "storageUri: gs://BUCKET/alexnet/VERSION")]
+
+
+def test_an_overlay_chooses_the_image_where_it_is_ours() -> None:
+    for name in OVERLAYS:
+        images = {
+            container["image"].partition(":")[0]
+            for object_ in rendering(name)
+            if object_["kind"] == "ServingRuntime"
+            for container in object_["spec"]["containers"]
+        }
+        expected = {"stock-runtime": set(), "kind": {"alexnet-torchserve"}}
+        pushed = {"REGION-docker.pkg.dev/PROJECT/alexnet/alexnet-torchserve"}
+        assert images == expected.get(name, pushed), name
+
+
+def test_modes_and_autoscalers_are_the_overlays_own() -> None:
+    found = {name: one(rendering(name), "InferenceService")["metadata"]["annotations"] for name in OVERLAYS}
+    assert {name: (its[MODE], its.get(AUTOSCALER)) for name, its in found.items()} == {
+        "gpu": ("Standard", "none"),
+        "kind": ("Standard", "none"),
+        "knative": ("Knative", None),
+        "standard": ("Standard", "hpa"),
+        "stock-runtime": ("Standard", "none"),
+    }
+
+
+# --- agreement with the image and with TorchServe's settings ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def properties() -> dict[str, str]:
+    return load_properties(str(CHECKOUT / "config.properties"))
+
+
+@pytest.fixture(scope="module")
+def ports(properties: dict[str, str]) -> dict[str, int]:
+    """What the container listens to for other machines."""
+    entry_point = (MANIFESTS / "runtime" / "serve.py").read_text()
+    return {
+        "inference": int(properties["inference_address"].rpartition(":")[2]),
+        "metrics": int(properties["metrics_address"].rpartition(":")[2]),
+        "health": int(re.search(r'"HEALTH_PORT", "(\d+)"', entry_point)[1]),
+    }
+
+
+def test_the_runtime_listens_where_the_settings_say(ports: dict[str, int]) -> None:
+    runtime = one(rendering("standard"), "ServingRuntime")["spec"]
+    (container,) = runtime["containers"]
+    assert container["name"] == "kserve-container"
+    assert container["ports"][0]["containerPort"] == ports["inference"]
+    probes = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {probe["port"] for probe in probes.values()} == {ports["health"]}
+    assert runtime["annotations"]["prometheus.kserve.io/port"] == str(ports["metrics"])
+
+
+def test_knative_gets_one_port(ports: dict[str, int]) -> None:
+    runtime = one(rendering("knative"), "ServingRuntime")["spec"]
+    declared = [port for container in runtime["containers"] for port in container.get("ports", [])]
+    assert [(port["name"], port["containerPort"]) for port in declared] == [("http1", ports["inference"])]
+
+
+def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> None:
+    def of(component: str, kind: str) -> Object:
+        return one(rendering("base", component), kind)["spec"]
+
+    assert of("monitoring-google", "PodMonitoring")["endpoints"][0]["port"] == ports["metrics"]
+    assert of("monitoring-prometheus", "Service")["ports"][0]["targetPort"] == ports["metrics"]
+    check = of("public-gateway", "HealthCheckPolicy")["default"]["config"]["httpHealthCheck"]
+    runtime = one(rendering("base"), "ServingRuntime")["spec"]["containers"][0]
+    assert {name: check[field] for name, field in (("port", "port"), ("path", "requestPath"))} == runtime[
+        "readinessProbe"
+    ]["httpGet"]
+    rules = of("network-policy", "NetworkPolicy")["ingress"]
+    assert {port["port"] for rule in rules for port in rule["ports"]} == set(ports.values())
+    assert all(rule["from"] for rule in rules)
+    (stock,) = one(rendering("stock-runtime"), "InferenceService")["spec"]["predictor"]["model"]["ports"]
+    assert stock["containerPort"] == ports["inference"]
+
+
+def test_the_public_route_is_that_of_the_model() -> None:
+    (rule,) = one(rendering("base", "public-gateway"), "HTTPRoute")["spec"]["rules"]
+    (match,) = rule["matches"]
+    (path,) = re.findall(r'^PREDICT = "(.*)"$', (MANIFESTS / "runtime" / "serve.py").read_text(), re.MULTILINE)
+    assert match == {"method": "POST", "path": {"type": "Exact", "value": path}}
+
+
+def test_one_user_owns_the_download_and_the_server() -> None:
+    runtime = one(rendering("standard"), "ServingRuntime")["spec"]["containers"][0]["securityContext"]
+    storage = one(rendering("base", "restricted-namespace"), "ClusterStorageContainer")["spec"]["container"]
+    (upload,) = yaml.safe_load_all((MANIFESTS / "overlays" / "kind" / "upload.yaml").read_text())
+    for other in (storage["securityContext"], upload["spec"]["securityContext"]):
+        assert (other["runAsUser"], other["runAsGroup"]) == (runtime["runAsUser"], runtime["runAsGroup"])
+    dockerfile = (MANIFESTS / "runtime" / "Dockerfile").read_text()
+    assert re.findall(r"^USER (\d+)", dockerfile, re.MULTILINE)[-1:] == [str(runtime["runAsUser"])]
+
+
+def test_the_pod_that_takes_the_archive_in_is_sound() -> None:
+    objects = rendering("kind")
+    upload = yaml.safe_load((MANIFESTS / "overlays" / "kind" / "upload.yaml").read_text())
+    found = [*kind_faults(upload), *metadata_faults(upload), *image_faults(upload), *pod_security_faults([upload])]
+    assert found == []
+    (volume,) = upload["spec"]["volumes"]
+    claim = one(objects, "PersistentVolumeClaim")["metadata"]["name"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim
+    assert upload["spec"]["containers"][0]["image"] == one(objects, "ServingRuntime")["spec"]["containers"][0]["image"]
+
+
+def test_a_roll_out_never_has_fewer_replicas_and_leaves_time_to_drain() -> None:
+    predictor = one(rendering("standard"), "InferenceService")["spec"]["predictor"]
+    assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    entry_point = (MANIFESTS / "runtime" / "serve.py").read_text()
+    drain = float(re.search(r'"DRAIN_AT_MOST_S", "(\d+)"', entry_point)[1])
+    stop = float(re.search(r"^STOP_TIMEOUT_S = (\d+)", entry_point, re.MULTILINE)[1])
+    assert drain + stop < predictor["terminationGracePeriodSeconds"]
+
+
+def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe, photographs: list[Path]) -> None:
+    httpx.post(
+        server.predict_url,
+        content=photographs[0].read_bytes(),
+        headers={"Content-Type": "image/jpeg"},
+        timeout=60,
+        trust_env=False,
+    ).raise_for_status()
+    metrics = httpx.get(f"{server.metrics_url}/metrics", timeout=60, trust_env=False).text
+    predictor = one(rendering("base", "autoscaling-keda"), "InferenceService")["spec"]["predictor"]
+    query = predictor["autoScaling"]["metrics"][0]["external"]["metric"]["query"]
+    labels = set()
+    for name, chosen in re.findall(r'(ts_\w+)\{(\w+="\w+")\}', query):
+        (line,) = (line for line in metrics.splitlines() if line.startswith(f"{name}{{"))
+        assert chosen in line
+        labels.add(line.partition("{")[2].partition("}")[0])
+    assert len(labels) == 1, "a quotient needs the same labels on both sides"
+
+
+def test_the_stock_runtimes_start_command_serves_without_the_envelope(
+    directory: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    model = one(rendering("stock-runtime"), "InferenceService")["spec"]["predictor"]["model"]
+    # As in KServe 0.20's config/runtimes/kserve-torchserve.yaml, here with this machine's paths.
+    launcher = [sys.executable, "-P", "-m", "ts.model_server"]
+    stock = [*launcher, "--start", f"--model-store={directory}/model-store"]
+    stock += [f"--ts-config={directory}/config/config.properties"]
+    ports = Ports.any_free()
+    environment = dict(os.environ, JAVA_HOME=str(java_home()), TS_SERVICE_ENVELOPE="kserve", TMPDIR=str(tmp_path))
+    environment |= {
+        "TS_INFERENCE_ADDRESS": f"http://127.0.0.1:{ports.inference}",
+        "TS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{ports.management}",
+        "TS_METRICS_ADDRESS": f"http://127.0.0.1:{ports.metrics}",
+        "TS_GRPC_INFERENCE_PORT": str(ports.grpc_inference),
+        "TS_GRPC_MANAGEMENT_PORT": str(ports.grpc_management),
+    }
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*model["command"], *stock, *model["args"]],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        transport = httpx.HTTPTransport(retries=7)  # half a second, one, two … until it listens
+        with httpx.Client(transport=transport, timeout=60) as http:
+            url = f"http://127.0.0.1:{ports.inference}/v1/models/alexnet:predict"
+            image = photographs[0].read_bytes()
+            as_json = http.post(url, json={"instances": [{"b64": base64_text(image)}]})
+            # The envelope takes JSON alone.
+            as_image = http.post(url, content=image, headers={"Content-Type": "image/jpeg"})
+            for answer in (as_json, as_image):
+                assert answer.status_code == 200, answer.text
+                assert len(answer.json()["predictions"][0]["classes"]) == 5
+            ping = model["readinessProbe"]["httpGet"]
+            assert http.get(f"http://127.0.0.1:{ports.inference}{ping['path']}").status_code == 200
+        assert process.poll() is None, "it stays in the foreground"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+
+# --- every check can fail ---------------------------------------------------------------------------------------------
+
+
+def at(path: str, value: object) -> Callable[[Object], None]:
+    """Sets, deletes (None) or adds what is at a path such as `spec.rules.0.matches`."""
+
+    def change(object_: Object) -> None:
+        *above, last = path.replace("~", ".").split("/")
+        for step in above:
+            object_ = object_[int(step)] if isinstance(object_, list) else object_[step]
+        if value is None:
+            del object_[last]
+        else:
+            object_[int(last) if isinstance(object_, list) else last] = value
+
+    return change
+
+
+SERVICE, RUNTIME, BUDGET = "InferenceService", "ServingRuntime", "PodDisruptionBudget"
+BROKEN = {
+    "an unknown field of the SDK": ("base", SERVICE, at("spec/predictor/minReplica", 1), "no field minReplica"),
+    "a type of the SDK": ("base", SERVICE, at("spec/predictor/minReplicas", "1"), "'1' is not of type int"),
+    "what the SDK requires": ("base", RUNTIME, at("spec/containers", None), "`containers`"),
+    "a model's name": ("base", SERVICE, at("spec/predictor/model/name", "alexnet"), "model.name is refused"),
+    "a runtime that is not there": ("base", SERVICE, at("spec/predictor/model/runtime", "other"), "no runtime other"),
+    "an account that is not there": ("base", SERVICE, at("spec/predictor/serviceAccountName", "x"), "account x"),
+    "a claim that is not there": ("base", SERVICE, at("spec/predictor/model/storageUri", "pvc://x"), "volume claim x"),
+    "bounds the wrong way": ("base+autoscaling-hpa", SERVICE, at("spec/predictor/minReplicas", 9), "above maxReplicas"),
+    "a metric that the HPA lacks": (
+        "base+autoscaling-hpa",
+        SERVICE,
+        at("spec/predictor/scaleMetric", "rps"),
+        "cpu and",
+    ),
+    "an autoscaler without settings": (
+        "base",
+        SERVICE,
+        at(f"metadata/annotations/{AUTOSCALER.replace('/', '~')}", 1),
+        "",
+    ),
+    "nobody who scales": ("base", SERVICE, at("spec/predictor/maxReplicas", 3), "has no autoscaler"),
+    "zero replicas in Standard mode": ("base", SERVICE, at("spec/predictor/minReplicas", 0), "keeps one replica"),
+    "a share that is ignored": ("base", SERVICE, at("spec/predictor/canaryTrafficPercent", 5), "ignores canary"),
+    "a strategy for Knative": ("base+knative", SERVICE, at("spec/predictor/deploymentStrategy", {}), "refuses deploym"),
+    "no mode": ("base", SERVICE, at("metadata/annotations", {}), "should be Standard or Knative"),
+    "a nameless canary": ("base+canary-standard", SERVICE, at("spec/canary/0/predictor/name", None), "has a name"),
+    "a greedy canary": ("base+canary-standard", SERVICE, at("spec/canary/0/trafficPercent", 101), "more than all"),
+    "an unknown storage": (
+        "base",
+        SERVICE,
+        at("spec/predictor/storageContainerName", "x"),
+        "ClusterStorageContainer x",
+    ),
+    "a storage that another scheme needs": (
+        "base+restricted-namespace",
+        SERVICE,
+        at("spec/predictor/model/storageUri", "s3://b/m"),
+        "does not take s3://b/m",
+    ),
+    "an image without a version": ("base", RUNTIME, at("spec/containers/0/image", "a:80/b"), "a:80/b has no version"),
+    "the latest image": ("base", RUNTIME, at("spec/containers/0/image", "a:latest"), "a:latest has no version"),
+    "no labels": ("base", RUNTIME, at("metadata/labels", {}), "the project's two"),
+    "root": ("base", RUNTIME, at("spec/containers/0/securityContext/runAsNonRoot", False), "runAsNonRoot of kserve"),
+    "no user": ("base", RUNTIME, at("spec/containers/0/securityContext/runAsUser", 0), "a user of its own"),
+    "privileges": ("base", RUNTIME, at("spec/containers/0/securityContext/privileged", True), "is privileged"),
+    "capabilities": ("base", RUNTIME, at("spec/containers/0/securityContext/capabilities", None), "capabilities of"),
+    "a folder of the node": ("base", RUNTIME, at("spec/volumes/0/hostPath", {"path": "/"}), "of a kind that"),
+    "a port of the node": ("base", RUNTIME, at("spec/containers/0/ports/0/hostPort", 80), "a port of the node"),
+    "an unknown field of Kubernetes": ("base+disruption-budget", BUDGET, at("spec/minAvail", 1), "minAvail"),
+    "a type of Kubernetes": ("base+network-policy", "NetworkPolicy", at("spec/egress/0/ports/0/port", []), "egress"),
+    "a selector that finds nothing": (
+        "base+disruption-budget",
+        BUDGET,
+        at("spec/selector/matchLabels/component", "transformer"),
+        "finds no pod",
+    ),
+    "a monitor that finds nothing": (
+        "base+monitoring-prometheus",
+        "ServiceMonitor",
+        at("spec/selector/matchLabels/x", "y"),
+        "finds the ports []",
+    ),
+    "an unknown field of another project": (
+        "base+public-gateway",
+        "Gateway",
+        at("spec/listeners/0/host", "a"),
+        "host is",
+    ),
+    "a word of another project": (
+        "base+public-gateway",
+        "Gateway",
+        at("spec/listeners/0/protocol", "HTTPs"),
+        "'HTTPs'",
+    ),
+    "an unknown kind": (
+        "base+public-gateway",
+        "Gateway",
+        at("apiVersion", "gateway.networking.k8s.io/v9"),
+        "nothing here",
+    ),
+    "a listener that is not there": (
+        "base+public-gateway",
+        "HTTPRoute",
+        at("spec/parentRefs/0/sectionName", "http"),
+        "no listener alexnet/http",
+    ),
+    "a Service that is not there": (
+        "base+public-gateway",
+        "HTTPRoute",
+        at("spec/rules/0/backendRefs/0/name", "alexnet"),
+        "no Service alexnet with",
+    ),
+    "a health check of nothing": (
+        "base+public-gateway",
+        "HealthCheckPolicy",
+        at("spec/targetRef/name", "alexnet"),
+        "no Service alexnet",
+    ),
+    "a cluster's object in a namespace": (
+        "base+restricted-namespace",
+        "ClusterStorageContainer",
+        at("metadata/namespace", "alexnet"),
+        "is in none",
+    ),
+    "a storage initializer with privileges": (
+        "base+restricted-namespace",
+        "ClusterStorageContainer",
+        at("spec/container/securityContext/allowPrivilegeEscalation", True),
+        "allowPrivilegeEscalation of storage-initializer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_object_is_found(name: str) -> None:
+    choice, kind, change, sentence = BROKEN[name]
+    objects = copy.deepcopy(rendering(*choice.split("+")))
+    change(one(objects, kind))
+    found = faults(objects)
+    assert any(fault.startswith(f"{kind}: ") or kind in fault for fault in found), found
+    assert any(sentence in fault for fault in found), found
+
+
+CRD_BROKEN = {
+    "an unknown field": (SERVICE, at("spec/predictor/minReplica", 1), "minReplica is not a field"),
+    "an unknown field far below": (RUNTIME, at("spec/containers/0/ports/0/port", 1), "port is not a field"),
+    "a type": (SERVICE, at("spec/predictor/minReplicas", "1"), "'1' is not of type integer"),
+    "a boolean for a number": (SERVICE, at("spec/predictor/minReplicas", True), "True is not of type integer"),
+    "a word": (SERVICE, at("spec/predictor/scaleMetric", "gpu"), "'gpu' is none of 'cpu'"),
+    "a bound": (SERVICE, at("spec/canary", [{"predictor": {}, "trafficPercent": 101}]), "101 is out of bounds"),
+    "what is required": (RUNTIME, at("spec/containers/0/name", None), "name is missing"),
+    "an int or string": (RUNTIME, at("spec/containers/0/startupProbe/httpGet/port", 1.5), "not of type int or string"),
+    "a pattern": (RUNTIME, at("spec/containers/0/resources/limits/cpu", "two"), "'two' does not match"),
+    "a label that is no string": (SERVICE, at("metadata/labels/version", 1), "1 is not of type string"),
+}
+
+
+@needs_crds
+@pytest.mark.parametrize("name", CRD_BROKEN)
+def test_what_the_crds_refuse_is_found(name: str) -> None:
+    kind, change, sentence = CRD_BROKEN[name]
+    objects = copy.deepcopy(rendering("base"))
+    change(one(objects, kind))
+    assert any(sentence in fault for fault in crd_faults(objects)), crd_faults(objects)
+
+
+def test_containers_merge_as_kserve_merges_them() -> None:
+    stock = {"args": ["a"], "resources": {"limits": {"cpu": "1", "memory": "2Gi"}}}
+    ours = {"args": ["b"], "resources": {"limits": {"cpu": "2"}}, "command": ["c"]}
+    merged = {"args": ["a", "b"], "resources": {"limits": {"cpu": "2", "memory": "2Gi"}}, "command": ["c"]}
+    assert merge(stock, ours) == merged
