@@ -1,1 +1,1 @@
-"""Builds, publishes, serves and calls the AlexNet archive: what runs on an engineer's machine or in CI."""
+"""Builds, publishes, serves, calls and deploys the AlexNet archive: what runs on an engineer's machine or in CI."""

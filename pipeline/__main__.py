@@ -14,7 +14,14 @@ from pipeline.terminal import err
 
 COMMANDS = {
     command.__name__: command
-    for command in (commands.package, commands.publish, commands.serve, commands.predict, commands.demo)
+    for command in (
+        commands.package,
+        commands.publish,
+        commands.serve,
+        commands.predict,
+        commands.deploy,
+        commands.demo,
+    )
 }
 HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choose a place that you may write to"}
 

@@ -47,6 +47,7 @@ def test_no_command_is_left_untried(readme: str) -> None:
         "scripts/package.sh",
         "scripts/publish.sh gs://",
         "scripts/serve.sh",
+        "scripts/deploy.sh ",
         "scripts/predict.sh ",
         "printf ",
         "curl ",

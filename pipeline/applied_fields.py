@@ -1,0 +1,52 @@
+"""What one manager has applied of an object, as `metadata.managedFields` keeps it: all that is needed to restore it.
+
+https://kubernetes.io/docs/reference/using-api/server-side-apply/ ; the format (`f:` a field, `k:` an item by its keys,
+`v:` an item by its value, `i:` an item by its place, `.` the thing itself) is
+that of sigs.k8s.io/structured-merge-diff.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def applied_by(manager: str, live: dict[str, Any]) -> dict[str, Any] | None:
+    """The object as this manager applied it last; None where it has not applied anything."""
+    for entry in live["metadata"].get("managedFields", []):
+        if (entry.get("manager"), entry.get("operation")) == (manager, "Apply") and not entry.get("subresource"):
+            own: dict[str, Any] = {"apiVersion": live["apiVersion"], "kind": live["kind"]}
+            own |= _picked(live, entry["fieldsV1"])
+            metadata = own.setdefault("metadata", {})
+            metadata |= {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}
+            return own
+    return None
+
+
+def _picked(value: Any, fields: dict[str, Any]) -> Any:
+    if not fields:  # all of it, whatever it is
+        return value
+    if isinstance(value, dict):
+        names = {key.removeprefix("f:"): inner for key, inner in fields.items() if key.startswith("f:")}
+        return {name: _picked(value[name], inner) for name, inner in names.items() if name in value}
+    if isinstance(value, list):
+        return [_picked(item, fields[key]) for item, key in _items(value, fields)]
+    return value
+
+
+def _items(value: list[Any], fields: dict[str, Any]) -> list[tuple[Any, str]]:
+    """The items that the fields name, in their order in the list, with that name."""
+    found = []
+    for place, item in enumerate(value):
+        for key in fields:
+            sort, _, what = key.partition(":")
+            if sort == "k" and isinstance(item, dict):
+                keys = json.loads(what)
+                hit = all(item.get(name) == wanted for name, wanted in keys.items())
+            elif sort == "v":
+                hit = json.loads(what) == item
+            else:
+                hit = sort == "i" and int(what) == place
+            if hit:
+                found.append((item, key))
+    return found

@@ -1,0 +1,527 @@
+"""A Kubernetes API server on loopback, with KServe in it: as much of both as scripts/deploy.sh has to do with.
+
+It keeps what is applied, with the fields' managers, and refuses conflicts. What KServe and the nodes do with an
+InferenceService is told by a script for each storageUri: a list of moments, one for each look that a client takes; the
+last one stays. Test modules import this and name it as a plugin, for its fixtures: PYTEST_DONT_REWRITE.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+Object = dict[str, Any]
+
+MANAGER = "torchserve-alexnet"
+TOKEN = "token-of-the-test"
+URL = "http://alexnet-models.example.com"
+
+KINDS = {
+    "v1": {
+        "ServiceAccount": "serviceaccounts",
+        "Namespace": "namespaces",
+        "ConfigMap": "configmaps",
+        "PersistentVolumeClaim": "persistentvolumeclaims",
+    },
+    "policy/v1": {"PodDisruptionBudget": "poddisruptionbudgets"},
+    "serving.kserve.io/v1beta1": {"InferenceService": "inferenceservices"},
+    "serving.kserve.io/v1alpha1": {"ServingRuntime": "servingruntimes"},
+}
+ANSWER = {"predictions": [{"classes": [{"index": 0, "wnid": "n1", "label": "tench", "probability": 0.9}]}]}
+
+
+@dataclass
+class Moment:
+    """What is to be seen of a version at one look."""
+
+    pod: Object = field(default_factory=dict)  # the pod's status
+    deployment: Object = field(default_factory=dict)  # the Deployment's status
+    model: Object = field(default_factory=dict)  # the InferenceService's modelStatus
+    ready: bool = False
+    conditions: list[Object] = field(default_factory=list)
+    has_deployment: bool = True
+    has_pod: bool = True
+
+
+def initializing(**state: Any) -> Moment:
+    return Moment({"phase": "Pending", "initContainerStatuses": [{"name": "storage-initializer", **state}]})
+
+
+def running(**state: Any) -> Moment:
+    return Moment({"phase": "Running", "containerStatuses": [{"name": "kserve-container", **state}]})
+
+
+PENDING = Moment({"phase": "Pending"})
+DOWNLOADING = initializing(state={"running": {}})
+LOADING = running(state={"running": {}})
+READY = Moment({"conditions": [{"type": "Ready", "status": "True"}]}, ready=True)
+AT_ONCE = [READY]
+
+
+@dataclass
+class Call:
+    method: str
+    path: str
+    query: dict[str, str]
+    body: Any
+    headers: Any
+
+    @property
+    def is_write(self) -> bool:
+        """Reviews of access and predictions are sent by POST, too, and change nothing."""
+        harmless = "selfsubjectaccessreviews" in self.path or "/proxy/" in self.path
+        return self.method != "GET" and self.query.get("dryRun") != "All" and not harmless
+
+
+class Status(Exception):
+    """An answer in Kubernetes' own form."""
+
+    def __init__(self, code: int, message: str, causes: list[Object] | None = None) -> None:
+        self.code = code
+        self.body = {"kind": "Status", "status": "Failure", "message": message, "code": code}
+        if causes:
+            self.body["details"] = {"causes": causes}
+
+
+class ApiServer(ThreadingHTTPServer):
+    """`trouble`: called with each call, before it is answered; it may raise a Status. `calls`: all that came.
+
+    `objects`: by (plural, name). `scripts`: by storageUri. `denied`: what access reviews say no to.
+    """
+
+    daemon_threads = True  # a client that was stopped leaves its connection open
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Visit)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.calls: list[Call] = []
+        self.trouble: Callable[[Call], None] = lambda _: None
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.scripts: dict[str, list[Moment]] = {}
+        self.namespaces = {"models", "default"}
+        self.denied: set[tuple[str, str]] = set()
+        self.kinds = copy.deepcopy(KINDS)
+        self.controller: Object | None = {"image": "kserve/kserve-controller:v0.20.0"}
+        self.answers: dict[str, tuple[int, Any]] = {}  # to predictions, by storageUri
+        self.log = ["one", "two"]
+        self.events: list[Object] = []
+        self.finalized = True
+        self.mode = "Standard"
+        self._looks: dict[str, int] = {}
+        self._counter = itertools.count(1)
+
+    # What tests look at.
+
+    @property
+    def writes(self) -> list[Call]:
+        return [call for call in self.calls if call.is_write]
+
+    @property
+    def applied(self) -> list[str]:
+        """The kinds, in the order in which they were applied."""
+        return [call.body["kind"] for call in self.writes if call.method == "PATCH"]
+
+    @property
+    def service(self) -> Object:
+        return self.objects["inferenceservices", "alexnet"]
+
+    @property
+    def storage_uri(self) -> str:
+        return str(self.service["spec"]["predictor"]["model"]["storageUri"])
+
+    @property
+    def storage_uris(self) -> list[str]:
+        """All that were applied, in order."""
+        services = [call.body for call in self.writes if (call.body or {}).get("kind") == "InferenceService"]
+        return [found["spec"]["predictor"]["model"]["storageUri"] for found in services]
+
+    @property
+    def image(self) -> str:
+        return str(self.objects["servingruntimes", "alexnet-torchserve"]["spec"]["containers"][0]["image"])
+
+    def refuse(self, code: int, message: str, hit: Callable[[Call], Any] = lambda _: True) -> None:
+        def trouble(call: Call) -> None:
+            if hit(call):
+                raise Status(code, message)
+
+        self.trouble = trouble
+
+    def put(self, plural: str, thing: Object, manager: str, operation: str = "Update") -> None:
+        """As another client would, whose fields are then its own."""
+        key = plural, thing["metadata"]["name"]
+        if key not in self.objects:
+            self.objects[key] = self._new(thing)
+        stored = self.objects[key]
+        _merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
+        entry = {"manager": manager, "operation": operation, "fieldsV1": _fields(thing)}
+        stored["metadata"]["managedFields"].append(entry)
+
+    # What it answers.
+
+    def answer(self, call: Call) -> Any:
+        self.trouble(call)
+        if call.headers["Authorization"] != f"Bearer {TOKEN}":
+            raise Status(401, "Unauthorized")
+        parts = call.path.strip("/").split("/")
+        if parts == ["version"]:
+            return {"gitVersion": "v1.33.1"}
+        if call.path.endswith("/selfsubjectaccessreviews"):
+            asked = call.body["spec"]["resourceAttributes"]
+            what = "/".join(filter(None, (asked["resource"], asked["subresource"])))
+            return {"status": {"allowed": (asked["verb"], what) not in self.denied}}
+        api_version, rest = (parts[1], parts[2:]) if parts[0] == "api" else ("/".join(parts[1:3]), parts[3:])
+        if not rest:
+            return self._discovery(api_version)
+        if api_version == "apps/v1" and call.query.get("labelSelector", "").startswith("control-plane"):
+            return {"items": self._controllers(self.controller) if self.controller else []}
+        if rest[0] == "namespaces" and len(rest) == 2:
+            if rest[1] not in self.namespaces:
+                raise Status(404, f'namespaces "{rest[1]}" not found')
+            return {"metadata": {"name": rest[1]}}
+        plural, *name = rest[2:]
+        if plural in ("deployments", "pods", "events") and not name:
+            return {"items": list(getattr(self, f"_{plural}")())}
+        if plural == "pods":
+            return "\n".join(self.log[-int(call.query["tailLines"]) :]) + "\n"
+        if plural == "services":
+            return self._predict(call)
+        return getattr(self, f"_{call.method.lower()}")(plural, name[0], call)
+
+    def _discovery(self, api_version: str) -> Object:
+        kinds = self.kinds.get(api_version)
+        if kinds is None:
+            raise Status(404, "the server could not find the requested resource")
+        found = [{"name": name, "kind": kind, "namespaced": kind != "Namespace"} for kind, name in kinds.items()]
+        status = [{"name": f"{item['name']}/status", "kind": item["kind"], "namespaced": True} for item in found]
+        return {"resources": found + status}
+
+    def _controllers(self, controller: Object) -> list[Object]:
+        metadata = {"name": "kserve-controller-manager", "labels": controller.get("labels", {})}
+        containers = [{"name": "proxy", "image": "proxy:v9.9.9"}, {"name": "manager", "image": controller["image"]}]
+        return [{"metadata": metadata, "spec": {"template": {"spec": {"containers": containers}}}}]
+
+    def _get(self, plural: str, name: str, call: Call) -> Object:
+        if (plural, name) not in self.objects:
+            raise Status(404, f'{plural} "{name}" not found')
+        found = self.objects[plural, name]
+        if found["metadata"].get("deletionTimestamp") and self.finalized:
+            del self.objects[plural, name]  # the next look finds nothing
+        if plural == "inferenceservices":
+            self._looks[self._mark()] = self._looks.get(self._mark(), -1) + 1
+            found = found | {"status": self._status()}
+        return found
+
+    def _delete(self, plural: str, name: str, call: Call) -> Object:
+        live = self.objects[plural, name]
+        assert call.body["preconditions"]["uid"] == live["metadata"]["uid"]
+        if plural != "inferenceservices":
+            return self.objects.pop((plural, name))
+        live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        live["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
+        return live
+
+    def _patch(self, plural: str, name: str, call: Call) -> Object:
+        assert call.headers["Content-Type"] == "application/apply-patch+yaml"
+        assert call.query["fieldManager"] == MANAGER
+        assert call.query["force"] == "false"
+        thing = call.body
+        live = self.objects.get((plural, name))
+        if live is not None:
+            self._check_conflicts(live, thing)
+        if call.query.get("dryRun"):
+            return thing
+        stored = live or self._new(thing)
+        before = copy.deepcopy(stored.get("spec"))
+        managed = stored["metadata"]["managedFields"]
+        mine = next((entry for entry in managed if entry["manager"] == MANAGER), None)
+        if mine is not None:
+            _remove(stored, mine["fieldsV1"], _fields(thing), _others(managed, MANAGER))
+            managed.remove(mine)
+        _merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
+        for key in ("labels", "annotations"):
+            stored["metadata"].setdefault(key, {}).update(thing["metadata"].get(key, {}))
+        managed.append({"manager": MANAGER, "operation": "Apply", "fieldsV1": _fields(thing)})
+        if stored.get("spec") != before:
+            stored["metadata"]["generation"] += 1
+        stored["metadata"]["resourceVersion"] = str(next(self._counter))
+        self.objects[plural, name] = stored
+        return stored
+
+    def _new(self, thing: Object) -> Object:
+        metadata = {key: thing["metadata"][key] for key in ("name", "namespace") if key in thing["metadata"]}
+        more = {"uid": f"uid-{next(self._counter)}", "generation": 0, "managedFields": []}
+        return {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": metadata | more}
+
+    def _check_conflicts(self, live: Object, thing: Object) -> None:
+        causes = []
+        for entry in live["metadata"]["managedFields"]:
+            if entry["manager"] == MANAGER:
+                continue
+            for path, value in _leaves(thing):
+                if path in dict(_leaves_of_fields(entry["fieldsV1"])) and _at(live, path) != value:
+                    message = f'conflict with "{entry["manager"]}" using {thing["apiVersion"]}'
+                    name = "." + ".".join(path)
+                    causes.append({"reason": "FieldManagerConflict", "message": message, "field": name})
+        if causes:
+            raise Status(409, f"Apply failed with {len(causes)} conflict", causes)
+
+    # KServe and the nodes.
+
+    def _mark(self) -> str:
+        return str(self.service["metadata"].get("annotations", {}).get("torchserve-alexnet/deployed"))
+
+    def _moment(self) -> Moment:
+        script = self.scripts.get(self.storage_uri, AT_ONCE)
+        return script[min(max(self._looks.get(self._mark(), 0), 0), len(script) - 1)]
+
+    def _status(self) -> Object:
+        moment = self._moment()
+        return {
+            "conditions": [{"type": "Ready", "status": "True" if moment.ready else "False"}, *moment.conditions],
+            "url": URL,
+            "deploymentMode": self.mode,
+            "components": {"predictor": {"latestReadyRevision": "alexnet-predictor-00002"}},
+            "modelStatus": moment.model,
+        }
+
+    def _deployments(self) -> Iterator[Object]:
+        moment = self._moment()
+        if not moment.has_deployment:
+            return
+        counts = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": int(moment.ready)}
+        yield {
+            "metadata": {"name": "alexnet-predictor", "generation": 2},
+            "spec": {"replicas": 1, "template": {"metadata": {"annotations": self._annotations()}}},
+            "status": {"observedGeneration": 2} | counts | moment.deployment,
+        }
+
+    def _pods(self) -> Iterator[Object]:
+        yield {  # one of the version before, which is fine
+            "metadata": {"name": "alexnet-predictor-old", "annotations": {"torchserve-alexnet/deployed": "before"}},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        if self._moment().has_pod:
+            metadata = {"name": "alexnet-predictor-new", "annotations": self._annotations()}
+            yield {"metadata": metadata, "status": self._moment().pod}
+
+    def _annotations(self) -> Object:
+        """KServe hands those of the InferenceService on, and adds one of its own."""
+        more = {"internal.serving.kserve.io/storage-initializer-sourceuri": self.storage_uri}
+        return self.service["metadata"].get("annotations", {}) | more
+
+    def _events(self) -> list[Object]:
+        return self.events
+
+    def _predict(self, call: Call) -> Any:
+        host = "alexnet-predictor" if self.mode == "Standard" else "alexnet-predictor-00002"
+        assert call.path.endswith(f"/services/http:{host}:80/proxy/v1/models/alexnet:predict")
+        assert call.headers["Knative-Serving-Revision"] == (None if self.mode == "Standard" else host)
+        status, body = self.answers.get(self.storage_uri, (200, ANSWER))
+        if status != 200:
+            problem = Status(status, "")
+            problem.body = body
+            raise problem
+        return body
+
+
+class _Visit(BaseHTTPRequestHandler):
+    server: ApiServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is sent in one piece
+    disable_nagle_algorithm = True
+
+    def handle_one_request(self) -> None:
+        with suppress(ConnectionError):  # the client was stopped
+            super().handle_one_request()
+
+    def serve(self) -> None:
+        address = urlsplit(self.path)
+        query = {name: values[-1] for name, values in parse_qs(address.query).items()}
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        call = Call(self.command, address.path, query, json.loads(sent) if sent else None, self.headers)
+        self.server.calls.append(call)
+        try:
+            status, answer = 200, self.server.answer(call)
+        except Status as problem:
+            status, answer = problem.code, problem.body
+        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = serve  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+# --- Fields and their managers ----------------------------------------------------------------------------------------
+
+
+def _fields(thing: Object) -> Object:
+    """fieldsV1 of what is applied: lists whose items have names go by these, others are one value."""
+    content = {key: value for key, value in thing.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+    metadata = {key: thing["metadata"][key] for key in ("labels", "annotations") if thing["metadata"].get(key)}
+    return _fields_of(content | ({"metadata": metadata} if metadata else {}))
+
+
+def _fields_of(value: Any) -> Object:
+    if isinstance(value, dict):
+        return {f"f:{name}": _fields_of(inner) for name, inner in value.items()}
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+        return {f"k:{json.dumps({'name': item['name']})}": {".": {}} | _fields_of(item) for item in value}
+    return {}
+
+
+def _leaves_of_fields(fields: Object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], None]]:
+    for key, inner in fields.items():
+        if key != ".":
+            name = key.removeprefix("f:")
+            yield from _leaves_of_fields(inner, (*path, name)) if inner else [((*path, name), None)]
+
+
+def _leaves(thing: Object) -> list[tuple[tuple[str, ...], Any]]:
+    paths = [path for path, _ in _leaves_of_fields(_fields(thing))]
+    return [(path, _at(thing, path)) for path in paths]
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if name.startswith("k:"):
+            keys = json.loads(name.removeprefix("k:"))
+            value = next((item for item in value if keys.items() <= item.items()), {})
+        else:
+            value = (value or {}).get(name)
+    return value
+
+
+def _others(managed: list[Object], manager: str) -> set[tuple[str, ...]]:
+    entries = [entry["fieldsV1"] for entry in managed if entry["manager"] != manager]
+    return {path for fields in entries for path, _ in _leaves_of_fields(fields)}
+
+
+def _remove(stored: Object, before: Object, now: Object, others: set[tuple[str, ...]]) -> None:
+    """What was applied, is applied no longer, and belongs to nobody else."""
+    kept = {path for path, _ in _leaves_of_fields(now)}
+    for path, _ in _leaves_of_fields(before):
+        if path not in kept and path not in others:
+            holder = _at(stored, path[:-1])
+            if isinstance(holder, dict):
+                holder.pop(path[-1], None)
+
+
+def _merge(stored: Any, new: Any) -> None:
+    for name, value in new.items():
+        old = stored.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            _merge(old, value)
+        elif (
+            isinstance(value, list)
+            and isinstance(old, list)
+            and all(isinstance(i, dict) and "name" in i for i in value)
+        ):
+            for item in value:
+                same = next((found for found in old if found.get("name") == item["name"]), None)
+                if same is None:
+                    old.append(copy.deepcopy(item))
+                else:
+                    _merge(same, item)
+        else:
+            stored[name] = copy.deepcopy(value)
+
+
+# --- Fixtures ---------------------------------------------------------------------------------------------------------
+
+MANIFESTS = """
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: alexnet
+---
+apiVersion: serving.kserve.io/v1alpha1
+kind: ServingRuntime
+metadata:
+  name: alexnet-torchserve
+spec:
+  supportedModelFormats:
+    - name: pytorch
+  containers:
+    - name: kserve-container
+      image: registry.example/alexnet:1
+      env:
+        - name: ONE
+          value: "1"
+---
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: alexnet
+  annotations:
+    serving.kserve.io/deploymentMode: Standard
+spec:
+  predictor:
+    minReplicas: 1
+    serviceAccountName: alexnet
+    model:
+      modelFormat:
+        name: pytorch
+      runtime: alexnet-torchserve
+      storageUri: gs://BUCKET/alexnet/VERSION
+"""
+KUSTOMIZATION = """
+resources: [manifests.yaml]
+labels:
+  - pairs:
+      app.kubernetes.io/part-of: torchserve-alexnet
+"""
+
+
+@pytest.fixture
+def api(user_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    """The cluster of the current kube context, in this process and in what it starts."""
+    with ApiServer() as served:
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("KUBECONFIG", str(write_kube_config(tmp_path / "kube-config", served.url)))
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+def write_kube_config(file: Path, url: str, user: Object | None = None, **changes: Any) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "here", "cluster": {"server": url}}],
+        "users": [{"name": "me", "user": user or {"token": TOKEN}}],
+        "contexts": [{"name": "test", "context": {"cluster": "here", "user": "me", "namespace": "models"}}],
+    }
+    file.write_text(json.dumps(config | changes))
+    return file
+
+
+@pytest.fixture
+def overlays(tmp_path: Path) -> Path:
+    """A folder of overlays: `standard`, and `stock-runtime` which has no ServingRuntime."""
+    made = tmp_path / "overlays"
+    for name in ("standard", "stock-runtime"):
+        (made / name).mkdir(parents=True)
+        (made / name / "kustomization.yaml").write_text(KUSTOMIZATION)
+        (made / name / "manifests.yaml").write_text(MANIFESTS)
+    account, _, service = MANIFESTS.split("---\n")
+    (made / "stock-runtime" / "manifests.yaml").write_text(f"{account}---\n{service}")
+    return made
