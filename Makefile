@@ -27,7 +27,8 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/shellcheck scripts/*.sh .ci/run
 	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
-	$(BIN)/hadolint kserve/runtime/Dockerfile
+	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint kserve/runtime/Dockerfile; \
+		else echo "hadolint is not here: the Dockerfile is not checked"; fi
 
 # the serving image, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG, TORCH_INDEX=… for NVIDIA GPUs
 image:
