@@ -1,8 +1,8 @@
 """The container's main process: TorchServe, what the kubelet asks about it, and an end that loses no request.
 
 TorchServe calls itself ready before the model is loaded, and breaks off every connection when it is told to stop. So
-this process answers the probes, by asking the model a question, and keeps a signal to itself until no client is left.
-Where TorchServe ends, it ends too, and with it the container.
+this process asks the model a question now and then, answers the probes by what came of it, and keeps a signal to itself
+until no client is connected, or for as long as it may. Where TorchServe ends, it ends too, and with it the container.
 
     python serve.py [/mnt/models]
 
@@ -39,12 +39,18 @@ QUESTION = json.dumps(
         ]
     }
 )
-ANSWER_TIMEOUT_S = 15
-BUSY = (503, 507)  # the queue, or the JVM's memory, is full: the model is at work, and not to be restarted for that
+ASK_EVERY_S = 5
+ASK_FIRST_EVERY_S = 0.5
+
+# A question waits behind the requests before it: under load an answer that takes long is no illness. TorchServe itself
+# replaces a worker that is silent for responseTimeout (120 s, model-config.yaml), and then answers what it was asked.
+ANSWER_TIMEOUT_S = 150
+READY_WITHIN_S = float(os.environ.get("READY_WITHIN_S", "60"))
+LIVE_WITHIN_S = float(os.environ.get("LIVE_WITHIN_S", "180"))
 
 # A pod that ends is taken out of its Service meanwhile, which takes seconds. The whole stays below the grace period.
-DRAIN_AT_LEAST_S = float(os.environ.get("DRAIN_AT_LEAST_S", "5"))
-DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "30"))
+DRAIN_AT_LEAST_S = float(os.environ.get("DRAIN_AT_LEAST_S", "15"))
+DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "60"))
 STOP_TIMEOUT_S = 20
 POLL_S = 0.1
 
@@ -65,16 +71,26 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    server = subprocess.Popen(command(models, properties), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = subprocess.Popen(
+        command(models, properties),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
     assert server.stdout is not None
-    threading.Thread(target=forward, args=(server.stdout,), daemon=True).start()
-    Health.model, Health.stopping = Model(port), stopping
+    forwarding = threading.Thread(target=forward, args=(server.stdout,), daemon=True)
+    forwarding.start()
+    model = Model(port)
+    threading.Thread(target=model.ask_now_and_then, daemon=True).start()
+    Health.model, Health.stopping = model, stopping
     health = ThreadingHTTPServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # the kubelet asks from outside the pod
     threading.Thread(target=health.serve_forever, daemon=True).start()
 
     while server.poll() is None and not stopping.wait(POLL_S):
         pass
     if server.poll() is not None:
+        forwarding.join(STOP_TIMEOUT_S)  # its last words
         log("ERROR", f"TorchServe ended by itself, with exit status {server.returncode}")
         return server.returncode or 1
     drain(port, server)
@@ -131,18 +147,24 @@ def connections(port: int) -> int:
 
 
 class Model:
-    """Asks it, one question at a time, and remembers that it has answered once."""
+    """Asks it, one question at a time, and remembers when it answered last."""
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._lock = threading.Lock()
-        self.started = False
+        self._answered_at: float | None = None  # time.monotonic()
 
-    def answers(self) -> bool:
-        with self._lock:
-            status = self._ask()
-            self.started = self.started or status == http.client.OK
-            return status == http.client.OK or (self.started and status in BUSY)
+    def ask_now_and_then(self) -> None:
+        while True:
+            if self._ask() == http.client.OK:
+                self._answered_at = time.monotonic()
+            time.sleep(ASK_EVERY_S if self.started else ASK_FIRST_EVERY_S)
+
+    @property
+    def started(self) -> bool:
+        return self._answered_at is not None
+
+    def answered_within(self, seconds: float) -> bool:
+        return self._answered_at is not None and time.monotonic() - self._answered_at < seconds
 
     def _ask(self) -> int | None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_TIMEOUT_S)
@@ -156,26 +178,25 @@ class Model:
 
 
 class Health(BaseHTTPRequestHandler):
-    """GET /startup, /ready and /live, for the kubelet."""
+    """GET /startup, /ready and /live, for the kubelet: from what is known, so that nobody loads the model with them."""
 
     model: Model
     stopping: threading.Event
     timeout = 5  # seconds, for a client that connects and says nothing
 
     def do_GET(self) -> None:
-        if self.path not in ("/startup", "/ready", "/live"):
-            self._answer(404, "/startup, /ready and /live are what can be asked here")
-        elif self.path == "/ready" and self.stopping.is_set():
-            self._answer(503, "this container is about to end")
-        elif self.model.answers():
-            self._answer(200, "the model answers")
+        if self.path == "/startup":
+            self._answer(self.model.started)
+        elif self.path == "/ready":
+            self._answer(self.model.answered_within(READY_WITHIN_S) and not self.stopping.is_set())
+        elif self.path == "/live":
+            self._answer(self.model.answered_within(LIVE_WITHIN_S))
         else:
-            self._answer(503, "the model does not answer")
+            self.send_error(404)
 
-    def _answer(self, status: int, sentence: str) -> None:
-        self.send_response(status)
+    def _answer(self, fine: bool) -> None:
+        self.send_response(200 if fine else 503)
         self.end_headers()
-        self.wfile.write(f"{sentence}\n".encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -185,7 +206,7 @@ def forward(output: IO[str]) -> None:
     """What TorchServe logs is JSON; what the JVM prints becomes it."""
     for line in output:
         if line.startswith("{"):
-            print(line, end="", flush=True)
+            write(line)
         elif line.strip():
             log("INFO", line.rstrip("\n"))
 
@@ -193,7 +214,13 @@ def forward(output: IO[str]) -> None:
 def log(severity: str, message: str) -> None:
     """One JSON object a line, with the names that Cloud Logging reads."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(json.dumps({"time": moment, "severity": severity, "logger": "serve", "message": message}), flush=True)
+    write(json.dumps({"time": moment, "severity": severity, "logger": "serve", "message": message}) + "\n")
+
+
+def write(line: str) -> None:
+    """In one piece: two threads write."""
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -212,6 +212,30 @@ def test_no_request_is_lost_when_it_is_asked_to_end(start: Start, keep_alive: bo
     assert container.stopped() == 0
 
 
+def test_a_model_that_falls_silent_is_not_ready_and_then_not_alive(start: Start) -> None:
+    container = start(READY_WITHIN_S="6", LIVE_WITHIN_S="12")
+    container.wait_until_started()
+    workers = [child for child in container.children() if "model_service_worker" in " ".join(child.cmdline())]
+    assert workers
+    for worker in workers:
+        worker.suspend()
+    container.wait_until(lambda: container.probe("/ready") == 503)
+    assert container.probe("/live") == 200
+    container.wait_until(lambda: container.probe("/live") == 503)
+    for worker in workers:
+        worker.resume()
+    container.wait_until(lambda: container.probe("/ready") == container.probe("/live") == 200)
+
+
+def test_output_that_is_no_text_stops_nothing(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").write_text("#!/bin/sh\nprintf 'a \\377 byte\\n'\necho and more\nexit 3\n")
+    (tmp_path / "bin" / "java").chmod(0o755)
+    container = start(JAVA_HOME=str(tmp_path))
+    assert container.stopped() == 3
+    assert container.messages()[:2] == ["a \ufffd byte", "and more"]
+
+
 def test_it_does_not_wait_for_ever_for_clients(start: Start) -> None:
     container = start(DRAIN_AT_MOST_S="1")
     container.wait_until_started()

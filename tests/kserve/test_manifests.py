@@ -212,6 +212,16 @@ def test_knative_gets_one_port(ports: dict[str, int]) -> None:
     assert [(port["name"], port["containerPort"]) for port in declared] == [("http1", ports["inference"])]
 
 
+def test_knative_gets_no_liveness_probe() -> None:
+    """It would send one to the port of the requests, which answers 404 to it."""
+    probed = {name: "livenessProbe" in container(name) for name in OVERLAYS if name != "stock-runtime"}
+    assert probed == {"gpu": True, "kind": True, "knative": False, "standard": True}
+
+
+def container(overlay: str) -> Object:
+    return one(rendering(overlay), "ServingRuntime")["spec"]["containers"][0]
+
+
 def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> None:
     def of(component: str, kind: str) -> Object:
         return one(rendering("base", component), kind)["spec"]

@@ -75,7 +75,11 @@ def test_the_probes_ask_what_is_answered(container: dict[str, Any], serve: Modul
         probe = container[name]
         assert probe["httpGet"] == {"path": path, "port": serve.HEALTH_PORT}
         assert f'"{path}"' in Path(serve.__file__).read_text()
-    assert container["livenessProbe"]["timeoutSeconds"] > serve.ANSWER_TIMEOUT_S
+
+
+def test_a_silent_worker_is_replaced_before_the_pod_is(serve: ModuleType, checkout: Path) -> None:
+    settings = yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())
+    assert serve.READY_WITHIN_S < settings["responseTimeout"] < serve.ANSWER_TIMEOUT_S < serve.LIVE_WITHIN_S
 
 
 def test_it_is_the_user_of_the_image(container: dict[str, Any], instructions: Callable[[str], list[str]]) -> None:
