@@ -30,6 +30,10 @@ class Unreachable(PipelineError):
     """Nobody answered, or nobody could: it may pass."""
 
 
+class NoAnswer(Unreachable):
+    """Who was asked took the question, and said nothing in time."""
+
+
 class Refused(PipelineError):
     """The API server refuses."""
 
@@ -181,8 +185,9 @@ class Cluster:
         content_type: str = "application/json",
         allowed: tuple[int, ...] = (),
         headers: dict[str, str] | None = None,
+        timeout: tuple[float, float] = TIMEOUT,
     ) -> Answer:
-        """One call. `allowed`: statuses that are answers like any other, beside 2xx."""
+        """One call. `allowed`: statuses that are answers like any other, beside 2xx. `timeout`: to connect, to read."""
         headers = {"Accept": "application/json, */*", "User-Agent": FIELD_MANAGER} | (headers or {})
         if body is not None:
             headers["Content-Type"] = content_type
@@ -195,13 +200,18 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         try:
-            response = self._api.call_api(*request, _request_timeout=TIMEOUT)
+            response = self._api.call_api(*request, _request_timeout=timeout)
             answer = Answer(response.status, response.read().decode(errors="replace"))
-        except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
+        except urllib3.exceptions.HTTPError as error:
+            sentence = _unreachable(error, self.context, self._api.configuration.host)
+            is_silence = isinstance(getattr(error, "reason", None) or error, urllib3.exceptions.ReadTimeoutError)
+            raise (NoAnswer if is_silence else Unreachable)(sentence) from None
+        except (client.ApiException, OSError) as error:
             raise Unreachable(_unreachable(error, self.context, self._api.configuration.host)) from None
         if 200 <= answer.status < 300 or answer.status in allowed:
             return answer
-        if answer.status in (429, 502, 503, 504):
+        is_passing = answer.status == 500 and method == "GET"  # "etcdserver: leader changed", for one
+        if is_passing or answer.status in (429, 502, 503, 504):
             raise Unreachable(f"the API server is busy ({answer.status}: {answer.message}): run this again in a minute")
         raise Refused(_refusal(answer, method, path), answer.status)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.applied_fields import applied_by
 from pipeline.archive import MODEL_NAME
-from pipeline.cluster import FIELD_MANAGER, RUNTIMES, SERVICES, Cluster
+from pipeline.cluster import FIELD_MANAGER, RUNTIMES, SERVICES, Cluster, NoAnswer
 from pipeline.errors import PipelineError
 from pipeline.manifests import fingerprint, image_of, in_namespace, placed, render, service, storage_uri_of
 from pipeline.preflight import (
@@ -35,11 +35,15 @@ Line = Callable[[str], None]
 OVERLAY = "torchserve-alexnet/overlay"
 PREVIOUS_URI = "torchserve-alexnet/previous-storage-uri"
 PREVIOUS_IMAGE = "torchserve-alexnet/previous-image"
-NOTES = (DEPLOYED, OVERLAY, PREVIOUS_URI, PREVIOUS_IMAGE)
+OBJECTS = "torchserve-alexnet/objects"  # all that was ever applied with it, for --delete
+NOTES = (DEPLOYED, OVERLAY, PREVIOUS_URI, PREVIOUS_IMAGE, OBJECTS)
 
 STANDARD = "standard"
 ITS_OWN_ERRORS = tuple({*range(400, 600)} - {401, 403})  # those two are the API server's
 MODE = "serving.kserve.io/deploymentMode"
+
+
+SHARED = ("Namespace", "ClusterStorageContainer")  # with what is not ours
 
 
 class SmokeTestFailed(PipelineError):
@@ -107,16 +111,17 @@ class Deployment:
             return url
 
     def delete(self, overlay: str | None = None) -> None:
-        """Removes what this applied of an overlay (without one: of that which was applied last), and nothing else."""
+        """Removes what this applied of an overlay (without one: of all that were), and nothing else."""
         with self._naming_the_state():
             check_cluster(self._cluster, self._voice.say)
-            if overlay is None:
-                known = self._cluster.resource(SERVICES.api_version, "InferenceService") is not None
-                live = self._cluster.get(SERVICES, MODEL_NAME) if known else None
-                overlay = _notes(live).get(OVERLAY, STANDARD)
+            known = self._cluster.resource(SERVICES.api_version, "InferenceService") is not None
+            live = self._cluster.get(SERVICES, MODEL_NAME) if known else None
+            rendered = render(self._overlays, overlay or _notes(live).get(OVERLAY, STANDARD))
+            earlier = _named(_notes(live).get(OBJECTS, "")) if overlay is None else []
+            rendered += [found for found in earlier if _listed([found]) not in {_listed([one]) for one in rendered}]
             objects = [
                 found
-                for found in in_namespace(render(self._overlays, overlay), self._cluster.namespace)
+                for found in in_namespace(rendered, self._cluster.namespace)
                 if self._cluster.resource(found["apiVersion"], found["kind"]) is not None
             ]
             check_permissions(self._cluster, to_delete(self._cluster, objects), self._voice.say)
@@ -156,7 +161,9 @@ class Deployment:
             for line in getattr(error, "logs", []):
                 self._voice.warn(line)
             if not rollback:
-                raise PipelineError(f"{error}; it is left as it is (--rollback returns to what was before)") from None
+                has_previous = PREVIOUS_URI in _notes(service(objects))
+                way = "--rollback returns to what was before" if has_previous else "deploy another, or use --delete"
+                raise PipelineError(f"{error}; it is left as it is ({way})") from None
             if earlier is None:
                 raise PipelineError(
                     f"{error}; there is no earlier version to go back to, so it is left in place: "
@@ -203,7 +210,14 @@ class Deployment:
         path += f"/v1/models/{MODEL_NAME}:predict"
         deadline = time.monotonic() + self._pace.smoke
         while True:
-            answer = self._cluster.ask("POST", path, body=QUESTION, allowed=ITS_OWN_ERRORS, headers=headers)
+            try:
+                answer = self._cluster.ask(
+                    "POST", path, body=QUESTION, allowed=ITS_OWN_ERRORS, headers=headers, timeout=self._pace.answer
+                )
+            except NoAnswer:
+                raise SmokeTestFailed(
+                    f"ready, but the model does not answer a prediction within {self._pace.answer[1]:g} s"
+                ) from None
             if answer.status not in (502, 503, 504) or time.monotonic() >= deadline:
                 break
             time.sleep(self._pace.poll)  # the proxy may learn of a new pod a moment after it is ready
@@ -236,8 +250,8 @@ class Deployment:
                 continue
             if applied_by(FIELD_MANAGER, live) is None:
                 self._voice.warn(f"{what} was not applied by this tool: it stays")
-            elif found["kind"] == "Namespace":
-                self._voice.warn(f"{what} stays, there may be more in it: kubectl delete namespace {_name(found)}")
+            elif found["kind"] in SHARED:
+                self._voice.warn(f"{what} stays, others may use it: kubectl delete {found['kind']} {_name(found)}")
             else:
                 with self._doing(f"delete {what}"):
                     self._cluster.delete(resource, live)
@@ -301,7 +315,7 @@ class _Before:
 
     def notes_for(self, objects: list[Object], overlay: str) -> dict[str, str]:
         """The annotations of what is to be applied. A version that never was ready is none to go back to."""
-        notes = {OVERLAY: overlay, DEPLOYED: fingerprint(objects, NOTES)}
+        notes = {OVERLAY: overlay, DEPLOYED: fingerprint(objects, NOTES), OBJECTS: self._all(objects)}
         if self._service is None:
             return notes
         uri, image = storage_uri_of(self._service), image_of(self._live)
@@ -321,14 +335,19 @@ class _Before:
             own = [applied_by(FIELD_MANAGER, found) for found in self._live]
             was = [found for found in own if found]
             if any(found["kind"] == "InferenceService" and DEPLOYED in _notes(found) for found in was):
-                return was
+                return _noted(was, _notes(service(was)) | {OBJECTS: self._all(objects)})
             older = placed(objects, str(storage_uri_of(self._service)), image_of(self._live))
             return _noted(older, _notes(service(older)) | {DEPLOYED: fingerprint(older, NOTES)})
         notes = _notes(self._service)
         if PREVIOUS_URI not in notes:
             return None
         older = placed(objects, notes[PREVIOUS_URI], notes.get(PREVIOUS_IMAGE) if image_of(objects) else None)
-        return _noted(older, {OVERLAY: notes.get(OVERLAY, STANDARD), DEPLOYED: fingerprint(older, NOTES)})
+        overlay = notes.get(OVERLAY, STANDARD)
+        return _noted(older, {OVERLAY: overlay, DEPLOYED: fingerprint(older, NOTES), OBJECTS: self._all(objects)})
+
+    def _all(self, objects: list[Object]) -> str:
+        """What these objects are called, and those of the deployments before."""
+        return _listed([*objects, *_named(_notes(self._service).get(OBJECTS, ""))])
 
 
 def _previous(live: list[Object]) -> list[Object] | None:
@@ -338,7 +357,8 @@ def _previous(live: list[Object]) -> list[Object] | None:
     if PREVIOUS_URI not in notes or not any(found["kind"] == "InferenceService" for found in own):
         return None
     older = placed(own, notes[PREVIOUS_URI], notes.get(PREVIOUS_IMAGE) if image_of(own) else None)
-    remembered = {OVERLAY: notes.get(OVERLAY, STANDARD), PREVIOUS_URI: str(storage_uri_of(service(live)))}
+    remembered = {name: notes[name] for name in (OVERLAY, OBJECTS) if name in notes}
+    remembered |= {PREVIOUS_URI: str(storage_uri_of(service(live)))}
     if image := image_of(live):
         remembered[PREVIOUS_IMAGE] = image
     return _noted(older, remembered | {DEPLOYED: fingerprint(older, NOTES)})
@@ -355,6 +375,16 @@ def _noted(objects: list[Object], notes: dict[str, str]) -> list[Object]:
 def _notes(inference_service: Object | None) -> dict[str, str]:
     annotations = (inference_service or {}).get("metadata", {}).get("annotations", {})
     return {name: annotations[name] for name in NOTES if name in annotations}
+
+
+def _listed(objects: list[Object]) -> str:
+    return "; ".join(sorted({f"{found['apiVersion']} {found['kind']} {_name(found)}" for found in objects}))
+
+
+def _named(listed: str) -> list[Object]:
+    """The reverse: objects that have no more than their names."""
+    parts = [entry.split(" ") for entry in listed.split("; ") if entry]
+    return [{"apiVersion": version, "kind": kind, "metadata": {"name": name}} for version, kind, name in parts]
 
 
 def _name(found: Object) -> str:

@@ -35,6 +35,10 @@ class Pace:
     poll: float = 1
     patience: float = 60
     smoke: float = 30
+    answer: tuple[float, float] = (
+        5,
+        70,
+    )  # to connect to the API server; for its proxy, which tries 30 s, and the model
 
 
 class NotReady(PipelineError):

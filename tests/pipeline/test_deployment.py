@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +26,9 @@ from tests.pipeline.api_server import (
     READY,
     URL,
     ApiServer,
+    Call,
     Moment,
+    Status,
     initializing,
     running,
 )
@@ -346,6 +350,35 @@ def test_a_service_that_answers_wrongly_is_rolled_back(name: str, api: ApiServer
     assert api.storage_uri == ONE
 
 
+def test_a_model_that_is_silent_is_rolled_back(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    deploy(ONE)
+    over = threading.Event()
+
+    def be_silent(call: Call) -> None:
+        if "/proxy/" in call.path and api.storage_uri == TWO:
+            over.wait(30)
+
+    api.trouble = be_silent
+    pace = dataclasses.replace(FAST, answer=(5, 0.2))
+    failed = reason(lambda: make(pace).deploy(TWO))
+    over.set()
+    assert failed == (
+        f"ready, but the model does not answer a prediction within 0.2 s; rolled back to {ONE}, which is ready again"
+    )
+    assert api.storage_uri == ONE
+
+
+def test_a_passing_error_of_the_api_server_ends_no_wait(api: ApiServer, deploy: Deploy) -> None:
+    left = iter(range(2))
+
+    def change_leader(call: Call) -> None:
+        if call.path.endswith("/pods") and next(left, None) is not None:
+            raise Status(500, "etcdserver: leader changed")
+
+    api.trouble = change_leader
+    assert deploy(ONE) == URL
+
+
 def test_a_service_that_only_the_api_server_cannot_reach_is_not_rolled_back(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     said = "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout"
@@ -541,3 +574,32 @@ def test_all_of_it_works_from_nothing_to_nothing_again(api: ApiServer, deploy: D
         deploy(ONE)
         make().delete()
         assert api.objects == {}
+
+
+@pytest.fixture
+def guarded(overlays: Path) -> str:
+    """An overlay with an object more than `standard` has."""
+    (overlays / "guarded").mkdir()
+    (overlays / "guarded" / "kustomization.yaml").write_text("resources: [../standard, budget.yaml]\n")
+    (overlays / "guarded" / "budget.yaml").write_text(
+        "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: alexnet}\nspec: {maxUnavailable: 1}\n"
+    )
+    return "guarded"
+
+
+def test_delete_knows_what_an_earlier_overlay_had(api: ApiServer, deploy: Deploy, make: Make, guarded: str) -> None:
+    deploy(ONE, guarded)
+    deploy(TWO)
+    assert ("poddisruptionbudgets", "alexnet") in api.objects
+    make().delete()
+    assert api.objects == {}
+
+
+def test_delete_knows_what_a_deployment_had_that_was_rolled_back(
+    api: ApiServer, deploy: Deploy, make: Make, guarded: str
+) -> None:
+    deploy(ONE)
+    api.scripts[TWO] = [BROKEN]
+    assert "rolled back" in reason(lambda: deploy(TWO, guarded))
+    make().delete()
+    assert api.objects == {}
