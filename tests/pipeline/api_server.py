@@ -217,6 +217,7 @@ class ApiServer(ThreadingHTTPServer):
         found = self.objects[plural, name]
         if found["metadata"].get("deletionTimestamp") and self.finalized:
             del self.objects[plural, name]  # the next look finds nothing
+            return found
         if plural == "inferenceservices":
             self._looks[self._mark()] = self._looks.get(self._mark(), -1) + 1
             found = found | {"status": self._status()}
