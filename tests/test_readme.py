@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline.ports import Ports
+from pipeline.preflight import SUPPORTED
 from pipeline.torchserve import TorchServe
 
 
@@ -116,6 +117,17 @@ def test_the_places_it_names_exist(readme: str, checkout: Path) -> None:
     places = re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE)
     assert len(places) == 8
     assert [place for place in places if not (checkout / place).exists()] == []
+
+
+def test_what_it_says_of_a_cluster_is_so(readme: str, checkout: Path) -> None:
+    section = readme.partition("## On a cluster")[2].partition("\n## ")[0]
+    overlays = re.findall(r"`([\w-]+)`", section.partition("takes another of the overlays")[2].partition(";")[0])
+    assert sorted(overlays) == sorted(
+        found.parent.name for found in checkout.glob("kserve/overlays/*/kustomization.yaml")
+    )
+    (drain,) = re.findall(r'"DRAIN_AT_MOST_S", "(\d+)"', (checkout / "kserve" / "runtime" / "serve.py").read_text())
+    assert f"until nobody is connected, {drain} s at most" in " ".join(section.split())
+    assert f"KServe {SUPPORTED}" in section
 
 
 def test_the_port_is_the_default(checkout: Path) -> None:
