@@ -115,7 +115,7 @@ def test_the_limits_it_names_are_the_settings(readme: str, checkout: Path) -> No
 
 def test_the_places_it_names_exist(readme: str, checkout: Path) -> None:
     places = re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE)
-    assert len(places) == 8
+    assert len(places) == 9
     assert [place for place in places if not (checkout / place).exists()] == []
 
 

@@ -1,0 +1,20 @@
+locals {
+  apis = toset([
+    "artifactregistry.googleapis.com",
+    "cloudbuild.googleapis.com",
+    "compute.googleapis.com",
+    "container.googleapis.com",
+    "containerscanning.googleapis.com",
+    "iam.googleapis.com",
+    "storage.googleapis.com",
+  ])
+}
+
+resource "google_project_service" "apis" {
+  for_each = local.apis
+
+  service = each.key
+
+  # Other things in the project may use them, and they cost nothing unused, but for containerscanning: README.
+  disable_on_destroy = false
+}

@@ -1,0 +1,146 @@
+# By default the control plane has no address (ip_endpoints_config below), so there is no network to authorise; where
+# networks are named, they are the only ones.
+#trivy:ignore:GCP-0061
+resource "google_container_cluster" "this" {
+  name     = var.cluster_name
+  location = var.location
+
+  deletion_protection = var.deletion_protection
+
+  # The pools are resources of their own, in node_pools.tf: GKE's first pool could not be changed without a new cluster.
+  remove_default_node_pool = true
+  initial_node_count       = 1
+
+  # Of that first pool, which lives for minutes: else it would run as the default service account of Compute Engine,
+  # which in many organisations does not exist, and in the others may do anything.
+  node_config {
+    machine_type    = "e2-medium"
+    service_account = google_service_account.nodes.email
+    oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
+
+    shielded_instance_config {
+      enable_secure_boot          = true
+      enable_integrity_monitoring = true
+    }
+
+    workload_metadata_config {
+      mode = "GKE_METADATA"
+    }
+  }
+
+  # --- Network --------------------------------------------------------------------------------------------------------
+
+  network           = google_compute_network.this.id
+  subnetwork        = google_compute_subnetwork.nodes.id
+  networking_mode   = "VPC_NATIVE"
+  datapath_provider = "ADVANCED_DATAPATH" # enforces NetworkPolicy, which kserve/components/network-policy relies on
+
+  ip_allocation_policy {
+    cluster_secondary_range_name  = "pods"
+    services_secondary_range_name = "services"
+  }
+
+  private_cluster_config {
+    enable_private_nodes   = true
+    master_ipv4_cidr_block = var.ip_ranges.control_plane
+  }
+
+  # Through the DNS endpoint comes who has container.clusters.connect, wherever they are: IAM asks before the API server
+  # does. Addresses of the control plane exist only for networks that were named.
+  control_plane_endpoints_config {
+    dns_endpoint_config {
+      allow_external_traffic = var.dns_endpoint
+    }
+
+    ip_endpoints_config {
+      enabled = length(var.authorized_networks) > 0
+    }
+  }
+
+  dynamic "master_authorized_networks_config" {
+    for_each = length(var.authorized_networks) > 0 ? [var.authorized_networks] : []
+    iterator = networks
+    content {
+      gcp_public_cidrs_access_enabled = false # these are everybody's virtual machines, not ours
+
+      dynamic "cidr_blocks" {
+        for_each = networks.value
+        content {
+          display_name = cidr_blocks.key
+          cidr_block   = cidr_blocks.value
+        }
+      }
+    }
+  }
+
+  # The CRDs and controller that KServe's routes and kserve/components/public-gateway need.
+  gateway_api_config {
+    channel = "CHANNEL_STANDARD"
+  }
+
+  # --- Who may do what ------------------------------------------------------------------------------------------------
+
+  workload_identity_config {
+    workload_pool = "${var.project_id}.svc.id.goog"
+  }
+
+  enable_legacy_abac    = false
+  enable_shielded_nodes = true
+
+  master_auth {
+    client_certificate_config {
+      issue_client_certificate = false
+    }
+  }
+
+  # Health checks of the API server need no name; nothing else answers to nobody.
+  anonymous_authentication_config {
+    mode = "LIMITED"
+  }
+
+  # --- Upkeep ---------------------------------------------------------------------------------------------------------
+
+  release_channel {
+    channel = var.release_channel
+  }
+
+  # Six hours on Saturdays and Sundays: GKE asks for at least 48 in any 32 days.
+  maintenance_policy {
+    recurring_window {
+      start_time = "2026-01-03T01:00:00Z"
+      end_time   = "2026-01-03T07:00:00Z"
+      recurrence = "FREQ=WEEKLY;BYDAY=SA,SU"
+    }
+  }
+
+  cost_management_config {
+    enabled = true
+  }
+
+  logging_config {
+    enable_components = ["SYSTEM_COMPONENTS", "WORKLOADS"]
+  }
+
+  # What kserve/components/monitoring-google needs.
+  monitoring_config {
+    enable_components = ["SYSTEM_COMPONENTS"]
+
+    managed_prometheus {
+      enabled = true
+    }
+  }
+
+  resource_labels = var.labels
+
+  lifecycle {
+    # That of the first pool, which is gone.
+    ignore_changes = [node_config, initial_node_count]
+
+    precondition {
+      condition     = var.dns_endpoint || length(var.authorized_networks) > 0
+      error_message = "Nobody could reach the control plane: set dns_endpoint, or name authorized_networks."
+    }
+  }
+
+  depends_on = [google_project_iam_member.nodes]
+}

@@ -1,0 +1,88 @@
+resource "google_container_node_pool" "this" {
+  for_each = var.node_pools
+
+  name     = each.key
+  cluster  = google_container_cluster.this.id
+  location = var.location
+
+  # Of the whole pool, however many zones it has.
+  autoscaling {
+    total_min_node_count = each.value.min_nodes
+    total_max_node_count = each.value.max_nodes
+    # Spot capacity is taken where there is some.
+    location_policy = each.value.spot ? "ANY" : "BALANCED"
+  }
+
+  initial_node_count = min(each.value.min_nodes, 1)
+
+  management {
+    auto_repair  = true
+    auto_upgrade = true
+  }
+
+  # A new node is ready before an old one goes.
+  upgrade_settings {
+    strategy        = "SURGE"
+    max_surge       = 1
+    max_unavailable = 0
+  }
+
+  node_config {
+    machine_type    = each.value.machine_type
+    spot            = each.value.spot
+    image_type      = "COS_CONTAINERD"
+    disk_size_gb    = each.value.disk_gb
+    disk_type       = "pd-balanced" # c3 and g2 take no pd-standard
+    service_account = google_service_account.nodes.email
+    labels          = { pool = each.key }
+    resource_labels = var.labels
+
+    # The service account's roles are what bounds it, not scopes.
+    oauth_scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+
+    metadata = {
+      disable-legacy-endpoints = "true"
+    }
+
+    shielded_instance_config {
+      enable_secure_boot          = true
+      enable_integrity_monitoring = true
+    }
+
+    # Pods get credentials of their own, never the node's.
+    workload_metadata_config {
+      mode = "GKE_METADATA"
+    }
+
+    kubelet_config {
+      insecure_kubelet_readonly_port_enabled = "FALSE"
+    }
+
+    dynamic "guest_accelerator" {
+      for_each = each.value.gpu == null ? [] : [each.value.gpu]
+      content {
+        type  = guest_accelerator.value.type
+        count = guest_accelerator.value.count
+
+        gpu_driver_installation_config {
+          gpu_driver_version = guest_accelerator.value.driver
+        }
+      }
+    }
+
+    # Only pods that ask for a GPU go there (kserve/components/gpu tolerates this).
+    dynamic "taint" {
+      for_each = each.value.gpu == null ? [] : [each.value.gpu]
+      content {
+        key    = "nvidia.com/gpu"
+        value  = "present"
+        effect = "NO_SCHEDULE"
+      }
+    }
+  }
+
+  lifecycle {
+    # The autoscaler's business from the second minute on; a change would make the pool anew.
+    ignore_changes = [initial_node_count]
+  }
+}

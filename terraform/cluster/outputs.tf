@@ -1,0 +1,47 @@
+output "cluster_name" {
+  description = "The cluster, for terraform/kserve."
+  value       = google_container_cluster.this.name
+}
+
+output "get_credentials" {
+  description = "The command after which kubectl and scripts/deploy.sh reach the cluster."
+  value = join(" ", concat(
+    ["gcloud container clusters get-credentials ${google_container_cluster.this.name}"],
+    ["--location ${var.location} --project ${var.project_id}"],
+    var.dns_endpoint ? ["--dns-endpoint"] : [],
+  ))
+}
+
+output "image_repository" {
+  description = "Where the serving image goes: IMAGE is this with /alexnet-torchserve:TAG appended."
+  value = join("/", [
+    "${google_artifact_registry_repository.images.location}-docker.pkg.dev",
+    var.project_id,
+    google_artifact_registry_repository.images.repository_id,
+  ])
+}
+
+output "location" {
+  description = "The zone or region of the cluster, for terraform/kserve."
+  value       = var.location
+}
+
+output "models_bucket" {
+  description = "The bucket of archives: scripts/publish.sh gs://BUCKET/alexnet."
+  value       = google_storage_bucket.models.name
+}
+
+output "namespace" {
+  description = "The namespace whose ServiceAccount alexnet may read the bucket: scripts/deploy.sh --namespace."
+  value       = var.namespace
+}
+
+output "node_service_account" {
+  description = "What the nodes run as: it needs roles/artifactregistry.reader on any other registry that they pull from."
+  value       = google_service_account.nodes.email
+}
+
+output "service_account" {
+  description = "The ServiceAccount in that namespace, as kserve/base/service-account.yaml names it."
+  value       = local.service_account
+}

@@ -1,0 +1,333 @@
+mock_provider "google" {
+  mock_data "google_project" {
+    defaults = {
+      number = 123456789012
+    }
+  }
+  mock_resource "google_service_account" {
+    defaults = {
+      email  = "alexnet-nodes@my-project.iam.gserviceaccount.com"
+      member = "serviceAccount:alexnet-nodes@my-project.iam.gserviceaccount.com"
+    }
+  }
+}
+
+variables {
+  project_id = "my-project"
+}
+
+run "by_default_one_zone_with_a_system_pool_and_a_spot_pool" {
+  command = plan
+
+  assert {
+    condition     = google_container_cluster.this.location == "europe-west4-b" && google_compute_subnetwork.nodes.region == "europe-west4"
+    error_message = "not a zonal cluster in its region's subnet"
+  }
+  assert {
+    condition     = toset(keys(google_container_node_pool.this)) == toset(["serving", "system"])
+    error_message = "not the two pools"
+  }
+  assert {
+    condition = (
+      google_container_node_pool.this["serving"].node_config[0].spot &&
+      google_container_node_pool.this["serving"].node_config[0].machine_type == "c3-standard-4" &&
+      google_container_node_pool.this["serving"].autoscaling[0].total_min_node_count == 0 &&
+      google_container_node_pool.this["serving"].initial_node_count == 0
+    )
+    error_message = "the serving pool is not spot, from zero, with AMX"
+  }
+  assert {
+    condition = (
+      !google_container_node_pool.this["system"].node_config[0].spot &&
+      google_container_node_pool.this["system"].autoscaling[0].total_min_node_count == 1
+    )
+    error_message = "the system pool can be taken away"
+  }
+  assert {
+    condition = alltrue([
+      for pool in google_container_node_pool.this :
+      pool.management[0].auto_repair && pool.management[0].auto_upgrade &&
+      pool.upgrade_settings[0].max_surge == 1 && pool.upgrade_settings[0].max_unavailable == 0
+    ])
+    error_message = "a pool is not repaired or upgraded as it should be"
+  }
+  assert {
+    condition = alltrue([
+      for pool in google_container_node_pool.this :
+      length(pool.node_config[0].guest_accelerator) == 0 && length(pool.node_config[0].taint) == 0
+    ])
+    error_message = "a GPU or a taint that nobody asked for"
+  }
+}
+
+run "by_default_nothing_is_open_and_nothing_is_deleted" {
+  command = plan
+
+  assert {
+    condition     = google_container_cluster.this.deletion_protection
+    error_message = "the cluster can be deleted"
+  }
+  assert {
+    condition     = google_storage_bucket.models.deletion_policy == "PREVENT" && !google_storage_bucket.models.force_destroy
+    error_message = "the bucket can be deleted"
+  }
+  assert {
+    condition     = !google_container_cluster.this.control_plane_endpoints_config[0].ip_endpoints_config[0].enabled
+    error_message = "the control plane has addresses"
+  }
+  assert {
+    condition     = google_container_cluster.this.private_cluster_config[0].enable_private_nodes
+    error_message = "nodes have public addresses"
+  }
+  assert {
+    condition = alltrue([
+      for pool in google_container_node_pool.this :
+      pool.node_config[0].shielded_instance_config[0].enable_secure_boot &&
+      pool.node_config[0].workload_metadata_config[0].mode == "GKE_METADATA" &&
+      pool.node_config[0].kubelet_config[0].insecure_kubelet_readonly_port_enabled == "FALSE" &&
+      pool.node_config[0].metadata["disable-legacy-endpoints"] == "true"
+    ])
+    error_message = "a pool is not shielded, or gives its credentials to pods"
+  }
+  assert {
+    condition = (
+      google_container_cluster.this.workload_identity_config[0].workload_pool == "my-project.svc.id.goog" &&
+      google_container_cluster.this.enable_shielded_nodes && !google_container_cluster.this.enable_legacy_abac &&
+      !google_container_cluster.this.master_auth[0].client_certificate_config[0].issue_client_certificate
+    )
+    error_message = "identities are not as they should be"
+  }
+  assert {
+    condition     = google_compute_firewall.webhooks.source_ranges == toset(["172.16.0.0/28"])
+    error_message = "others than the control plane reach the webhooks"
+  }
+}
+
+run "the_cluster_is_what_the_overlays_need" {
+  command = plan
+
+  assert {
+    condition     = google_container_cluster.this.remove_default_node_pool
+    error_message = "GKE's first pool stays"
+  }
+  assert {
+    condition     = google_container_cluster.this.datapath_provider == "ADVANCED_DATAPATH"
+    error_message = "NetworkPolicy is not enforced"
+  }
+  assert {
+    condition     = google_container_cluster.this.gateway_api_config[0].channel == "CHANNEL_STANDARD"
+    error_message = "there is no Gateway API"
+  }
+  assert {
+    condition     = google_container_cluster.this.monitoring_config[0].managed_prometheus[0].enabled
+    error_message = "there is no PodMonitoring"
+  }
+  assert {
+    condition     = google_container_cluster.this.cost_management_config[0].enabled && google_container_cluster.this.release_channel[0].channel == "REGULAR"
+    error_message = "no cost allocation, or another release channel"
+  }
+}
+
+run "the_bucket_keeps_what_was_published_and_little_else" {
+  command = plan
+
+  assert {
+    condition = (
+      google_storage_bucket.models.name == "my-project-models" && google_storage_bucket.models.location == "europe-west4" &&
+      google_storage_bucket.models.uniform_bucket_level_access &&
+      google_storage_bucket.models.public_access_prevention == "enforced" &&
+      google_storage_bucket.models.versioning[0].enabled &&
+      google_storage_bucket.models.soft_delete_policy[0].retention_duration_seconds == 604800
+    )
+    error_message = "the bucket is not private, versioned and soft-deleting"
+  }
+  assert {
+    condition     = one(google_storage_bucket.models.lifecycle_rule[0].condition).days_since_noncurrent_time == 30
+    error_message = "old versions are not deleted after 30 days"
+  }
+  assert {
+    condition = (
+      one(google_storage_bucket.models.lifecycle_rule[1].condition).age == 1 &&
+      one(google_storage_bucket.models.lifecycle_rule[1].condition).matches_suffix == tolist([".part"])
+    )
+    error_message = "parts of uploads are not deleted after a day"
+  }
+  assert {
+    condition     = alltrue([for rule in google_storage_bucket.models.lifecycle_rule : one(rule.action).type == "Delete"])
+    error_message = "a rule that does not delete"
+  }
+}
+
+run "the_server_reads_the_bucket_as_its_kubernetes_service_account" {
+  # Applied, since identities are known only then.
+  command = apply
+  variables {
+    publisher = "group:ml@example.com"
+  }
+
+  assert {
+    condition = (
+      google_storage_bucket_iam_member.server.role == "roles/storage.objectViewer" &&
+      google_storage_bucket_iam_member.server.member == "principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/alexnet/sa/alexnet"
+    )
+    error_message = "not the principal of the ServiceAccount"
+  }
+  assert {
+    condition = (
+      google_storage_bucket_iam_member.publisher[0].role == "roles/storage.objectUser" &&
+      google_storage_bucket_iam_member.publisher[0].member == "group:ml@example.com" &&
+      google_artifact_registry_repository_iam_member.publisher[0].role == "roles/artifactregistry.writer"
+    )
+    error_message = "the publisher has other rights"
+  }
+  assert {
+    condition = (
+      google_project_iam_member.nodes.role == "roles/container.defaultNodeServiceAccount" &&
+      google_artifact_registry_repository_iam_member.nodes.role == "roles/artifactregistry.reader" &&
+      google_artifact_registry_repository_iam_member.nodes.member == "serviceAccount:alexnet-nodes@my-project.iam.gserviceaccount.com"
+    )
+    error_message = "the nodes have other rights"
+  }
+  assert {
+    condition     = alltrue([for pool in google_container_node_pool.this : pool.node_config[0].service_account == output.node_service_account])
+    error_message = "a pool runs as something else"
+  }
+}
+
+run "outputs_are_what_the_next_commands_take" {
+  command = apply
+
+  assert {
+    condition     = output.get_credentials == "gcloud container clusters get-credentials alexnet --location europe-west4-b --project my-project --dns-endpoint"
+    error_message = "another command: ${output.get_credentials}"
+  }
+  assert {
+    condition     = output.image_repository == "europe-west4-docker.pkg.dev/my-project/alexnet"
+    error_message = "another repository: ${output.image_repository}"
+  }
+  assert {
+    condition     = output.models_bucket == "my-project-models" && output.namespace == "alexnet" && output.service_account == "alexnet"
+    error_message = "other names"
+  }
+}
+
+run "without_a_publisher_nobody_writes" {
+  command = plan
+
+  assert {
+    condition     = length(google_storage_bucket_iam_member.publisher) + length(google_artifact_registry_repository_iam_member.publisher) == 0
+    error_message = "somebody may write"
+  }
+}
+
+run "the_registry_forgets_and_scans" {
+  command = plan
+
+  assert {
+    condition = (
+      toset([for policy in google_artifact_registry_repository.images.cleanup_policies : policy.action]) == toset(["DELETE", "KEEP"]) &&
+      google_artifact_registry_repository.images.vulnerability_scanning_config[0].enablement_config == "INHERITED" &&
+      contains(keys(google_project_service.apis), "containerscanning.googleapis.com")
+    )
+    error_message = "images are kept for ever, or not scanned"
+  }
+}
+
+run "a_region_has_a_regional_cluster" {
+  command = plan
+  variables {
+    location = "us-central1"
+  }
+
+  assert {
+    condition = (
+      google_container_cluster.this.location == "us-central1" && google_compute_subnetwork.nodes.region == "us-central1" &&
+      google_storage_bucket.models.location == "us-central1"
+    )
+    error_message = "not all in the region"
+  }
+}
+
+run "spot_can_be_off" {
+  command = plan
+  variables {
+    node_pools = {
+      system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      serving = { machine_type = "c3-standard-4", spot = false, max_nodes = 4 }
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      for pool in google_container_node_pool.this :
+      !pool.node_config[0].spot && pool.autoscaling[0].location_policy == "BALANCED"
+    ])
+    error_message = "a pool is spot"
+  }
+}
+
+run "a_gpu_pool_has_the_driver_and_the_taint_that_the_gpu_overlay_expects" {
+  command = plan
+  variables {
+    node_pools = {
+      system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      serving = { machine_type = "c3-standard-4", max_nodes = 4 }
+      gpu     = { machine_type = "g2-standard-4", max_nodes = 2, gpu = { type = "nvidia-l4" } }
+    }
+  }
+
+  assert {
+    condition = (
+      google_container_node_pool.this["gpu"].node_config[0].guest_accelerator[0].type == "nvidia-l4" &&
+      google_container_node_pool.this["gpu"].node_config[0].guest_accelerator[0].count == 1 &&
+      google_container_node_pool.this["gpu"].node_config[0].guest_accelerator[0].gpu_driver_installation_config[0].gpu_driver_version == "DEFAULT"
+    )
+    error_message = "no L4 with its driver"
+  }
+  assert {
+    condition = (
+      google_container_node_pool.this["gpu"].node_config[0].taint[0].key == "nvidia.com/gpu" &&
+      google_container_node_pool.this["gpu"].node_config[0].taint[0].effect == "NO_SCHEDULE" &&
+      length(google_container_node_pool.this["serving"].node_config[0].taint) == 0
+    )
+    error_message = "not the taint that kserve/components/gpu tolerates, or on another pool"
+  }
+}
+
+run "authorised_networks_reach_the_address_and_nobody_else" {
+  command = plan
+  variables {
+    authorized_networks = { office = "203.0.113.0/24" }
+    dns_endpoint        = false
+  }
+
+  assert {
+    condition = (
+      google_container_cluster.this.control_plane_endpoints_config[0].ip_endpoints_config[0].enabled &&
+      !google_container_cluster.this.control_plane_endpoints_config[0].dns_endpoint_config[0].allow_external_traffic &&
+      !google_container_cluster.this.master_authorized_networks_config[0].gcp_public_cidrs_access_enabled &&
+      one(google_container_cluster.this.master_authorized_networks_config[0].cidr_blocks).cidr_block == "203.0.113.0/24"
+    )
+    error_message = "others reach it, or the office does not"
+  }
+  assert {
+    condition     = !strcontains(output.get_credentials, "--dns-endpoint")
+    error_message = "the command takes the DNS name that is off"
+  }
+}
+
+run "the_teardown_switches_the_protection_off" {
+  command = plan
+  variables {
+    deletion_protection = false
+  }
+
+  assert {
+    condition = (
+      !google_container_cluster.this.deletion_protection && google_storage_bucket.models.force_destroy &&
+      google_storage_bucket.models.deletion_policy == "DELETE" &&
+      google_storage_bucket.models.soft_delete_policy[0].retention_duration_seconds == 0
+    )
+    error_message = "something stays, or is billed afterwards"
+  }
+}

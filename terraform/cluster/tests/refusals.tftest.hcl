@@ -1,0 +1,317 @@
+mock_provider "google" {}
+
+variables {
+  project_id = "my-project"
+}
+
+run "a_network_that_is_not_a_cidr_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { office = "203.0.113.7" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
+run "the_whole_world_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { world = "0.0.0.0/0" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
+run "half_the_world_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { half = "128.0.0.0/1" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
+run "the_whole_world_in_ipv6_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { world = "::/0" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
+run "a_bucket_name_with_capitals_is_refused" {
+  command = plan
+  variables {
+    bucket_name = "My-Models"
+  }
+  expect_failures = [var.bucket_name]
+}
+
+run "a_bucket_name_that_is_googles_is_refused" {
+  command = plan
+  variables {
+    bucket_name = "goog-models"
+  }
+  expect_failures = [var.bucket_name]
+}
+
+run "a_cluster_name_too_long_for_its_service_account_is_refused" {
+  command = plan
+  variables {
+    cluster_name = "a-name-of-twenty-five-char"
+  }
+  expect_failures = [var.cluster_name]
+}
+
+run "a_cluster_name_that_begins_with_a_digit_is_refused" {
+  command = plan
+  variables {
+    cluster_name = "1alexnet"
+  }
+  expect_failures = [var.cluster_name]
+}
+
+run "a_range_that_is_not_a_cidr_is_refused" {
+  command = plan
+  variables {
+    ip_ranges = { pods = "10.4.0.0" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
+run "a_control_plane_range_other_than_28_is_refused" {
+  command = plan
+  variables {
+    ip_ranges = { control_plane = "172.16.0.0/24" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
+run "two_equal_ranges_are_refused" {
+  command = plan
+  variables {
+    ip_ranges = { nodes = "10.4.0.0/16" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
+run "a_public_range_is_refused" {
+  command = plan
+  variables {
+    ip_ranges = { pods = "8.8.0.0/16" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
+run "a_label_with_capitals_is_refused" {
+  command = plan
+  variables {
+    labels = { Team = "ml" }
+  }
+  expect_failures = [var.labels]
+}
+
+run "a_location_that_is_a_country_is_refused" {
+  command = plan
+  variables {
+    location = "EU"
+  }
+  expect_failures = [var.location]
+}
+
+run "a_namespace_with_an_underscore_is_refused" {
+  command = plan
+  variables {
+    namespace = "alex_net"
+  }
+  expect_failures = [var.namespace]
+}
+
+run "a_namespace_that_others_use_is_refused" {
+  command = plan
+  variables {
+    namespace = "default"
+  }
+  expect_failures = [var.namespace]
+}
+
+run "a_pool_named_with_capitals_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      Serving = { machine_type = "c3-standard-4", max_nodes = 4 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_machine_type_that_is_none_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3", max_nodes = 4 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "fewer_nodes_at_most_than_at_least_are_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", min_nodes = 5, max_nodes = 4 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_pool_that_never_has_a_node_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", max_nodes = 0 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "spot_pools_alone_are_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      serving = { machine_type = "c3-standard-4", min_nodes = 1, max_nodes = 4 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_disk_too_small_for_the_image_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", max_nodes = 4, disk_gb = 10 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_gpu_on_a_machine_without_any_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", max_nodes = 1, gpu = { type = "nvidia-tesla-t4" } }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "an_l4_on_another_machine_than_g2_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "n1-standard-4", max_nodes = 1, gpu = { type = "nvidia-l4" } }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_g2_machine_without_its_gpu_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "g2-standard-4", max_nodes = 1 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "an_unknown_driver_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "g2-standard-4", max_nodes = 1, gpu = { type = "nvidia-l4", driver = "550" } }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "three_gpus_are_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "g2-standard-4", max_nodes = 1, gpu = { type = "nvidia-l4", count = 3 } }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "zero_days_are_refused" {
+  command = plan
+  variables {
+    noncurrent_days = 0
+  }
+  expect_failures = [var.noncurrent_days]
+}
+
+run "a_project_number_is_refused" {
+  command = plan
+  variables {
+    project_id = "123456789012"
+  }
+  expect_failures = [var.project_id]
+}
+
+run "a_project_name_is_refused" {
+  command = plan
+  variables {
+    project_id = "My Project"
+  }
+  expect_failures = [var.project_id]
+}
+
+run "the_public_is_no_publisher" {
+  command = plan
+  variables {
+    publisher = "allUsers"
+  }
+  expect_failures = [var.publisher]
+}
+
+run "everybody_with_an_account_is_no_publisher" {
+  command = plan
+  variables {
+    publisher = "allAuthenticatedUsers"
+  }
+  expect_failures = [var.publisher]
+}
+
+run "a_publisher_without_its_kind_is_refused" {
+  command = plan
+  variables {
+    publisher = "me@example.com"
+  }
+  expect_failures = [var.publisher]
+}
+
+run "a_release_channel_that_is_none_is_refused" {
+  command = plan
+  variables {
+    release_channel = "regular"
+  }
+  expect_failures = [var.release_channel]
+}
+
+run "a_control_plane_that_nobody_reaches_is_refused" {
+  command = plan
+  variables {
+    dns_endpoint = false
+  }
+  expect_failures = [google_container_cluster.this]
+}

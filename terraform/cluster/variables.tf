@@ -1,0 +1,250 @@
+variable "authorized_networks" {
+  description = "Networks that may reach the control plane by its addresses: name => CIDR. None, and it has none outside."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for network in values(var.authorized_networks) : can(cidrhost(network, 0))])
+    error_message = "authorized_networks: each value is a CIDR, such as 203.0.113.0/24."
+  }
+  validation {
+    condition     = alltrue([for network in values(var.authorized_networks) : try(tonumber(split("/", network)[1]) >= 8, true)])
+    error_message = "authorized_networks: a network wider than /8 is the world: use dns_endpoint, where IAM decides."
+  }
+}
+
+variable "bucket_name" {
+  description = "Name of the bucket for archives, unique in all of Cloud Storage. Null: PROJECT_ID-models."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name: 3 to 63 of a-z 0-9 _ -, with a letter or a digit at both ends."
+  }
+  validation {
+    condition     = var.bucket_name == null || !can(regex("^goog|google", var.bucket_name))
+    error_message = "bucket_name: Cloud Storage refuses names that begin with goog or contain google."
+  }
+}
+
+variable "cluster_name" {
+  description = "Name of the cluster, of its network, and the beginning of what belongs to it."
+  type        = string
+  default     = "alexnet"
+  nullable    = false
+
+  # Shorter than GKE's 40: with -nodes it is a service account, which has 6 to 30.
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.cluster_name))
+    error_message = "cluster_name: 2 to 24 of a-z 0-9 -, beginning with a letter and not ending with a dash."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Whether Terraform refuses to delete the cluster and the bucket. For a teardown: apply with false, then destroy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "dns_endpoint" {
+  description = "Whether the control plane is reached by its DNS name, by those whom IAM lets (container.clusters.connect)."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "ip_ranges" {
+  description = "Private ranges, apart from one another: of nodes, pods, services and the control plane (a /28)."
+  type = object({
+    nodes         = optional(string, "10.0.0.0/22")
+    pods          = optional(string, "10.4.0.0/16")
+    services      = optional(string, "10.8.0.0/20")
+    control_plane = optional(string, "172.16.0.0/28")
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for range in values(var.ip_ranges) : can(cidrhost(range, 0))])
+    error_message = "ip_ranges: each is a CIDR, such as 10.0.0.0/22."
+  }
+  validation {
+    condition     = endswith(var.ip_ranges.control_plane, "/28")
+    error_message = "ip_ranges.control_plane: GKE takes a /28 and nothing else."
+  }
+  validation {
+    condition     = length(distinct(values(var.ip_ranges))) == 4
+    error_message = "ip_ranges: no two may be the same."
+  }
+  validation {
+    condition     = alltrue([for range in values(var.ip_ranges) : can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)", range))])
+    error_message = "ip_ranges: private ranges only, in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16."
+  }
+}
+
+variable "labels" {
+  description = "Labels of everything that is billed, for the bill."
+  type        = map(string)
+  default     = { application = "torchserve-alexnet" }
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for key, value in var.labels :
+      can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))
+    ])
+    error_message = "labels: a-z 0-9 _ -, 63 characters at most, keys beginning with a letter."
+  }
+}
+
+# One zone by default: GKE's free tier pays the management fee of one zonal cluster for each billing account.
+variable "location" {
+  description = "Zone (europe-west4-b) or region (europe-west4: three zones, no free tier) of the cluster, with c3 machines."
+  type        = string
+  default     = "europe-west4-b"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+(-[a-z])?$", var.location))
+    error_message = "location: a zone such as europe-west4-b, or a region such as europe-west4."
+  }
+}
+
+variable "namespace" {
+  description = "Namespace of the service; terraform/kserve makes it."
+  type        = string
+  default     = "alexnet"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.namespace))
+    error_message = "namespace: 1 to 63 of a-z 0-9 -, with a letter or a digit at both ends."
+  }
+  validation {
+    condition     = !startswith(var.namespace, "kube-") && !contains(["default", "kserve", "cert-manager"], var.namespace)
+    error_message = "namespace: one of its own, since it enforces the Pod Security Standard restricted."
+  }
+}
+
+variable "node_pools" {
+  description = <<-EOT
+    Node pools by name. `max_nodes` and `min_nodes` are of the whole pool, over all zones. `gpu` adds GPUs, their driver
+    (DEFAULT or LATEST) and a taint that keeps other pods away. Each replica of the service asks for 2 CPUs and 4 GiB.
+  EOT
+  type = map(object({
+    machine_type = string
+    max_nodes    = number
+    min_nodes    = optional(number, 0)
+    spot         = optional(bool, true)
+    disk_gb      = optional(number, 50)
+    gpu = optional(object({
+      type   = string
+      count  = optional(number, 1)
+      driver = optional(string, "DEFAULT")
+    }))
+  }))
+  default = {
+    # Too small for a replica of the service, whose 2 CPUs are more than a node of this kind can give to pods.
+    system = {
+      machine_type = "e2-standard-2"
+      spot         = false
+      min_nodes    = 1
+      max_nodes    = 3
+    }
+    # Sapphire Rapids: these CPUs multiply bfloat16 in hardware (AMX), which serves this model several times as fast.
+    serving = {
+      machine_type = "c3-standard-4"
+      max_nodes    = 4
+    }
+  }
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.node_pools) : can(regex("^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$", name))])
+    error_message = "node_pools: names are 1 to 40 of a-z 0-9 -, beginning with a letter and not ending with a dash."
+  }
+  validation {
+    condition     = alltrue([for pool in values(var.node_pools) : can(regex("^[a-z][a-z0-9]*-[a-z0-9-]+$", pool.machine_type))])
+    error_message = "node_pools: machine_type is one of Compute Engine's, such as c3-standard-4."
+  }
+  validation {
+    condition = alltrue([
+      for pool in values(var.node_pools) :
+      0 <= pool.min_nodes && pool.min_nodes <= pool.max_nodes && 1 <= pool.max_nodes && pool.max_nodes <= 1000 &&
+      floor(pool.min_nodes) == pool.min_nodes && floor(pool.max_nodes) == pool.max_nodes
+    ])
+    error_message = "node_pools: 0 <= min_nodes <= max_nodes, and 1 <= max_nodes <= 1000, all whole numbers."
+  }
+  validation {
+    condition     = anytrue([for pool in values(var.node_pools) : !pool.spot && pool.min_nodes >= 1 && pool.gpu == null])
+    error_message = "node_pools: one pool with spot = false, min_nodes >= 1 and no gpu, or KServe has nowhere to stay."
+  }
+  validation {
+    condition     = alltrue([for pool in values(var.node_pools) : pool.disk_gb >= 20 && pool.disk_gb <= 65536])
+    error_message = "node_pools: disk_gb is 20 or more; the image of the service and what it unpacks take some."
+  }
+  validation {
+    condition     = alltrue([for pool in values(var.node_pools) : pool.gpu == null || can(regex("^(n1|g2|g4|a2|a3|a4)-", pool.machine_type))])
+    error_message = "node_pools: only machines of n1, g2, g4, a2, a3 and a4 have GPUs; nvidia-l4 goes with g2-standard-4."
+  }
+  validation {
+    condition     = alltrue([for pool in values(var.node_pools) : (try(pool.gpu.type, null) == "nvidia-l4") == startswith(pool.machine_type, "g2-")])
+    error_message = "node_pools: g2 machines have nvidia-l4 GPUs, and no others have."
+  }
+  validation {
+    condition = alltrue([
+      for pool in values(var.node_pools) :
+      pool.gpu == null || (try(contains(["DEFAULT", "LATEST"], pool.gpu.driver), false) && contains([1, 2, 4, 8, 16], try(pool.gpu.count, 0)))
+    ])
+    error_message = "node_pools: gpu.driver is DEFAULT or LATEST, gpu.count one of 1, 2, 4, 8 and 16."
+  }
+}
+
+variable "noncurrent_days" {
+  description = "Days after which objects that were deleted or replaced go for good; the two newest of a name stay."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.noncurrent_days >= 1 && var.noncurrent_days == floor(var.noncurrent_days)
+    error_message = "noncurrent_days: a whole number, 1 or more."
+  }
+}
+
+variable "project_id" {
+  description = "The project, by its ID (not its name or number)."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id: 6 to 30 of a-z 0-9 -, beginning with a letter: the ID, not the name or the number."
+  }
+}
+
+variable "publisher" {
+  description = "Who publishes archives and images: user:…, group:…, serviceAccount:…, principal://… or principalSet://…. Null: nobody is given the right."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.publisher == null || can(regex("^((user|group|serviceAccount):[^@\\s]+@[^@\\s]+|principal(Set)?://iam\\.googleapis\\.com/\\S+)$", var.publisher))
+    error_message = "publisher: user:NAME@DOMAIN, group:…, serviceAccount:…, principal://iam.googleapis.com/… or principalSet://…; never the public."
+  }
+}
+
+variable "release_channel" {
+  description = "GKE's release channel: RAPID, REGULAR, STABLE or EXTENDED."
+  type        = string
+  default     = "REGULAR"
+  nullable    = false
+
+  validation {
+    condition     = contains(["RAPID", "REGULAR", "STABLE", "EXTENDED"], var.release_channel)
+    error_message = "release_channel: RAPID, REGULAR, STABLE or EXTENDED."
+  }
+}

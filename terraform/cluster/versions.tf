@@ -1,0 +1,20 @@
+terraform {
+  required_version = ">= 1.9"
+
+  # The bucket is named at init: terraform/state prints the line.
+  backend "gcs" {
+    prefix = "cluster"
+  }
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = "~> 8.0"
+    }
+  }
+}
+
+provider "google" {
+  project = var.project_id
+  region  = local.region
+}

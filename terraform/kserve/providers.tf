@@ -1,0 +1,53 @@
+# Why a folder of its own: the two providers below need the cluster's address when they plan. Beside the cluster they
+# would plan against an address that is not known yet, at the first apply and whenever the cluster is made anew, and
+# Terraform cannot order a provider after a resource. Here the cluster is read, and is there or the plan ends.
+
+provider "google" {
+  project = var.project_id
+}
+
+data "google_container_cluster" "this" {
+  name     = var.cluster_name
+  location = var.location
+
+  lifecycle {
+    postcondition {
+      condition = (
+        try(self.control_plane_endpoints_config[0].dns_endpoint_config[0].endpoint, "") != "" || try(self.endpoint, "") != ""
+      )
+      error_message = "No such cluster, or none that can be reached from here: apply terraform/cluster first."
+    }
+  }
+}
+
+# A token of whoever runs Terraform, not a key: it is in the state, which only they read, and worth nothing in an hour.
+data "google_client_config" "this" {}
+
+locals {
+  endpoints = try(data.google_container_cluster.this.control_plane_endpoints_config[0], null)
+  by_name   = try(local.endpoints.dns_endpoint_config[0].allow_external_traffic, false)
+  address   = try(data.google_container_cluster.this.endpoint, "")
+
+  host = local.by_name ? "https://${local.endpoints.dns_endpoint_config[0].endpoint}" : (
+    local.address == "" ? null : "https://${local.address}"
+  )
+
+  # The certificate of the DNS name is signed by a public authority; that of the address by the cluster's own.
+  certificate = local.by_name ? null : try(
+    base64decode(data.google_container_cluster.this.master_auth[0].cluster_ca_certificate), null
+  )
+}
+
+provider "kubernetes" {
+  host                   = local.host
+  token                  = data.google_client_config.this.access_token
+  cluster_ca_certificate = local.certificate
+}
+
+provider "helm" {
+  kubernetes = {
+    host                   = local.host
+    token                  = data.google_client_config.this.access_token
+    cluster_ca_certificate = local.certificate
+  }
+}

@@ -1,0 +1,111 @@
+mock_provider "google" {}
+mock_provider "helm" {}
+mock_provider "kubernetes" {}
+
+variables {
+  project_id = "my-project"
+}
+
+override_data {
+  target = data.google_container_cluster.this
+  values = {
+    endpoint = "172.16.0.2"
+  }
+}
+
+run "a_cert_manager_without_a_version_is_refused" {
+  command = plan
+  variables {
+    cert_manager_version = "latest"
+  }
+  expect_failures = [var.cert_manager_version]
+}
+
+run "a_cluster_name_with_capitals_is_refused" {
+  command = plan
+  variables {
+    cluster_name = "AlexNet"
+  }
+  expect_failures = [var.cluster_name]
+}
+
+run "an_old_name_of_a_mode_is_refused" {
+  command = plan
+  variables {
+    deployment_mode = "RawDeployment"
+  }
+  expect_failures = [var.deployment_mode]
+}
+
+run "a_gateway_without_its_namespace_is_refused" {
+  command = plan
+  variables {
+    gateway = { name = "shared", domain = "models.example.com" }
+  }
+  expect_failures = [var.gateway]
+}
+
+run "a_domain_that_is_a_url_is_refused" {
+  command = plan
+  variables {
+    gateway = { name = "gateways/shared", domain = "https://example.com" }
+  }
+  expect_failures = [var.gateway]
+}
+
+run "a_gateway_for_knative_is_refused" {
+  command = plan
+  variables {
+    deployment_mode = "Knative"
+    gateway         = { name = "gateways/shared", domain = "models.example.com" }
+  }
+  expect_failures = [var.gateway]
+}
+
+run "a_knative_that_refuses_startup_probes_is_refused" {
+  command = plan
+  variables {
+    knative_version = "v1.14.0"
+  }
+  expect_failures = [var.knative_version]
+}
+
+run "an_older_kserve_is_refused" {
+  command = plan
+  variables {
+    kserve_version = "v0.15.0"
+  }
+  expect_failures = [var.kserve_version]
+}
+
+run "a_location_that_is_a_continent_is_refused" {
+  command = plan
+  variables {
+    location = "EU"
+  }
+  expect_failures = [var.location]
+}
+
+run "a_namespace_with_an_underscore_is_refused" {
+  command = plan
+  variables {
+    namespace = "alex_net"
+  }
+  expect_failures = [var.namespace]
+}
+
+run "a_namespace_that_others_use_is_refused" {
+  command = plan
+  variables {
+    namespace = "kserve"
+  }
+  expect_failures = [var.namespace]
+}
+
+run "a_project_number_is_refused" {
+  command = plan
+  variables {
+    project_id = "123456789012"
+  }
+  expect_failures = [var.project_id]
+}

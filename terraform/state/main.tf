@@ -1,0 +1,40 @@
+resource "google_project_service" "storage" {
+  service = "storage.googleapis.com"
+
+  # Other things in the project may use it, and it costs nothing.
+  disable_on_destroy = false
+}
+
+resource "google_storage_bucket" "state" {
+  name     = var.bucket_name
+  location = var.location
+
+  # State holds every attribute of every resource: nobody but those named on this bucket may read it.
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+
+  # A state that was overwritten by mistake is the one before it.
+  versioning {
+    enabled = true
+  }
+
+  # lifecycle.prevent_destroy takes no variable; this does the same, and the teardown can switch it off.
+  deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
+
+  # The bucket is never empty, since versions of state stay: protected, it is refused; else it goes with them.
+  force_destroy = !var.deletion_protection
+
+  # Both conditions must hold, so the newest ten stay however old they are.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      days_since_noncurrent_time = var.noncurrent_days
+      num_newer_versions         = 10
+      with_state                 = "ARCHIVED"
+    }
+  }
+
+  depends_on = [google_project_service.storage]
+}

@@ -1,0 +1,12 @@
+output "bucket_name" {
+  description = "The bucket that holds the state of the other folders."
+  value       = google_storage_bucket.state.name
+}
+
+output "init" {
+  description = "The lines to run next: each of the other folders has a prefix of its own."
+  value = {
+    for folder in ["cluster", "kserve"] :
+    folder => "terraform -chdir=terraform/${folder} init -backend-config=bucket=${google_storage_bucket.state.name}"
+  }
+}

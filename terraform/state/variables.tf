@@ -1,0 +1,55 @@
+variable "bucket_name" {
+  description = "Name of the bucket for state, unique in all of Cloud Storage: my-project-terraform, for example."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name: 3 to 63 of a-z 0-9 _ -, with a letter or a digit at both ends."
+  }
+  validation {
+    condition     = !startswith(var.bucket_name, "goog") && !strcontains(var.bucket_name, "google")
+    error_message = "bucket_name: Cloud Storage refuses names that begin with goog or contain google."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Whether Terraform refuses to delete the bucket. For a teardown: apply with false, then destroy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "location" {
+  description = "Where the bucket is: a region (europe-west4) or a multi-region (EU, US, ASIA)."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([a-z]+-[a-z]+[0-9]+|EU|US|ASIA)$", var.location))
+    error_message = "location: a region such as europe-west4, or one of EU, US and ASIA. A bucket is in no zone."
+  }
+}
+
+variable "noncurrent_days" {
+  description = "Days after which a version of state that is no longer current is deleted; the newest ten stay."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = var.noncurrent_days >= 1 && var.noncurrent_days == floor(var.noncurrent_days)
+    error_message = "noncurrent_days: a whole number, 1 or more."
+  }
+}
+
+variable "project_id" {
+  description = "The project, by its ID (not its name or number)."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id: 6 to 30 of a-z 0-9 -, beginning with a letter: the ID, not the name or the number."
+  }
+}

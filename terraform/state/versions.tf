@@ -1,0 +1,16 @@
+terraform {
+  required_version = ">= 1.9"
+
+  # No backend: this folder makes the bucket that the others keep their state in, so its own stays on this machine.
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = "~> 8.0"
+    }
+  }
+}
+
+provider "google" {
+  project = var.project_id
+}

@@ -1,0 +1,425 @@
+"""terraform/ is formatted and valid, its own tests pass, and what it plans keeps to a policy.
+
+Without a Google Cloud account: providers are mocked, and where they cannot be downloaded, stand-ins that know their
+schemas take their places (a folder with a script `with-providers`, named by TERRAFORM_OFFLINE).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import storage
+from pipeline.archive import MODEL_NAME
+
+pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FOLDERS = ["state", "cluster", "kserve"]
+OFFLINE = Path(os.environ.get("TERRAFORM_OFFLINE") or CHECKOUT.parent / "shared" / "terraform-offline")
+
+# What a checkout may hold of a real installation, and no test may see.
+LEFT_BEHIND = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "*.tfplan")
+
+ALLOWED_ROLES = {
+    "roles/artifactregistry.reader",
+    "roles/artifactregistry.writer",
+    "roles/container.defaultNodeServiceAccount",
+    "roles/storage.objectUser",
+    "roles/storage.objectViewer",
+}
+
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """A copy of terraform/, and what puts providers before the command."""
+
+    folders: Path
+    prefix: list[str]
+
+    def __call__(self, folder: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.prefix, "terraform", f"-chdir={self.folders / folder}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment(), check=False)
+
+    def prepared(self, folder: str | Path) -> str:
+        """Why the providers of a folder cannot be had, or nothing. Stand-ins need no preparation."""
+        if self.prefix:
+            return ""
+        done = self(folder, "init", "-backend=false", "-input=false", "-no-color")
+        return "" if done.returncode == 0 else said(done)
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    return {**kept, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"[│╷╵]|\x1b\[[0-9;]*m", " ", done.stdout + done.stderr))
+
+
+@pytest.fixture(scope="module")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    folders = tmp_path_factory.mktemp("copy") / "terraform"
+    shutil.copytree(CHECKOUT / "terraform", folders, ignore=LEFT_BEHIND)
+    script = OFFLINE / "with-providers"
+    copy = Terraform(folders, [str(script)] if script.is_file() else [])
+    if copy.prefix:
+        trial = subprocess.run([script, "true"], capture_output=True, text=True, timeout=500, check=False)
+        if trial.returncode:
+            pytest.skip(f"the stand-ins for providers do not start: {trial.stderr.strip()[-200:]}")
+    for folder in FOLDERS:
+        if reason := copy.prepared(folder):
+            pytest.skip(f"no stand-ins in TERRAFORM_OFFLINE, and providers cannot be downloaded: …{reason[-200:]}")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def messages(terraform: Terraform) -> dict[str, list[Resource]]:
+    """By folder, what `terraform test` says: one message a line."""
+
+    def run(path: Path) -> list[Resource]:
+        # Of plans that are refused there is nothing to see, and showing plans takes most of the time.
+        shown = [] if path.name == "refusals.tftest.hcl" else ["-verbose"]
+        done = terraform(path.parent.parent.name, "test", "-json", *shown, f"-filter=tests/{path.name}")
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        assert lines, done.stderr
+        return lines
+
+    paths = sorted(terraform.folders.glob("*/tests/*.tftest.hcl"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, paths))
+    return {
+        folder: [
+            message
+            for path, lines in zip(paths, found, strict=True)
+            if path.parent.parent.name == folder
+            for message in lines
+        ]
+        for folder in FOLDERS
+    }
+
+
+@pytest.fixture(scope="module")
+def planned(messages: dict[str, list[Resource]]) -> list[Resource]:
+    """Every resource that a test plans or, mocked, applies: {"address", "type", "values"}."""
+    resources: list[Resource] = []
+    for message in (message for folder in FOLDERS for message in messages[folder]):
+        for change in message.get("test_plan", {}).get("resource_changes", []):
+            if values := change["change"]["after"]:
+                resources.append({"address": change["address"], "type": change["type"], "values": values})
+        for resource in message.get("test_state", {}).get("root_module", {}).get("resources", []):
+            if resource["mode"] == "managed":
+                resources.append({name: resource[name] for name in ("address", "type", "values")})
+    return resources
+
+
+def of(planned: list[Resource], kind: str) -> list[Resource]:
+    found = [resource["values"] for resource in planned if resource["type"] == kind]
+    assert found, f"no test plans a {kind}"
+    return found
+
+
+def texts(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+# --- Terraform's own judgement ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_is_formatted(folder: str) -> None:
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    command = ["terraform", "fmt", "-check", "-diff", "-recursive", str(CHECKOUT / "terraform" / folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_is_valid(folder: str, terraform: Terraform) -> None:
+    done = terraform(folder, "validate", "-no-color")
+    assert done.returncode == 0, said(done)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_its_own_tests_pass(folder: str, messages: dict[str, list[Resource]]) -> None:
+    wrong = [message["@message"] for message in messages[folder] if message["@level"] == "error"]
+    summaries = [message["test_summary"] for message in messages[folder] if message["type"] == "test_summary"]
+    assert len(summaries) == len(list((CHECKOUT / "terraform" / folder / "tests").glob("*.tftest.hcl")))
+    for summary in summaries:
+        assert (summary["status"], summary["failed"], summary["errored"], summary["skipped"]) == ("pass", 0, 0, 0), (
+            wrong
+        )
+        assert summary["passed"] > 0
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_example_variables_are_taken(folder: str, terraform: Terraform, tmp_path: Path) -> None:
+    shutil.copytree(terraform.folders / folder, tmp_path / "folder", symlinks=True)
+    shutil.rmtree(tmp_path / "folder" / "tests")
+    (tmp_path / "folder" / "tests").mkdir()
+    shutil.copy(tmp_path / "folder" / "terraform.tfvars.example", tmp_path / "folder" / "terraform.tfvars")
+    mocks = [
+        f'mock_provider "{name}" {{}}\n'
+        for name in (["google", "helm", "kubernetes"][: 3 if folder == "kserve" else 1])
+    ]
+    cluster = (
+        'override_data {\n  target = data.google_container_cluster.this\n  values = { endpoint = "172.16.0.2" }\n}\n'
+        if folder == "kserve"
+        else ""
+    )
+    (tmp_path / "folder" / "tests" / "example.tftest.hcl").write_text(
+        "".join(mocks) + cluster + 'run "the_example" {\n  command = plan\n}\n'
+    )
+    done = terraform(tmp_path / "folder", "test", "-no-color")
+    assert done.returncode == 0, said(done)
+    assert "1 passed" in said(done)
+    assert "undeclared variable" not in said(done)
+
+
+# --- The set-up itself ------------------------------------------------------------------------------------------------
+
+BUCKET = 'resource "google_storage_bucket" "this" {{\n{arguments}\n}}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ('name = "a-bucket"\nlocation = "EU"\nuniform_acess = true', "Unsupported argument"),
+        (
+            'name = "a-bucket"\nlocation = "EU"\nuniform_bucket_level_access = "perhaps"',
+            "Incorrect attribute value type",
+        ),
+        ('name = "a-bucket"', 'The argument "location" is required'),
+    ],
+    ids=["an unknown argument", "a wrong type", "a missing argument"],
+)
+def test_what_is_wrong_is_refused(arguments: str, reason: str, terraform: Terraform, tmp_path: Path) -> None:
+    versions = (terraform.folders / "state" / "versions.tf").read_text().replace("var.project_id", '"my-project"')
+    (tmp_path / "versions.tf").write_text(versions)
+    (tmp_path / "main.tf").write_text(BUCKET.format(arguments='name = "a-bucket"\nlocation = "EU"'))
+    assert terraform.prepared(tmp_path) == ""
+    assert terraform(tmp_path, "validate", "-no-color").returncode == 0
+    (tmp_path / "main.tf").write_text(BUCKET.format(arguments=arguments))
+    done = terraform(tmp_path, "validate", "-no-color")
+    assert done.returncode != 0
+    assert reason in said(done)
+
+
+def test_nothing_of_terraform_is_left_in_the_checkout() -> None:
+    listed = subprocess.run(
+        ["git", "-C", CHECKOUT, "ls-files", "--", "terraform"], capture_output=True, text=True, timeout=60, check=False
+    ).stdout
+    unwanted = re.compile(r"(\.terraform\.lock\.hcl|\.tfstate.*|\.tfvars|\.tfplan)$|/\.terraform/")
+    assert [name for name in listed.splitlines() if unwanted.search(name)] == []
+
+
+# --- Policy -----------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_no_key(planned: list[Resource]) -> None:
+    kinds = {resource["type"] for resource in planned}
+    assert [kind for kind in kinds if re.search(r"_key$|hmac|secret", kind)] == []
+
+
+def test_nothing_is_given_to_everybody(planned: list[Resource]) -> None:
+    everybody = {"allUsers", "allAuthenticatedUsers"}
+    assert [resource["address"] for resource in planned if everybody & set(texts(resource["values"]))] == []
+
+
+def test_roles_are_these_and_none_is_basic(planned: list[Resource]) -> None:
+    roles = {resource["values"]["role"] for resource in planned if "_iam_" in resource["type"]}
+    assert roles == ALLOWED_ROLES
+
+
+def test_roles_are_added_and_none_is_taken_from_others(planned: list[Resource]) -> None:
+    # …_iam_binding and …_iam_policy replace what they find.
+    kinds = {resource["type"] for resource in planned if "_iam_" in resource["type"]}
+    assert all(kind.endswith("_iam_member") for kind in kinds), kinds
+
+
+def test_no_control_plane_is_open_to_the_world(planned: list[Resource]) -> None:
+    for cluster in of(planned, "google_container_cluster"):
+        addressed = cluster["control_plane_endpoints_config"][0]["ip_endpoints_config"][0]["enabled"]
+        networks = [
+            block["cidr_block"]
+            for config in cluster["master_authorized_networks_config"] or []
+            for block in config["cidr_blocks"] or []
+        ]
+        assert addressed == bool(networks)
+        assert not {"0.0.0.0/0", "::/0"} & set(networks)
+        assert cluster["private_cluster_config"][0]["enable_private_nodes"]
+
+
+def test_every_bucket_is_private_and_versioned(planned: list[Resource]) -> None:
+    for bucket in of(planned, "google_storage_bucket"):
+        assert bucket["uniform_bucket_level_access"] is True
+        assert bucket["public_access_prevention"] == "enforced"
+        assert bucket["versioning"][0]["enabled"] is True
+
+
+def test_no_firewall_rule_lets_the_internet_in(planned: list[Resource]) -> None:
+    for rule in of(planned, "google_compute_firewall"):
+        assert rule["direction"] == "INGRESS"
+        assert all(re.match(r"10\.|172\.(1[6-9]|2\d|3[01])\.|192\.168\.", source) for source in rule["source_ranges"])
+
+
+@pytest.mark.parametrize("folder", ["state", "cluster"])
+def test_deletion_is_protected_by_default(folder: str) -> None:
+    variables = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()
+    block = re.search(r'variable "deletion_protection" \{(.*?)\n\}', variables, re.DOTALL)
+    assert block
+    assert re.search(r"default\s+= true", block[1])
+
+
+def test_trivy_finds_nothing_high_that_is_not_explained(tmp_path: Path) -> None:
+    trivy = Path(sys.executable).with_name("trivy")
+    if not trivy.exists():
+        pytest.skip("trivy is not installed: its package has a wheel for Linux on x86-64 alone")
+
+    def findings(folder: Path) -> list[str]:
+        command: list[str | Path] = [
+            trivy,
+            "config",
+            "--quiet",
+            "--skip-check-update",
+            "--skip-version-check",
+            "--format",
+            "json",
+        ]
+        command += ["--severity", "HIGH,CRITICAL", "--cache-dir", tmp_path / "cache", folder]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        results: list[dict[str, Any]] = json.loads(done.stdout)["Results"]
+        understood = sum(result.get("MisconfSummary", {}).get("Successes", 0) for result in results)
+        assert understood > 0
+        return sorted(found["ID"] for result in results for found in result.get("Misconfigurations", []))
+
+    copy = tmp_path / "terraform"
+    shutil.copytree(CHECKOUT / "terraform", copy, ignore=LEFT_BEHIND)
+    assert findings(copy) == []
+    cluster = copy / "cluster" / "cluster.tf"
+    explanation = "#trivy:ignore:GCP-0061\n"
+    assert explanation in cluster.read_text()
+    cluster.write_text(cluster.read_text().replace(explanation, ""))
+    assert findings(copy) == ["GCP-0061"]
+
+
+# --- The same names as elsewhere --------------------------------------------------------------------------------------
+
+
+def source(folder: str) -> str:
+    return "\n".join(path.read_text() for path in sorted((CHECKOUT / "terraform" / folder).glob("*.tf")))
+
+
+def outputs(folder: str) -> set[str]:
+    return set(re.findall(r'^output "(\w+)"', source(folder), re.MULTILINE))
+
+
+def test_the_reader_of_the_bucket_is_the_service_account_of_the_manifests() -> None:
+    account = yaml.safe_load((CHECKOUT / "kserve" / "base" / "service-account.yaml").read_text())
+    [name] = re.findall(r'service_account = "([^"]+)"', (CHECKOUT / "terraform" / "cluster" / "iam.tf").read_text())
+    assert name == account["metadata"]["name"] == MODEL_NAME
+    documented = (CHECKOUT / "kserve" / "base" / "service-account.yaml").read_text()
+    assert "subject/ns/NAMESPACE/sa/alexnet" in documented
+    assert "subject/ns/${var.namespace}/sa/${local.service_account}" in source("cluster")
+
+
+def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:
+    build = yaml.safe_load((CHECKOUT / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
+    repository = build["substitutions"]["_IMAGE"].split("/")[2]
+    assert re.findall(r'repository_id\s+= "([^"]+)"', source("cluster")) == [repository]
+
+
+def test_the_namespace_is_that_of_the_manifests() -> None:
+    path = CHECKOUT / "kserve" / "components" / "restricted-namespace" / "namespace" / "namespace.yaml"
+    namespace = yaml.safe_load(path.read_text())
+    for folder in ("cluster", "kserve"):
+        block = re.search(r'variable "namespace" \{(.*?)\n\}', source(folder), re.DOTALL)
+        assert block
+        assert f'default     = "{namespace["metadata"]["name"]}"' in block[1]
+    for label, value in namespace["metadata"]["labels"].items():
+        if label.startswith("pod-security.kubernetes.io/"):
+            assert re.search(rf'"{re.escape(label)}"\s+= "{re.escape(value)}"', source("kserve")), label
+
+
+def test_gpu_nodes_have_the_taint_that_the_component_tolerates() -> None:
+    component = (CHECKOUT / "kserve" / "components" / "gpu" / "kustomization.yaml").read_text()
+    assert "key: nvidia.com/gpu" in component
+    assert 'key    = "nvidia.com/gpu"' in source("cluster")
+    assert "gke-accelerator: nvidia-l4" in component
+    assert (
+        'gpu = { type = "nvidia-l4" }' in (CHECKOUT / "terraform" / "cluster" / "terraform.tfvars.example").read_text()
+    )
+
+
+def test_unfinished_uploads_are_those_that_publishing_leaves() -> None:
+    publish = (CHECKOUT / "pipeline" / "publish.py").read_text()
+    assert ".part" in publish
+    assert 'matches_suffix = [".part"]' in source("cluster")
+
+
+def test_roles_are_those_that_the_pipeline_asks_for() -> None:
+    assert f'"{storage.READER}"' in source("cluster")
+    assert f'"{storage.WRITER}"' in source("cluster")
+
+
+def test_the_folder_that_messages_name_has_the_output_that_they_promise() -> None:
+    for module in ("storage.py", "storage_uri.py"):
+        text = (CHECKOUT / "pipeline" / module).read_text()
+        assert "terraform -chdir=terraform/cluster output" in text
+    needed = {"models_bucket", "image_repository", "get_credentials", "node_service_account", "namespace"}
+    assert needed <= outputs("cluster")
+
+
+def test_documents_name_outputs_that_exist() -> None:
+    for path in (CHECKOUT / "terraform").rglob("*.md"):
+        for folder, name in re.findall(r"-chdir=terraform/(\w+) output (?:-raw )?(\w+)", path.read_text()):
+            assert name in outputs(folder), f"{path.name}: {folder} has no output {name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_variables_are_alphabetical_and_each_says_what_it_is(folder: str) -> None:
+    text = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()
+    blocks = re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL)
+    names = [name for name, _ in blocks]
+    assert names == sorted(names)
+    for name, block in blocks:
+        assert re.search(r"^  description\s+= ", block, re.MULTILINE), name
+        assert re.search(r"^  type\s+= ", block, re.MULTILINE), name
+        # Null means something where it is the default, and nothing elsewhere.
+        assert bool(re.search(r"^  nullable\s+= false", block, re.MULTILINE)) != bool(
+            re.search(r"^  default\s+= null", block, re.MULTILINE)
+        ), name
+        assert "= bool" in block or "validation {" in block, name
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_validation_is_tried_with_a_bad_value(folder: str) -> None:
+    variables = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()
+    tests = "\n".join(path.read_text() for path in (CHECKOUT / "terraform" / folder / "tests").glob("*.tftest.hcl"))
+    for name, block in re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', variables, re.MULTILINE | re.DOTALL):
+        assert tests.count(f"[var.{name}]") >= block.count("validation {"), name
