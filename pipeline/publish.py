@@ -33,6 +33,7 @@ from pipeline.weights import Progress
 
 PART_BYTES = 8 * 2**20  # the most that google-cloud-storage sends in one request
 MOST_PARTS = 32  # of one object: https://cloud.google.com/storage/docs/composite-objects
+
 # Parts lie beside the versions, not in them: KServe downloads whatever lies in one. The suffix is for a lifecycle rule.
 PARTS_FOLDER = ".uploads"
 PART_SUFFIX = ".part"

@@ -40,7 +40,7 @@ QUESTION = json.dumps(
     }
 )
 ASK_EVERY_S = 5
-ASK_FIRST_EVERY_S = 0.5
+ASK_AGAIN_S = 0.5  # where it did not answer: it is being loaded, or its queue is full
 
 # A question waits behind the requests before it: under load an answer that takes long is no illness. TorchServe itself
 # replaces a worker that is silent for responseTimeout (120 s, model-config.yaml), and then answers what it was asked.
@@ -71,13 +71,17 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    server = subprocess.Popen(
-        command(models, properties),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
+    try:
+        server = subprocess.Popen(
+            command(models, properties),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        log("ERROR", f"{error.filename}: {error.strerror}: Java cannot be started, set JAVA_HOME")
+        return 1
     assert server.stdout is not None
     forwarding = threading.Thread(target=forward, args=(server.stdout,), daemon=True)
     forwarding.start()
@@ -155,9 +159,10 @@ class Model:
 
     def ask_now_and_then(self) -> None:
         while True:
-            if self._ask() == http.client.OK:
+            answered = self._ask() == http.client.OK
+            if answered:
                 self._answered_at = time.monotonic()
-            time.sleep(ASK_EVERY_S if self.started else ASK_FIRST_EVERY_S)
+            time.sleep(ASK_EVERY_S if answered else ASK_AGAIN_S)
 
     @property
     def started(self) -> bool:

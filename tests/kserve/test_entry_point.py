@@ -279,6 +279,14 @@ def test_without_a_model_it_says_so_and_ends(start: Start, tmp_path: Path) -> No
     assert message.startswith(f"{tmp_path}/config/config.properties: No such file or directory: ")
 
 
+def test_without_java_it_says_so_and_ends(start: Start, tmp_path: Path) -> None:
+    container = start(JAVA_HOME=str(tmp_path))
+    assert container.stopped() == 1
+    assert container.messages() == [
+        f"{tmp_path}/bin/java: No such file or directory: Java cannot be started, set JAVA_HOME"
+    ]
+
+
 def test_it_writes_nowhere_but_into_tmp(start: Start) -> None:
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this user may not make a read-only root")

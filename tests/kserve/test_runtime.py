@@ -77,6 +77,30 @@ def test_the_probes_ask_what_is_answered(container: dict[str, Any], serve: Modul
         assert f'"{path}"' in Path(serve.__file__).read_text()
 
 
+def test_a_full_queue_is_asked_again_soon(serve: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a pod that is busy for minutes would hardly ever get its question in, and be taken for dead."""
+    monkeypatch.setattr(serve, "ASK_EVERY_S", 3600)
+    monkeypatch.setattr(serve, "ASK_AGAIN_S", 0)
+    statuses, asked = iter([200, 503, 507, None, 200]), []
+    model = serve.Model(0)
+
+    def ask() -> int | None:
+        asked.append(next(statuses))  # at the end it raises StopIteration
+        return asked[-1]
+
+    def pause(seconds: float) -> None:
+        if seconds == 3600 and len(asked) == 5:
+            raise InterruptedError
+        pauses.append(seconds)
+
+    pauses: list[float] = []
+    monkeypatch.setattr(model, "_ask", ask)
+    monkeypatch.setattr(serve.time, "sleep", pause)
+    with pytest.raises(InterruptedError):
+        model.ask_now_and_then()
+    assert pauses == [3600, 0, 0, 0]
+
+
 def test_a_silent_worker_is_replaced_before_the_pod_is(serve: ModuleType, checkout: Path) -> None:
     settings = yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())
     assert serve.READY_WITHIN_S < settings["responseTimeout"] < serve.ANSWER_TIMEOUT_S < serve.LIVE_WITHIN_S
