@@ -40,7 +40,7 @@ QUESTION = json.dumps(
     }
 )
 ASK_EVERY_S = 5
-ASK_AGAIN_S = 0.5  # where it did not answer: it is being loaded, or its queue is full
+ASK_AGAIN_S = 0.1  # where it did not answer: it is being loaded, or its queue is full, and few questions get in
 
 # A question waits behind the requests before it: under load an answer that takes long is no illness. TorchServe itself
 # replaces a worker that is silent for responseTimeout (120 s, model-config.yaml), and then answers what it was asked.
