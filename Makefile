@@ -17,7 +17,7 @@ demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
 # all tests
-test: setup
+test: setup .venv-checkov/.ready
 	$(BIN)/python -m pytest
 
 # formatting, types, shell scripts and the Dockerfile
@@ -37,6 +37,12 @@ image:
 	set -x; $$engine build --file kserve/runtime/Dockerfile --tag $(IMAGE) \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+# checkov, which cannot share an environment with pytest: requirements/checkov.txt
+.venv-checkov/.ready: requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip --disable-pip-version-check install --requirement requirements/checkov.txt
+	@touch $@
 
 # The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached, the default
 # index serves (on Linux: with CUDA, several GB). KServe's storage initializer says that it is not for Python 3.13 and

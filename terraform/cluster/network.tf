@@ -3,6 +3,7 @@ locals {
 }
 
 resource "google_compute_network" "this" {
+  #checkov:skip=CKV2_GCP_18:A network without rules lets nothing in; GKE adds those that its nodes, pods and Gateways need.
   name                    = var.cluster_name
   auto_create_subnetworks = false
 
@@ -10,6 +11,7 @@ resource "google_compute_network" "this" {
 }
 
 resource "google_compute_subnetwork" "nodes" {
+  #checkov:skip=CKV_GCP_26:Flow logs are billed by the GB and say nothing of a request that the server's log does not.
   name          = "${var.cluster_name}-nodes"
   network       = google_compute_network.this.id
   region        = local.region
@@ -51,20 +53,5 @@ resource "google_compute_router_nat" "this" {
   log_config {
     enable = true
     filter = "ERRORS_ONLY"
-  }
-}
-
-# GKE lets the control plane reach nodes on 443 and 10250 alone. The webhooks of KServe (9443) and Knative (8443) listen
-# elsewhere; without this rule a control plane that calls them by their pods' addresses would wait until it gives up.
-resource "google_compute_firewall" "webhooks" {
-  name                    = "${var.cluster_name}-webhooks"
-  network                 = google_compute_network.this.name
-  direction               = "INGRESS"
-  source_ranges           = [var.ip_ranges.control_plane]
-  target_service_accounts = [google_service_account.nodes.email]
-
-  allow {
-    protocol = "tcp"
-    ports    = ["8443", "9443"]
   }
 }

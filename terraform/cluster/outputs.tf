@@ -1,6 +1,28 @@
+locals {
+  image_repository = join("/", [
+    "${google_artifact_registry_repository.images.location}-docker.pkg.dev",
+    var.project_id,
+    google_artifact_registry_repository.images.repository_id,
+  ])
+}
+
 output "cluster_name" {
   description = "The cluster, for terraform/kserve."
   value       = google_container_cluster.this.name
+}
+
+# For a shell: each value is one quoted word, whatever is in it.
+output "environment" {
+  description = "The lines that scripts/environment.sh prints: what the commands of terraform/README.md call these values."
+  value = join("\n", [
+    for name, value in {
+      PROJECT   = var.project_id
+      REGION    = local.region
+      NAMESPACE = var.namespace
+      BUCKET    = google_storage_bucket.models.name
+      IMAGE     = "${local.image_repository}/alexnet-torchserve:0.1.0" # the tag of the Makefile
+    } : "export ${name}='${replace(value, "'", "'\\''")}'"
+  ])
 }
 
 output "get_credentials" {
@@ -14,11 +36,7 @@ output "get_credentials" {
 
 output "image_repository" {
   description = "Where the serving image goes: IMAGE is this with /alexnet-torchserve:TAG appended."
-  value = join("/", [
-    "${google_artifact_registry_repository.images.location}-docker.pkg.dev",
-    var.project_id,
-    google_artifact_registry_repository.images.repository_id,
-  ])
+  value       = local.image_repository
 }
 
 output "location" {

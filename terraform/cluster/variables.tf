@@ -57,27 +57,31 @@ variable "dns_endpoint" {
 }
 
 variable "ip_ranges" {
-  description = "Private ranges, apart from one another: of nodes, pods, services and the control plane (a /28)."
+  description = "Private ranges of nodes, pods and services, which may not overlap."
   type = object({
-    nodes         = optional(string, "10.0.0.0/22")
-    pods          = optional(string, "10.4.0.0/16")
-    services      = optional(string, "10.8.0.0/20")
-    control_plane = optional(string, "172.16.0.0/28")
+    nodes    = optional(string, "10.0.0.0/22")
+    pods     = optional(string, "10.4.0.0/16")
+    services = optional(string, "10.8.0.0/20")
   })
   default  = {}
   nullable = false
 
   validation {
-    condition     = alltrue([for range in values(var.ip_ranges) : can(cidrhost(range, 0))])
-    error_message = "ip_ranges: each is a CIDR, such as 10.0.0.0/22."
+    condition     = alltrue([for range in values(var.ip_ranges) : try(cidrsubnet(range, 0, 0) == range, false)])
+    error_message = "ip_ranges: each is a CIDR that begins at its first address, such as 10.0.0.0/22."
   }
+  # Two ranges overlap where both are the same at the shorter of their prefixes.
   validation {
-    condition     = endswith(var.ip_ranges.control_plane, "/28")
-    error_message = "ip_ranges.control_plane: GKE takes a /28 and nothing else."
-  }
-  validation {
-    condition     = length(distinct(values(var.ip_ranges))) == 4
-    error_message = "ip_ranges: no two may be the same."
+    condition = alltrue(flatten([
+      for i, one in values(var.ip_ranges) : [
+        for j, other in values(var.ip_ranges) : try(
+          cidrhost("${split("/", one)[0]}/${min(split("/", one)[1], split("/", other)[1])}", 0) !=
+          cidrhost("${split("/", other)[0]}/${min(split("/", one)[1], split("/", other)[1])}", 0),
+          true, # not a CIDR, as said above
+        ) if i < j
+      ]
+    ]))
+    error_message = "ip_ranges: no two may overlap."
   }
   validation {
     condition     = alltrue([for range in values(var.ip_ranges) : can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)", range))])

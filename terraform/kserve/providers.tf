@@ -20,10 +20,13 @@ data "google_container_cluster" "this" {
   }
 }
 
-# A token of whoever runs Terraform, not a key: it is in the state, which only they read, and worth nothing in an hour.
-data "google_client_config" "this" {}
-
 locals {
+  # As kubectl does: a token is asked for when it is needed. data.google_client_config would write one into the state.
+  login = {
+    api_version = "client.authentication.k8s.io/v1beta1"
+    command     = "gke-gcloud-auth-plugin"
+  }
+
   endpoints = try(data.google_container_cluster.this.control_plane_endpoints_config[0], null)
   by_name   = try(local.endpoints.dns_endpoint_config[0].allow_external_traffic, false)
   address   = try(data.google_container_cluster.this.endpoint, "")
@@ -40,14 +43,18 @@ locals {
 
 provider "kubernetes" {
   host                   = local.host
-  token                  = data.google_client_config.this.access_token
   cluster_ca_certificate = local.certificate
+
+  exec {
+    api_version = local.login.api_version
+    command     = local.login.command
+  }
 }
 
 provider "helm" {
   kubernetes = {
     host                   = local.host
-    token                  = data.google_client_config.this.access_token
     cluster_ca_certificate = local.certificate
+    exec                   = local.login
   }
 }

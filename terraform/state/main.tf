@@ -6,6 +6,7 @@ resource "google_project_service" "storage" {
 }
 
 resource "google_storage_bucket" "state" {
+  #checkov:skip=CKV_GCP_62:Google advises audit logs in place of usage logs, and those are the project's to switch on.
   name     = var.bucket_name
   location = var.location
 
@@ -23,6 +24,11 @@ resource "google_storage_bucket" "state" {
 
   # The bucket is never empty, since versions of state stay: protected, it is refused; else it goes with them.
   force_destroy = !var.deletion_protection
+
+  # For versions and a bucket that are deleted by mistake. Unprotected, nothing is kept, nor billed, afterwards.
+  soft_delete_policy {
+    retention_duration_seconds = var.deletion_protection ? 7 * 24 * 60 * 60 : 0
+  }
 
   # Both conditions must hold, so the newest ten stay however old they are.
   lifecycle_rule {

@@ -97,10 +97,6 @@ run "by_default_nothing_is_open_and_nothing_is_deleted" {
     )
     error_message = "identities are not as they should be"
   }
-  assert {
-    condition     = google_compute_firewall.webhooks.source_ranges == toset(["172.16.0.0/28"])
-    error_message = "others than the control plane reach the webhooks"
-  }
 }
 
 run "the_cluster_is_what_the_overlays_need" {
@@ -313,6 +309,22 @@ run "authorised_networks_reach_the_address_and_nobody_else" {
   assert {
     condition     = !strcontains(output.get_credentials, "--dns-endpoint")
     error_message = "the command takes the DNS name that is off"
+  }
+}
+
+run "ranges_side_by_side_are_taken" {
+  command = plan
+  variables {
+    ip_ranges = { nodes = "192.168.0.0/22", pods = "192.168.64.0/18", services = "192.168.4.0/22" }
+  }
+
+  assert {
+    condition = (
+      google_compute_subnetwork.nodes.ip_cidr_range == "192.168.0.0/22" &&
+      google_compute_subnetwork.nodes.secondary_ip_range[0].ip_cidr_range == "192.168.64.0/18" &&
+      google_compute_subnetwork.nodes.secondary_ip_range[1].ip_cidr_range == "192.168.4.0/22"
+    )
+    error_message = "not the ranges that were given"
   }
 }
 

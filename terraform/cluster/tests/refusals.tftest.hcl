@@ -76,10 +76,10 @@ run "a_range_that_is_not_a_cidr_is_refused" {
   expect_failures = [var.ip_ranges]
 }
 
-run "a_control_plane_range_other_than_28_is_refused" {
+run "a_range_that_begins_amid_its_addresses_is_refused" {
   command = plan
   variables {
-    ip_ranges = { control_plane = "172.16.0.0/24" }
+    ip_ranges = { pods = "10.4.0.1/16" }
   }
   expect_failures = [var.ip_ranges]
 }
@@ -88,6 +88,22 @@ run "two_equal_ranges_are_refused" {
   command = plan
   variables {
     ip_ranges = { nodes = "10.4.0.0/16" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
+run "a_range_within_another_is_refused" {
+  command = plan
+  variables {
+    ip_ranges = { services = "10.4.128.0/20" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
+run "a_range_around_another_is_refused" {
+  command = plan
+  variables {
+    ip_ranges = { nodes = "10.8.0.0/13" }
   }
   expect_failures = [var.ip_ranges]
 }

@@ -49,6 +49,10 @@ run "the_teardown_switches_the_protection_off" {
     condition     = google_storage_bucket.state.deletion_policy == "DELETE" && google_storage_bucket.state.force_destroy
     error_message = "the bucket cannot be deleted"
   }
+  assert {
+    condition     = google_storage_bucket.state.soft_delete_policy[0].retention_duration_seconds == 0
+    error_message = "what is deleted stays, and is billed, for days"
+  }
 }
 
 run "the_next_command_is_printed" {

@@ -1,0 +1,133 @@
+"""scripts/environment.sh prints what Terraform made as lines for a shell, or says in one line what is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
+
+
+def kept() -> dict[str, str]:
+    """The environment, without what would change what Terraform does."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | {
+        "CHECKPOINT_DISABLE": "1"
+    }
+
+
+def exported(lines: str) -> dict[str, str]:
+    """What a shell makes of them: names and values, and nothing else that the lines do."""
+    done = subprocess.run(
+        ["env", "-i", "sh", "-euc", f'{lines}\nunset PWD OLDPWD SHLVL _; exec "$0" -0', shutil.which("env") or "env"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
+
+
+def a_folder_with(state: str, folder: Path) -> Path:
+    """The script, and a terraform/cluster that needs no provider."""
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    (folder / "scripts").mkdir()
+    shutil.copy(CHECKOUT / "scripts" / "environment.sh", folder / "scripts")
+    cluster = folder / "terraform" / "cluster"
+    cluster.mkdir(parents=True)
+    (cluster / "main.tf").write_text(state)
+    return folder / "scripts" / "environment.sh"
+
+
+def applied(script: Path) -> None:
+    cluster = script.parents[1] / "terraform" / "cluster"
+    for command in (["init", "-input=false"], ["apply", "-auto-approve", "-input=false"]):
+        subprocess.run(
+            ["terraform", f"-chdir={cluster}", *command],
+            check=True,
+            capture_output=True,
+            timeout=120,
+            env=kept(),
+        )
+
+
+def run_script(script: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([script], capture_output=True, text=True, timeout=120, env={**kept(), **changes}, check=False)
+
+
+def the_output() -> str:
+    """The output `environment` of terraform/cluster, over values that its resources would have."""
+    found = re.search(r'^output "environment" \{\n.*?^\}', OUTPUTS, re.MULTILINE | re.DOTALL)
+    assert found
+    values = "".join(
+        f'variable "{name}" {{\n  default = "{value}"\n}}\n'
+        for name, value in {"project_id": "my-project", "namespace": "alexnet"}.items()
+    )
+    values += 'locals {\n  region           = "europe-west4"\n  image_repository = "r-docker.pkg.dev/p/alexnet"\n}\n'
+    return values + found[0].replace("google_storage_bucket.models.name", '"it\'s $(false) a bucket"')
+
+
+def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
+    script = a_folder_with(the_output(), tmp_path)
+    applied(script)
+    done = run_script(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert exported(done.stdout) == {
+        "BUCKET": "it's $(false) a bucket",
+        "IMAGE": "r-docker.pkg.dev/p/alexnet/alexnet-torchserve:0.1.0",
+        "NAMESPACE": "alexnet",
+        "PROJECT": "my-project",
+        "REGION": "europe-west4",
+    }
+
+
+def test_the_image_is_tagged_as_make_tags_it() -> None:
+    [tagged] = re.findall(r"^IMAGE = (\S+)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert f'IMAGE     = "${{local.image_repository}}/{tagged}"' in OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("state", "apply", "reason"),
+    [
+        (
+            'terraform {\n  backend "gcs" {}\n}\n',
+            False,
+            "is not initialised: run terraform -chdir=terraform/cluster init",
+        ),
+        (None, False, "has not been applied: run terraform -chdir=terraform/cluster apply"),
+        ('output "other" {\n  value = "1"\n}\n', True, "was applied before it had this output: run"),
+    ],
+    ids=["not initialised", "not applied", "applied before"],
+)
+def test_what_is_missing_is_said_in_a_line(state: str | None, apply: bool, reason: str, tmp_path: Path) -> None:
+    script = a_folder_with(the_output() if state is None else state, tmp_path)
+    if apply:
+        applied(script)
+    done = run_script(script)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: terraform/cluster ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_terraform_says_itself_is_passed_on_in_a_line(tmp_path: Path) -> None:
+    script = a_folder_with(the_output(), tmp_path)
+    (tmp_path / "terraform" / "cluster" / "terraform.tfstate").write_text("{bad")
+    done = run_script(script)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: terraform output: Unsupported state file format\n"
+
+
+def test_without_terraform_a_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for tool in ("sh", "dirname"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
+    done = run_script(CHECKOUT / "scripts" / "environment.sh", PATH=str(tmp_path / "bin"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: terraform is not installed: terraform/README.md says what is needed\n"
