@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Callable
@@ -19,6 +20,7 @@ import kserve_v1
 from classifier import Classifier, top_k
 from errors import Defect, MalformedBody, RequestError, TooLarge
 from image_url import PendingImage, UrlFetcher
+from processors import Processors, available
 from settings import check_settings
 
 logger = logging.getLogger(__name__)
@@ -34,12 +36,15 @@ class AlexNetHandler:
         settings = check_settings(context.model_yaml_config)
         self._limits = settings["limits"]
         self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])
+        weights_file = model_dir / "alexnet.safetensors"
+        self._processors = Processors(weights_file, settings["threads"])
+        self._pool = ThreadPoolExecutor(available(), "decode")
         torch.set_num_threads(settings["threads"])
         self._classifier = Classifier(
-            model_dir / "alexnet.safetensors",
+            weights_file,
             settings,
             gpu_id=context.system_properties.get("gpu_id"),
-            warm_sizes=context.system_properties["batch_size"],
+            warm_size=context.system_properties["batch_size"],
         )
         self._classes = json.loads((model_dir / "imagenet_classes.json").read_text(encoding="utf-8"))
         logger.info("alexnet: %s", self._classifier.description)
@@ -57,8 +62,10 @@ class AlexNetHandler:
         else:
             requests = [_attempt(self._parse, row, context, index) for index, row in enumerate(rows)]
         sources = [_attempt(self._locate, request) for request in requests]  # starts every fetch before waiting for one
-        pixels = [_attempt(self._decode, located) for located in sources]
-        answers = self._predict(requests, pixels)
+        with self._processors.lend(lone=len(requests) == 1) as threads:
+            torch.set_num_threads(threads)
+            pixels = [_attempt(self._decode, located, threads) for located in sources]
+            answers = self._predict(requests, pixels)
         bodies = kserve_v1.FinalBodies(_respond(answer, context, index) for index, answer in enumerate(answers))
         if enveloped and isinstance(answers[0], list):
             return answers[0]  # the envelope puts {"predictions": …} around them
@@ -77,7 +84,7 @@ class AlexNetHandler:
             for instance, place in zip(request.instances, request.places)
         ]
 
-    def _decode(self, located: list[Any]) -> list[Any]:
+    def _decode(self, located: list[Any], threads: int) -> list[Any]:
         opened = [
             image_decoder.open_image(
                 source.result() if isinstance(source, PendingImage) else source, place, self._limits["max_pixels"]
@@ -86,7 +93,7 @@ class AlexNetHandler:
         ]
         if sum(image.pixels for image in opened) > self._limits["max_request_pixels"]:
             raise TooLarge("instances", self._limits["max_request_pixels"], "pixels")
-        return [image_decoder.decode(image) for image in opened]
+        return list((self._pool.map if threads > 1 < len(opened) else map)(image_decoder.decode, opened))
 
     def _predict(self, requests: list[Any], pixels: list[Any]) -> list[Any]:
         """For each request its predictions, or the error that it had already; all images form one batch."""

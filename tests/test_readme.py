@@ -109,8 +109,8 @@ def test_the_limits_it_names_are_the_settings(readme: str, checkout: Path) -> No
     limits = settings["handler"]["limits"]
     named = f"more than {limits['max_image_bytes'] >> 20} MiB, {limits['max_pixels'] // 10**6} million pixels or "
     assert named + f"{limits['max_instances']} instances" in readme
-    assert settings["batchSize"] == 8
-    assert "of up to eight" in readme
+    assert settings["batchSize"] == 16
+    assert "of up to sixteen" in readme
 
 
 def test_the_places_it_names_exist(readme: str, checkout: Path) -> None:
