@@ -62,9 +62,11 @@ class AlexNetHandler:
         else:
             requests = [_attempt(self._parse, row, context, index) for index, row in enumerate(rows)]
         sources = [_attempt(self._locate, request) for request in requests]  # starts every fetch before waiting for one
+        images = [_attempt(self._wait, located) for located in sources]
+        self._fetcher.cancel()  # what the refused requests still have under way
         with self._processors.lend(lone=len(requests) == 1) as threads:
             torch.set_num_threads(threads)
-            pixels = [_attempt(self._decode, located, threads) for located in sources]
+            pixels = [_attempt(self._decode, located, threads) for located in images]
             answers = self._predict(requests, pixels)
         bodies = kserve_v1.FinalBodies(_respond(answer, context, index) for index, answer in enumerate(answers))
         if enveloped and isinstance(answers[0], list):
@@ -79,18 +81,17 @@ class AlexNetHandler:
         return kserve_v1.parse_row(row, content_type, self._limits)
 
     def _locate(self, request: kserve_v1.Request) -> list[Any]:
+        fetches = self._fetcher.for_request()
         return [
-            image_source.locate_image(instance, place, self._limits, self._fetcher)
+            image_source.locate_image(instance, place, self._limits, fetches)
             for instance, place in zip(request.instances, request.places)
         ]
 
+    def _wait(self, located: list[Any]) -> list[Any]:
+        return [(source.result() if isinstance(source, PendingImage) else source, place) for source, place in located]
+
     def _decode(self, located: list[Any], threads: int) -> list[Any]:
-        opened = [
-            image_decoder.open_image(
-                source.result() if isinstance(source, PendingImage) else source, place, self._limits["max_pixels"]
-            )
-            for source, place in located
-        ]
+        opened = [image_decoder.open_image(image, place, self._limits["max_pixels"]) for image, place in located]
         if sum(image.pixels for image in opened) > self._limits["max_request_pixels"]:
             raise TooLarge("instances", self._limits["max_request_pixels"], "pixels")
         return list((self._pool.map if threads > 1 < len(opened) else map)(image_decoder.decode, opened))

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from errors import MalformedField, NotAnImage, TooLarge
-from image_url import PendingImage, UrlFetcher
+from image_url import PendingImage, RequestFetches, UrlFetcher
 
 # The names under which clients of KServe and of its neighbours send an image.
 BASE64_FIELDS = ("b64", "data")  # TF Serving and Vertex AI; TorchServe's KServe examples
@@ -19,7 +19,7 @@ DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 
 
 def locate_image(
-    instance: Any, place: str, limits: dict[str, int], fetcher: UrlFetcher
+    instance: Any, place: str, limits: dict[str, int], fetcher: UrlFetcher | RequestFetches
 ) -> tuple[bytes | PendingImage, str]:
     """One instance → (its bytes, or the pending fetch of its URL; the place that names it in an error).
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 COUNTS = ("threads", "max_batch")
 LIMITS = ("max_image_bytes", "max_pixels", "max_request_pixels", "max_instances", "max_top_k", "default_top_k")
+
+# A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
+HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", re.IGNORECASE)
 
 
 def check_settings(config: Any) -> dict[str, Any]:
@@ -21,13 +25,14 @@ def check_settings(config: Any) -> dict[str, Any]:
         _check(isinstance(settings.get(name), str), f"handler.{name}", "a word")
     hosts, timeout_s = url.get("allowed_hosts"), url.get("timeout_s")
     _check(
-        isinstance(hosts, list) and all(isinstance(host, str) for host in hosts),
+        isinstance(hosts, list) and all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts),
         "handler.url.allowed_hosts",
         "a list of hosts",
     )
     _check(
         isinstance(timeout_s, (int, float)) and timeout_s > 0, "handler.url.timeout_s", "a number of seconds above 0"
     )
+    _check(type(url.get("allow_http")) is bool, "handler.url.allow_http", "true or false")
     return settings
 
 

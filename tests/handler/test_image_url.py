@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import trustme
 
 from errors import MalformedField, RequestError, TooLarge, UrlFailed, UrlNotAllowed, UrlTimedOut
-from image_url import THREADS, UrlFetcher
+from image_url import REQUEST_FETCHES, UrlFetcher
 from pipeline.ports import free_ports
 
 LIMIT = 100_000
@@ -36,7 +37,10 @@ class Answers(BaseHTTPRequestHandler):
         self._send(500, b"")
 
     def redirect(self) -> None:
-        self._send(302, b"", Location="https://127.0.0.1/elsewhere")
+        self._send(302, b"", Location="/image")
+
+    def downgrade(self) -> None:
+        self._send(302, b"", Location=f"http://{self.headers['Host']}/image")
 
     def huge(self) -> None:
         self._send(200, bytes(LIMIT + 1))
@@ -86,13 +90,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadingHTTPSe
     server.stopping = threading.Event()  # type: ignore[attr-defined]
     server.daemon_threads = True
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    authority.issue_cert("localhost", "images.example.org").configure_cert(context)
+    server.names = []  # type: ignore[attr-defined]
+    context.sni_callback = lambda _socket, name, _context: server.names.append(name)  # type: ignore[attr-defined]
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(certificate))
-        patch.setenv("NO_PROXY", "localhost,127.0.0.1")
         yield server
     server.stopping.set()  # type: ignore[attr-defined]
     server.shutdown()
@@ -112,8 +117,13 @@ def silences(server: ThreadingHTTPServer) -> list[str]:
     return server.silences  # type: ignore[attr-defined, no-any-return]
 
 
+def fetcher(*allowed: str, timeout_s: float = 10, **others: Any) -> UrlFetcher:
+    """One that takes loopback, where the server of these tests is, for public."""
+    return UrlFetcher(list(allowed), timeout_s, LIMIT, check=lambda _: True, **others)
+
+
 def fetch(url: str, *allowed: str, timeout_s: float = 10) -> bytes:
-    return UrlFetcher(list(allowed), timeout_s, LIMIT).start(url, "instances[0].url").result()
+    return fetcher(*allowed, timeout_s=timeout_s).start(url, "instances[0].url").result()
 
 
 def refusal(url: Any, *allowed: str, timeout_s: float = 10) -> RequestError:
@@ -170,7 +180,6 @@ def test_what_is_no_https_url_is_400(url: Any, host: str) -> None:
     [
         ("missing", "the host answered 404"),
         ("broken", "the host answered 500"),
-        ("redirect", "the host answered 302"),
         ("cut-off", "the connection broke off"),
     ],
 )
@@ -178,6 +187,21 @@ def test_a_bad_answer_is_502(path: str, sentence: str, host: str) -> None:
     error = refusal(f"https://{host}/{path}", host)
     assert isinstance(error, UrlFailed)
     assert (error.status, str(error)) == (502, f"instances[0].url: could not be fetched: {sentence}")
+
+
+def test_a_redirect_is_followed(host: str) -> None:
+    assert fetch(f"https://{host}/redirect", host) == IMAGE
+
+
+def test_a_redirect_from_https_to_http_is_403(host: str) -> None:
+    assert isinstance(refusal(f"https://{host}/downgrade", host), UrlNotAllowed)
+
+
+def test_loopback_is_403(host: str) -> None:
+    with pytest.raises(
+        UrlNotAllowed, match=r"^instances\[0\].url: not fetched: the host has an address that is not pub"
+    ):
+        UrlFetcher([host], 10, LIMIT).start(f"https://{host}/image", "instances[0].url").result()
 
 
 def test_a_host_that_is_not_there_is_502() -> None:
@@ -197,6 +221,26 @@ def test_a_name_that_is_not_in_the_certificate_is_502(host: str) -> None:
     assert isinstance(refusal(f"https://{other}/image", other), UrlFailed)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("images.example.org", None), ("other.example.org", "the host's certificate is not valid for it")],
+)
+def test_tls_is_about_the_name_and_not_the_address(
+    server: ThreadingHTTPServer, name: str, sentence: str | None
+) -> None:
+    def resolve(_name: str, _port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.server_port))]
+
+    server.names.clear()  # type: ignore[attr-defined]
+    pending = fetcher(name, resolve=resolve).start(f"https://{name}/image", "instances[0].url")
+    if sentence is None:
+        assert pending.result() == IMAGE
+    else:
+        with pytest.raises(UrlFailed, match=sentence):
+            pending.result()
+    assert server.names == [name]  # type: ignore[attr-defined]
+
+
 def test_too_many_bytes_are_413(host: str) -> None:
     error = refusal(f"https://{host}/huge", host)
     assert isinstance(error, TooLarge)
@@ -212,10 +256,10 @@ def test_too_slow_is_504(path: str, host: str) -> None:
 
 def test_slow_hosts_are_waited_for_together(host: str, silences: list[str]) -> None:
     """Their deadlines end together: most of those that had no thread by then are never begun."""
-    fetcher = UrlFetcher([host], 0.5, LIMIT)
-    pending = [fetcher.start(f"https://{host}/silent", f"instances[{n}].url") for n in range(64)]
+    fetches = fetcher(host, timeout_s=0.5).for_request()
+    pending = [fetches.start(f"https://{host}/silent", f"instances[{n}].url") for n in range(64)]
     for fetch in pending:
         with pytest.raises(UrlTimedOut):
             fetch.result()
-    fetcher._pool.shutdown()
-    assert 1 <= len(silences) <= 2 * THREADS  # as many as a busy machine begins in time
+    fetches._pool.shutdown()
+    assert 1 <= len(silences) <= 2 * REQUEST_FETCHES  # as many as a busy machine begins in time

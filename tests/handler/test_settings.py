@@ -23,6 +23,11 @@ from settings import check_settings
         (["url"], [], "handler.url must be a mapping"),
         (["url", "allowed_hosts"], "example.org", "handler.url.allowed_hosts must be a list of hosts"),
         (["url", "allowed_hosts"], [5], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["https://example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["*.example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["example.org."], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["user@example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allow_http"], "yes", "handler.url.allow_http must be true or false"),
         (["url", "timeout_s"], 0, "handler.url.timeout_s must be a number of seconds above 0"),
     ],
 )
@@ -41,6 +46,15 @@ def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], valu
 def test_no_settings_at_all(config: Any) -> None:
     with pytest.raises(ValueError, match=r"^model-config.yaml: handler must be a mapping$"):
         check_settings(config)
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "IMAGES.example.org:8443", "localhost", "192.0.2.1", "[2001:db8::1]:443"]
+)
+def test_hosts_that_can_be_listed(config: dict[str, Any], host: str) -> None:
+    listed = copy.deepcopy(config)
+    listed["handler"]["url"]["allowed_hosts"] = [host]
+    assert check_settings(listed)["url"]["allowed_hosts"] == [host]
 
 
 def test_the_settings_of_the_archive_are_right(config: dict[str, Any]) -> None:
