@@ -20,6 +20,7 @@ import kserve_v1
 from classifier import Classifier, top_k
 from errors import Defect, MalformedBody, RequestError, TooLarge
 from image_url import PendingImage, UrlFetcher
+from integrity import check_files
 from processors import Processors, available
 from settings import check_settings
 
@@ -33,6 +34,7 @@ class AlexNetHandler:
     def initialize(self, context: Any) -> None:
         """Called once in each worker, before it is ready. Raises ValueError where the archive does not fit together."""
         model_dir = Path(context.system_properties["model_dir"])
+        check_files(model_dir)
         settings = check_settings(context.model_yaml_config)
         self._limits = settings["limits"]
         self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])

@@ -22,6 +22,7 @@ MODEL_NAME = "alexnet"
 HANDLER = "alexnet_handler.py"
 WEIGHTS_FILE = "alexnet.safetensors"
 CONFIG_FILE = "model-config.yaml"
+SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/integrity.py checks it before anything is loaded
 
 # Beside them, nothing of handler/ goes into the archive: no caches, no editor's leftovers.
 HANDLER_FILES = ("*.py", "imagenet_classes.json", CONFIG_FILE)
@@ -51,8 +52,11 @@ def build_archive(handler_directory: Path, weights: Weights, output: Path) -> Ar
     for pattern in HANDLER_FILES:
         files = (file for file in handler_directory.glob(pattern) if not file.name.startswith("."))
         entries |= {file.name: file.read_bytes() for file in files}
-    version = content_version({name: hashlib.sha256(content).hexdigest() for name, content in entries.items()})
-    entries[f"{MAR_INF}/{MANIFEST_FILE_NAME}"] = manifest(version)
+    sha256s = {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()}
+    version = content_version(sha256s)
+    manifest_name, manifest_content = f"{MAR_INF}/{MANIFEST_FILE_NAME}", manifest(version)
+    sha256s[manifest_name] = hashlib.sha256(manifest_content).hexdigest()
+    entries |= {manifest_name: manifest_content, SUMS_FILE: sums(sha256s)}
     output.parent.mkdir(parents=True, exist_ok=True)
     with naming(output):
         return Archive(output, version, *_write(entries, output))
@@ -64,6 +68,11 @@ def content_version(sha256s: Mapping[str, str]) -> str:
     for name in sorted(sha256s):
         digest.update(f"{name} {sha256s[name]}\n".encode())
     return digest.hexdigest()[:VERSION_DIGITS]
+
+
+def sums(sha256s: Mapping[str, str]) -> bytes:
+    """Names → SHA-256 as hexadecimal digits; all of it → the text that sha256sum writes, and checks."""
+    return "".join(f"{sha256s[name]}  {name}\n" for name in sorted(sha256s)).encode()
 
 
 def weights_metadata(archive: Path) -> dict[str, str]:

@@ -26,11 +26,12 @@ from pipeline.storage_uri import StorageUri
 from pipeline.terminal import err, megabytes, out, transfer_bar
 from pipeline.torchserve import TorchServe
 from pipeline.version import ARCHIVE as ARCHIVE_OBJECT
-from pipeline.version import CONFIG, Version
+from pipeline.version import CONFIG, SIGNATURE, Version
 from pipeline.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from pipeline.publish import Outcome
+    from pipeline.signature import Signer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ARCHIVE = CHECKOUT / "model-store" / "alexnet.mar"
@@ -42,9 +43,19 @@ def package(
         str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, .pth or .safetensors.")
     ] = "imagenet",
     output: Annotated[Path, typer.Option(metavar="FILE", help="Where the archive goes.")] = ARCHIVE,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign it, and config.properties, with this private key: ECDSA, PEM."),
+    ] = None,
 ) -> None:
     """Build the model archive. The same inputs give the same file, byte for byte."""
+    signer = _signer(sign) if sign is not None else None  # before minutes are spent on a key that is none
     loaded, archive = _package(weights, output)
+    signature = signature_beside(archive.path)
+    if signer is not None:
+        signer.sign({CONFIG: CHECKOUT / "config.properties", ARCHIVE_OBJECT: archive.path}, signature)
+    else:
+        signature.unlink(missing_ok=True)  # of the archive before
     if not loaded.trained:
         err.print("The weights are untrained: what this archive predicts is meaningless.", style="yellow")
     out.print(f"archive  {_relative(archive.path)}")
@@ -52,6 +63,8 @@ def package(
     out.print(f"weights  {loaded.origin}")
     out.print(f"size     {archive.size} bytes ({megabytes(archive.size)})")
     out.print(f"sha256   {archive.sha256}")
+    if signer is not None:
+        out.print(f"signed   {_relative(signature)}")
 
 
 def publish(
@@ -89,11 +102,17 @@ def serve(
     port: Annotated[
         int, typer.Option(min=1, max=65533, help="For inference; management and metrics take the next two.")
     ] = 8080,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="ALEXNET_PUBLIC_KEY", help="Serve only what this key, in PEM, has signed."),
+    ] = None,
 ) -> None:
     """Serve on loopback until interrupted."""
     began = time.monotonic()
     if source is not None and ":" in source.partition("/")[0]:
         source = str(_pull(StorageUri.parse(source)))
+    if public_key is not None:
+        _verify(source, public_key)
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
         with err.status("TorchServe is starting …"):
@@ -222,8 +241,15 @@ def _publish(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcom
     if not archive.is_file():
         raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh, or give --archive")
     files = {CONFIG: CHECKOUT / "config.properties", ARCHIVE_OBJECT: archive}
+    signature = signature_beside(archive)
+    if signature.exists():
+        files[SIGNATURE] = signature
     with err.status("reading the archive …"):
         version = Version.of(files)
+    if SIGNATURE in files:
+        from pipeline.signature import check_fit  # its library takes 0.9 s
+
+        check_fit(version, signature)
     if not version.trained and not allow_untrained:
         raise PipelineError(
             f"{archive} has untrained weights, what it predicts is meaningless: "
@@ -235,6 +261,24 @@ def _publish(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcom
     with err.status(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
         client = connect(for_writing=True)
         return publish_version(client, prefix, version, files, progress, warn=partial(err.print, style="yellow"))
+
+
+def _signer(key: Path) -> Signer:
+    from pipeline.signature import Signer
+
+    return Signer(key)
+
+
+def _verify(source: str | None, public_key: Path) -> None:
+    """Raises PipelineError unless what will be served is signed: the source as `_directory_to_serve` takes it."""
+    from pipeline.signature import verify
+
+    if source is None:
+        files, signature = {CONFIG: CHECKOUT / "config.properties", ARCHIVE_OBJECT: ARCHIVE}, signature_beside(ARCHIVE)
+    else:
+        files, signature = {name: Path(source, name) for name in (CONFIG, ARCHIVE_OBJECT)}, Path(source, SIGNATURE)
+    with err.status("checking the signature …"):
+        verify(files, signature, public_key)
 
 
 def _pull(uri: StorageUri, cache: Path | None = None) -> Path:
@@ -297,6 +341,11 @@ def _directory_to_serve(source: str | None) -> Iterator[Path]:
         (Path(made) / "config" / "config.properties").symlink_to(CHECKOUT / "config.properties")
         (Path(made) / "model-store").symlink_to(ARCHIVE.parent)
         yield Path(made)
+
+
+def signature_beside(archive: Path) -> Path:
+    """Where the signature of an archive lies on an engineer's machine; in a version it is SIGNATURE."""
+    return archive.with_name(archive.name + ".sig")
 
 
 def _relative(path: Path) -> str:

@@ -4,7 +4,10 @@ In Cloud Storage it is a folder of that name, in which `version.json` describes 
 
     alexnet/60810fdba6d3/config/config.properties
     alexnet/60810fdba6d3/model-store/alexnet.mar
+    alexnet/60810fdba6d3/model.sig                    where the archive was signed: a signature of the two
     alexnet/60810fdba6d3/version.json                 written last: what has none is not a version yet
+
+A signature is part of the name like everything else: signed and unsigned, the same archive makes two versions.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pipeline.errors import PipelineError
 VERSION_FILE = "version.json"
 CONFIG = "config/config.properties"
 ARCHIVE = "model-store/alexnet.mar"
+SIGNATURE = "model.sig"
 
 NAME = re.compile(r"[0-9a-f]{12}")
 OBJECT_NAME = re.compile(r"[\w.=-]+(/[\w.=-]+)*")

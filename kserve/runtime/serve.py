@@ -7,10 +7,13 @@ until no client is connected, or for as long as it may. Where TorchServe ends, i
     python serve.py [/mnt/models]
 
 The folder has `config/config.properties` and `model-store/`. TS_* variables override the former, as for TorchServe.
+Where ALEXNET_PUBLIC_KEY names a file, TorchServe is started only with what that key has signed (scripts/package.sh).
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
 import os
@@ -22,9 +25,13 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import ts
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from ts.model_server import load_properties
 
 MODELS = "/mnt/models"
@@ -54,12 +61,21 @@ DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "60"))
 STOP_TIMEOUT_S = 20
 POLL_S = 0.1
 
+# What a signature is about, and must be about nothing else.
+SIGNATURE = "model.sig"
+SIGNED = ("config/config.properties", "model-store/alexnet.mar")
+HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
+
 ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
 
 
 def main() -> int:
     """Returns the exit status: 0 where it was asked to end, otherwise that of TorchServe, and never 0."""
     models = Path(sys.argv[1] if len(sys.argv) > 1 else MODELS)
+    public_key = os.environ.get("ALEXNET_PUBLIC_KEY")
+    if public_key is not None and (fault := signature_fault(models, Path(public_key))):
+        log("ERROR", f"{fault}: TorchServe is not started, since ALEXNET_PUBLIC_KEY is set")
+        return 1
     try:
         properties = load_properties(str(models / "config" / "config.properties"))
     except OSError as error:
@@ -88,7 +104,7 @@ def main() -> int:
     model = Model(port)
     threading.Thread(target=model.ask_now_and_then, daemon=True).start()
     Health.model, Health.stopping = model, stopping
-    health = ThreadingHTTPServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # the kubelet asks from outside the pod
+    health = ThreadingHTTPServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # for the kubelet  # nosec B104
     threading.Thread(target=health.serve_forever, daemon=True).start()
 
     while server.poll() is None and not stopping.wait(POLL_S):
@@ -124,6 +140,63 @@ def command(models: Path, properties: dict[str, str]) -> list[str]:
         *("-s", str(models / "model-store")),
         "-ncs",  # no snapshots of its configuration: there is nowhere to write them
     ]
+
+
+# --- The signature ----------------------------------------------------------------------------------------------------
+
+
+def signature_fault(models: Path, public_key: Path) -> str | None:
+    """Why it is not certain that the key has signed what will be served, as a line; None where it is."""
+    try:
+        key = load_pem_public_key(public_key.read_bytes())
+    except OSError as error:
+        return f"{public_key} cannot be read ({error.strerror})"
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in HASHES:
+        return f"{public_key} is not a public ECDSA key in PEM"
+    signature = models / SIGNATURE
+    try:
+        signed = signed_digests(signature.read_bytes(), key)
+        for name in SIGNED:
+            with open(models / name, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != signed.pop(name, None):
+                    return f"{models / name} is not what was signed ({signature})"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing: publish what scripts/package.sh --sign made"
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror})"
+    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return f"{signature} is not a signature by the key {public_key}"
+    return f"{signature} is about more files than are served: {', '.join(sorted(signed))}" if signed else None
+
+
+def signed_digests(bundle: bytes, key: EllipticCurvePublicKey) -> dict[str, str]:
+    """A signature of OpenSSF's model-signing → the names of the signed files, and their SHA-256.
+
+    It is a Sigstore bundle with a DSSE envelope around an in-toto statement. The library itself is not in the image: it
+    would bring 32 packages more than cryptography, an HTTP client among them. Formats:
+    https://github.com/sigstore/model-transparency, https://github.com/secure-systems-lab/dsse/blob/v1.0.0/protocol.md
+    Raises InvalidSignature, or one of Python's own errors where a part is missing or of another kind.
+    """
+    envelope: Any = json.loads(bundle)["dsseEnvelope"]
+    kind, payload = envelope["payloadType"], base64.b64decode(envelope["payload"], validate=True)
+    signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
+    encoded = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+    key.verify(signature, encoded, ECDSA(HASHES[key.curve.name]))
+    statement: Any = json.loads(payload)  # from here on, these are the words of who has the key
+    said = (kind, statement["_type"], statement["predicateType"], statement["predicate"]["serialization"]["method"])
+    if said != (
+        "application/vnd.in-toto+json",
+        "https://in-toto.io/Statement/v1",
+        "https://model_signing/signature/v1.0",
+        "files",
+    ):
+        raise ValueError(f"a signature of another kind: {said}")
+    return {entry["name"]: entry["digest"] for entry in statement["predicate"]["resources"]}
+
+
+# --- The end ----------------------------------------------------------------------------------------------------------
 
 
 def drain(port: int, server: subprocess.Popen[str]) -> None:

@@ -90,7 +90,7 @@ def ended(fetches: image_url.RequestFetches) -> None:
         f"https://{NAME}:443@evil.example/",
         f"https://evil.example#@{NAME}/",
         f"https://evil.example?@{NAME}/",
-        f"https://user:password@{NAME}/",
+        f"https://user:password@{NAME}/",  # pragma: allowlist secret
         f"https://@{NAME}/",
         f"https://{NAME}.evil.example/",
         f"https://evil.example/{NAME}",

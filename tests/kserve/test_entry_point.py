@@ -20,10 +20,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from pipeline.java import java_home
 from pipeline.ports import free_ports
+from pipeline.signature import Signer
 from pipeline.torchserve import QUESTION
+from pipeline.version import ARCHIVE, CONFIG, SIGNATURE
 
 PATIENCE_S = 60
 CLIENTS = 16
@@ -277,6 +281,64 @@ def test_without_a_model_it_says_so_and_ends(start: Start, tmp_path: Path) -> No
     assert container.stopped() == 1
     (message,) = container.messages()
     assert message.startswith(f"{tmp_path}/config/config.properties: No such file or directory: ")
+
+
+@pytest.fixture
+def signed(directory: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A folder with what a key has signed, and the file of the public key."""
+    key, public_key, models = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "signed"
+    private = ec.generate_private_key(ec.SECP256R1())
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public_key.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    for name in (CONFIG, ARCHIVE):
+        (models / name).parent.mkdir(parents=True)
+        shutil.copy(directory / name, models / name)
+    Signer(key).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
+    return models, public_key
+
+
+def test_what_the_key_has_signed_is_served(start: Start, signed: tuple[Path, Path]) -> None:
+    models, public_key = signed
+    container = start(models, ALEXNET_PUBLIC_KEY=str(public_key))
+    container.wait_until_started()
+    assert container.probe("/ready") == 200
+
+
+def change_the_archive(models: Path) -> str:
+    with (models / ARCHIVE).open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"changed")
+    return f"{models / ARCHIVE} is not what was signed ({models / SIGNATURE})"
+
+
+def change_the_configuration(models: Path) -> str:
+    with (models / CONFIG).open("a") as file:
+        file.write("enable_model_api=true\n")
+    return f"{models / CONFIG} is not what was signed ({models / SIGNATURE})"
+
+
+def remove_the_signature(models: Path) -> str:
+    (models / SIGNATURE).unlink()
+    return f"{models / SIGNATURE} is missing: publish what scripts/package.sh --sign made"
+
+
+@pytest.mark.parametrize("change", [change_the_archive, change_the_configuration, remove_the_signature])
+def test_what_it_has_not_signed_is_told_in_one_line_and_not_served(
+    start: Start, signed: tuple[Path, Path], change: Callable[[Path], str]
+) -> None:
+    models, public_key = signed
+    fault = change(models)
+    container = start(models, ALEXNET_PUBLIC_KEY=str(public_key), JAVA_HOME="/none")  # which it does not come to need
+    assert container.stopped() == 1
+    assert container.messages() == [f"{fault}: TorchServe is not started, since ALEXNET_PUBLIC_KEY is set"]
+
+
+@pytest.mark.parametrize("public_key", ["/none/key.pub", "", "/"])
+def test_a_public_key_that_is_not_there_is_no_reason_to_serve_anything(start: Start, public_key: str) -> None:
+    container = start(ALEXNET_PUBLIC_KEY=public_key, JAVA_HOME="/none")
+    assert container.stopped() == 1
+    (message,) = container.messages()
+    assert message.startswith(f"{Path(public_key)} cannot be read (")
 
 
 def test_without_java_it_says_so_and_ends(start: Start, tmp_path: Path) -> None:

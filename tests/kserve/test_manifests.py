@@ -62,7 +62,11 @@ ON_STANDARD = {
     "network-policy",
     "public-gateway",
 }
-APART = [{"autoscaling-hpa", "autoscaling-keda"}, {"local-archive", "restricted-namespace"}]
+APART = [
+    {"autoscaling-hpa", "autoscaling-keda"},
+    {"local-archive", "restricted-namespace"},
+    {"signature", "stock-runtime"},  # whose image checks none
+]
 
 
 def go_together(components: tuple[str, ...]) -> bool:

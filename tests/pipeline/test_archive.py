@@ -20,6 +20,7 @@ from pipeline.archive import CONFIG_FILE, HANDLER, MODEL_NAME, WEIGHTS_FILE, Arc
 from pipeline.weights import Weights, to_safetensors
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+SUMS = "SHA256SUMS"
 
 
 @pytest.fixture
@@ -62,10 +63,10 @@ def test_it_holds_the_handler_the_labels_the_settings_and_the_weights(
 ) -> None:
     held = contents(build().path)
     modules = [file.name for file in handler_directory.glob("*.py")]
-    assert held.keys() == {*modules, "imagenet_classes.json", CONFIG_FILE, WEIGHTS_FILE, MANIFEST}
+    assert held.keys() == {*modules, "imagenet_classes.json", CONFIG_FILE, WEIGHTS_FILE, MANIFEST, SUMS}
     assert HANDLER in modules
     assert held.pop(WEIGHTS_FILE) == to_safetensors(tiny)
-    del held[MANIFEST]
+    del held[MANIFEST], held[SUMS]
     for name, content in held.items():
         assert content == (handler_directory / name).read_bytes()
 
@@ -103,6 +104,12 @@ def test_it_can_be_built_while_emacs_edits_a_file(build: Callable[[], Archive], 
     clean = build().sha256
     (handler_directory / ".#errors.py").symlink_to("user@host.1234:1700000000")  # a lock: a link to nowhere
     assert build().sha256 == clean
+
+
+def test_the_sums_are_those_of_all_other_entries(build: Callable[[], Archive]) -> None:
+    held = contents(build().path)
+    lines = held.pop(SUMS).decode().splitlines()
+    assert lines == [f"{sha256(held[name]).hexdigest()}  {name}" for name in sorted(held)]
 
 
 # --- The manifest and the version -------------------------------------------------------------------------------------
@@ -145,7 +152,7 @@ def test_files_and_manifest_are_those_of_torch_model_archiver(
     files = {str(file.relative_to(theirs)): file.read_bytes() for file in theirs.rglob("*") if file.is_file()}
     expected = json.loads(files.pop(MANIFEST))
     ours = contents(archive.path)
-    del ours[MANIFEST]
+    del ours[MANIFEST], ours[SUMS]
     assert ours == files
     assert manifest(archive.path) == expected | {"createdOn": "01/01/1980 00:00:00"}
 

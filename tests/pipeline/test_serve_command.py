@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 Processes = Callable[[], list[psutil.Process]]
 Serve = Callable[..., subprocess.Popen[str]]
@@ -99,6 +101,18 @@ def test_without_a_source_it_serves_its_checkout_until_terminated(
     assert stopped(serving, signal.SIGTERM) == (0, "TorchServe is stopping …\n")
     assert processes() == []
     assert list(temporary.iterdir()) == []
+
+
+def test_without_a_source_the_signature_is_looked_for_beside_the_archive(
+    serve: Serve, another_checkout: Path, tmp_path: Path, port: int
+) -> None:
+    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    (tmp_path / "key.pub").write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    refused = serve("--port", port, "--public-key", tmp_path / "key.pub", of=another_checkout)
+    out, err = refused.communicate(timeout=60)
+    assert (refused.returncode, out) == (1, "")
+    signature = another_checkout / "model-store" / "alexnet.mar.sig"
+    assert err.startswith(f"error: no signature at {signature}, and a public key is set: ")
 
 
 @pytest.mark.parametrize("moment", ["a temporary file", "ts.model_server", "org.pytorch.serve.ModelServer"])

@@ -129,6 +129,29 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["alexnet.safetensors", "imagenet_classes.json", "errors.py"])
+def test_an_archive_that_was_changed_is_refused_by_its_worker(
+    incomplete: Path, directory: Path, temporary: Path, processes: Processes, name: str
+) -> None:
+    """By one byte, and the CRC with it, so that TorchServe itself finds nothing wrong."""
+    with (
+        zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as before,
+        zipfile.ZipFile(incomplete / "model-store" / "alexnet.mar", "w") as after,
+    ):
+        for entry in before.infolist():
+            content = before.read(entry)
+            if entry.filename == name:
+                is_text = name != "alexnet.safetensors"
+                content = content + b"\n" if is_text else content[:-1] + bytes([content[-1] ^ 1])
+            after.writestr(entry, content)
+    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, Ports.any_free()):
+        pass
+    assert str(refusal.value).startswith(f"the model cannot be loaded: ValueError: {name} is not what was packed")
+    assert "\n" not in str(refusal.value)
+    assert processes() == []
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_server_that_gives_up_is_told_with_its_last_words(
     directory: Path, temporary: Path, processes: Processes
 ) -> None:

@@ -300,8 +300,9 @@ def test_an_archive_that_is_damaged_in_the_weights_is_told_in_one_line(
 ) -> None:
     """Its table of contents, at the end, is whole."""
     content = bytearray(small[ARCHIVE].read_bytes())
-    entry = content.index(WEIGHTS_FILE.encode())
-    content[entry + 30 : entry + 130] = bytes(100)
+    with ZipFile(small[ARCHIVE]) as opened:
+        begin = opened.getinfo(WEIGHTS_FILE).header_offset + 30 + len(WEIGHTS_FILE)  # behind its header and its name
+    content[begin + 10 : begin + 110] = bytes(100)
     with pytest.raises(PipelineError, match="is not a model archive"):
         of_archive(bytes(content))
 
