@@ -7,7 +7,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 IMAGE = alexnet-torchserve:0.1.0
 
-.PHONY: setup demo test lint audit image
+.PHONY: setup demo test lint bench audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -29,6 +29,10 @@ lint: setup
 	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint kserve/runtime/Dockerfile; \
 		else echo "hadolint is not here: the Dockerfile is not checked"; fi
+
+# this project against its peers and against the limit of the machine (20 minutes): benchmarks/README.md
+bench: setup
+	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 
 # known holes in dependencies, risky code, secrets, manifests, Terraform; the image's packages go to build/sbom.cdx.json
 audit: setup

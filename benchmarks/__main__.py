@@ -1,0 +1,121 @@
+"""`python -m benchmarks` measures, and writes results/ and the tables of README.md; `… charts` only draws anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks import charts as pictures_of_results
+from benchmarks import figures, tables
+from benchmarks.contenders import CONTENDERS
+from benchmarks.measurement import Measurement
+from benchmarks.places import CHECKOUT, RESULTS
+from benchmarks.weights import prepare
+from pipeline.errors import PipelineError
+from pipeline.signals import on_stopping, terminate
+from pipeline.terminal import err, out
+
+MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
+KEPT = ("date", "seconds", "machine", "weights", "images", "load_s", "warm_up_s")  # of the measurements, in the summary
+NAMES = [contender.name for contender in CONTENDERS]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def measure(
+    context: typer.Context,
+    peer: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"Only these: {', '.join(NAMES)}.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured, in turn.")] = 3,
+) -> None:
+    """Measure this project against its peers, and against the limit of the machine."""
+    if context.invoked_subcommand is not None:
+        return
+    unknown = [name for name in peer or [] if name not in NAMES]
+    if unknown:
+        raise PipelineError(f"no peer is called {unknown[0]}: there are {', '.join(NAMES)}")
+    chosen = [contender for contender in CONTENDERS if not peer or contender.name in peer]
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("preparing", total=None)
+
+        def say(what: str) -> None:
+            progress.update(task, description=what)
+            if not err.is_terminal:
+                err.print(what)
+
+        measurement = Measurement(chosen, prepare(say), say, lambda: progress.advance(task))
+        progress.update(task, total=measurement.steps(rounds))
+        measured = measurement.rounds(rounds)
+    _write(MEASUREMENTS, measured)
+    summary = figures.summary(measured) | {key: measured[key] for key in KEPT} | {"round_count": rounds}
+    _write(SUMMARY, summary)
+    _draw(summary)
+    _show(summary)
+
+
+@app.command()
+def charts() -> None:
+    """Work out figures, charts and tables anew from results/measurements.json."""
+    file = RESULTS / MEASUREMENTS
+    if not file.is_file():
+        raise PipelineError(f"no {file.relative_to(CHECKOUT)}: measure first, with make bench")
+    measured = json.loads(file.read_text())
+    summary = figures.summary(measured) | {key: measured[key] for key in KEPT}
+    summary["round_count"] = len(measured["rounds"])
+    _write(SUMMARY, summary)
+    _draw(summary)
+    _show(summary)
+
+
+def _write(name: str, content: dict[str, Any]) -> None:
+    """What was there before stays until this is complete."""
+    RESULTS.mkdir(exist_ok=True)
+    part = RESULTS / f".{name}"
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, RESULTS / name)
+
+
+def _draw(summary: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        for chart in pictures_of_results.draw(summary, Path(scratch)).values():
+            shutil.copy(chart, RESULTS / f".{chart.name}")
+            os.replace(RESULTS / f".{chart.name}", RESULTS / chart.name)
+    tables.write(summary)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    table = Table("", "measured", "target", "")
+    for target in summary["targets"]:
+        colour = {True: "green", False: "red", None: "yellow"}[target["met"]]
+        verdict = tables.verdict(target)
+        table.add_row(target["what"], tables.spread(target["figure"], 2), tables.bound(target), verdict, style=colour)
+    out.print(table)
+    out.print(
+        f"{(RESULTS / SUMMARY).relative_to(CHECKOUT)} has the figures, {RESULTS.relative_to(CHECKOUT)}/ the charts"
+    )
+
+
+def main() -> None:
+    """Exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
+    on_stopping(terminate)
+    try:
+        app(prog_name="python -m benchmarks")
+    except PipelineError as error:
+        err.print(f"error: {error}", style="red")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The charts, drawn from results/summary.json: 1600 pixels wide, to be shown at 800."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.contenders import CONTENDERS, OURS, THIS
+from benchmarks.figures import AT
+
+mpl.use("Agg")  # files, no window
+
+BY_NAME = {contender.name: contender for contender in (*CONTENDERS, THIS)}
+ACCENT, INK, GREY, EQUAL = "#0b62a4", "#24292f", "#6e7781", "#b54708"
+WIDTH_IN, DPI = 8, 200
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def draw(summary: dict[str, Any], directory: Path) -> dict[str, Path]:
+    """Writes every chart into a folder; returns their names and paths."""
+    drawn = {}
+    with mpl.rc_context(STYLE):
+        for name, chart in (("throughput", _throughput), ("latency", _latency), ("readme", _readme)):
+            figure = chart(summary)
+            drawn[name] = directory / f"{name}.png"
+            figure.savefig(drawn[name], dpi=DPI, metadata={"Software": None})  # the same figures, the same file
+    return drawn
+
+
+def _readme(summary: dict[str, Any]) -> Figure:
+    """Bars of throughput at the targets' concurrency, the limit as a line."""
+    found = sorted(
+        ((name, at(summary, name, AT, "throughput")) for name in summary["contenders"]),
+        key=lambda pair: pair[1]["median"],
+    )
+    figure, axes = _figure(0.42 * len(found) + 1.1)
+    limit = summary["limit"]["best"]["small"]["median"]
+    for place, (name, spread) in enumerate(found):
+        axes.barh(place, spread["median"], color=_colour(name), height=0.66)
+        axes.plot([spread["least"], spread["most"]], [place, place], color=INK, linewidth=1.2)
+        axes.text(spread["most"] + limit * 0.012, place, f"{spread['median']:.0f}", va="center")
+    axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.text(limit, len(found) - 0.42, f"in-process limit: {limit:.0f} ", ha="right", va="bottom")
+    axes.set_yticks(range(len(found)), [BY_NAME[name].title for name, _ in found])
+    axes.set_ylim(-0.6, len(found) + 0.05)
+    axes.set_xlim(0, max(limit, found[-1][1]["most"]) * 1.08)
+    axes.set_xlabel(
+        f"photographs per second: {AT} clients, {_machine(summary)}, more is better", loc="left", labelpad=8
+    )
+    axes.tick_params(axis="y", length=0)
+    for label in axes.get_yticklabels():
+        if label.get_text() == THIS.title:
+            label.set_fontweight("bold")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def _throughput(summary: dict[str, Any]) -> Figure:
+    """Throughput by concurrency, a line for each server, named at its end."""
+    figure, axes = _figure(5.2)
+    ends = []
+    for name in summary["contenders"]:
+        concurrencies = [int(key) for key in summary["contenders"][name]["loads"]]
+        spreads = [at(summary, name, concurrency, "throughput") for concurrency in concurrencies]
+        medians = [spread["median"] for spread in spreads]
+        errors = [
+            [spread["median"] - spread["least"] for spread in spreads],
+            [spread["most"] - spread["median"] for spread in spreads],
+        ]
+        places = range(len(concurrencies))
+        style = "--" if BY_NAME[name].equal_work else "-"
+        axes.errorbar(
+            places,
+            medians,
+            errors,
+            color=_colour(name),
+            linestyle=style,
+            linewidth=2.4 if name == OURS else 1.4,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            elinewidth=1,
+        )
+        ends.append((medians[-1], BY_NAME[name].title, _colour(name)))
+    limit = summary["limit"]["best"]["small"]["median"]
+    axes.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    ends.append((limit, "in-process limit", INK))
+    axes.set_xticks(range(len(concurrencies)), [str(concurrency) for concurrency in concurrencies])
+    axes.set_xlim(-0.1, len(concurrencies) - 1 + 0.06)
+    axes.set_ylim(0, max(limit, *(end[0] for end in ends)) * 1.08)
+    axes.set_xlabel("clients")
+    axes.set_ylabel(f"photographs per second, {_machine(summary)}")
+    _name_lines(axes, ends, len(concurrencies) - 1 + 0.05)
+    figure.get_layout_engine().set(rect=(0, 0, 0.98, 1))  # type: ignore[union-attr, call-arg]
+    return figure
+
+
+def _latency(summary: dict[str, Any]) -> Figure:
+    """p50 and p99 at the targets' concurrency, a row for each server."""
+    found = sorted(
+        ((name, at(summary, name, AT, "p50_ms"), at(summary, name, AT, "p99_ms")) for name in summary["contenders"]),
+        key=lambda row: -row[1]["median"],
+    )
+    figure, axes = _figure(0.46 * len(found) + 1.2)
+    axes.set_xscale("log")
+    for place, (name, p50, p99) in enumerate(found):
+        axes.plot([p50["median"], p99["median"]], [place, place], color=_colour(name), linewidth=2)
+        for spread, filled in ((p50, True), (p99, False)):
+            axes.plot([spread["least"], spread["most"]], [place, place], color=_colour(name), linewidth=6, alpha=0.3)
+            axes.plot(
+                spread["median"],
+                place,
+                "o",
+                color=_colour(name),
+                markerfacecolor=_colour(name) if filled else "white",
+                markersize=8,
+            )
+        for spread, side in ((p50, -1), (p99, 1)):
+            axes.annotate(
+                f"{spread['median']:.0f}",
+                (spread["least" if side < 0 else "most"], place),
+                (9 * side, 0),
+                textcoords="offset points",
+                ha="right" if side < 0 else "left",
+                va="center",
+            )
+    axes.set_yticks(range(len(found)), [BY_NAME[name].title for name, _, _ in found])
+    axes.set_ylim(-0.5, len(found) - 0.5)
+    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.set_xlabel(
+        f"ms at {AT} clients: p50 (filled) and p99 (hollow), {_machine(summary)}, less is better", loc="left"
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def at(summary: dict[str, Any], name: str, concurrency: int, key: str) -> dict[str, float]:
+    """A contender's figure; zeros where nothing was answered."""
+    nothing = {"median": 0.0, "least": 0.0, "most": 0.0}
+    return summary["contenders"][name]["loads"][str(concurrency)][key] or nothing
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _colour(name: str) -> str:
+    if name == OURS:
+        return ACCENT
+    return EQUAL if BY_NAME[name].equal_work else GREY
+
+
+def _machine(summary: dict[str, Any]) -> str:
+    return f"{summary['machine']['cores']} cores"
+
+
+def _name_lines(axes: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
+    """A name for each line, joined to its end; names that would lie on each other move apart."""
+    ends = sorted(ends)
+    for (value, title, colour), height in zip(ends, apart([end[0] for end in ends], axes.get_ylim()[1] * 0.05)):
+        axes.plot([x, x + 0.1], [value, height], color=colour, linewidth=0.8, clip_on=False)
+        axes.text(x + 0.13, height, title, color=colour, va="center", clip_on=False)
+
+
+def apart(heights: list[float], least: float) -> list[float]:
+    """Ordered heights, moved until neighbours are `least` apart: groups that are too close spread around their mean."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _middle(groups[-1]) - _middle(groups[-2]) < least * len(groups[-2] + groups[-1]) / 2:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_middle(group) + least * (place - (len(group) - 1) / 2) for group in groups for place in range(len(group))]
+
+
+def _middle(group: list[float]) -> float:
+    return sum(group) / len(group)

@@ -1,0 +1,153 @@
+"""The limit of the machine: the same request bodies to the same answers, in-process, without HTTP.
+
+    python -m benchmarks.limit SMALL LARGE --weights FILE --seconds 1.5
+    python -m benchmarks.limit --weights FILE --labels IMAGE…
+
+The first prints images/s at each batch size, of one process for each core, each with one thread and bound to its core,
+all at the same time; and how long one image takes with all cores. The second prints the labels that this project gives
+some images. Both print one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from itertools import cycle, islice
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+from benchmarks.pictures import body
+from benchmarks.places import HANDLER
+
+BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8)}
+SINGLES = 60  # images, one after the other, of which the median counts
+PATIENCE_S = 120
+JSON_TYPE = "application/json"
+
+
+class Work:
+    """From request bodies to answer bodies, with this project's own modules."""
+
+    def __init__(self, weights: Path, threads: int) -> None:
+        sys.path.insert(0, str(HANDLER))
+        import torch
+        import yaml
+
+        from classifier import Classifier
+
+        torch.set_num_threads(threads)
+        settings = yaml.safe_load((HANDLER / "model-config.yaml").read_text())["handler"]
+        self._limits = settings["limits"]
+        self._no_urls: Any = None  # no request here has one
+        self._classes = json.loads((HANDLER / "imagenet_classes.json").read_text(encoding="utf-8"))
+        self._classifier = Classifier(weights, settings, None, max(BATCHES["small"]))
+
+    def answer(self, requests: list[bytes]) -> list[bytes]:
+        """Bodies of requests with one image each, which form one batch → bodies of answers."""
+        from classifier import top_k
+        from image_decoder import decode, open_image
+        from image_source import locate_image
+        from kserve_v1 import parse_body, response_body
+
+        parsed = [parse_body(request, JSON_TYPE, self._limits) for request in requests]
+        pixels = []
+        for request in parsed:
+            image: Any
+            image, place = locate_image(request.instances[0], request.places[0], self._limits, self._no_urls)
+            pixels.append(decode(open_image(image, place, self._limits["max_pixels"])))
+        rows = self._classifier.probabilities(pixels)
+        return [response_body([top_k(row, request.top_k, self._classes)]) for row, request in zip(rows, parsed)]
+
+
+def throughput(
+    small: Path, large: Path, weights: Path, seconds: float, cores: list[int]
+) -> dict[str, dict[int, float]]:
+    """Images/s of all cores together, for each kind and batch size."""
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    barrier, results = spawn.Barrier(len(cores)), spawn.Queue()
+    arguments = [(core, small, large, weights, seconds, barrier, results) for core in cores]
+    workers = [spawn.Process(target=_work_on_core, args=each, daemon=True) for each in arguments]
+    for worker in workers:
+        worker.start()
+    parts = [results.get(timeout=PATIENCE_S) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return {kind: {size: sum(part[kind][size] for part in parts) for size in BATCHES[kind]} for kind in BATCHES}
+
+
+def _work_on_core(
+    core: int, small: Path, large: Path, weights: Path, seconds: float, barrier: Barrier, results: Queue[Any]
+) -> None:
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, {core})
+    work = Work(weights, threads=1)
+    found: dict[str, dict[int, float]] = {}
+    for kind, folder in (("small", small), ("large", large)):
+        bodies = cycle(_read(folder))
+        found[kind] = {}
+        for size in BATCHES[kind]:
+            work.answer(list(islice(bodies, size)))  # warms up
+            barrier.wait(PATIENCE_S)
+            found[kind][size] = _images_per_second(work, bodies, size, seconds)
+    results.put(found)
+
+
+def _images_per_second(work: Work, bodies: Any, size: int, seconds: float) -> float:
+    began, images = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < seconds:
+        images += len(work.answer(list(islice(bodies, size))))
+    return images / passed
+
+
+def one_image_ms(folder: Path, weights: Path, cores: int) -> float:
+    """The median time of one image at a time, with as many threads as there are cores."""
+    work, bodies, times = Work(weights, threads=cores), cycle(_read(folder)), []
+    for _ in range(SINGLES):
+        began = time.perf_counter()
+        work.answer([next(bodies)])
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+def labels(images: list[Path], weights: Path) -> list[str]:
+    """The label of the most probable class of each image."""
+    answers = Work(weights, threads=1).answer([body([image.read_bytes()]) for image in images])
+    return [json.loads(answer)["predictions"][0]["classes"][0]["label"] for answer in answers]
+
+
+def usable_cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _read(folder: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted(folder.glob("*.json"))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("paths", type=Path, nargs="+")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--labels", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.labels:
+        print(json.dumps(labels(chosen.paths, chosen.weights)))
+        return
+    small, large = chosen.paths
+    cores = usable_cores()
+    found = throughput(small, large, chosen.weights, chosen.seconds, cores)
+    single = one_image_ms(small, chosen.weights, len(cores))
+    print(json.dumps({"cores": len(cores), "throughput": found, "one_image_ms": single}))
+
+
+if __name__ == "__main__":
+    main()

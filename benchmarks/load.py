@@ -1,0 +1,218 @@
+"""The load generator, a process of its own: a closed loop over some keep-alive connections.
+
+    python -m benchmarks.load URL BODIES --connections 32 --seconds 4 --warm-up 1
+
+BODIES is a folder of request bodies (JSON); connections take them in turn. Prints one line of JSON, see `summary`.
+
+It has the standard library's asyncio and nothing else: requests are bytes that were put together beforehand, and of an
+answer it reads the status and where it ends. So a request costs it little, and how little is part of what it prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import time
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+from urllib.parse import urlsplit
+
+PATIENCE_S = 30  # for what is under way when the time is over; then it counts as an error
+PAUSE_S = 0.1  # after a refusal, of a connection or of a request: who hammers a full queue measures the refusals
+END_OF_HEAD = b"\r\n\r\n"
+
+
+class Run:
+    """What the connections share: the requests to send, the clock, and what came of them."""
+
+    def __init__(self, host: str, port: int, requests: list[bytes]) -> None:
+        self.host, self.port = host, port
+        self.requests = cycle(requests)
+        self.measuring = self.stopping = False
+        self.completed = 0  # answered 200, within the measured time
+        self.latencies: list[float] = []  # s, of what was under way in the measured time
+        self.errors: Counter[str] = Counter()
+        self.connections = 0
+
+    def succeeded(self, latency: float) -> None:
+        if self.measuring:
+            self.completed += 1
+        if self.measuring or self.stopping:
+            self.latencies.append(latency)
+
+    def failed(self, what: str) -> None:
+        if self.measuring or self.stopping:
+            self.errors[what] += 1
+
+
+class Connection(asyncio.Protocol):
+    """Sends a request, waits for the whole answer, sends the next; `closed` is set when the connection has ended."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._received = bytearray()
+        self._end: int | None = None  # of the answer, in bytes; None until its head is there
+        self._status = ""
+        self._chunked = self._close = False
+        self._began: float | None = None  # None: nothing is under way
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._run.connections += 1
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._end is None:
+            self._read_head()
+        if self._end is not None and self._is_complete():
+            self._finish()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._began is not None:
+            self._run.failed(f"connection lost: {error or 'closed by the server'}")
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def give_up(self) -> None:
+        if self._began is not None:
+            self._began = None
+            self._run.failed(f"no answer within {PATIENCE_S} s")
+        self._transport.abort()
+
+    def _send(self) -> None:
+        self._received.clear()
+        self._end, self._began = None, time.perf_counter()
+        self._transport.write(next(self._run.requests))
+
+    def _read_head(self) -> None:
+        end = self._received.find(END_OF_HEAD)
+        if end < 0:
+            return
+        head = self._received[:end].decode("latin-1").lower().split("\r\n")
+        version, self._status = head[0].split(" ", 2)[:2]
+        headers = dict(line.partition(":")[::2] for line in head[1:])
+        self._chunked = "chunked" in headers.get("transfer-encoding", "")
+        keep_alive = headers.get("connection", "keep-alive" if version == "http/1.1" else "close")
+        self._close = "close" in keep_alive
+        self._end = end + len(END_OF_HEAD) + int(headers.get("content-length", 0))
+
+    def _is_complete(self) -> bool:
+        assert self._end is not None
+        if self._chunked:
+            return self._received.endswith(b"0" + END_OF_HEAD)
+        return len(self._received) >= self._end
+
+    def _finish(self) -> None:
+        assert self._began is not None
+        latency, self._began = time.perf_counter() - self._began, None
+        if self._status == "200":
+            self._run.succeeded(latency)
+            self._next()
+        else:
+            self._run.failed(f"status {self._status}")
+            asyncio.get_running_loop().call_later(PAUSE_S, self._next)
+
+    def _next(self) -> None:
+        if self._run.stopping or self._close:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._send()
+
+
+async def measure(run: Run, connections: int, seconds: float, warm_up: float) -> tuple[float, float]:
+    """Puts the load on for `warm_up` and then for `seconds`; returns the seconds measured and the CPU seconds spent."""
+    live: dict[int, Connection] = {}
+    clients = [asyncio.create_task(_keep_connected(run, number, live)) for number in range(connections)]
+    await asyncio.sleep(warm_up)
+    began, cpu, run.measuring = time.perf_counter(), _cpu_seconds(), True
+    await asyncio.sleep(seconds)
+    measured, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
+    run.measuring, run.stopping = False, True
+    _, late = await asyncio.wait(clients, timeout=PATIENCE_S)
+    if late:
+        for connection in list(live.values()):
+            connection.give_up()
+        await asyncio.wait(late)
+    for client in clients:
+        client.result()
+    return measured, cpu
+
+
+async def _keep_connected(run: Run, number: int, live: dict[int, Connection]) -> None:
+    loop = asyncio.get_running_loop()
+    while not run.stopping:
+        try:
+            _, live[number] = await loop.create_connection(lambda: Connection(run), run.host, run.port)
+        except OSError as error:
+            run.failed(f"no connection: {error.strerror}")
+            await asyncio.sleep(PAUSE_S)
+        else:
+            await live[number].closed
+
+
+def summary(run: Run, connections: int, measured: float, cpu: float) -> dict[str, object]:
+    """Throughput is of answers with status 200 in the measured time. Latencies are in ms, also of what ended later."""
+    answered = run.completed + sum(run.errors.values())
+    latencies = sorted(run.latencies)
+    return {
+        "connections": connections,
+        "requests": run.completed,
+        "errors": sum(run.errors.values()),
+        "error_kinds": dict(run.errors),
+        "seconds": measured,
+        "throughput": run.completed / measured,
+        "p50_ms": percentile(latencies, 50),
+        "p99_ms": percentile(latencies, 99),
+        "latencies": len(latencies),
+        "connects": run.connections,
+        "own_cpu_ms_per_request": 1000 * cpu / answered if answered else None,
+    }
+
+
+def percentile(ordered: list[float], percent: float) -> float | None:
+    """The nearest-rank percentile of ordered seconds, in ms; None where there are none."""
+    if not ordered:
+        return None
+    rank = -(-len(ordered) * percent // 100)  # the ceiling
+    return 1000 * ordered[max(int(rank), 1) - 1]
+
+
+def request(url: str, body: bytes) -> bytes:
+    """A whole HTTP/1.1 POST of a JSON body."""
+    parts = urlsplit(url)
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("bodies", type=Path)
+    parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--warm-up", type=float, required=True)
+    chosen = parser.parse_args()
+    parts = urlsplit(chosen.url)
+    assert parts.hostname is not None
+    requests = [request(chosen.url, file.read_bytes()) for file in sorted(chosen.bodies.glob("*.json"))]
+    run = Run(parts.hostname, parts.port or 80, requests)
+    measured, cpu = asyncio.run(measure(run, chosen.connections, chosen.seconds, chosen.warm_up))
+    print(json.dumps(summary(run, chosen.connections, measured, cpu)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The runs: each contender started, measured and stopped, in turn with this project, round after round."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import pictures, startup
+from benchmarks.contenders import ROUTE, THIS, Contender, top_1, url
+from benchmarks.groups import answer_of, memory
+from benchmarks.limit import usable_cores
+from benchmarks.places import CHECKOUT, PHOTOGRAPHS
+from benchmarks.weights import Prepared
+from pipeline.errors import PipelineError
+from pipeline.ports import LOOPBACK, Ports
+
+CONCURRENCIES = (1, 8, 32, 128)
+LOAD_S, WARM_UP_S = 3.0, 0.5
+LARGE_CONCURRENCY = 8
+MANY = 64  # images in one request, against as many requests
+MANY_CONCURRENCIES = (1, 4)  # one client with 64 images; and enough of them that every worker has something to do
+LIMIT_S = 1.2  # for each batch size
+STARTUP_TIMEOUT_S = 120
+POLL_S = 0.01
+ANSWER_TIMEOUT_S = 120
+
+Say = Callable[[str], None]
+
+
+class Measurement:
+    """All that is needed for a run. `say` is told what is being done; `done` is called after each step of `steps`."""
+
+    def __init__(self, contenders: Sequence[Contender], prepared: Prepared, say: Say, done: Callable[[], None]) -> None:
+        self._contenders, self._prepared, self._say, self._done = contenders, prepared, say, done
+        self._pythons = {contender.name: contender.python(say) for contender in contenders}
+        self._cores = usable_cores()
+        say("making photographs")
+        self._bodies = {form: pictures.bodies(pictures.SMALL, form) for form in pictures.FORMS}
+        self._large = pictures.bodies(pictures.LARGE)
+        self._many = pictures.bodies(pictures.SMALL, instances=MANY)
+        command = [*_module("limit"), *PHOTOGRAPHS, "--labels", "--weights", prepared.safetensors]
+        self._labels: list[str] = answer_of(command, CHECKOUT, _IMPORTABLE, ANSWER_TIMEOUT_S)
+
+    def rounds(self, count: int) -> dict[str, Any]:
+        """Everything that was measured, with what it was measured on."""
+        began = time.monotonic()
+        found = [self._round() for _ in range(count)]
+        return {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "seconds": time.monotonic() - began,
+            "machine": machine(self._cores),
+            "weights": self._prepared.origin,
+            "images": {kind.name: pictures.sizes(kind) for kind in (pictures.SMALL, pictures.LARGE)},
+            "load_s": LOAD_S,
+            "warm_up_s": WARM_UP_S,
+            "rounds": found,
+        }
+
+    def steps(self, count: int) -> int:
+        """How many steps that many rounds have."""
+        return count * (sum(1 for _ in in_turn(self._contenders)) + 3)
+
+    def _round(self) -> dict[str, Any]:
+        """`runs` is in the order in which they were made: neighbours can be compared."""
+        runs = []
+        for contender in in_turn(self._contenders):
+            runs.append(self._run(contender))
+            self._done()
+        runs.append(self._run(THIS, beside_limit=True))
+        self._done()
+        self._say("the limit")
+        limit = self._limit()
+        self._done()
+        self._say("JVM and import torch")
+        floor = startup.floor()
+        self._done()
+        return {"runs": runs, "limit": limit, "floor": floor}
+
+    def _run(self, contender: Contender, beside_limit: bool = False) -> dict[str, Any]:
+        self._say(f"{contender.title}: starting")
+        ports = Ports.any_free()
+        address = url(ports)
+        bodies = self._bodies[contender.form]
+        python = self._pythons.get(contender.name)
+        images = [photograph.read_bytes() for photograph in PHOTOGRAPHS]
+        questions = [pictures.body([image], contender.form) for image in images]
+        probe = Probe(ports.inference, questions[0])
+        with probe, contender.serve(ports, self._prepared, python, len(self._cores)) as running:
+            started = probe.wait(running.check_alive)
+            self._check_answers(contender, ports.inference, questions)
+            loads = []
+            for concurrency in CONCURRENCIES:
+                self._say(f"{contender.title}: {concurrency} at a time")
+                loads.append(self._load(address, bodies, concurrency))
+            found = {
+                "name": contender.name,
+                "startup_s": started,
+                "loads": loads,
+                "memory": memory(running.processes()),
+            }
+            if beside_limit:
+                self._say(f"{contender.title}: 12 megapixels, and {MANY} images in one request")
+                found["large"] = self._load(address, self._large, LARGE_CONCURRENCY)
+                found["many"] = [self._load(address, self._many, clients) for clients in MANY_CONCURRENCIES]
+                found["singles"] = self._load(address, bodies, MANY)
+            return found
+
+    def _check_answers(self, contender: Contender, port: int, questions: list[bytes]) -> None:
+        """A contender that does not see what this project sees does other work."""
+        found = [top_1(json.loads(ask(port, question)[1])) for question in questions]
+        if found != self._labels:
+            raise PipelineError(f"{contender.name} answers {found}, where {self._labels} is right")
+
+    def _load(self, address: str, bodies: Path, connections: int) -> dict[str, Any]:
+        command = [*_module("load"), address, bodies, "--connections", connections]
+        command += ["--seconds", LOAD_S, "--warm-up", WARM_UP_S]
+        answer: dict[str, Any] = answer_of(command, CHECKOUT, _IMPORTABLE, ANSWER_TIMEOUT_S)
+        return answer
+
+    def _limit(self) -> Any:
+        command = [*_module("limit"), self._bodies["image"], self._large]
+        command += ["--weights", self._prepared.safetensors, "--seconds", LIMIT_S]
+        return answer_of(command, CHECKOUT, _IMPORTABLE, ANSWER_TIMEOUT_S)
+
+
+def in_turn(contenders: Sequence[Contender]) -> Iterator[Contender]:
+    """Every peer directly before or after this project (B), if that also runs once more after all: A B C, D B E, …"""
+    for place, contender in enumerate(contenders):
+        if place % 2:
+            yield THIS
+        yield contender
+
+
+class Probe:
+    """A context manager that asks a port from the start, every 10 ms, until it answers a question with status 200."""
+
+    def __init__(self, port: int, question: bytes) -> None:
+        self._port, self._question = port, question
+        self._answered, self._stopped = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+
+    def __enter__(self) -> Probe:
+        self._began = time.perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(POLL_S * 10)
+
+    def wait(self, check_alive: Callable[[], None]) -> float:
+        """The seconds from the start until the first answer."""
+        while not self._answered.wait(POLL_S):
+            check_alive()
+            if time.perf_counter() - self._began > STARTUP_TIMEOUT_S:
+                raise PipelineError(f"no answer within {STARTUP_TIMEOUT_S} s after the start")
+        return self._seconds
+
+    def _ask(self) -> None:
+        while not self._stopped.is_set():
+            with suppress(OSError, http.client.HTTPException):
+                if ask(self._port, self._question)[0] == 200:
+                    self._seconds = time.perf_counter() - self._began
+                    self._answered.set()
+                    return
+            time.sleep(POLL_S)
+
+
+def ask(port: int, question: bytes) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=ANSWER_TIMEOUT_S)
+    try:
+        connection.request("POST", ROUTE, question, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def machine(cores: list[int]) -> dict[str, Any]:
+    return {
+        "processor": _processor(),
+        "cores": len(cores),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "torchserve": version("torchserve"),
+        "pillow": version("pillow"),
+    }
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.processor() or platform.machine()
+
+
+_IMPORTABLE = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _module(name: str) -> list[object]:
+    return [sys.executable, "-P", "-m", f"benchmarks.{name}"]

@@ -1,0 +1,35 @@
+"""This project's decoder and classifier for another server, which has handler/ on its PYTHONPATH."""
+
+import json
+import os
+
+import torch
+import yaml
+
+from classifier import Classifier, top_k
+from image_decoder import decode, open_image
+
+TOP_K = 5
+
+
+class Model:
+    def __init__(self, threads, batch):
+        torch.set_num_threads(threads)
+        with open(os.environ["MODEL_CONFIG"], encoding="utf-8") as file:
+            settings = yaml.safe_load(file)["handler"]
+        self._max_pixels = settings["limits"]["max_pixels"]
+        with open(os.environ["IMAGENET_CLASSES"], encoding="utf-8") as file:
+            self._classes = json.load(file)
+        self._classifier = Classifier(os.environ["ALEXNET_SAFETENSORS"], settings, None, batch)
+
+    def decode(self, image):
+        """JPEG bytes → RGB pixels (224, 224, 3)."""
+        return decode(open_image(image, "image", self._max_pixels))
+
+    def classify(self, pixels):
+        """A list of pixels → a list of predictions, as this project answers them."""
+        return [top_k(row, TOP_K, self._classes) for row in self._classifier.probabilities(pixels)]
+
+
+def load(threads, batch):
+    return Model(threads, batch)

@@ -1,0 +1,17 @@
+"""Where things lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOM = Path(__file__).resolve().parent
+CHECKOUT = ROOM.parent
+HANDLER = CHECKOUT / "handler"
+PEERS = ROOM / "peers"
+RESULTS = ROOM / "results"
+PHOTOGRAPHS = sorted((CHECKOUT / "tests" / "photographs").glob("*.jpg"))
+
+# Made here, and ignored by git.
+ENVIRONMENTS = ROOM / ".environments"
+IMAGES = ROOM / ".images"
+WEIGHTS = ROOM / ".weights"

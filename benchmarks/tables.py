@@ -1,0 +1,157 @@
+"""The tables of README.md, written between its markers from results/summary.json, so that they cannot drift."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.charts import BY_NAME
+from benchmarks.contenders import OURS
+from benchmarks.places import ROOM
+
+README = ROOM / "README.md"
+NONE = "–"
+
+
+def write(summary: dict[str, Any], readme: Path = README) -> None:
+    """Replaces what lies between `<!-- NAME -->` and `<!-- /NAME -->` by each table; the rest of the file stays."""
+    text = readme.read_text(encoding="utf-8")
+    for name, table in tables(summary).items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, found = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)  # type: ignore[misc]
+        if found != 1:
+            raise ValueError(f"{readme}: expected the markers <!-- {name} --> and <!-- /{name} --> once, in this order")
+    readme.write_text(text, encoding="utf-8")
+
+
+def tables(summary: dict[str, Any]) -> dict[str, str]:
+    """Name → table, or sentence, in Markdown."""
+    return {
+        "machine": _machine(summary),
+        "peers": _peers(summary),
+        "targets": _targets(summary),
+        "throughput": _throughput(summary, equal_work=False),
+        "equal work": _throughput(summary, equal_work=True),
+        "latency": _latency(summary),
+        "resources": _resources(summary),
+        "limit": _limit(summary),
+        "many": _many(summary),
+        "refusals": _refusals(summary),
+    }
+
+
+def bound(target: dict[str, Any]) -> str:
+    return f"{'≥' if target['at_least'] else '≤'} {target['bound']:g}"
+
+
+def verdict(target: dict[str, Any]) -> str:
+    return {True: "met", False: "not met", None: "not measured"}[target["met"]]
+
+
+def spread(value: dict[str, float] | None, digits: int = 0) -> str:
+    """`median (least–most)`."""
+    if value is None:
+        return NONE
+    return f"{value['median']:.{digits}f} ({value['least']:.{digits}f}–{value['most']:.{digits}f})"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), ["---"] * len(list(head)), *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _machine(summary: dict[str, Any]) -> str:
+    machine = summary["machine"]
+    sizes = "; ".join(
+        f"{name}: {size['images']} files of {size['smallest'] / 1000:.0f} to {size['largest'] / 1000:.0f} kB"
+        for name, size in summary["images"].items()
+    )
+    return (
+        f"{summary['date']}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; "
+        f"Python {machine['python']}, torch {machine['torch']}, TorchServe {machine['torchserve']}; "
+        f"{summary['weights']} weights; {summary['round_count']} rounds in {summary['seconds'] / 60:.0f} minutes, "
+        f"each load for {summary['load_s']:g} s after {summary['warm_up_s']:g} s of warm-up. "
+        f"Photographs: {sizes}."
+    )
+
+
+def _targets(summary: dict[str, Any]) -> str:
+    rows = [(each["what"], spread(each["figure"], 2), bound(each), verdict(each)) for each in summary["targets"]]
+    return _table(("", "measured", "target", ""), rows)
+
+
+def _peers(summary: dict[str, Any]) -> str:
+    return _table(("", "as it is run"), ((_title(name), BY_NAME[name].note) for name in summary["contenders"]))
+
+
+def _throughput(summary: dict[str, Any], equal_work: bool) -> str:
+    names = [name for name in summary["contenders"] if name == OURS or BY_NAME[name].equal_work == equal_work]
+    concurrencies = list(summary["contenders"][OURS]["loads"])
+    rows = []
+    for name in names:
+        loads = summary["contenders"][name]["loads"]
+        ours = summary["ratios"].get(name, {}).get("throughput_32")
+        row = [_title(name), *(spread(loads[each]["throughput"]) for each in concurrencies)]
+        rows.append([*row, f"{spread(ours, 1)}×" if ours else NONE])
+    return _table(("requests/s at", *(f"{each}" for each in concurrencies), "ours at 32"), rows)
+
+
+def _latency(summary: dict[str, Any]) -> str:
+    rows = []
+    for name, found in summary["contenders"].items():
+        loads = found["loads"]
+        alone, many = loads["1"], loads["32"]
+        cells = (spread(alone["p50_ms"], 1), spread(alone["p99_ms"], 1), spread(many["p50_ms"]), spread(many["p99_ms"]))
+        rows.append((_title(name), *cells))
+    return _table(("ms", "p50 at 1", "p99 at 1", "p50 at 32", "p99 at 32"), rows)
+
+
+def _resources(summary: dict[str, Any]) -> str:
+    rows = []
+    for name, found in summary["contenders"].items():
+        generator = found["loads"]["32"]["own_cpu_ms_per_request"]
+        cells = (spread(found["startup_s"], 1), spread(found["pss_mb"]), spread(found["rss_mb"]))
+        rows.append((_title(name), *cells, spread(generator, 2)))
+    floor = summary["floor"]
+    floors = (
+        f"A JVM starts in {spread(floor['jvm'], 2)} s, TorchServe without a model answers after "
+        f"{spread(floor['front_end'], 2)} s, `import torch` takes {spread(floor['import_torch'], 2)} s."
+    )
+    head = ("", "start-up, s", "PSS, MB", "RSS, MB", "load generator's CPU per request at 32, ms")
+    return f"{_table(head, rows)}\n\n{floors}"
+
+
+def _limit(summary: dict[str, Any]) -> str:
+    limit = summary["limit"]
+    rows = []
+    for kind, title in (("small", "500×375"), ("large", "12 megapixels")):
+        sizes = limit["throughput"][kind]
+        of_ours = summary["contenders"][OURS]["loads"]["32"]["throughput"] if kind == "small" else summary["large"]
+        cells = [spread(sizes.get(size), 1) for size in limit["throughput"]["small"]]
+        rows.append((title, *cells, spread(of_ours, 1)))
+    head = ("images/s in batches of", *limit["throughput"]["small"], "this project")
+    alone = f"One image alone, with all cores: {spread(limit['one_image_ms'], 1)} ms."
+    return f"{_table(head, rows)}\n\n{alone}"
+
+
+def _many(summary: dict[str, Any]) -> str:
+    return _table(("", "images/s"), ((what, spread(found)) for what, found in summary["many"].items()))
+
+
+def _refusals(summary: dict[str, Any]) -> str:
+    """What was not answered with 200: it is in no figure above, and belongs beside them."""
+    rows = []
+    for name, found in summary["contenders"].items():
+        for concurrency, each in found["loads"].items():
+            if each["errors"]:
+                kinds = ", ".join(each["error_kinds"])
+                rows.append((_title(name), concurrency, str(each["requests"]), str(each["errors"]), kinds))
+    if not rows:
+        return "Every request of every run was answered with status 200."
+    return _table(("", "clients", "answered", "not answered", "with"), rows)
+
+
+def _title(name: str) -> str:
+    return f"**{BY_NAME[name].title}**" if name == OURS else BY_NAME[name].title

@@ -1,0 +1,74 @@
+"""The same weights for all: as this project's archive, as the stock archive, and as files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.environments import environment
+from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
+from pipeline.archive import build_archive
+from pipeline.errors import PipelineError
+from pipeline.weights import IMAGENET_URL, cache_directory, load_weights, to_safetensors
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """origin: `imagenet` or `untrained`. served: this project's directory in KServe's layout. stock: a model store."""
+
+    origin: str
+    served: Path
+    stock: Path
+    pth: Path
+    safetensors: Path
+
+
+def prepare(say: Callable[[str], None]) -> Prepared:
+    """Made anew at every run, but for the stock archive, which takes long: it depends on nothing that changes here.
+
+    The ImageNet weights where torch.hub's cache has them; otherwise the untrained ones, which are as fast.
+    """
+    say("preparing weights and archives")
+    cached = (cache_directory() / IMAGENET_URL.rsplit("/", 1)[1]).is_file()
+    weights = load_weights("imagenet" if cached else "untrained", lambda *_: None)
+    directory = WEIGHTS / weights.origin
+    prepared = Prepared(
+        weights.origin,
+        directory / "served",
+        directory / "stock",
+        directory / "alexnet.pth",
+        directory / "alexnet.safetensors",
+    )
+    (prepared.served / "config").mkdir(parents=True, exist_ok=True)
+    shutil.copy(CHECKOUT / "config.properties", prepared.served / "config")
+    build_archive(HANDLER, weights, prepared.served / "model-store" / "alexnet.mar")
+    prepared.safetensors.write_bytes(to_safetensors(weights))
+    if not (prepared.stock / "alexnet.mar").is_file():
+        import torch
+
+        torch.save({name: torch.from_numpy(array) for name, array in weights.state.items()}, prepared.pth)
+        _make_stock_archive(prepared, say)
+    return prepared
+
+
+def _make_stock_archive(prepared: Prepared, say: Callable[[str], None]) -> None:
+    """As TorchServe's examples/image_classifier/alexnet makes it."""
+    python = environment("torchserve_stock", say)
+    say("making the stock archive (once)")
+    names = json.loads((HANDLER / "imagenet_classes.json").read_text(encoding="utf-8"))
+    index = prepared.pth.with_name("index_to_name.json")
+    index.write_text(json.dumps({str(number): name for number, name in enumerate(names)}))
+    part = prepared.stock.with_name("part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    command = [python.parent / "torch-model-archiver", "--model-name", "alexnet", "--version", "1.0"]
+    command += ["--model-file", PEERS / "torchserve_stock" / "model.py", "--serialized-file", prepared.pth]
+    command += ["--handler", "image_classifier", "--extra-files", index, "--export-path", part]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PipelineError(f"torch-model-archiver failed:\n{done.stderr.strip()[-1500:]}")
+    part.rename(prepared.stock)

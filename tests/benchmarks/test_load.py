@@ -1,0 +1,137 @@
+"""The load generator against a real HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from benchmarks.load import Run, measure, percentile, request, summary
+
+BODIES = [json.dumps({"instances": [{"image": {"b64": "A" * size}}]}).encode() for size in (10, 100_000)]
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def serving(reply: Reply) -> Iterator[tuple[str, list[bytes]]]:
+    """A server's URL, and the bodies that it got."""
+    got: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            reply(self)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1/models/alexnet:predict", got
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def load(url: str, connections: int = 3) -> dict[str, Any]:
+    host, port = url.split("/")[2].split(":")
+    run = Run(host, int(port), [request(url, body) for body in BODIES])
+    measured, cpu = asyncio.run(measure(run, connections, seconds=0.3, warm_up=0.1))
+    return summary(run, connections, measured, cpu)
+
+
+def with_length(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "17")
+    handler.end_headers()
+    handler.wfile.write(b'{"predictions":[]')  # as much as was announced: what is in it is for others to check
+
+
+def chunked(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    for chunk in (b"5\r\nfirst\r\n", b"6\r\nsecond\r\n", b"0\r\n\r\n"):
+        handler.wfile.write(chunk)
+
+
+def closing(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "2")
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    handler.wfile.write(b"{}")
+
+
+def refusing(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(503)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def breaking_off(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"half")
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("reply", [with_length, chunked])
+def test_connections_are_kept_and_whole_answers_counted(reply: Reply) -> None:
+    with serving(reply) as (url, got):
+        found = load(url)
+    assert found["errors"] == 0
+    assert found["connects"] == 3
+    assert 0 < found["requests"] <= found["latencies"] <= len(got)
+    assert found["throughput"] == pytest.approx(found["requests"] / found["seconds"])
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["own_cpu_ms_per_request"] > 0
+
+
+def test_bodies_are_sent_whole_and_in_turn() -> None:
+    with serving(with_length) as (url, got):
+        load(url, connections=1)
+    assert got == [BODIES[number % 2] for number in range(len(got))]
+
+
+def test_a_server_that_closes_is_connected_to_again() -> None:
+    with serving(closing) as (url, got):
+        found = load(url)
+    assert found["errors"] == 0
+    assert found["connects"] == len(got) > 3
+
+
+def test_a_refusal_is_an_error_and_no_throughput() -> None:
+    with serving(refusing) as (url, _):
+        found = load(url)
+    assert found["requests"] == found["throughput"] == 0
+    assert found["p50_ms"] is None
+    assert list(found["error_kinds"]) == ["status 503"]
+    assert found["errors"] > 0
+
+
+def test_half_an_answer_is_an_error() -> None:
+    with serving(breaking_off) as (url, _):
+        found = load(url)
+    assert found["requests"] == 0
+    assert list(found["error_kinds"]) == ["connection lost: closed by the server"]
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    seconds = [number / 1000 for number in range(1, 101)]
+    assert percentile(seconds, 50) == pytest.approx(50)
+    assert percentile(seconds, 99) == pytest.approx(99)
+    assert percentile([0.004], 99) == pytest.approx(4)
+    assert percentile([], 50) is None
