@@ -5,6 +5,7 @@
     ├── MalformedField                a field is missing or has the wrong form
     ├── NotAnImage                    bytes that no allowed decoder recognises
     ├── DamagedImage                  an image that breaks off or cannot be decoded
+    ├── Unsupported                   an image of a kind that is refused
     ├── TooLarge (413)                more bytes, pixels or instances than the limits allow
     ├── UrlNotAllowed (403)           a URL that this server may not fetch
     ├── UrlFailed (502)               the other server answered badly, or not at all
@@ -46,6 +47,11 @@ class NotAnImage(RequestError):
 class DamagedImage(RequestError):
     def __init__(self, place: str, image_format: str) -> None:
         super().__init__(place, f"the {image_format} image is truncated or damaged")
+
+
+class Unsupported(RequestError):
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(place, f"{what} is not supported")
 
 
 class TooLarge(RequestError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bombs import repeated_scans
 from pictures import encoded, gradient
 from PIL import Image
 from torchvision_pixels import reference_pixels
@@ -194,17 +195,6 @@ def test_scans_of_a_progressive_jpeg_count_as_pixels() -> None:
     last_scan = image[image.rindex(b"\xff\xda") : -2]
     with pytest.raises(TooLarge):
         decode(image[:-2] + last_scan * 700 + image[-2:], "body", PIXELS)
-
-
-def repeated_scans(repeats: int, between: bytes = b"") -> bytes:
-    """A baseline JPEG of 49 megapixels, three scans and as many more as asked for, of fourteen bytes each."""
-    grey = encoded(Image.new("L", (7000, 7000)), "JPEG")
-    frame, scan = grey.index(b"\xff\xc0"), grey.index(b"\xff\xda")
-    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
-    colour = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 7000, 7000, 3) + components
-    scans = [b"\xff\xda\0\x08\x01" + bytes([number]) + b"\0\0\x3f\0" + bytes(4) for number in (1, 2, 3)]
-    head = grey[:frame] + colour + grey[frame + 2 + int.from_bytes(grey[frame + 2 : frame + 4], "big") : scan]
-    return head + b"".join(scans) + (between + scans[0]) * repeats + b"\xff\xd9"
 
 
 @pytest.mark.parametrize("between", [b"", b"\xff\x01", b"\xff\xd0", b"\xff\xff\xff", b"\xff\xfe\0\x04ab", b"garbage"])

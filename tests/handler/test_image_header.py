@@ -1,0 +1,93 @@
+"""Small files that ask for gigabytes or seconds: each is refused before a decoder sees it, or costs little.
+
+Each runs in a process of its own with bounded memory and processor time: undefended, some take the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bombs
+import numpy as np
+import pytest
+from pictures import encoded, gradient
+from PIL import Image
+
+import image_decoder
+from errors import TooLarge
+
+EXIF = "413 body: more than 16777216 bytes of metadata"
+CHUNKS = "413 body: more than 20000 chunks"
+PIXELS = "413 body: more than 50000000 pixels"
+COMPRESSION = "400 body: a TIFF with another compression than LZW, deflate, PackBits and JPEG is not supported"
+
+OUTCOMES = {
+    "png exif": "pixels",  # what it says of its orientation is not read
+    "webp exif": "pixels",
+    "png text exif": "pixels",
+    "jpeg exif": EXIF,
+    "jpeg exif in parts": EXIF,
+    "jpeg multi-picture": EXIF,
+    "jpeg segments": "413 body: more than 2000 segments",
+    "jpeg scans": PIXELS,
+    "png chunks": CHUNKS,
+    "png texts": CHUNKS,
+    "png profiles": "413 body: more than 100 compressed chunks of text or profiles",
+    "png text bomb": "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)",
+    "png pixels bomb": PIXELS,
+    "tiff tags": EXIF,
+    "bigtiff tags": EXIF,
+    "tiff strips": "413 body: more than 100000 strips or tiles",
+    "tiff fax": COMPRESSION,
+    "tiff fax 4": COMPRESSION,
+    "tiff loop": "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)",
+    "webp canvas": PIXELS,
+    "webp frames": "pixels",
+    "gif frames": "pixels",
+    "bmp runs": PIXELS,
+}
+
+
+def test_every_bomb_has_its_outcome() -> None:
+    assert OUTCOMES.keys() == bombs.BOMBS.keys()
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_bomb_does_no_harm(name: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(Path(bombs.__file__)), name]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, OUTCOMES[name], "")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK", "L"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_strips_do_not_show(mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = gradient(300, 410).convert("L").convert("LA") if mode == "LA" else gradient(300, 410).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = encoded(picture, "JPEG" if mode == "CMYK" else "PNG", exif=exif)
+    whole = image_decoder.decode(image_decoder.open_image(image, "body", 1_000_000))
+    monkeypatch.setattr(image_decoder, "STRIP", 2000)
+    strips = image_decoder.decode(image_decoder.open_image(image, "body", 1_000_000))
+    assert (np.asarray(strips) == whole).all()
+
+
+@pytest.mark.parametrize(("scans", "refused"), [(0, False), (17, False), (18, True)])
+def test_twenty_scans_are_free_at_the_limit_of_pixels(scans: int, refused: bool) -> None:
+    """Of 49 megapixels, which leaves room for two hundredths more; the picture has three scans already."""
+    image = bombs.repeated_scans(scans)
+    if refused:
+        with pytest.raises(TooLarge):
+            image_decoder.open_image(image, "body", 49_000_000)
+    else:
+        image_decoder.open_image(image, "body", 49_000_000)
+
+
+def test_an_image_is_let_go_when_it_is_decoded() -> None:
+    opened = image_decoder.open_image(encoded(gradient()), "body", 1_000_000)
+    image_decoder.decode(opened)
+    assert opened.image is None
