@@ -98,7 +98,7 @@ class Classifier:
         model.to_precision(self.precision)
         self._model = model.to(memory_format=torch.channels_last).to(self.device).eval()  # type: ignore[call-overload]
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
-        mean, std = (torch.tensor(values, device=self.device).repeat(SIDE) * 255 for values in (MEAN, STD))
+        mean, std = (torch.tensor(values).repeat(SIDE) * 255 for values in (MEAN, STD))
         self._scale, self._shift = 1 / std, -mean / std
         self._warm_up(warm_size)
 
@@ -125,10 +125,14 @@ class Classifier:
     @torch.inference_mode()
     def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:
         # One image alone would take other kernels, whose sums round differently: its answer would hang on its company.
-        batch = torch.from_numpy(np.stack(pixels if len(pixels) > 1 else pixels * 2)).to(self.device)
-        rows = batch.view(-1, SIDE * 3).float().mul_(self._scale).add_(self._shift).to(self._model.dtype)
-        # (N · H, W · C) => (N, C, H, W), which is channels_last already
-        logits: torch.Tensor = self._model(rows.view(batch.shape).permute(0, 3, 1, 2))
+        images = pixels if len(pixels) > 1 else pixels * 2
+        batch = torch.empty(len(images), SIDE, SIDE * 3, dtype=self._model.dtype)
+        for image, normalised in zip(images, batch):  # one by one, in the processor's cache
+            rows = torch.from_numpy(image.astype(np.float32)).view(SIDE, SIDE * 3)
+            normalised.copy_(rows.mul_(self._scale).add_(self._shift))
+        # (N, H, W · C) => (N, C, H, W), which is channels_last already
+        batch = batch.view(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2).to(self.device)
+        logits: torch.Tensor = self._model(batch)
         return logits[: len(pixels)].softmax(dim=1).cpu()
 
     def _warm_up(self, warm_size: int) -> None:

@@ -158,7 +158,10 @@ class TorchServe:
             "JAVA_HOME": str(java_home()),
             "TEMP": str(scratch),  # TorchServe's name for java.io.tmpdir: unpacked archives and sockets
             "TMPDIR": str(scratch),  # its launcher's process id file
-            "OMP_WAIT_POLICY": "PASSIVE",  # lets a request that is alone use every processor: handler/processors.py
+            # A request that is alone may use every processor (handler/processors.py), whose threads wait for each other
+            # for up to half a millisecond in a loop, then asleep.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "10000",
             "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.inference}",
             "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.management}",
             "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.metrics}",

@@ -176,7 +176,7 @@ def test_many_good_and_bad_requests_at_once_each_get_their_own_answer(
 def test_requests_do_form_batches(server: TorchServe, http: httpx.Client, images: list[bytes]) -> None:
     """TorchServe counts what it handed over: the settings in model-config.yaml reached it."""
     (model,) = httpx.get(f"{server.management_url}/models/alexnet", trust_env=False).json()
-    assert (model["batchSize"], model["maxBatchDelay"]) == (8, 1)
+    assert (model["batchSize"], model["maxBatchDelay"]) == (16, 1)
 
 
 def test_curl_as_users_type_it(server: TorchServe, photographs: list[Path]) -> None:
