@@ -7,7 +7,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 IMAGE = alexnet-torchserve:0.1.0
 
-.PHONY: setup demo test lint bench audit image
+.PHONY: setup demo test lint bench chaos soak reliability audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -33,6 +33,18 @@ lint: setup
 # this project against its peers and against the limit of the machine (20 minutes): benchmarks/README.md
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
+
+# breaks a running server in twelve ways, under load: docs/reliability.md; make chaos SERVER=stock for stock TorchServe
+chaos: setup
+	PYTHONPATH=.:tests $(BIN)/python -P -m chaos --server $(or $(SERVER),ours)
+
+# 100,000 requests, and whether the server grows
+soak: setup
+	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.soak --server $(or $(SERVER),ours)
+
+# what the last runs have left, into docs/reliability.md
+reliability: setup
+	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.table
 
 # known holes in dependencies, risky code, secrets, manifests, Terraform; the image's packages go to build/sbom.cdx.json
 audit: setup
