@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from benchmarks import charts as pictures_of_results
 from benchmarks import figures, tables
+from benchmarks import profile as profiling
 from benchmarks.contenders import CONTENDERS
 from benchmarks.measurement import Measurement
 from benchmarks.places import CHECKOUT, RESULTS
@@ -25,6 +27,7 @@ from pipeline.signals import on_stopping, terminate
 from pipeline.terminal import err, out
 
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
+PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
 KEPT = ("date", "seconds", "machine", "weights", "images", "load_s", "warm_up_s")  # of the measurements, in the summary
 NAMES = [contender.name for contender in CONTENDERS]
 
@@ -63,6 +66,18 @@ def measure(
     _write(SUMMARY, summary)
     _draw(summary)
     _show(summary)
+
+
+@app.command()
+def profile() -> None:
+    """Where a request's processor time goes, with 32 clients: results/profile.json, and its table in README.md."""
+    with err.status("profiling"):
+        found = profiling.profile(prepare(lambda _: None))
+    found["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+    _write(PROFILE, found)
+    tables.write_profile(json.loads((RESULTS / BEFORE).read_text()), found)
+    for what, spent in found["ms_per_request"].items():
+        out.print(f"{spent:6.2f} ms  {what}", highlight=False)
 
 
 @app.command()

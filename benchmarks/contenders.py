@@ -121,7 +121,7 @@ def _litserve(python: Path, ports: Ports, _: Prepared, cores: int, *__: Any) -> 
 
 def _litserve_equal(python: Path, ports: Ports, prepared: Prepared, cores: int, _: Path) -> Start:
     command = [python, "-P", PEERS / "litserve_equal" / "server.py", "--port", ports.inference]
-    command += ["--batch", 8, "--batch-timeout", 0.001, "--workers", cores]
+    command += ["--batch", 16, "--batch-timeout", 0.001, "--workers", cores]
     return command, _equal_work(prepared)
 
 
@@ -179,7 +179,7 @@ CONTENDERS = (
     Contender(
         "litserve_equal",
         "LitServe, equal work",
-        "batches of up to 8 within 1 ms, a worker with one thread for each core",
+        "batches of up to 16 within 1 ms, a worker with one thread for each core",
         equal_work=True,
         environment="litserve",
     ),

@@ -49,8 +49,8 @@ class Measurement:
         self._bodies = {form: pictures.bodies(pictures.SMALL, form) for form in pictures.FORMS}
         self._large = pictures.bodies(pictures.LARGE)
         self._many = pictures.bodies(pictures.SMALL, instances=MANY)
-        command = [*_module("limit"), *PHOTOGRAPHS, "--labels", "--weights", prepared.safetensors]
-        self._labels: list[str] = answer_of(command, CHECKOUT, _IMPORTABLE, ANSWER_TIMEOUT_S)
+        command = [*module("limit"), *PHOTOGRAPHS, "--labels", "--weights", prepared.safetensors]
+        self._labels: list[str] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
 
     def rounds(self, count: int) -> dict[str, Any]:
         """Everything that was measured, with what it was measured on."""
@@ -123,15 +123,15 @@ class Measurement:
             raise PipelineError(f"{contender.name} answers {found}, where {self._labels} is right")
 
     def _load(self, address: str, bodies: Path, connections: int) -> dict[str, Any]:
-        command = [*_module("load"), address, bodies, "--connections", connections]
+        command = [*module("load"), address, bodies, "--connections", connections]
         command += ["--seconds", LOAD_S, "--warm-up", WARM_UP_S]
-        answer: dict[str, Any] = answer_of(command, CHECKOUT, _IMPORTABLE, ANSWER_TIMEOUT_S)
+        answer: dict[str, Any] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
         return answer
 
     def _limit(self) -> Any:
-        command = [*_module("limit"), self._bodies["image"], self._large]
+        command = [*module("limit"), self._bodies["image"], self._large]
         command += ["--weights", self._prepared.safetensors, "--seconds", LIMIT_S]
-        return answer_of(command, CHECKOUT, _IMPORTABLE, ANSWER_TIMEOUT_S)
+        return answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
 
 
 def in_turn(contenders: Sequence[Contender]) -> Iterator[Contender]:
@@ -208,8 +208,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-_IMPORTABLE = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+IMPORTABLE = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _module(name: str) -> list[object]:
+def module(name: str) -> list[object]:
     return [sys.executable, "-P", "-m", f"benchmarks.{name}"]

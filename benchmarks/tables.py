@@ -16,9 +16,22 @@ NONE = "–"
 
 
 def write(summary: dict[str, Any], readme: Path = README) -> None:
+    _fill_in(tables(summary), readme)
+
+
+def write_profile(before: dict[str, Any], now: dict[str, Any], readme: Path = README) -> None:
+    """Both as `profile.profile` returns them."""
+    whats = {**now["ms_per_request"], **before["ms_per_request"]}
+    rows = [(what, *(f"{found['ms_per_request'].get(what, 0):.2f}" for found in (before, now))) for what in whats]
+    rows.append(("**together**", *(f"**{sum(found['ms_per_request'].values()):.2f}**" for found in (before, now))))
+    rows.append(("requests/s", *(f"{found['throughput']:.0f}" for found in (before, now))))
+    _fill_in({"profile": _table(("ms of one core per request", f"before ({before['date']})", "now"), rows)}, readme)
+
+
+def _fill_in(tables: dict[str, str], readme: Path) -> None:
     """Replaces what lies between `<!-- NAME -->` and `<!-- /NAME -->` by each table; the rest of the file stays."""
     text = readme.read_text(encoding="utf-8")
-    for name, table in tables(summary).items():
+    for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, found = pattern.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)  # type: ignore[misc]
         if found != 1:
