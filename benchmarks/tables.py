@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,11 @@ from benchmarks.contenders import OURS
 from benchmarks.places import ROOM
 
 README = ROOM / "README.md"
+
+# US dollars an hour in europe-west4 on 30 July 2026: terraform/README.md. A node has four CPUs, of which GKE's own pods
+# leave less than the four that two pods would request.
+NODE_PRICE = {"spot": 0.08938, "on demand": 0.21169}
+LOADED = 2 / 3  # of what a pod answers with 32 clients: the rest is for bursts, and for while a pod starts
 NONE = "–"
 
 
@@ -51,6 +57,7 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         "resources": _resources(summary),
         "limit": _limit(summary),
         "many": _many(summary),
+        "cost": _cost(summary),
         "refusals": _refusals(summary),
     }
 
@@ -151,6 +158,19 @@ def _limit(summary: dict[str, Any]) -> str:
 
 def _many(summary: dict[str, Any]) -> str:
     return _table(("", "images/s"), ((what, spread(found)) for what, found in summary["many"].items()))
+
+
+def _cost(summary: dict[str, Any]) -> str:
+    per_second = summary["contenders"][OURS]["loads"]["32"]["throughput"]["median"]
+    hours = 1_000_000 / per_second / 3600
+    rows = []
+    for kind, price in NODE_PRICE.items():
+        cells = [f"{hours * price:.3f}"]
+        for rate in (100, 1_000):
+            pods = math.ceil(rate / (per_second * LOADED))
+            cells.append(f"{pods} pod{'s' if pods > 1 else ''}, {pods * price * 730:.0f} $ a month")
+        rows.append((kind, *cells))
+    return _table(("c3-standard-4", "$ for a million images", "for 100 images/s", "for 1,000 images/s"), rows)
 
 
 def _refusals(summary: dict[str, Any]) -> str:

@@ -262,7 +262,8 @@ async def clients_vanish(servers: Servers) -> Figures:
 def reset(writer: asyncio.StreamWriter) -> None:
     """RST rather than FIN."""
     opened: socket.socket = writer.get_extra_info("socket")
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with suppress(OSError):  # the server has closed it already
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

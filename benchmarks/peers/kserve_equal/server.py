@@ -1,6 +1,6 @@
 """The KServe SDK's server, with this project's decoder and classifier: the same work, one image for each call.
 
-The SDK has no batching of its own. --workers makes processes (benchmarks/README.md says how many were tried).
+The SDK has no batching of its own. --workers makes processes.
 """
 
 import argparse
