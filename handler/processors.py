@@ -12,7 +12,9 @@ from pathlib import Path
 # process on the same processors such a loop makes two threads ten times as slow as one.
 WAIT_POLICY = "OMP_WAIT_POLICY"
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's limit: "200000 100000" are two processors, "max 100000" all
+# A container's limit, as cgroups of version 2 and 1 have it: "200000 100000" are two processors, "max" or -1 all.
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+CFS_QUOTA, CFS_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
 class Processors:
@@ -53,8 +55,10 @@ class Processors:
 def available() -> int:
     """Processors that this process may use: those that it is bound to, within the container's limit; at least one."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_MAX.read_text().split()
-    except (OSError, ValueError):
-        return bound
-    return bound if quota == "max" else max(1, min(bound, int(quota) // int(period)))
+    for files in ((CPU_MAX,), (CFS_QUOTA, CFS_PERIOD)):
+        try:
+            quota, period = " ".join(file.read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        return bound if quota in ("max", "-1") else max(1, min(bound, int(quota) // int(period)))
+    return bound

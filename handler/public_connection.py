@@ -68,12 +68,15 @@ def connect(host: str, port: int, deadline: float, resolve: Resolve, check: Call
     raise problem
 
 
+PORT = 80  # any: the connection is there already, and without one http.client looks for it in an IPv6 address
+
+
 def get(sock: socket.socket, url: SplitResult, deadline: float) -> http.client.HTTPResponse:
     """Asks for the URL over the connection → the response, of which the header has been read.
 
     The caller closes the socket. Raises OSError, http.client.HTTPException, and TimeoutError or socket.timeout.
     """
-    connection = http.client.HTTPConnection(str(url.hostname))
+    connection = http.client.HTTPConnection(str(url.hostname), PORT)
     connection.auto_open = 0  # it never connects by itself
     connection.sock = _TimedSocket(sock, deadline)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parent.parent
 ARCHIVE = CHECKOUT / "model-store" / "alexnet.mar"
 PHOTOGRAPH = CHECKOUT / "tests" / "photographs" / "grace_hopper.jpg"
+PUBLIC_KEY = "ALEXNET_PUBLIC_KEY"  # the same variable as in the serving image
 
 
 def package(
@@ -104,11 +105,13 @@ def serve(
     ] = 8080,
     public_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", envvar="ALEXNET_PUBLIC_KEY", help="Serve only what this key, in PEM, has signed."),
+        typer.Option(metavar="FILE", envvar=PUBLIC_KEY, help="Serve only what this key, in PEM, has signed."),
     ] = None,
 ) -> None:
     """Serve on loopback until interrupted."""
     began = time.monotonic()
+    if public_key is None and PUBLIC_KEY in os.environ:  # typer takes an empty variable for none
+        raise PipelineError(f"{PUBLIC_KEY} is set, but empty: name the file with the public key, or unset it")
     if source is not None and ":" in source.partition("/")[0]:
         source = str(_pull(StorageUri.parse(source)))
     if public_key is not None:

@@ -67,6 +67,7 @@ SIGNATURE = "model.sig"
 SIGNED = ("config/config.properties", "model-store/alexnet.mar")
 HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
 
+TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
 
 
@@ -217,8 +218,10 @@ def drain(port: int, server: subprocess.Popen[str]) -> None:
 def connections(port: int) -> int:
     """How many connections to a port of this machine are established."""
     count = 0
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
+    for table in TCP_TABLES:
+        if not table.exists():  # the kernel was started without IPv6
+            continue
+        for line in table.read_text().splitlines()[1:]:
             _, local, _, state, *_ = line.split()
             count += state == ESTABLISHED and int(local.rpartition(":")[2], 16) == port
     return count

@@ -136,7 +136,7 @@ variable "namespace" {
 variable "node_pools" {
   description = <<-EOT
     Node pools by name. `max_nodes` and `min_nodes` are of the whole pool, over all zones. `gpu` adds GPUs, their driver
-    (DEFAULT or LATEST) and a taint that keeps other pods away. Each replica of the service asks for 2 CPUs and 4 GiB.
+    (DEFAULT or LATEST) and a taint that keeps other pods away. Each replica of the service asks for 2 CPUs and 6 GiB.
   EOT
   type = map(object({
     machine_type = string

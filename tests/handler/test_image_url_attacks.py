@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from scripted_host import FOUND, Answer, Host, is_silent, pours, redirects, running_host, says, trickles
@@ -15,7 +17,7 @@ import image_url
 from errors import RequestError, TooLarge, UrlFailed, UrlNotAllowed, UrlTimedOut
 from image_url import LARGEST_IMAGES, MAX_REDIRECTS, UrlFetcher
 from pipeline.ports import free_ports
-from public_connection import is_public
+from public_connection import get, is_public
 
 NAME = "images.example.org"
 PLACE = "instances[0].url"
@@ -34,6 +36,16 @@ def host() -> Iterator[Host]:
 def other() -> Iterator[Host]:
     with running_host(FOUND + b"\r\n" + IMAGE) as running:
         yield running
+
+
+def test_a_host_that_is_an_ipv6_address_is_asked_over_the_connection_there_is() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(FOUND + b"Content-Length: 3\r\n\r\nabc")
+        url = urlsplit("https://[2606:4700::abcd]/a.jpg")
+        with get(ours, url, time.monotonic() + 30) as response:
+            assert response.read() == b"abc"
+        assert b"Host: [2606:4700::abcd]\r\n" in theirs.recv(1000)
 
 
 class Resolver:

@@ -76,7 +76,20 @@ def test_a_containers_limit_counts(limit: str, expected: int, tmp_path: Path, mo
     assert available() == expected
 
 
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("300000", 3)])
+def test_the_limit_of_an_older_kernel_counts(
+    quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, content in (("CPU_MAX", None), ("CFS_QUOTA", quota), ("CFS_PERIOD", "100000")):
+        monkeypatch.setattr(processors, name, tmp_path / name)
+        if content is not None:
+            (tmp_path / name).write_text(f"{content}\n")
+    assert available() == expected
+
+
 def test_where_there_is_no_limit_every_processor_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(processors, "CPU_MAX", tmp_path / "cpu.max")
+    for name in ("CPU_MAX", "CFS_QUOTA", "CFS_PERIOD"):
+        monkeypatch.setattr(processors, name, tmp_path / name)
     assert available() == 8

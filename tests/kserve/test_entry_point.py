@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -356,3 +358,19 @@ def test_it_writes_nowhere_but_into_tmp(start: Start) -> None:
     container.wait_until_started()
     container.process.send_signal(signal.SIGTERM)
     assert container.stopped() == 0
+
+
+def test_clients_are_counted_where_the_kernel_knows_no_ipv6(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("serve", checkout / "kserve" / "runtime" / "serve.py")
+    assert spec is not None
+    assert spec.loader is not None
+    serve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    monkeypatch.setattr(serve, "TCP_TABLES", (Path("/proc/net/tcp"), tmp_path / "tcp6"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        address = listening.getsockname()
+        assert serve.connections(address[1]) == 0
+        with socket.create_connection(address), listening.accept()[0]:
+            assert serve.connections(address[1]) == 1  # the end that has the port: the client's has another

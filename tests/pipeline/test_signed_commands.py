@@ -138,6 +138,13 @@ def test_the_variable_asks_for_the_signature_too(
     assert sentence.startswith(f"no signature at {tmp_path / 'models' / SIGNATURE}, ")
 
 
+def test_an_empty_variable_is_not_taken_for_none(
+    script: Script, only_error: OnlyError, small: Files, tmp_path: Path
+) -> None:
+    sentence = only_error(script("serve", tmp_path, environment={"ALEXNET_PUBLIC_KEY": ""}))
+    assert sentence == "ALEXNET_PUBLIC_KEY is set, but empty: name the file with the public key, or unset it"
+
+
 @pytest.fixture
 def serve(checkout: Path, user_environment: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     with ExitStack() as stack:
