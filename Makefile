@@ -7,7 +7,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 IMAGE = alexnet-torchserve:0.1.0
 
-.PHONY: setup demo test lint bench chaos soak reliability audit image
+.PHONY: setup demo test lint bench chaos bad-input soak reliability audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -37,6 +37,10 @@ bench: setup
 # breaks a running server in twelve ways, under load: docs/reliability.md; make chaos SERVER=stock for stock TorchServe
 chaos: setup
 	PYTHONPATH=.:tests $(BIN)/python -P -m chaos --server $(or $(SERVER),ours)
+
+# malformed requests, odd images and bombs, with good requests beside them
+bad-input: setup
+	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.bad_input --server $(or $(SERVER),ours)
 
 # 100,000 requests, and whether the server grows
 soak: setup

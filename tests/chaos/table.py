@@ -50,7 +50,7 @@ def main() -> int:
     for kind in (OURS, STOCK):
         for name, written in (("faults", faults(kind)), ("soak", soak(kind))):
             text = put(text, f"{name}-{kind}", written)
-    PAGE.write_text(text)
+    PAGE.write_text(put(text, "bad-input", bad_input()))
     return 0
 
 
@@ -93,6 +93,25 @@ def row(name: str, result: dict[str, Any]) -> str:
         "; ".join(own),
     ]
     return f"| {title} | {' | '.join(cells)} |"
+
+
+def bad_input() -> str:
+    files = {kind: RESULTS / f"bad-input-{kind}.json" for kind in (OURS, STOCK)}
+    found = {kind: json.loads(file.read_text()) for kind, file in files.items() if file.is_file()}
+    rows = {
+        "requests": lambda it: str(it["cases"]),
+        "answers": lambda it: ", ".join(f"{count} × {status}" for status, count in it["statuses"].items()),
+        "400, 403 or 413 without a place": lambda it: str(it["refusals_without_a_place"]),
+        "slowest answer": lambda it: f"{it['slowest_s']:.1f} s ({it['slowest']})",
+        "good requests beside them, and how many were not answered right": lambda it: (
+            f"{it['beside']}, {it['beside_lost']}"
+        ),
+        "workers replaced": lambda it: str(it["workers_replaced"]),
+        "date": lambda it: it["date"],
+    }
+    lines = [f"| | {' | '.join(TITLES[kind] for kind in found)} |", f"|---|{'---|' * len(found)}"]
+    lines += [f"| {name} | {' | '.join(said(it) for it in found.values())} |" for name, said in rows.items()]
+    return "\n".join(lines) + "\n"
 
 
 def soak(kind: str) -> str:

@@ -42,5 +42,5 @@ def test_a_wrong_answer_is_noticed() -> None:
 
 def test_the_page_has_every_marker() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text()
-    for marker in ("faults-ours", "faults-stock", "soak-ours", "soak-stock"):
+    for marker in ("faults-ours", "faults-stock", "soak-ours", "soak-stock", "bad-input"):
         assert page.count(f"<!-- {marker} -->") == 1

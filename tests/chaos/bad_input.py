@@ -1,0 +1,101 @@
+"""The bad requests of tests/serving/test_bad_input.py, sent to either server with good ones beside them.
+
+    PYTHONPATH=.:tests python -P -m chaos.bad_input [--server ours|stock]
+
+Every image comes in JSON here, as both servers take it. Writes tests/chaos/results/bad-input-SERVER.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import bombs
+from chaos.__main__ import RESULTS
+from chaos.clients import ANSWERED, BROKEN, HANGING, PATIENCE_S, Connection, Load, connected, http_request
+from chaos.servers import OURS, STOCK, Server, Servers
+from serving.test_bad_input import BOMBS, IMAGES, JSON_BODIES
+
+BESIDE = 8  # good clients, who ask all the time
+REFUSALS = ("400", "403", "413")
+PLACE = re.compile(rb'\{"error": "(body|instances|parameters)')
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="chaos.bad_input")
+    parser.add_argument("--server", choices=(OURS, STOCK), default=OURS)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        servers = Servers(chosen.server, Path(directory))
+        with servers.started() as server:
+            result = asyncio.run(tried(server, servers.form))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"bad-input-{chosen.server}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+    wrong = result["cases"] - sum(result["statuses"].get(status, 0) for status in (ANSWERED, *REFUSALS))
+    return int(chosen.server == OURS and bool(wrong or result["beside_lost"] or result["workers_replaced"]))
+
+
+def bodies(form: str) -> dict[str, bytes]:
+    """Name → request body. Images of the size limit are left out: in JSON they are above that of the body."""
+    images = {name: image for name, (image, _) in IMAGES.items() if len(image) < 10_000_000}
+    images |= {name: bombs.BOMBS[name]() for name in BOMBS}
+    wrapped = {name: {"instances": [{form: base64.b64encode(image).decode()}]} for name, image in images.items()}
+    return {name: body for name, (body, _, _) in JSON_BODIES.items()} | {
+        name: json.dumps(body).encode() for name, body in wrapped.items()
+    }
+
+
+async def tried(server: Server, form: str) -> dict[str, object]:
+    workers = {process.pid for process in server.workers()}
+    statuses: Counter[str] = Counter()
+    slowest, silent = (0.0, ""), 0
+    async with Load(server.address, form, BESIDE) as load:
+        for name, body in bodies(form).items():
+            began = time.monotonic()
+            outcome, answer = await asked(server, http_request(body))
+            statuses[outcome] += 1
+            slowest = max(slowest, (time.monotonic() - began, name))
+            silent += outcome in REFUSALS and not PLACE.match(answer)
+            print(f"{outcome} {time.monotonic() - began:.2f} s {name}: {answer[:100]!r}", file=sys.stderr)
+        await load.leave()
+    beside = load.outcomes()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cases": sum(statuses.values()),
+        "statuses": dict(sorted(statuses.items())),
+        "refusals_without_a_place": silent,
+        "slowest_s": slowest[0],
+        "slowest": slowest[1],
+        "beside": beside.total(),
+        "beside_lost": beside.total() - beside[ANSWERED],
+        "workers_replaced": len(workers - {process.pid for process in server.workers()}),
+    }
+
+
+async def asked(server: Server, request: bytes) -> tuple[str, bytes]:
+    connection: Connection | None = None
+    try:
+        connection = await connected(server.address)
+        async with asyncio.timeout(PATIENCE_S):
+            status, _, body = await connection.ask(request)
+            return status, body
+    except TimeoutError:
+        return HANGING, b""
+    except (OSError, EOFError, ValueError):
+        return BROKEN, b""
+    finally:
+        if connection:
+            connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
