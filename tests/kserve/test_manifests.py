@@ -244,6 +244,16 @@ def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> 
     assert stock["containerPort"] == ports["inference"]
 
 
+def test_metrics_listen_to_other_machines_only_where_a_component_collects_them(ports: dict[str, int]) -> None:
+    for choice in CHOICES:
+        variables = one(rendering(*choice), "InferenceService")["spec"]["predictor"]["model"]["env"]
+        values = {variable["name"]: variable["value"] for variable in variables}
+        collected = any(name.startswith("monitoring-") for name in choice)
+        address = "0.0.0.0" if collected else "127.0.0.1"
+        assert values.pop("TS_METRICS_ADDRESS") == f"http://{address}:{ports['metrics']}", choice
+        assert set(values) == ({"ALEXNET_PUBLIC_KEY"} if "signature" in choice else set()), choice
+
+
 def test_the_public_route_is_that_of_the_model() -> None:
     (rule,) = one(rendering("base", "public-gateway"), "HTTPRoute")["spec"]["rules"]
     (match,) = rule["matches"]

@@ -1,4 +1,4 @@
-"""What another host reaches: predictions and metrics. Nothing that manages models, and no file.
+"""What another host reaches: predictions, and metrics where they were opened. Nothing that manages models, and no file.
 
 Another host is a network namespace with an address of its own, connected to the server's by a veth pair. Making one
 takes root; the rest of the tests need no rights.
@@ -92,9 +92,14 @@ def other_host() -> Iterator[list[str]]:
         ip("netns", "del", name)
 
 
-@pytest.fixture(scope="module")
-def exposed(directory: Path, checkout: Path) -> Iterator[tuple[TorchServe, Ports]]:
-    """A server that listens as config.properties says, on other ports: what the pods have."""
+@pytest.fixture(scope="module", params=["as it comes", "with monitoring"])
+def exposed(
+    request: pytest.FixtureRequest, directory: Path, checkout: Path
+) -> Iterator[tuple[TorchServe, Ports, set[str]]]:
+    """A server that listens as config.properties says, on other ports: what the pods have. And what it opens.
+
+    With monitoring, TS_METRICS_ADDRESS is as in kserve/components/monitoring-….
+    """
     settings = dict(
         line.split("=", 1)
         for line in (checkout / "config.properties").read_text().splitlines()
@@ -105,30 +110,29 @@ def exposed(directory: Path, checkout: Path) -> Iterator[tuple[TorchServe, Ports
         f"TS_{name.upper()}_ADDRESS": f"{settings[f'{name}_address'].rpartition(':')[0]}:{getattr(ports, name)}"
         for name in ("inference", "management", "metrics")
     }
+    opened = {"inference"}
+    if request.param == "with monitoring":
+        addresses["TS_METRICS_ADDRESS"] = f"http://0.0.0.0:{ports.metrics}"
+        opened.add("metrics")
     with TorchServe(directory, ports, environment=addresses) as running:
-        yield running, ports
+        yield running, ports, opened
 
 
-def test_another_host_reaches_predictions_and_metrics_alone(
-    exposed: tuple[TorchServe, Ports], other_host: list[str]
+def test_another_host_reaches_predictions_alone_and_metrics_where_they_were_opened(
+    exposed: tuple[TorchServe, Ports, set[str]], other_host: list[str]
 ) -> None:
-    _, ports = exposed
+    _, ports, opened = exposed
     numbers = {name: str(getattr(ports, name)) for name in vars(ports)}
     command = [*other_host, sys.executable, "-c", CONNECT, SERVER_ADDRESS]
     done = subprocess.run([*command, *numbers.values()], check=True, capture_output=True, text=True, timeout=60)
     found = dict(line.split() for line in done.stdout.splitlines())
-    assert {name: found[number] for name, number in numbers.items()} == {
-        "inference": "open",
-        "metrics": "open",
-        "management": "refused",
-        "grpc_inference": "refused",
-        "grpc_management": "refused",
-    }
+    assert set(numbers) == {"inference", "metrics", "management", "grpc_inference", "grpc_management"}
+    assert {name for name, number in numbers.items() if found[number] == "open"} == opened
 
 
-def test_every_listening_socket_is_one_of_those(exposed: tuple[TorchServe, Ports]) -> None:
+def test_every_listening_socket_is_one_of_those(exposed: tuple[TorchServe, Ports, set[str]]) -> None:
     """Also those that nobody thought of, such as a worker's."""
-    server, ports = exposed
+    server, ports, opened = exposed
     found = {
         connection.laddr.port
         for process in server.processes()
@@ -136,7 +140,7 @@ def test_every_listening_socket_is_one_of_those(exposed: tuple[TorchServe, Ports
         if connection.status == psutil.CONN_LISTEN
         and connection.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
     }
-    assert found == {ports.inference, ports.metrics}
+    assert found == {getattr(ports, name) for name in opened}
 
 
 # --- From the serving port --------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ def limits(checkout: Path) -> dict[str, int]:
     return yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())["handler"]["limits"]
 
 
-def test_only_inference_and_metrics_listen_to_other_machines(properties: dict[str, str]) -> None:
+def test_only_inference_listens_to_other_machines(properties: dict[str, str]) -> None:
     addresses = {name: value for name, value in properties.items() if name.endswith("_address")}
     wide = {name for name, value in addresses.items() if "127.0.0.1" not in value}
-    assert wide == {"inference_address", "metrics_address"}
+    assert wide == {"inference_address"}
     assert properties["inference_address"].endswith(":8080")
 
 
