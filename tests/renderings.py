@@ -166,6 +166,7 @@ def reference_faults(objects: list[Object]) -> Iterator[str]:
     def named(kind: str) -> set[str]:
         return {object_["metadata"]["name"] for object_ in objects if object_["kind"] == kind}
 
+    made_by_kserve = {made for name in named("InferenceService") for made in (name, f"{name}-predictor")}
     services = named("Service") | {f"{name}-predictor" for name in named("InferenceService")}
     for object_ in objects:
         spec, kind = object_.get("spec", {}), object_["kind"]
@@ -187,6 +188,8 @@ def reference_faults(objects: list[Object]) -> Iterator[str]:
                 if scheme == "pvc" and rest.partition("/")[0] not in named("PersistentVolumeClaim"):
                     yield f"{kind}: there is no volume claim {rest}"
         elif kind == "HTTPRoute":
+            if object_["metadata"]["name"] in made_by_kserve:
+                yield f"{kind}: KServe overwrites the route {object_['metadata']['name']} with its own"
             listeners = {
                 (gateway["metadata"]["name"], listener["name"])
                 for gateway in objects

@@ -461,6 +461,12 @@ BROKEN = {
         at("spec/parentRefs/0/sectionName", "http"),
         "no listener alexnet/http",
     ),
+    "a route that KServe makes itself": (
+        "base+public-gateway",
+        "HTTPRoute",
+        at("metadata/name", "alexnet"),
+        "KServe overwrites the route alexnet",
+    ),
     "a Service that is not there": (
         "base+public-gateway",
         "HTTPRoute",
