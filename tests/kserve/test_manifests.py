@@ -61,6 +61,7 @@ ON_STANDARD = {
     "disruption-budget",
     "network-policy",
     "public-gateway",
+    "retry-after",
 }
 APART = [
     {"autoscaling-hpa", "autoscaling-keda"},
