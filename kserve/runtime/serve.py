@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from ts.model_server import load_properties
 
 MODELS = "/mnt/models"
 HEALTH_PORT = int(os.environ.get("HEALTH_PORT", "8079"))
+HEALTH_CONNECTIONS = 64
 PREDICT = "/v1/models/alexnet:predict"
 
 # A PNG of one black pixel: the smallest question that only a loaded model can answer.
@@ -106,7 +108,7 @@ def main() -> int:
     model = Model(port)
     threading.Thread(target=model.ask_now_and_then, daemon=True).start()
     Health.model, Health.stopping = model, stopping
-    health = ThreadingHTTPServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # for the kubelet  # nosec B104
+    health = HealthServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # for the kubelet  # nosec B104
     threading.Thread(target=health.serve_forever, daemon=True).start()
 
     while server.poll() is None and not stopping.wait(POLL_S):
@@ -282,6 +284,34 @@ class Health(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+class HealthServer(ThreadingHTTPServer):
+    """Of many connections the oldest makes room for the newest, so that a probe gets in, whoever else holds some."""
+
+    request_queue_size = HEALTH_CONNECTIONS  # that wait to be accepted
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open.append(request)
+            oldest = self._open.pop(0) if len(self._open) > HEALTH_CONNECTIONS else None
+        if oldest:
+            with suppress(OSError):  # it has ended by itself
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock, suppress(ValueError):
+            self._open.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that breaks off is no line in the log."""
 
 
 def forward(output: IO[str]) -> None:

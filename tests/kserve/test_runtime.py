@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +19,7 @@ import pytest
 import yaml
 from ts.model_server import load_properties
 
+PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
 WORKER_MEBIBYTES = 430 * 10**6 / 2**20  # measured, see the README
 
@@ -99,6 +106,49 @@ def test_a_full_queue_is_asked_again_soon(serve: ModuleType, monkeypatch: pytest
     with pytest.raises(InterruptedError):
         model.ask_now_and_then()
     assert pauses == [3600, 0, 0, 0]
+
+
+@pytest.fixture
+def health(serve: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """The address of what answers the probes of a model that is well. It lets a silent client stay for long."""
+    model = serve.Model(0)
+    model._answered_at = time.monotonic()
+    monkeypatch.setattr(serve.Health, "model", model, raising=False)
+    monkeypatch.setattr(serve.Health, "stopping", threading.Event(), raising=False)
+    monkeypatch.setattr(serve.Health, "timeout", 10 * PATIENCE_S)
+    server = serve.HealthServer(("127.0.0.1", 0), serve.Health)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_probe_gets_in_whoever_holds_connections_open(serve: ModuleType, health: tuple[str, int]) -> None:
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(health, PATIENCE_S))
+            for _ in range(3 * serve.HEALTH_CONNECTIONS)
+        ]
+        for path in ("/startup", "/ready", "/live"):
+            connection = stack.enter_context(closing(HTTPConnection(*health, timeout=PATIENCE_S)))
+            connection.request("GET", path)
+            assert connection.getresponse().status == 200
+        for one in silent[: 2 * serve.HEALTH_CONNECTIONS]:
+            assert one.recv(1) == b"", "the oldest make room"
+
+
+def test_a_client_that_breaks_off_is_not_a_line_in_the_log(
+    health: tuple[str, int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(health, PATIENCE_S) as client:
+        client.sendall(b"GET /re")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST rather than FIN
+    with closing(HTTPConnection(*health, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", "/ready")
+        assert connection.getresponse().status == 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_silent_worker_is_replaced_before_the_pod_is(serve: ModuleType, checkout: Path) -> None:
