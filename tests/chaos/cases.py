@@ -108,7 +108,8 @@ async def terminated(servers: Servers) -> Figures:
 
 async def disk_full(servers: Servers) -> Figures:
     """The temporary disk is full while a worker is killed and has to come back."""
-    mount = f'mount -t tmpfs -o size={SMALL_DISK_MB}m tmpfs "$TMPDIR" && exec "$@"'
+    tmpfs = f'mount -t tmpfs -o size={SMALL_DISK_MB}m tmpfs "$TMPDIR"'
+    mount = f'cd "$TMPDIR" && {tmpfs} && cp -a . "$TMPDIR" && cd "$TMPDIR" && exec "$@"'  # with what lies there
     if run([*UNDER_UNSHARE, "true"], stdout=DEVNULL, stderr=DEVNULL, check=False).returncode:
         raise Impossible("no mount namespace can be made here (it takes root)")
     with servers.started(before=[*UNDER_UNSHARE, mount, "sh"]) as server:
