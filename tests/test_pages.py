@@ -1,4 +1,4 @@
-"""SECURITY.md names tests and files that are there."""
+"""SECURITY.md and docs/reliability.md name tests and files that are there."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PAGE = (CHECKOUT / "SECURITY.md").read_text(encoding="utf-8")
+PAGES = (CHECKOUT / "SECURITY.md", CHECKOUT / "docs" / "reliability.md")
+PAGE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 TESTS = "\n".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "tests").rglob("test_*.py"))
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", PAGE))))
-def test_a_test_that_the_page_names_is_there(name: str) -> None:
+def test_a_test_that_a_page_names_is_there(name: str) -> None:
     assert re.search(rf"^def {name}\(", TESTS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:tests|scripts)/[\w./]+\.(?:py|sh))", PAGE))))
-def test_a_file_that_the_page_names_is_there(name: str) -> None:
+def test_a_file_that_a_page_names_is_there(name: str) -> None:
     assert (CHECKOUT / name).is_file()
