@@ -5,11 +5,22 @@ request bodies → instances → image bytes → RGB pixels (224, 224, 3) → ba
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from integrity import check_files
+
+# Before the archive's other modules are imported: one that is damaged is then told by its name, not by a SyntaxError. Every
+# archive that TorchServe loads has MAR-INF; a checkout has none, and no list of its files.
+HERE = Path(__file__).resolve().parent
+CHECKED = HERE if (HERE / "MAR-INF").is_dir() else None
+if CHECKED:
+    check_files(CHECKED)
+
+# ruff: noqa: E402
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Callable
 
 import torch
@@ -20,7 +31,6 @@ import kserve_v1
 from classifier import Classifier, top_k
 from errors import Defect, MalformedBody, RequestError, TooLarge
 from image_url import PendingImage, UrlFetcher
-from integrity import check_files
 from processors import Processors, available
 from settings import check_settings
 
@@ -34,7 +44,8 @@ class AlexNetHandler:
     def initialize(self, context: Any) -> None:
         """Called once in each worker, before it is ready. Raises ValueError where the archive does not fit together."""
         model_dir = Path(context.system_properties["model_dir"])
-        check_files(model_dir)
+        if model_dir.resolve() != CHECKED:  # else it has been, once is enough
+            check_files(model_dir)
         settings = check_settings(context.model_yaml_config)
         self._limits = settings["limits"]
         self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])
@@ -94,9 +105,12 @@ class AlexNetHandler:
 
     def _decode(self, located: list[Any], threads: int) -> list[Any]:
         opened = [image_decoder.open_image(image, place, self._limits["max_pixels"]) for image, place in located]
-        if sum(image.pixels for image in opened) > self._limits["max_request_pixels"]:
+        pixels = sum(image.pixels for image in opened)
+        if pixels > self._limits["max_request_pixels"]:
             raise TooLarge("instances", self._limits["max_request_pixels"], "pixels")
-        return list((self._pool.map if threads > 1 < len(opened) else map)(image_decoder.decode, opened))
+        # Together they take no more memory than one image of the largest size.
+        together = threads > 1 < len(opened) and pixels <= self._limits["max_pixels"]
+        return list((self._pool.map if together else map)(image_decoder.decode, opened))
 
     def _predict(self, requests: list[Any], pixels: list[Any]) -> list[Any]:
         """For each request its predictions, or the error that it had already; all images form one batch."""
@@ -128,9 +142,14 @@ def _attempt(step: Callable[..., Any], value: Any, *others: Any) -> Any:
 
 
 def _is_enveloped(rows: Any, context: Any) -> bool:
-    """TorchServe's own rows are a body, or the bytes of a form; JSON instances have no bytes, and none has a body."""
+    """TorchServe's own rows are a body, or the bytes of a form; JSON instances have no bytes, and none has a body.
+
+    The envelope knows no batches: several rows for as many requests are those requests, whatever one of them holds.
+    """
     if not isinstance(rows, list) or len(rows) != len(context.request_processor):
         return True
+    if len(rows) > 1:
+        return False
     return not all(isinstance(row, dict) and (not row or "body" in row or _has_bytes(row)) for row in rows)
 
 

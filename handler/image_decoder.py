@@ -10,18 +10,19 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from PIL import Image
 
-from errors import DamagedImage, NotAnImage, TooLarge
-from image_header import EXIF, MAX_METADATA, check_header, count_scans, metadata_bytes
+from errors import DamagedImage, NotAnImage, TooLarge, Unsupported
+from image_header import orientation, strip_metadata
 
 CROP = 224  # pixels, torchvision's crop_size
 RESIZE = 256  # pixels of the short side, torchvision's resize_size
@@ -32,11 +33,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SHORT_SIDE_AFTER_REDUCTION = 5 * RESIZE
 
 ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
-RLE_BYTE = 10  # pixels that take as long as a byte of a run-length encoded BMP, which Python decodes
 STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 
-ORIENTATION = 0x0112  # the EXIF tag
+XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,6 +61,7 @@ class OpenedImage:
     image: Image.Image | None
     place: str
     pixels: int
+    exif: bytes = b""
 
 
 def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
@@ -69,10 +70,10 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
     Raises RequestError: NotAnImage or Unsupported (400), or TooLarge (413) before anything is decoded.
     """
     _quieten_pillow()
-    check_header(image_bytes, place, max_pixels)
+    stripped = strip_metadata(image_bytes, place, max_pixels)
     try:
-        image = Image.open(io.BytesIO(image_bytes), formats=FORMATS)  # reads the header only
-        pixels = _pixels_to_decode(image, image_bytes)
+        image = Image.open(io.BytesIO(stripped.image), formats=FORMATS)  # reads the header only
+        pixels = _pixels_to_decode(image, stripped.scans)
     except Image.DecompressionBombError:
         raise TooLarge(place, max_pixels, "pixels") from None
     except MemoryError:
@@ -81,7 +82,9 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
         raise NotAnImage(place) from None
     if pixels > max_pixels:
         raise TooLarge(place, max_pixels, "pixels")
-    return OpenedImage(image, place, pixels)
+    if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
+        raise Unsupported(place, "a run-length encoded BMP")
+    return OpenedImage(image, place, pixels, stripped.exif)
 
 
 def decode(opened: OpenedImage) -> np.ndarray:
@@ -93,12 +96,11 @@ def decode(opened: OpenedImage) -> np.ndarray:
     assert image is not None, "an image is decoded once"
     try:
         with _silent_libtiff() if image.format == "TIFF" else nullcontext():
-            return _centre_crop(image)
+            return _centre_crop(image, opened.exif)
     except MemoryError:
         raise
     except Exception:  # OSError, SyntaxError, ValueError, struct.error, EOFError, …: Pillow's decoders raise them all
-        image_format = "JPEG" if image.format == "MPO" else str(image.format)
-        raise DamagedImage(opened.place, image_format) from None
+        raise DamagedImage(opened.place, str(image.format)) from None
 
 
 @cache
@@ -122,37 +124,35 @@ def _silent_libtiff() -> Iterator[None]:
             os.close(kept)
 
 
-def _pixels_to_decode(image: Image.Image, image_bytes: bytes) -> int:
+def _pixels_to_decode(image: Image.Image, scans: int) -> int:
     pixels = image.width * image.height
-    if image.format in ("JPEG", "MPO"):  # each scan may go over the whole picture
-        return pixels * max(ORDINARY_SCANS, count_scans(image_bytes)) // ORDINARY_SCANS
-    if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):
-        return max(pixels, RLE_BYTE * len(image_bytes))
+    if image.format == "JPEG":  # each scan may go over the whole picture
+        return pixels * max(ORDINARY_SCANS, scans) // ORDINARY_SCANS
     if image.format == "TIFF":  # a tile may be larger than the picture
         tags = image.tag_v2  # type: ignore[attr-defined]
         return max(pixels, int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0)))
     return pixels
 
 
-def _centre_crop(image: Image.Image) -> np.ndarray:
+def _centre_crop(image: Image.Image, exif: bytes) -> np.ndarray:
     width, height = image.size
     reduction = _reduce(image)
     image.load()
-    orientation = _orientation(image)
-    if orientation >= 5:
+    turned = _orientation(image, exif)
+    if turned >= 5:
         width, height = height, width
     left, top, right, bottom = (side / reduction for side in _crop_box(width, height))
-    if orientation == 1 and _is_rgb(image):
+    if turned == 1 and _is_rgb(image):
         return np.asarray(image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
-    rows = image.width if orientation >= 5 else image.height  # of the upright picture
-    columns = image.height if orientation >= 5 else image.width
+    rows = image.width if turned >= 5 else image.height  # of the upright picture
+    columns = image.height if turned >= 5 else image.width
     reach = max(1.0, (bottom - top) / CROP)  # rows above and below a pixel's own that count for it
     first, last = max(0, int(top - reach)), min(rows, int(bottom + reach) + 2)
     # As Pillow does it, rows are resized first and then columns: so it does not matter where strips of rows begin.
     narrow = Image.new("RGB", (CROP, last - first))
     step = max(1, STRIP // columns)
     for start in range(first, last, step):
-        strip = _upright_rows(image, start, min(start + step, last), orientation)
+        strip = _upright_rows(image, start, min(start + step, last), turned)
         box = (left, 0, right, strip.height)
         narrow.paste(
             _to_rgb(strip).resize((CROP, strip.height), Image.Resampling.BILINEAR, box=box), (0, start - first)
@@ -162,15 +162,15 @@ def _centre_crop(image: Image.Image) -> np.ndarray:
     )
 
 
-def _upright_rows(image: Image.Image, start: int, stop: int, orientation: int) -> Image.Image:
+def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
     """Rows of the picture as it is looked at, from an image as it lies in the file."""
-    sideways = orientation >= 5
+    sideways = turned >= 5
     length = image.width if sideways else image.height
-    if orientation in (3, 4, 7, 8):  # the last row or column comes first
+    if turned in (3, 4, 7, 8):  # the last row or column comes first
         start, stop = length - stop, length - start
     strip = image.crop((start, 0, stop, image.height) if sideways else (0, start, image.width, stop))
     strip.info = image.info  # its transparent colour
-    return strip.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else strip
+    return strip.transpose(UPRIGHT[turned]) if turned in UPRIGHT else strip
 
 
 def _reduce(image: Image.Image) -> int:
@@ -183,20 +183,16 @@ def _reduce(image: Image.Image) -> int:
     return 1
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        if "Raw profile type exif" in image.info and "exif" not in image.info:  # ImageMagick's, in hexadecimal digits
-            lines = image.info["Raw profile type exif"].split("\n")
-            image.info["exif"] = bytes.fromhex("".join(lines[3:]))
-        exif = image.info.get("exif", b"")
-        if metadata_bytes(exif[6:] if exif.startswith(EXIF) else exif) > MAX_METADATA:
-            return 1
-        orientation = int(image.getexif().get(ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception:  # damaged EXIF: every viewer shows such a picture as it lies
-        return 1
-    return orientation if orientation in UPRIGHT else 1
+def _orientation(image: Image.Image, exif: bytes) -> int:
+    """Not by Pillow's getexif, which reads everything that EXIF points at. Of a TIFF, Pillow has turned it already."""
+    exif = exif or image.info.get("exif", b"")
+    if not exif and "Raw profile type exif" in image.info:  # ImageMagick's, in hexadecimal digits
+        with suppress(ValueError):
+            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    found = orientation(exif)
+    if found is None and (said := XMP_ORIENTATION.search(image.info.get("xmp", b""))):
+        found = int(said[1])
+    return found if found in UPRIGHT else 1
 
 
 def _is_rgb(image: Image.Image) -> bool:

@@ -1,8 +1,11 @@
 """What an image file asks for, told from its own bytes before a decoder sees them.
 
 Pillow reads all that comes before the pixels when it opens a file: it follows every segment, chunk and tag, and copies
-what each tag points at. A few bytes can so ask for gigabytes, or for seconds. The bounds here are far above what
-programs write.
+what each points at. A few bytes can so ask for gigabytes, or for seconds. What pixels do not need is left out here, as
+far as that is simple, and the rest is bounded, far above what programs write.
+
+Where this module and a decoder read the same bytes differently, a file gets past it. So it takes less than they do:
+what only one of them would accept is refused.
 """
 
 from __future__ import annotations
@@ -10,82 +13,136 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from errors import TooLarge, Unsupported
+from errors import NotAnImage, TooLarge, Unsupported
 
-MAX_SEGMENTS = 2_000  # of a JPEG before its first scan; 10 MiB of 64 KiB segments are 160
-MAX_CHUNKS = 20_000  # of a PNG, but for IDAT; each frame of an animation has two or more
+MAX_SEGMENTS = 2_000  # of a JPEG before its first scan, and after it; 10 MiB of 64 KiB segments are 160
+MAX_JUNK = 65_536  # bytes between the parts of a file that belong to none
+MAX_CHUNKS = 20_000  # of a PNG, but for IDAT; of a GIF before its first picture
 MAX_COMPRESSED_CHUNKS = 100  # of a PNG: profiles and texts, each of which may unpack to a megabyte
-MAX_STRIPS = 100_000  # of a TIFF; some have one for each row
-MAX_METADATA = 16 << 20  # bytes that a directory's tags point at: a file of 10 MiB has less, unless they share them
+MAX_VALUES = 200_000  # of a TIFF's tag: some have a strip for each row, a palette of 16 bits has 196,608
 
-# A JPEG's markers; \xff before \x00 or a restart (d0 to d7) is part of a scan, and before \xff it is padding.
-MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-START_OF_SCAN, END_OF_IMAGE, WITHOUT_LENGTH = b"\xda", b"\xd9", (b"\x01", b"\xd8")
+# A JPEG's markers, as https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1, has them.
+NEXT_MARKER = re.compile(rb"\xff+([^\xff])")
+MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # what is no marker there is followed by 00
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+RESTARTS = range(0xD0, 0xD8)
+WITH_LENGTH = {*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}
 EXIF, MULTI_PICTURE = b"Exif\0\0", b"MPF\0"
 
 PNG = b"\x89PNG\r\n\x1a\n"
 COMPRESSED_CHUNKS = (b"iCCP", b"zTXt", b"iTXt")
 
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0")  # as Pillow takes them
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # bytes of each type
-COMPRESSION, STRIP_OFFSETS, TILE_OFFSETS = 259, 273, 324  # tags
+GIF_STARTS = (b"GIF87a", b"GIF89a")
+EXTENSION, PICTURE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0")
+ODD_TIFF_STARTS = (b"MM\0+", b"II\0*", b"MM*\0")  # which Pillow reads as something else than libtiff does
+# What pixels need, and the orientation. Not: EXIF, GPS and further pictures, each of which is a directory of its own.
+TIFF_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 332, 338}
+TIFF_TAGS |= {339, 347, 529, 530, 531, 532}
+SHORT, LONG = 3, 4  # types
+COMPRESSION, ORIENTATION = 259, 274
 # None, LZW, JPEG, deflate by both its numbers, PackBits. Fax codes go on after an error, with a line in the log for
 # each row: 300 KB could write 600 MB.
 COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
 
 
-def check_header(image: bytes, place: str, max_pixels: int) -> None:
-    """Raises RequestError where a decoder would take long, or much memory: TooLarge (413) or Unsupported (400)."""
+@dataclass(frozen=True)
+class Stripped:
+    """An image file as a decoder gets it. exif: of a JPEG, which it then lacks. scans: of a JPEG, at most."""
+
+    image: bytes
+    exif: bytes = b""
+    scans: int = 1
+
+
+def strip_metadata(image: bytes, place: str, max_pixels: int) -> Stripped:
+    """Raises RequestError where a decoder would take long, or much memory: NotAnImage, Unsupported (400), TooLarge."""
     if image.startswith(b"\xff\xd8"):
-        _check_jpeg(image, place)
-    elif image.startswith(PNG):
+        return _stripped_jpeg(image, place)
+    if image.startswith(GIF_STARTS):
+        return Stripped(_without_extensions(image, place))
+    if image.startswith(TIFF_STARTS):
+        return Stripped(_with_one_directory(image, place))
+    if image.startswith(ODD_TIFF_STARTS):
+        raise NotAnImage(place)
+    if image.startswith(PNG):
         _check_png(image, place)
-    elif image.startswith(TIFF_STARTS):
-        _check_tiff(image, place)
     elif image[8:16] == b"WEBPVP8X" and len(image) >= 30:
         width, height = (int.from_bytes(image[at : at + 3], "little") + 1 for at in (24, 27))
         if width * height > max_pixels:
             raise TooLarge(place, max_pixels, "pixels")
+    return Stripped(image)
 
 
-def count_scans(jpeg: bytes) -> int:
-    """How many scans a JPEG has. What follows the end of the image does not count."""
-    return sum(marker == START_OF_SCAN for marker, _, _ in _segments(jpeg))
+def orientation(exif: bytes) -> int | None:
+    """What EXIF says of the orientation, 1 to 8 where it is sound; None where it says nothing."""
+    start = 0
+    while exif.startswith(EXIF, start):  # as Pillow takes it, as often as it comes
+        start += len(EXIF)
+    found = None
+    for tag, kind, count, entry, order in _entries(exif[start:]):
+        if tag == ORIENTATION and count == 1 and kind in (SHORT, LONG):
+            (found,) = struct.unpack_from(order + "H" if kind == SHORT else order + "I", entry, len(entry) // 2 + 2)
+    return found
 
 
-def metadata_bytes(tiff: bytes) -> int:
-    """How many bytes the tags of the first directory point at: of a TIFF, of EXIF, or of a multi-picture index."""
-    return sum(size for _, _, _, size in _tags(tiff))
+# --- JPEG -------------------------------------------------------------------------------------------------------------
 
 
-def _check_jpeg(image: bytes, place: str) -> None:
-    exif, indices = [], []
-    for number, (marker, start, end) in enumerate(_segments(image)):
-        if marker == START_OF_SCAN:  # Pillow reads so far when it opens a file; what follows is quick
-            break
+def _stripped_jpeg(image: bytes, place: str) -> Stripped:
+    """Up to the first scan every part has to be one that libjpeg knows: at others it ends, and Pillow goes on."""
+    kept, exif = [], []
+    position, kept_from, junk = 2, 0, 0
+    for _ in range(MAX_SEGMENTS):
+        found = NEXT_MARKER.search(image, position)
+        if not found:
+            raise NotAnImage(place)
+        marker, start = found[1][0], found.end()
+        junk += start - 2 - position
+        if junk > MAX_JUNK:
+            raise TooLarge(place, MAX_JUNK, "bytes between segments")
+        position = start
+        if marker == 0 or marker in RESTARTS:
+            continue
+        length = int.from_bytes(image[start : start + 2], "big")
+        if marker not in WITH_LENGTH or length < 2 or start + length > len(image):
+            raise NotAnImage(place)
+        if marker == START_OF_SCAN:
+            kept.append(image[kept_from:])
+            return Stripped(b"".join(kept), b"".join(exif), _count_scans(image, start - 2, place))
+        position += length
+        is_exif = image.startswith(EXIF, start + 2)
+        if is_exif or image.startswith(MULTI_PICTURE, start + 2):
+            kept.append(image[kept_from : found.start()])
+            kept_from = position
+            if is_exif:
+                exif.append(image[start + 2 + len(EXIF) : position])
+    raise TooLarge(place, MAX_SEGMENTS, "segments")
+
+
+def _count_scans(jpeg: bytes, start: int, place: str) -> int:
+    """How many scans a decoder may find from `start` on; what follows the end of the image does not count.
+
+    A decoder that has lost its way in a scan looks for a marker anywhere; one that has not, skips segments. So a scan
+    counts wherever it begins, and the end counts only outside of everything that could be a segment.
+    """
+    scans, opaque_until = 0, start
+    for number, found in enumerate(MARKER_IN_SCAN.finditer(jpeg, start)):
         if number >= MAX_SEGMENTS:
             raise TooLarge(place, MAX_SEGMENTS, "segments")
-        if image.startswith(EXIF, start):
-            exif.append(image[start + len(EXIF) : end])
-        elif image.startswith(MULTI_PICTURE, start):
-            indices.append(image[start + len(MULTI_PICTURE) : end])
-    if max(map(metadata_bytes, [b"".join(exif), *indices])) > MAX_METADATA:
-        raise TooLarge(place, MAX_METADATA, "bytes of metadata")
-
-
-def _segments(jpeg: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(marker, start, end) of each segment up to the end of the image. A segment says how long it is."""
-    position = 0
-    while found := MARKER.search(jpeg, position):
-        marker, position = found[1], found.end()
-        if marker == END_OF_IMAGE:
+        marker, position = found[1][0], found.end()
+        scans += marker == START_OF_SCAN
+        if marker == END_OF_IMAGE and found.start() >= opaque_until:
             break
-        start = position
-        if marker not in WITHOUT_LENGTH:
-            start += 2
-            position += int.from_bytes(jpeg[position : position + 2], "big")
-        yield marker, start, position
+        if marker in WITH_LENGTH:
+            opaque_until = max(opaque_until, position + int.from_bytes(jpeg[position : position + 2], "big"))
+    return scans
+
+
+# --- PNG and GIF ------------------------------------------------------------------------------------------------------
 
 
 def _check_png(image: bytes, place: str) -> None:
@@ -102,33 +159,77 @@ def _check_png(image: bytes, place: str) -> None:
             raise TooLarge(place, MAX_COMPRESSED_CHUNKS, "compressed chunks of text or profiles")
 
 
-def _check_tiff(image: bytes, place: str) -> None:
-    metadata = 0
-    for tag, count, value, size in _tags(image):
-        metadata += size
-        if metadata > MAX_METADATA:
-            raise TooLarge(place, MAX_METADATA, "bytes of metadata")
-        if tag in (STRIP_OFFSETS, TILE_OFFSETS) and count > MAX_STRIPS:
-            raise TooLarge(place, MAX_STRIPS, "strips or tiles")
-        if tag == COMPRESSION and value not in COMPRESSIONS:
-            raise Unsupported(place, "a TIFF with another compression than LZW, deflate, PackBits and JPEG")
+def _without_extensions(image: bytes, place: str) -> bytes:
+    """A GIF with none before its first picture but the last that says which colour is transparent."""
+    if len(image) < 13:
+        raise NotAnImage(place)
+    head = 13 + (3 << (image[10] & 7) + 1 if image[10] & 0x80 else 0)
+    control, position, chunks, junk = b"", head, 0, 0
+    while position < len(image) and image[position] != TRAILER:
+        start = position
+        if image[start] == PICTURE:
+            return image[:head] + control + image[start:]
+        if image[start] == EXTENSION:
+            position += 2
+            while position < len(image) and image[position]:
+                position += 1 + image[position]
+                chunks += 1
+                if chunks > MAX_CHUNKS:
+                    raise TooLarge(place, MAX_CHUNKS, "chunks")
+            chunks += 1
+            if image[start + 1 : start + 2] == bytes([GRAPHIC_CONTROL]):
+                control = image[start : position + 1]
+        else:
+            junk += 1
+        if chunks > MAX_CHUNKS:
+            raise TooLarge(place, MAX_CHUNKS, "chunks")
+        if junk > MAX_JUNK:
+            raise TooLarge(place, MAX_JUNK, "bytes between chunks")
+        position += 1
+    raise NotAnImage(place)
 
 
-def _tags(tiff: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(tag, count, the value or where it lies, bytes that are read for it) of each entry of the first directory."""
-    order = "<" if tiff[:2] == b"II" else ">"
-    big = tiff[2:3] == b"+" or tiff[3:4] == b"+"
-    word, entry, inline = ("Q", "HHQQ", 8) if big else ("I", "HHII", 4)
+# --- TIFF -------------------------------------------------------------------------------------------------------------
+
+
+def _with_one_directory(image: bytes, place: str) -> bytes:
+    """A TIFF with a directory of what pixels need, at its end. Everything else stays where it is."""
+    kept: dict[int, bytes] = {}
+    order = "<"
+    for tag, kind, count, entry, order in _entries(image):
+        if tag not in TIFF_TAGS or tag in kept:
+            continue
+        if count > MAX_VALUES:
+            raise TooLarge(place, MAX_VALUES, "values in a tag")
+        if tag == COMPRESSION:
+            (value,) = struct.unpack_from(order + "H" if kind == SHORT else order + "I", entry, len(entry) // 2 + 2)
+            if kind not in (SHORT, LONG) or count != 1 or value not in COMPRESSIONS:
+                raise Unsupported(place, "a TIFF with another compression than LZW, deflate, PackBits and JPEG")
+        kept[tag] = entry
+    if not kept:
+        raise NotAnImage(place)
+    image += bytes(len(image) % 2)
+    big = _is_big(image)
+    number, offset = struct.pack(order + ("Q" if big else "H"), len(kept)), order + ("Q" if big else "I")
+    directory = number + b"".join(kept[tag] for tag in sorted(kept)) + struct.pack(offset, 0)
+    at = 8 if big else 4
+    return image[:at] + struct.pack(offset, len(image)) + image[2 * at :] + directory
+
+
+def _entries(tiff: bytes) -> Iterator[tuple[int, int, int, bytes, str]]:
+    """(tag, type, count, the whole entry, byte order) of each entry of the first directory: of a TIFF, or of EXIF."""
+    order, big = "<" if tiff[:2] == b"II" else ">", _is_big(tiff)
     try:
-        (offset,) = struct.unpack_from(order + word, tiff, 8 if big else 4)
+        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, 8 if big else 4)
         (entries,) = struct.unpack_from(order + ("Q" if big else "H"), tiff, offset)
     except (struct.error, OverflowError):
         return
     offset += 8 if big else 2
-    step = struct.calcsize(order + entry)
-    for at in range(offset, min(offset + entries * step, len(tiff) - step + 1), step):
-        tag, kind, count, value = struct.unpack_from(order + entry, tiff, at)
-        size = SIZES.get(kind, 0) * count
-        if size <= inline and kind == 3:  # a short lies in the first half
-            (value,) = struct.unpack_from(order + "H", tiff, at + step - inline)
-        yield tag, count, value, size if inline < size and value + size <= len(tiff) else 0
+    layout = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
+    for at in range(offset, min(offset + entries * layout.size, len(tiff) - layout.size + 1), layout.size):
+        yield *layout.unpack_from(tiff, at), tiff[at : at + layout.size], order
+
+
+def _is_big(tiff: bytes) -> bool:
+    """BigTIFF, by the byte that Pillow goes by."""
+    return tiff[2:3] == b"+"

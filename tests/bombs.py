@@ -13,6 +13,7 @@ from pictures import encoded, gradient
 from PIL import Image
 
 MIB = 1 << 20
+EXIF = b"Exif\0\0"
 MEMORY = 600 * MIB  # of address space, beyond the start: an ordinary image of 50 megapixels takes up to 350
 CPU_S = 10  # then the process is killed: undefended, some of them take minutes
 
@@ -101,10 +102,60 @@ def gif_frames(count: int) -> bytes:
     return gif[:-1] + frame * count + b";"
 
 
-def runs() -> bytes:
-    head = b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078)
-    head += struct.pack("<IiiHHIIiiII", 40, 7000, 7000, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024)
-    return head + b"\xff\x02" * (5 * MIB - 1000)
+def run_length(width: int, height: int, runs: bytes, bits: int = 8) -> bytes:
+    """A BMP. `\\0\\0` ends a line, `\\0\\2` goes right and up."""
+    colours = 1 << bits
+    head = b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + 4 * colours)
+    kind = 1 if bits == 8 else 2
+    return (
+        head
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, kind, 0, 0, 0, colours, 0)
+        + bytes(4 * colours)
+        + runs
+    )
+
+
+def in_gif(extensions: bytes) -> bytes:
+    gif = encoded(gradient(90, 70).quantize(4), "GIF")
+    return gif[: 13 + 3 * 4] + extensions + gif[13 + 3 * 4 :]
+
+
+def hidden_scans(count: int) -> bytes:
+    """Scans in what looks like segments, through which a decoder that has lost its way looks for markers."""
+    jpeg = repeated_scans(0)
+    start = jpeg.index(b"\xff\xda")
+    scan = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + bytes(4)
+    restarts = b"\xff\xdd\0\4\0\1"
+    hidden = b"".join(segment(0x02, scan * min(4000, count - done)) for done in range(0, count, 4000))
+    return jpeg[:start] + restarts + scan + hidden + b"\xff\xd9"
+
+
+def hidden_fax() -> bytes:
+    """Its compression is a list, so that the entry has an offset: 8, the number of deflate. There stands 3, fax."""
+    content = b"\xff\x00\xaa" * 100_000
+    start = 16 + 2 + 12 * 9 + 4
+    tags = [(256, 4, 1, 1), (257, 4, 1, 10_000_000), (258, 3, 1, 1), (259, 3, 3, 8), (262, 3, 1, 0)]
+    tags += [(273, 4, 1, start), (277, 3, 1, 1), (278, 4, 1, 10_000_000), (279, 4, 1, len(content))]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IHHHHH", 16, 3, 3, 3, 0, len(tags)) + entries + bytes(4) + content
+
+
+def shared_directories(count: int, first: int) -> bytes:
+    """A TIFF of one pixel, with so many directories as `first` makes of the first's offset, each with shared tags."""
+    size = 9 * MIB
+    tags = [(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 0)]
+    tags += [(277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, 1)]
+    start = 8 + 2 + 12 * (len(tags) + 1) + 4
+    tags += [(first, 4, 1, start)] if first else [(700, 1, 1, 0)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0 if first else start)
+    others = b"".join(
+        struct.pack("<H", 100)
+        + b"".join(struct.pack("<HHII", 1 + number, 7, size - 16, 16) for number in range(100))
+        + struct.pack("<I", start + 1206 * (done + 1) if done + 1 < count else 0)
+        for done in range(count)
+    )
+    return (head + others).ljust(size, b"\0")
 
 
 def pixels_bomb() -> bytes:
@@ -147,7 +198,32 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "webp canvas": lambda: animated_webp(60_000, 60_000, 2),
     "webp frames": lambda: animated_webp(1, 1, 120_000),
     "gif frames": lambda: gif_frames(10_000),
-    "bmp runs": runs,
+    "gif comments": lambda: in_gif(b"!\xfe\1x\0" * 2_000_000),
+    "gif empty comments": lambda: in_gif(b"!\xfe\0" * 1_000_000),
+    "gif one comment": lambda: in_gif(b"!\xfe" + b"\1x" * 1_000_000 + b"\0"),
+    "gif a few comments": lambda: in_gif((b"!\xfe" + (b"\xff" + b"x" * 255) * 1000 + b"\0") * 10),
+    "gif junk": lambda: in_gif(bytes(10 * MIB - 9000)),
+    "bmp runs": lambda: run_length(7000, 7000, b"\xff\x02" * (5 * MIB - 1000)),
+    "bmp ends of lines": lambda: run_length(7000, 7000, b"\1\2\0\0" * 7000),
+    "bmp deltas": lambda: run_length(20_000_000, 1, b"\0\2\0\xff" * 4),
+    "bmp runs of four bits": lambda: run_length(7000, 7000, (b"\xff\x12" * 27 + b"\x73\x12\0\0") * 7000, bits=4),
+    "jpeg exif after the end": lambda: in_jpeg(b"\xff\xd9" + segment(0xE1, EXIF + shared(5000, 65_000))),
+    "jpeg exif, begun twice": lambda: in_jpeg(segment(0xE1, EXIF * 2 + shared(5000, 65_000))),
+    "png exif, begun twice": lambda: in_png(chunk(b"eXIf", EXIF * 2 + shared(65_535, 9 * MIB))),
+    "png exif, begun a million times": lambda: in_png(chunk(b"eXIf", EXIF * 1_500_000)),
+    "webp exif, begun twice": lambda: webp_with_exif(EXIF * 2 + shared(65_535, 9 * MIB)),
+    "jpeg segments after the end": lambda: in_jpeg(b"\xff\xd9" + segment(0xFE, b"") * 2_500_000),
+    "jpeg hidden segments": lambda: in_jpeg((b"\xff\xf0\xff\xff" + segment(0xFE, b"") * 16_383 + b"\0") * 150),
+    "jpeg padding": lambda: in_jpeg(b"\xff" * (10 * MIB - 9000)),
+    "jpeg junk": lambda: in_jpeg(segment(0xFE, b"") + bytes(10 * MIB - 9000)),
+    "jpeg restarts": lambda: in_jpeg(b"\xff\xd0" * (5 * MIB - 9000)),
+    "jpeg hidden scans": lambda: hidden_scans(400),
+    "jpeg markers in a scan": lambda: repeated_scans(0)[:-2] + b"\xff\x01" * 4_000_000,
+    "tiff of another byte order": lambda: b"MM\0+" + shared(200, 9 * MIB)[4:],
+    "tiff hidden fax": hidden_fax,
+    "tiff exif": lambda: shared_directories(1, first=34665),
+    "tiff gps": lambda: shared_directories(1, first=34853),
+    "tiff directories": lambda: shared_directories(200, first=0),
 }
 
 

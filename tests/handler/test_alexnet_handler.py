@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pictures import base64_text, encoded, gradient
+from PIL import Image
 from ts.context import Context
 
 from alexnet_handler import AlexNetHandler
@@ -139,6 +141,31 @@ def test_rows_that_are_no_bodies(worker: Any, images: list[bytes]) -> None:
     form, empty = worker.raw([{"data": bytearray(images[0])}, {}], [{}, {}])
     assert len(classes(form)[0]) == 5
     assert error(empty)[0] == 400
+
+
+@pytest.mark.parametrize("row", [{"x": "hello"}, {"x": {"a": 1}}, {"data": "hello"}, {"data": {"instances": []}}])
+def test_a_row_of_any_form_takes_nobody_elses_answer(worker: Any, images: list[bytes], row: Any) -> None:
+    """TorchServe makes such rows of the parts of a form, where it reads bodies itself."""
+    good = {"body": bytearray(body(images[0]))}
+    first, bad, last = worker.raw([good, row, good], [{}, {}, {}])
+    assert len(classes(first)[0]) == len(classes(last)[0]) == 5
+    assert error(bad)[0] == 400
+
+
+@pytest.mark.parametrize(("side", "together"), [(4900, True), (5100, False)])
+def test_images_are_decoded_together_where_memory_allows(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, side: int, together: bool
+) -> None:
+    """Two of 24 megapixels, or of 26: the limit of one image is 50."""
+    pooled = []
+    pool = worker.handler._pool
+    monkeypatch.setattr(
+        worker.handler, "_pool", SimpleNamespace(map=lambda *given: pooled.append(1) or pool.map(*given))
+    )
+    image = encoded(Image.new("L", (side, side)), "PNG", compress_level=1)
+    decoded = worker.handler._decode([(image, "instances[0]"), (image, "instances[1]")], threads=2)
+    assert [pixels.shape for pixels in decoded] == [(224, 224, 3)] * 2
+    assert bool(pooled) == together
 
 
 def test_a_header_named_body_confuses_nobody(worker: Any, images: list[bytes]) -> None:

@@ -66,6 +66,42 @@ def test_exif_orientation_comes_first(orientation: int, size: tuple[int, int]) -
     assert difference(pixels(image), reference_pixels(image)) <= 3
 
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+EXIF_OF_SIX = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+
+
+def with_exif(image_format: str, **options: Any) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(gradient(320, 260), image_format, exif=exif, **options)
+
+
+def jpeg_with(segment: bytes) -> bytes:
+    jpeg = encoded(gradient(320, 260), "JPEG", quality=95)
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+
+
+TURNED = {
+    "png": lambda: with_exif("PNG"),
+    "webp": lambda: with_exif("WEBP", lossless=True),
+    "tiff": lambda: with_exif("TIFF"),
+    "tiff lzw": lambda: with_exif("TIFF", compression="tiff_lzw"),
+    "tiff jpeg": lambda: with_exif("TIFF", compression="jpeg", quality=95),
+    "big tiff": lambda: with_exif("TIFF", big_tiff=True),
+    "jpeg, the other byte order": lambda: jpeg_with(b"Exif\0\0" + EXIF_OF_SIX),
+    "jpeg, begun twice": lambda: jpeg_with(b"Exif\0\0Exif\0\0" + EXIF_OF_SIX),
+    "jpeg, xmp": lambda: jpeg_with(b"http://ns.adobe.com/xap/1.0/\0" + XMP),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_the_orientation_of_any_format_comes_first(name: str) -> None:
+    image = TURNED[name]()
+    turned = reference_pixels(image)
+    assert difference(pixels(image), turned) <= 3
+    assert difference(pixels(encoded(gradient(320, 260))), turned) > 30, "it does not show"
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_a_senseless_orientation_is_none(orientation: Any) -> None:

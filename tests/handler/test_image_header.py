@@ -19,7 +19,10 @@ from PIL import Image
 import image_decoder
 from errors import TooLarge
 
-EXIF = "413 body: more than 16777216 bytes of metadata"
+VALUES = "413 body: more than 200000 values in a tag"
+SEGMENTS = "413 body: more than 2000 segments"
+NO_IMAGE = "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)"
+RUNS = "400 body: a run-length encoded BMP is not supported"
 CHUNKS = "413 body: more than 20000 chunks"
 PIXELS = "413 body: more than 50000000 pixels"
 COMPRESSION = "400 body: a TIFF with another compression than LZW, deflate, PackBits and JPEG is not supported"
@@ -28,26 +31,51 @@ OUTCOMES = {
     "png exif": "pixels",  # what it says of its orientation is not read
     "webp exif": "pixels",
     "png text exif": "pixels",
-    "jpeg exif": EXIF,
-    "jpeg exif in parts": EXIF,
-    "jpeg multi-picture": EXIF,
-    "jpeg segments": "413 body: more than 2000 segments",
+    "jpeg exif": "pixels",
+    "jpeg exif in parts": "pixels",
+    "jpeg multi-picture": "pixels",
+    "jpeg segments": SEGMENTS,
     "jpeg scans": PIXELS,
     "png chunks": CHUNKS,
     "png texts": CHUNKS,
     "png profiles": "413 body: more than 100 compressed chunks of text or profiles",
-    "png text bomb": "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)",
+    "png text bomb": NO_IMAGE,
     "png pixels bomb": PIXELS,
-    "tiff tags": EXIF,
-    "bigtiff tags": EXIF,
-    "tiff strips": "413 body: more than 100000 strips or tiles",
+    "tiff tags": VALUES,
+    "bigtiff tags": VALUES,
+    "tiff strips": VALUES,
     "tiff fax": COMPRESSION,
     "tiff fax 4": COMPRESSION,
-    "tiff loop": "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)",
+    "tiff loop": NO_IMAGE,
     "webp canvas": PIXELS,
     "webp frames": "pixels",
     "gif frames": "pixels",
-    "bmp runs": PIXELS,
+    "gif comments": CHUNKS,
+    "gif empty comments": CHUNKS,
+    "gif one comment": CHUNKS,
+    "gif a few comments": "pixels",
+    "gif junk": "413 body: more than 65536 bytes between chunks",
+    "bmp runs": RUNS,
+    "bmp ends of lines": RUNS,
+    "bmp deltas": RUNS,
+    "bmp runs of four bits": RUNS,
+    "jpeg exif after the end": NO_IMAGE,
+    "jpeg exif, begun twice": "pixels",
+    "png exif, begun twice": "pixels",
+    "png exif, begun a million times": "pixels",
+    "webp exif, begun twice": "pixels",
+    "jpeg segments after the end": NO_IMAGE,
+    "jpeg hidden segments": NO_IMAGE,
+    "jpeg padding": "413 body: more than 65536 bytes between segments",
+    "jpeg junk": "413 body: more than 65536 bytes between segments",
+    "jpeg restarts": SEGMENTS,
+    "jpeg hidden scans": PIXELS,
+    "jpeg markers in a scan": SEGMENTS,
+    "tiff of another byte order": NO_IMAGE,
+    "tiff hidden fax": COMPRESSION,
+    "tiff exif": "pixels",
+    "tiff gps": "pixels",
+    "tiff directories": "pixels",
 }
 
 

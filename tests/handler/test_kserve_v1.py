@@ -54,7 +54,7 @@ def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], li
         (b"  \n", "body: empty"),
         (b'{"instances": [', "body: not JSON (line 1, column 16: Expecting value)"),
         (b"\xff\xd8\xff\xe0", "body: not JSON (not UTF-8); an image itself needs Content-Type: image/*"),
-        (b"[" * 100_000, "body: not JSON that can be read (nested too deeply)"),
+        (b"[" * 5_000, "body: not JSON that can be read (nested too deeply)"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "body: not JSON that can be read (a number is too long)"),
         (b"[]", 'body: expected a JSON object {"instances": […]}'),
         (b"null", 'body: expected a JSON object {"instances": […]}'),
@@ -94,6 +94,22 @@ def test_as_many_instances_as_allowed_and_not_one_more(limits: dict[str, int]) -
     error = refusal({"instances": [0] * (most + 1)}, limits)
     assert isinstance(error, TooLarge)
     assert (error.status, str(error)) == (413, f"instances: more than {most} instances")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@pytest.mark.parametrize("repeated", ["0,", "[],", '{"":0},', "[[", '{"a":'])
+def test_a_body_full_of_values_is_refused_unread(repeated: str, encoding: str, limits: dict[str, int]) -> None:
+    text = '{"instances": [' + repeated * 10_001
+    error = refusal(text.encode(encoding), limits)
+    assert (error.status, str(error)) == (413, "body: more than 10000 values")
+
+
+def test_an_image_that_is_called_json_is_not_counted(limits: dict[str, int]) -> None:
+    error = refusal(b"\xff\xd8" + b"[{," * 10_000, limits)
+    assert (error.status, str(error)) == (
+        400,
+        "body: not JSON (not UTF-8); an image itself needs Content-Type: image/*",
+    )
 
 
 def test_bodies_of_answers_are_compact_json() -> None:
