@@ -17,6 +17,7 @@ import hashlib
 import http.client
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -64,6 +65,10 @@ DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "60"))
 STOP_TIMEOUT_S = 20
 POLL_S = 0.1
 
+# What is logged, on its way to stdout; and how long the end waits for somebody to read it.
+LINES: queue.Queue[str] = queue.Queue(10_000)
+FLUSH_TIMEOUT_S = 2
+
 # What a signature is about, and must be about nothing else.
 SIGNATURE = "model.sig"
 SIGNED = ("config/config.properties", "model-store/alexnet.mar")
@@ -75,6 +80,14 @@ ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net
 
 def main() -> int:
     """Returns the exit status: 0 where it was asked to end, otherwise that of TorchServe, and never 0."""
+    threading.Thread(target=write_lines, daemon=True).start()
+    try:
+        return serve()
+    finally:
+        flush()
+
+
+def serve() -> int:
     models = Path(sys.argv[1] if len(sys.argv) > 1 else MODELS)
     public_key = os.environ.get("ALEXNET_PUBLIC_KEY")
     if public_key is not None and (fault := signature_fault(models, Path(public_key))):
@@ -88,7 +101,13 @@ def main() -> int:
     address = os.environ.get("TS_INFERENCE_ADDRESS", properties["inference_address"])
     port = int(address.rpartition(":")[2])
 
-    stopping = threading.Event()
+    model, stopping = Model(port), threading.Event()
+    Health.model, Health.stopping = model, stopping
+    try:
+        health = HealthServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # for the kubelet  # nosec B104
+    except OSError as error:
+        log("ERROR", f"port {HEALTH_PORT} cannot be listened to ({error.strerror}): set HEALTH_PORT to another")
+        return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
@@ -105,10 +124,7 @@ def main() -> int:
     assert server.stdout is not None
     forwarding = threading.Thread(target=forward, args=(server.stdout,), daemon=True)
     forwarding.start()
-    model = Model(port)
     threading.Thread(target=model.ask_now_and_then, daemon=True).start()
-    Health.model, Health.stopping = model, stopping
-    health = HealthServer(("0.0.0.0", HEALTH_PORT), Health)  # noqa: S104  # for the kubelet  # nosec B104
     threading.Thread(target=health.serve_forever, daemon=True).start()
 
     while server.poll() is None and not stopping.wait(POLL_S):
@@ -314,6 +330,9 @@ class HealthServer(ThreadingHTTPServer):
         """A client that breaks off is no line in the log."""
 
 
+# --- The log ----------------------------------------------------------------------------------------------------------
+
+
 def forward(output: IO[str]) -> None:
     """What TorchServe logs is JSON; what the JVM prints becomes it."""
     for line in output:
@@ -330,9 +349,22 @@ def log(severity: str, message: str) -> None:
 
 
 def write(line: str) -> None:
-    """In one piece: two threads write. A full log loses lines; it stops neither the server nor its end."""
-    with suppress(OSError):
-        os.write(1, line.encode())
+    """A log that is full, or that nobody reads, loses lines; it stops neither the server nor its end."""
+    with suppress(queue.Full):
+        LINES.put_nowait(line)
+
+
+def write_lines() -> None:
+    while True:
+        with suppress(OSError):
+            os.write(1, LINES.get().encode())
+        LINES.task_done()
+
+
+def flush() -> None:
+    deadline = time.monotonic() + FLUSH_TIMEOUT_S
+    while LINES.unfinished_tasks and time.monotonic() < deadline:
+        time.sleep(POLL_S / 10)
 
 
 if __name__ == "__main__":

