@@ -7,6 +7,7 @@ green line always means that somebody looked.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,8 +34,23 @@ TIMEOUT_S = 300  # for one tool
 # called with lists of our own making.
 BANDIT_SKIPS = "B101,B404,B603,B607"
 
-# Digests are as random as secrets. Elsewhere `# pragma: allowlist secret` stands beside the line.
-DIGEST_LINE = r"[sS][hH][aA]256.*[0-9a-f]{64}"
+# Digests are as random as secrets, and as long as raw keys. A line passes only where one digest is all that it holds,
+# under a name that ends in "sha256". Elsewhere `# pragma: allowlist secret` stands beside the line.
+DIGEST_LINE = r"""^\s*["']?\w*(?i:sha256)["']?\s*[:=]\s*["'][0-9a-f]{64}["'],?\s*$"""
+
+# What detect-secrets leaves out by default although secrets stand there: files after their names, and lines that call
+# something, as `connect("password")` does. Others: see `secrets`.
+SECRETS_SKIPS = (
+    "detect_secrets.filters.heuristic.is_indirect_reference",
+    "detect_secrets.filters.heuristic.is_swagger_file",
+)
+
+# Nobody looks for secrets in these; how they begin says more than their names do.
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
+# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
+MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
+NO_MANIFESTS = ("kustomization.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml")
 
 
 @dataclass(frozen=True)
@@ -113,22 +129,25 @@ def code(checkout: Path) -> Outcome:
 
 
 def secrets(checkout: Path) -> Outcome:
-    """detect-secrets: keys and passwords in any file that git has, or would take."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    files = [name for name in listed.stdout.split("\0") if name and (checkout / name).is_file()]
-    if not files:
+    """detect-secrets: keys and passwords in any text file that git has, or would take.
+
+    It looks twice. Under its own name, a file is understood (YAML, INI), at the price of comments; lock files, style
+    sheets and others are left out. As .txt, with a first line that no INI file has, it is read line by line.
+    """
+    texts, pictures = _texts_and_pictures(checkout)
+    if not texts:
         raise Undone("git lists no files here")
-    done = _run(checkout, "detect-secrets", "scan", "--no-verify", "--exclude-lines", DIGEST_LINE, *files)
-    found = _json(done)["results"]
+    found = _secrets_in(checkout, texts)
+    with tempfile.TemporaryDirectory(prefix="alexnet-secrets-") as copies:
+        for name in texts:
+            copy = Path(copies, f"{name}.txt")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(b"text\n" + (checkout / name).read_bytes())
+        in_copies = _secrets_in(Path(copies), [f"{name}.txt" for name in texts])
+    found |= {(name.removesuffix(".txt"), line - 1, kind) for name, line, kind in in_copies}
+    left_out = f" ({len(pictures)} pictures are not read)" if pictures else ""
     return _outcome(
-        f"{len(files)} files",
-        [f"{file}:{entry['line_number']}: {entry['type']}" for file, entries in found.items() for entry in entries],
+        f"{len(texts)} text files{left_out}", [f"{name}:{line}: {kind}" for name, line, kind in sorted(found)]
     )
 
 
@@ -203,12 +222,48 @@ def _outcome(looked_at: str, findings: list[str]) -> Outcome:
     return Outcome(not findings, said, tuple(findings))
 
 
+def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
+    """The files that git has, or would take. (Of a link, it takes the path alone.)"""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    texts, pictures = [], []
+    for name in sorted({name for name in listed.stdout.split("\0") if name}):
+        file = checkout / name
+        if file.is_symlink() or not file.is_file():
+            continue
+        content = file.read_bytes()
+        try:
+            content.decode()
+        except UnicodeDecodeError:  # detect-secrets would pass over it without a word
+            if not content.startswith(PICTURES):
+                raise Undone(f"{name} is neither UTF-8 text nor a PNG or JPEG picture") from None
+            pictures.append(name)
+        else:
+            texts.append(name)
+    return texts, pictures
+
+
+def _secrets_in(folder: Path, files: list[str]) -> set[tuple[str, int, str]]:
+    """File, line and kind of each."""
+    command = ["detect-secrets", "scan", "--no-verify", "--exclude-lines", DIGEST_LINE]
+    for skip in SECRETS_SKIPS:
+        command += ["--disable-filter", skip]
+    results = _json(_run(folder, *command, *files))["results"]
+    return {(file, entry["line_number"], entry["type"]) for file, entries in results.items() for entry in entries}
+
+
 def _trivy(checkout: Path, folder: str) -> Outcome:
     """What it finds high or critical, with the checks that it brings along. What is explained stands in the files."""
     with tempfile.TemporaryDirectory(prefix="alexnet-trivy-") as cache:
-        command = ["trivy", "config", "--quiet", "--skip-check-update", "--skip-version-check", "--format", "json"]
-        done = _run(checkout, *command, "--severity", "HIGH,CRITICAL", "--cache-dir", cache, folder)
+        command = ["trivy", "config", "--debug", "--skip-check-update", "--skip-version-check", "--disable-telemetry"]
+        done = _run(checkout, *command, "--format", "json", "--severity", "HIGH,CRITICAL", "--cache-dir", cache, folder)
     results = _json(done).get("Results", [])
+    _require_that_trivy_read_all(checkout / folder, {result["Target"] for result in results}, done.stderr)
     checked = sum(result.get("MisconfSummary", {}).get("Successes", 0) for result in results)
     found = [
         f"{folder}/{result['Target']}: {failed['ID']} {failed['Title']}"
@@ -218,6 +273,25 @@ def _trivy(checkout: Path, folder: str) -> Outcome:
     if not checked and not found:
         raise Undone(f"trivy understood nothing in {folder}/")
     return _outcome(f"{folder}/, {checked} checks passed" if not found else f"{folder}/", found)
+
+
+def _require_that_trivy_read_all(folder: Path, targets: set[str], log: str) -> None:
+    """What it cannot parse it leaves out, and still exits with 0.
+
+    Only its log (with --debug) tells which Terraform files it took. Manifests and Dockerfiles are targets themselves.
+    """
+    read = targets | set(re.findall(r'\[terraform parser\] Added file\t.*file_path="(.+)"$', log, re.MULTILINE))
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder)
+        others = ".terraform" in name.parts  # what `terraform init` brings
+        wanted = file.is_file() and file.name.endswith(MANIFEST_ENDINGS) and file.name not in NO_MANIFESTS
+        if wanted and not others and name.as_posix() not in read:
+            raise Undone(f"trivy could not read {folder.name}/{name.as_posix()}")
+    for line in log.splitlines():
+        _, level, *said = [*line.split("\t"), ""]
+        # The embedded checks are the wanted ones: they are pinned with trivy.
+        if level in ("ERROR", "FATAL") and "Falling back to embedded checks" not in line:
+            raise Undone(f"trivy: {' '.join(said).strip()}")
 
 
 def _closure(requirements: Path) -> set[str]:

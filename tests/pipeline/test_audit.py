@@ -41,6 +41,17 @@ spec:
         privileged: true
 """
 
+CONFIG_MAP = """
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: fine
+"""
+
+# Put together here, for no part to find them in this file.
+DIGEST = "0123456789abcdef" * 4
+ACCESS_KEY = "AKIA" + "QWERTYUIOPASDFGH"
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
@@ -135,8 +146,63 @@ def test_a_secret_is_told_with_its_line(tree: Path, is_added: bool) -> None:
 def test_what_git_ignores_and_digests_are_no_secrets(tree: Path) -> None:
     (tree / ".gitignore").write_text("key.pem\n")
     (tree / "key.pem").write_text("-----BEGIN EC " + "PRIVATE KEY-----\n")
-    (tree / "fine.py").write_text(f'SHA256 = "{"0123456789abcdef" * 4}"\n')
+    (tree / "fine.py").write_text(f'SHA256 = "{DIGEST}"\n')
     assert audit.secrets(tree).fine
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'sha256 = "{DIGEST}"; key = "{ACCESS_KEY}"',
+        f'key = "{ACCESS_KEY}"  # sha256 = "{DIGEST}"',
+        f'sha256_key = "{DIGEST}"',
+    ],
+)
+def test_a_digest_hides_nothing_else(tree: Path, line: str) -> None:
+    (tree / "hidden.py").write_text(f"{line}\n")
+    assert any(finding.startswith("hidden.py:1: ") for finding in audit.secrets(tree).findings)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["poetry.lock", "package-lock.json", "swagger.json", "page.css", "picture.svg", "picture.png", "swagger/a.py"],
+)
+def test_no_name_keeps_a_text_from_being_read(tree: Path, name: str) -> None:
+    (tree / name).parent.mkdir(exist_ok=True)
+    (tree / name).write_text(f'"{ACCESS_KEY}"\n')
+    assert f"{name}:1: AWS Access Key" in audit.secrets(tree).findings
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("settings.ini", f"# {ACCESS_KEY}\n[all]\na = 1\n"),
+        ("binary.yaml", f"# {ACCESS_KEY}\ndata:\n  a: !!binary aGVsbG8=\n"),
+        ("call.py", f'connect("{ACCESS_KEY}")\n'),
+    ],
+)
+def test_comments_and_calls_are_read_too(tree: Path, name: str, text: str) -> None:
+    (tree / name).write_text(text)
+    assert f"{name}:1: AWS Access Key" in audit.secrets(tree).findings
+
+
+def test_values_without_quotes_are_found_in_yaml(tree: Path) -> None:
+    (tree / "values.yaml").write_text(f"checksum: {DIGEST}\n")
+    assert audit.secrets(tree).findings == ("values.yaml:1: Hex High Entropy String",)
+
+
+@pytest.mark.parametrize("content", [b"key = '\xe9'\n", "key = 1\n".encode("utf-16"), b"\x1f\x8b\x08\x00\x00\xff"])
+def test_what_cannot_be_read_as_text_is_told(tree: Path, content: bytes) -> None:
+    (tree / "key.png").write_bytes(content)
+    said = "not done: key.png is neither UTF-8 text nor a PNG or JPEG picture"
+    assert audit.attempt(audit.secrets, tree) == audit.Outcome(False, said)
+
+
+def test_pictures_are_not_counted_as_read(tree: Path, checkout: Path) -> None:
+    before = audit.secrets(tree)
+    shutil.copy(checkout / "tests" / "photographs" / "rocket.jpg", tree)
+    shutil.copy(checkout / "benchmarks" / "results" / "readme.png", tree)
+    assert audit.secrets(tree) == audit.Outcome(True, f"{before.said} (2 pictures are not read)")
 
 
 def test_without_git_the_secrets_are_not_done(tree: Path) -> None:
@@ -170,6 +236,50 @@ def test_a_privileged_pod_is_told(tree: Path, trivy: None) -> None:
 
 def test_a_folder_without_manifests_is_not_taken_for_a_safe_one(tree: Path, trivy: None) -> None:
     assert audit.attempt(audit.manifests, tree) == audit.Outcome(False, "not done: trivy understood nothing in kserve/")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sub/firewall.tf", f'{OPEN_FIREWALL}resource "x" {{\n'),
+        ("sub/firewall.tf.json", '{"resource": {'),
+        ("chart/templates/pod.yaml", PRIVILEGED_POD + "{{ .Values.a"),
+    ],
+)
+def test_terraform_that_cannot_be_parsed_is_not_taken_for_safe(tree: Path, trivy: None, name: str, text: str) -> None:
+    (tree / "terraform" / name).parent.mkdir(parents=True)
+    (tree / "terraform" / "chart").mkdir(exist_ok=True)
+    (tree / "terraform" / "chart" / "Chart.yaml").write_text("apiVersion: v2\nname: all\nversion: 0.1.0\n")
+    (tree / "terraform" / name).write_text(text)
+    outcome = audit.attempt(audit.terraform, tree)
+    assert outcome == audit.Outcome(False, f"not done: trivy could not read terraform/{name}")
+
+
+def test_a_module_that_is_not_there_is_told(tree: Path, trivy: None) -> None:
+    (tree / "terraform" / "module.tf").write_text('module "gone" {\n  source = "./gone"\n}\n')
+    outcome = audit.attempt(audit.terraform, tree)
+    assert not outcome.fine
+    assert re.fullmatch(r"not done: trivy: .*Failed to load module.*module\.tf:1-3.*", outcome.said)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pod.yaml", PRIVILEGED_POD.replace("image: busybox:1", "image: [busybox:1")),
+        ("pod.yaml", PRIVILEGED_POD + "kind: Pod\n"),  # twice, which YAML forbids and PyYAML takes
+        ("pod.yaml", PRIVILEGED_POD.replace("apiVersion", "apiVersoin")),
+        ("pod.yaml", f"{CONFIG_MAP}---{PRIVILEGED_POD}      args: [a\n"),
+        ("pod.yml", PRIVILEGED_POD.replace("image: busybox:1", "image: [busybox:1")),
+        ("pod.json", '{"apiVersion": "v1", "kind": "Pod"'),
+        ("Dockerfile", "FROM python:3.11\nINSTALL all\n"),
+    ],
+)
+def test_a_manifest_that_cannot_be_parsed_is_not_taken_for_safe(tree: Path, trivy: None, name: str, text: str) -> None:
+    (tree / "kserve" / "fine.yaml").write_text(CONFIG_MAP)
+    assert audit.manifests(tree).fine
+    (tree / "kserve" / name).write_text(text)
+    outcome = audit.attempt(audit.manifests, tree)
+    assert outcome == audit.Outcome(False, f"not done: trivy could not read kserve/{name}")
 
 
 # --- The SBOM ---------------------------------------------------------------------------------------------------------
@@ -251,3 +361,16 @@ def test_findings_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch, capsy
     with pytest.raises(SystemExit):
         audit.main()
     assert capsys.readouterr().out.startswith("two: a.py:1: [bad]\n")
+
+
+# --- This checkout ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in audit.PARTS if name != "dependencies"])  # which asks the internet
+def test_nothing_is_found_here(checkout: Path, name: str, request: pytest.FixtureRequest) -> None:
+    if name in ("manifests", "terraform"):
+        request.getfixturevalue("trivy")
+    if name == "secrets" and not (checkout / ".git").exists():
+        pytest.skip("git says which files are looked at, and this is no clone")
+    outcome = audit.PARTS[name](checkout)
+    assert outcome.fine, "\n".join([outcome.said, *outcome.findings])
