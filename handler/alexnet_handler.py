@@ -9,7 +9,7 @@ from pathlib import Path
 
 from integrity import check_files
 
-# Before the archive's other modules are imported: one that is damaged is then told by its name, not by a SyntaxError. Every
+# Before the archive's other modules are imported: a damaged one is then told by its name, not by a SyntaxError. Every
 # archive that TorchServe loads has MAR-INF; a checkout has none, and no list of its files.
 HERE = Path(__file__).resolve().parent
 CHECKED = HERE if (HERE / "MAR-INF").is_dir() else None

@@ -94,7 +94,8 @@ def orientation(exif: bytes) -> int | None:
 
 def _stripped_jpeg(image: bytes, place: str) -> Stripped:
     """Up to the first scan every part has to be one that libjpeg knows: at others it ends, and Pillow goes on."""
-    kept, exif = [], []
+    kept: list[bytes] = []
+    exif: list[bytes] = []
     position, kept_from, junk = 2, 0, 0
     for _ in range(MAX_SEGMENTS):
         found = NEXT_MARKER.search(image, position)

@@ -21,7 +21,7 @@ from ts.model_server import load_properties
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
-# Measured with 100 of the largest requests at once, in a control group: docs/reliability.md. A worker that nobody asks has
+# Measured with 100 of the largest requests at once, in a control group: docs/reliability.md. One that nobody asks has
 # 430 MB.
 LOADED_WORKER_MEBIBYTES = 1000
 JVM_MEBIBYTES = 250  # beside heap and direct memory

@@ -27,13 +27,12 @@ JSON, JPEG = {"Content-Type": "application/json"}, {"Content-Type": "image/jpeg"
 HANG_S = 60  # no answer by then is a hang
 LIMIT = 10 * 1024 * 1024
 BESIDE = 6  # good requests in flight with each bad one
-GROWTH = 500 << 20  # bytes that a worker may have kept after all of this; one image of 50 megapixels takes 200
+GROWTH = 150 << 20  # bytes that a worker may have kept after all of this: 60 were seen, free and not given back
+JAVA_GROWTH = 400 << 20  # a heap grows until it is collected
 
 IMAGE = encoded(gradient(), "JPEG")
 TEXT = base64_text(IMAGE)
-BOMBS = ("png exif", "jpeg exif in parts", "jpeg segments", "jpeg scans", "png chunks", "png profiles",
-         "png pixels bomb", "tiff tags", "tiff strips", "tiff fax", "webp canvas", "webp frames", "gif frames",
-         "bmp runs")  # fmt: skip
+BOMBS = tuple(bombs.BOMBS)
 
 
 def one(instance: Any) -> bytes:
@@ -114,11 +113,12 @@ def watched(directory: Path, said: list[str]) -> Iterator[TorchServe]:
     """A server of our own, whose log is kept, and whose workers are the same at the end, and no larger."""
     with TorchServe(directory, Ports.any_free(), log=said.append) as running:
         httpx.post(running.predict_url, content=encoded(gradient(5000, 5000)), headers=JPEG, timeout=HANG_S)
-        before = {process.pid: process.memory_info().rss for process in running.processes()}
+        before = {process: process.memory_info().rss for process in running.processes()}
         yield running
-        after = {process.pid: process.memory_info().rss for process in running.processes()}
-    assert after.keys() == before.keys()
-    assert {pid: after[pid] - before[pid] for pid in before if after[pid] - before[pid] > GROWTH} == {}
+        after = {process: process.memory_info().rss for process in running.processes()}
+        assert after.keys() == before.keys()
+        for process in before:
+            assert after[process] - before[process] < (JAVA_GROWTH if process.name() == "java" else GROWTH), process
 
 
 @pytest.fixture(scope="module")
