@@ -11,12 +11,9 @@ from integrity import check_files
 
 # Before the archive's other modules are imported: a damaged one is then told by its name, not by a SyntaxError. Every
 # archive that TorchServe loads has MAR-INF; a checkout has none, and no list of its files.
-HERE = Path(__file__).resolve().parent
-CHECKED = HERE if (HERE / "MAR-INF").is_dir() else None
-if CHECKED:
-    check_files(CHECKED)
+if (archive := Path(__file__).resolve().parent).joinpath("MAR-INF").is_dir():
+    check_files(archive)
 
-# ruff: noqa: E402
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -42,10 +39,8 @@ class AlexNetHandler:
     """Answers KServe v1 predict requests, a batch of them at a time, and keeps their answers apart."""
 
     def initialize(self, context: Any) -> None:
-        """Called once in each worker, before it is ready. Raises ValueError where the archive does not fit together."""
+        """Called once in each worker, before it is ready. Raises ValueError for settings that make no sense."""
         model_dir = Path(context.system_properties["model_dir"])
-        if model_dir.resolve() != CHECKED:  # else it has been, once is enough
-            check_files(model_dir)
         settings = check_settings(context.model_yaml_config)
         self._limits = settings["limits"]
         self._fetcher = UrlFetcher(**settings["url"], max_bytes=self._limits["max_image_bytes"])

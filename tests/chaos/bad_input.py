@@ -2,7 +2,8 @@
 
     PYTHONPATH=.:tests python -P -m chaos.bad_input [--server ours|stock]
 
-Every image comes in JSON here, as both servers take it. Writes tests/chaos/results/bad-input-SERVER.json.
+Every image comes in JSON here, as both servers take it. Writes tests/chaos/results/bad-input-SERVER.json. Exits with 1
+where this project's server did not answer as it should.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import bombs
 from chaos.__main__ import RESULTS
@@ -26,6 +28,7 @@ from serving.test_bad_input import BOMBS, IMAGES, JSON_BODIES
 
 BESIDE = 8  # good clients, who ask all the time
 REFUSALS = ("400", "403", "413")
+SLOWEST_S = 2  # that an answer may take
 PLACE = re.compile(rb'\{"error": "(body|instances|parameters)')
 
 
@@ -40,8 +43,22 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"bad-input-{chosen.server}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
-    wrong = result["cases"] - sum(result["statuses"].get(status, 0) for status in (ANSWERED, *REFUSALS))
-    return int(chosen.server == OURS and bool(wrong or result["beside_lost"] or result["workers_replaced"]))
+    failed = faults(result)
+    print(*failed, sep="\n", file=sys.stderr)
+    return int(chosen.server == OURS and bool(failed))
+
+
+def faults(result: dict[str, Any]) -> list[str]:
+    """What should not have been."""
+    unanswered = result["cases"] - sum(result["statuses"].get(status, 0) for status in (ANSWERED, *REFUSALS))
+    faults = {
+        f"{unanswered} requests were neither answered nor refused": unanswered,
+        f"{result['refusals_without_a_place']} refusals name no place": result["refusals_without_a_place"],
+        f"{result['slowest']} took {result['slowest_s']:.1f} s": result["slowest_s"] > SLOWEST_S,
+        f"{result['beside_lost']} good requests beside them were lost": result["beside_lost"],
+        f"{result['workers_replaced']} workers were replaced": result["workers_replaced"],
+    }
+    return [fault for fault, is_there in faults.items() if is_there]
 
 
 def bodies(form: str) -> dict[str, bytes]:
@@ -54,7 +71,7 @@ def bodies(form: str) -> dict[str, bytes]:
     }
 
 
-async def tried(server: Server, form: str) -> dict[str, object]:
+async def tried(server: Server, form: str) -> dict[str, Any]:
     workers = {process.pid for process in server.workers()}
     statuses: Counter[str] = Counter()
     slowest, silent = (0.0, ""), 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import signal
 import socket
 import struct
@@ -16,6 +17,7 @@ import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from subprocess import DEVNULL, run
 from typing import Any
@@ -23,7 +25,8 @@ from typing import Any
 import psutil
 from chaos.cgroups import Impossible, control_group
 from chaos.clients import ANSWERED, HANGING, REFUSED, ROUTE, WRONG, Load, connected
-from chaos.servers import OURS, Server, Servers
+from chaos.servers import CHECKOUT, OURS, Server, Servers
+from ts.model_server import load_properties
 
 Figures = dict[str, Any]
 Case = Callable[[Servers], Awaitable[Figures]]
@@ -35,10 +38,15 @@ SERVE_AGAIN_S = 5  # the target, beyond the model's load time
 RECOVERY_S = 60  # how long is waited for it
 BATCH = {OURS: 16}  # requests that a worker has at most: handler/model-config.yaml; the stock envelope takes one
 BUSY = "503"  # a full queue
+QUEUE = int(load_properties(str(CHECKOUT / "config.properties"))["job_queue_size"])
+ROOM = 3  # times what a full queue takes, for the slowest of the requests that were accepted
+OVERLOADED = 5  # times the capacity: what is asked for at least
 
 UNDER_UNSHARE = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c"]
 BALLAST = 256 << 20  # bytes, four times what the limit leaves
 SMALL_DISK_MB = 320  # as much as the unpacked archive and some
+FULL_BELOW = 64 << 10  # bytes free
+JUMP_AT_LEAST_S = 23 * 3600  # of a day
 
 
 async def worker_killed(servers: Servers) -> Figures:
@@ -114,13 +122,16 @@ async def disk_full(servers: Servers) -> Figures:
         raise Impossible("no mount namespace can be made here (it takes root)")
     with servers.started(before=[*UNDER_UNSHARE, mount, "sh"]) as server:
         disk = Path(f"/proc/{server.java().pid}/root") / str(server.scratch).lstrip("/")
-        with suppress(OSError), open(disk / "filler", "wb", buffering=0) as filler:
+        with open(disk / "filler", "wb", buffering=0) as filler, suppress(OSError):  # ENOSPC, as is judged below
             while True:
                 filler.write(bytes(1 << 16))
-        free = os.statvfs(disk)
+        disk_state = os.statvfs(disk)
+        free = disk_state.f_bavail * disk_state.f_bsize
         async with loaded(server, servers) as load:
             figures = await killed_workers(server, load, 1)
-        return figures | {"free_bytes": free.f_bavail * free.f_bsize}
+        if free >= FULL_BELOW:
+            figures["failed"].append(f"the disk was not full: {free} bytes were free")
+        return figures | {"free_bytes": free}
 
 
 async def log_full(servers: Servers) -> Figures:
@@ -237,9 +248,18 @@ async def clock_jumps(servers: Servers) -> Figures:
                     await asyncio.sleep(STEADY_S)
                 await load.leave()
                 figures = seen(load, at, server, in_flight=0)
-                return figures | judged(figures, server, False)
+                # Nothing is under way any more. A worker that starts makes Java log lines, with the time that it has.
+                server.workers()[0].kill()
+                moved = await until(lambda: logged_span_s(server.log()) > JUMP_AT_LEAST_S, RECOVERY_S)
+                return figures | judged(figures, server, moved is None and "the clock of the server did not jump")
     finally:
         offset.unlink()
+
+
+def logged_span_s(log: str) -> float:
+    """From the earliest time in a log to the latest; compared with each other, they may be of any time zone."""
+    times = [datetime.fromisoformat(time) for time in re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", log)]
+    return (max(times) - min(times)).total_seconds() if times else 0
 
 
 async def clients_vanish(servers: Servers) -> Figures:
@@ -292,13 +312,18 @@ async def idle_connections(servers: Servers, count: int = 1000) -> Figures:
 
 
 async def overload(servers: Servers, clients: int = 1000, seconds: float = 10) -> Figures:
-    """First the capacity, with as many clients as keep the server busy; then many more than its queue holds."""
+    """First the capacity, with as many clients as keep the server busy; then many more than its queue holds.
+
+    The pause after a refusal is that of clients who ask for ten times the capacity. They come to about seven times: a
+    thousand of them in one Python process, on the server's own processors, can do no more. `offered_per_s` is what they
+    did ask for.
+    """
     with servers.started() as server:
         async with loaded(server, servers, clients=64) as few:
             began = time.monotonic()
             await asyncio.sleep(5)
             capacity = few.outcomes(began)[ANSWERED] / (time.monotonic() - began)
-        pause = clients / (10 * capacity)  # after a refusal: ten times the capacity is asked for, no more
+        pause = clients / (10 * capacity)  # after a refusal: at most ten times the capacity is asked for
         async with Load(server.address, servers.form, clients, refused_pause_s=pause) as many:
             at = time.monotonic()
             await asyncio.sleep(seconds)
@@ -315,7 +340,21 @@ async def overload(servers: Servers, clients: int = 1000, seconds: float = 10) -
             "refused_p50_s": refused[len(refused) // 2] if refused else None,
             "retry_after": any("retry-after" in r.headers.lower() for r in many.replies if r.outcome == BUSY),
         }
-        return figures | judged(figures, server, False)
+        held = QUEUE + len(server.workers()) * BATCH.get(server.kind, 1)
+        return figures | judged(figures, server, *(overload_faults(figures, held) if server.kind == OURS else ()))
+
+
+def overload_faults(figures: Figures, held: int) -> list[str]:
+    """held: requests that the queue and the workers have at most, by the configuration. What comes after is refused."""
+    failed = []
+    if not figures["outcomes"].get(BUSY):
+        failed.append("nothing was refused")
+    if figures["offered_per_s"] < OVERLOADED * figures["capacity_per_s"]:
+        failed.append(f"the clients asked for less than {OVERLOADED} times the capacity")
+    longest = ROOM * held / figures["answered_per_s"] if figures["answered_per_s"] else 0
+    if figures["latency_p99_s"] is not None and figures["latency_p99_s"] > longest:
+        failed.append(f"what was accepted took longer than {longest:.1f} s (p99)")
+    return failed
 
 
 CASES: dict[str, Case] = {
@@ -379,9 +418,9 @@ def seen(load: Load, at: float, server: Server, in_flight: int) -> Figures:
     }
 
 
-def judged(figures: Figures, server: Server, otherwise: object) -> Figures:
+def judged(figures: Figures, server: Server, *otherwise: object) -> Figures:
     """What should not have been: a hang or a wrong answer ever, other losses beyond the batch in flight."""
-    failed = [str(otherwise)] if otherwise else []
+    failed = [str(fault) for fault in otherwise if fault]
     outcomes = figures["outcomes"]
     failed += [f"{outcomes[kind]} × {kind}" for kind in (HANGING, WRONG) if outcomes.get(kind)]
     if figures["lost_beyond"]:

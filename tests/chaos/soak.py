@@ -23,6 +23,7 @@ from chaos.__main__ import RESULTS
 from chaos.clients import ANSWERED, Load
 from chaos.servers import OURS, STOCK, Server, Servers
 
+REQUESTS = 100_000  # where no other number is asked for
 CLIENTS = 32
 PARTS = 10
 # Growth that counts. A JVM's heap grows until it is collected: its bound is in config.properties, -Xmx.
@@ -31,7 +32,7 @@ ALLOWED = {"workers_mb": 20.0, "java_mb": 100.0, "descriptors": 5, "threads": 5,
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="chaos.soak")
-    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
     parser.add_argument("--server", choices=(OURS, STOCK), default=OURS)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, Servers(chosen.server, Path(directory)).started() as server:
@@ -59,6 +60,7 @@ async def soaked(server: Server, form: str, requests: int) -> dict[str, object]:
     failed += [f"{count} × {outcome}" for outcome, count in outcomes.items() if outcome != ANSWERED]
     return {
         "date": time.strftime("%Y-%m-%d"),
+        "asked": requests,
         "requests": sum(outcomes.values()),
         "seconds": time.monotonic() - began,
         "outcomes": outcomes,

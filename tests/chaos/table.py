@@ -14,6 +14,7 @@ from typing import Any
 from chaos.__main__ import RESULTS
 from chaos.cases import CASES
 from chaos.servers import OURS, STOCK
+from chaos.soak import REQUESTS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 TITLES = {OURS: "This project", STOCK: "Stock TorchServe"}
@@ -123,13 +124,19 @@ def soak(kind: str) -> str:
     outcomes = ", ".join(f"{count} × {outcome}" for outcome, count in result["outcomes"].items())
     lines = [
         f"{TITLES[kind]}, {result['date']}: {result['requests']} requests in {result['seconds']:.0f} s, {outcomes}. "
-        f"`make soak SERVER={kind}`",
+        f"`{soak_command(kind, result['asked'])}`",
         "",
         "| | after a tenth | at the end |",
         "|---|---|---|",
         *(f"| {name.replace('_mb', ', MB')} | {first[name]:.0f} | {last[name]:.0f} |" for name in first),
     ]
     return "\n".join(lines) + "\n"
+
+
+def soak_command(kind: str, asked: int) -> str:
+    if asked == REQUESTS:
+        return f"make soak SERVER={kind}"
+    return f"PYTHONPATH=.:tests python -P -m chaos.soak --server {kind} --requests {asked}"
 
 
 def seconds(value: float | None) -> str:

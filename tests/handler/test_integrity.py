@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import py_compile
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from integrity import SUMS_FILE, check_files
-
-FILES = ["alexnet.safetensors", "alexnet_handler.py", "imagenet_classes.json", "model-config.yaml"]
 
 
 @pytest.fixture
@@ -39,9 +39,32 @@ def test_what_was_packed_is_fine(model_dir: Path) -> None:
 
 
 def test_what_python_caches_there_is_fine(copy: Path) -> None:
-    (copy / "__pycache__").mkdir(exist_ok=True)
-    (copy / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"\0")
+    for mode in (py_compile.PycInvalidationMode.TIMESTAMP, py_compile.PycInvalidationMode.CHECKED_HASH):
+        for module in copy.glob("*.py"):
+            py_compile.compile(str(module), doraise=True, invalidation_mode=mode)
+        check_files(copy)
+
+
+def test_what_another_worker_is_caching_is_fine(copy: Path) -> None:
+    """Python writes into a file with a number after its name, and renames it."""
+    (copy / "__pycache__").mkdir()
+    (copy / "__pycache__" / "errors.cpython-311.pyc.140316").write_bytes(b"")
     check_files(copy)
+
+
+def test_a_cache_that_python_would_not_hold_against_its_source_is_refused(copy: Path) -> None:
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(copy / "errors.py"), doraise=True, invalidation_mode=unchecked)
+    with pytest.raises(ValueError, match=rf"^__pycache__/errors\.[\w.-]+ is not listed in {SUMS_FILE}: "):
+        check_files(copy)
+
+
+@pytest.mark.parametrize("name", ["__pycache__/other.cpython-311.pyc", "__pycache__/other.py", "MAR-INF/__pycache__/a"])
+def test_a_file_that_is_no_cache_of_a_module_is_refused_among_them(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_bytes(bytes(16))
+    with pytest.raises(ValueError, match=rf"^{name} is not listed in {SUMS_FILE}: "):
+        check_files(copy)
 
 
 def test_sha256sum_agrees(model_dir: Path) -> None:
@@ -51,18 +74,50 @@ def test_sha256sum_agrees(model_dir: Path) -> None:
     subprocess.run(command, cwd=model_dir, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", [*FILES, "MAR-INF/MANIFEST.json"])
-def test_a_changed_byte_is_told_with_its_file(copy: Path, name: str) -> None:
-    change_a_byte(copy / name)
-    with pytest.raises(ValueError, match=rf"^{name} is not what was packed \(by its SHA-256\): "):
-        check_files(copy)
+def listed(copy: Path) -> list[str]:
+    names = [line.partition("  ")[2] for line in (copy / SUMS_FILE).read_text().splitlines()]
+    assert {"alexnet.safetensors", "alexnet_handler.py", "model-config.yaml", "MAR-INF/MANIFEST.json"} <= set(names)
+    return names
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_told_with_its_name(copy: Path, name: str) -> None:
-    (copy / name).unlink()
-    with pytest.raises(ValueError, match=rf"^{name} is missing: "):
+def refusal(copy: Path) -> str:
+    try:
         check_files(copy)
+    except ValueError as error:
+        return str(error)
+    return "nothing is refused"
+
+
+def test_a_changed_byte_is_told_with_its_file(copy: Path) -> None:
+    for name in listed(copy):
+        kept = (copy / name).rename(copy.with_name("kept"))
+        shutil.copy(kept, copy / name)
+        change_a_byte(copy / name)
+        assert refusal(copy).startswith(f"{name} is not what was packed (by its SHA-256): ")
+        kept.replace(copy / name)
+    check_files(copy)
+
+
+def test_a_missing_file_is_told_with_its_name(copy: Path) -> None:
+    for name in listed(copy):
+        kept = (copy / name).rename(copy.with_name("kept"))
+        assert refusal(copy).startswith(f"{name} is missing: ")
+        kept.replace(copy / name)
+    check_files(copy)
+
+
+def test_a_module_is_checked_before_it_is_imported(copy: Path) -> None:
+    """A worker imports the entry point by its name; a module that is no Python any more is told in one line."""
+    for module in sorted(copy.glob("*.py")):
+        if module.name in ("alexnet_handler.py", "integrity.py"):  # these two are needed for the check
+            continue
+        packed = module.read_bytes()
+        module.write_bytes(packed + b"(")
+        command = [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import alexnet_handler"]
+        worker = subprocess.run(command, cwd=copy, stderr=subprocess.PIPE, text=True, timeout=60)
+        last = worker.stderr.splitlines()[-1]
+        assert last.startswith(f"ValueError: {module.name} is not what was packed (by its SHA-256): ")
+        module.write_bytes(packed)
 
 
 def test_a_file_too_many_is_told_with_its_name(copy: Path) -> None:
