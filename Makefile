@@ -7,7 +7,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 IMAGE = alexnet-torchserve:0.1.0
 
-.PHONY: setup demo test lint bench chaos bad-input soak reliability audit image
+.PHONY: setup demo test lint bench chaos bad-input attack-surface soak reliability audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -41,6 +41,10 @@ chaos: setup
 # malformed requests, odd images and bombs, with good requests beside them
 bad-input: setup
 	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.bad_input --server $(or $(SERVER),ours)
+
+# what another host could do, and what is taken for an archive
+attack-surface: setup
+	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.attack_surface --server $(or $(SERVER),ours)
 
 # 100,000 requests, and whether the server grows
 soak: setup

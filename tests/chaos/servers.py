@@ -74,24 +74,21 @@ class Server:
 
 
 class Servers:
-    """Starts either server, from archives that are made once, in `directory`."""
+    """Starts either server, with the archive `archive`, which is made once, in `directory`."""
 
     def __init__(self, kind: str, directory: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self.kind = kind
         self.form = "data" if kind == STOCK else "b64"
         if kind == STOCK:
             self._python = environment("torchserve_stock", say)
-            self._store = next(WEIGHTS.glob("*/stock/alexnet.mar"), None) or prepare(say).stock / "alexnet.mar"
+            self.archive = next(WEIGHTS.glob("*/stock/alexnet.mar"), None) or prepare(say).stock / "alexnet.mar"
             return
-        self._models = directory / "models"
-        if not (self._models / "config").is_dir():
-            build_archive(
-                CHECKOUT / "handler",
-                Weights("untrained", untrained_state()),
-                self._models / "model-store" / "alexnet.mar",
-            )
-            (self._models / "config").mkdir()
-            shutil.copy(CHECKOUT / "config.properties", self._models / "config")
+        models = directory / "models"
+        self.archive = models / "model-store" / "alexnet.mar"
+        if not (models / "config").is_dir():
+            build_archive(CHECKOUT / "handler", Weights("untrained", untrained_state()), self.archive)
+            (models / "config").mkdir()
+            shutil.copy(CHECKOUT / "config.properties", models / "config")
 
     @contextmanager
     def started(
@@ -115,10 +112,11 @@ class Servers:
     def _command(self, ports: Ports, scratch: Path) -> tuple[list[object], Mapping[str, str]]:
         common = {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONPATH": "", "PYTHONSAFEPATH": ""}
         if self.kind == STOCK:
-            made = SimpleNamespace(stock=self._store.parent)  # all that it needs of what the benchmark prepares
+            made = SimpleNamespace(stock=self.archive.parent)  # all that it needs of what the benchmark prepares
             command, own = COMMANDS["torchserve_stock"](self._python, ports, made, os.cpu_count() or 1, scratch)
             return command, {**common, **own}
-        return [sys.executable, "-P", CHECKOUT / "kserve" / "runtime" / "serve.py", self._models], {
+        models = self.archive.parent.parent
+        return [sys.executable, "-P", CHECKOUT / "kserve" / "runtime" / "serve.py", models], {
             **common,
             "JAVA_HOME": str(java_home()),
             "OMP_WAIT_POLICY": "PASSIVE",

@@ -51,6 +51,7 @@ def main() -> int:
     for kind in (OURS, STOCK):
         for name, written in (("faults", faults(kind)), ("soak", soak(kind))):
             text = put(text, f"{name}-{kind}", written)
+    text = put(text, "attack-surface", attack_surface())
     PAGE.write_text(put(text, "bad-input", bad_input()))
     return 0
 
@@ -113,6 +114,17 @@ def bad_input() -> str:
     lines = [f"| | {' | '.join(TITLES[kind] for kind in found)} |", f"|---|{'---|' * len(found)}"]
     lines += [f"| {name} | {' | '.join(said(it) for it in found.values())} |" for name, said in rows.items()]
     return "\n".join(lines) + "\n"
+
+
+def attack_surface() -> str:
+    files = {kind: RESULTS / f"attack-surface-{kind}.json" for kind in (OURS, STOCK)}
+    found = {kind: json.loads(file.read_text()) for kind, file in files.items() if file.is_file()}
+    lines = [f"| | {' | '.join(TITLES[kind] for kind in found)} |", f"|---|{'---|' * len(found)}"]
+    lines.append(f"| ports that listen to other hosts | {' | '.join(', '.join(it['open']) for it in found.values())} |")
+    for name in next(iter(found.values()), {"steps": {}})["steps"]:
+        lines.append(f"| {name} | {' | '.join(it['steps'][name] for it in found.values())} |")
+    lines.append(f"| date | {' | '.join(it['date'] for it in found.values())} |")
+    return "\n".join(lines).replace("_", " ") + "\n"
 
 
 def soak(kind: str) -> str:

@@ -106,5 +106,5 @@ def test_the_page_says_how_a_soak_was_started() -> None:
 
 def test_the_page_has_every_marker() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text()
-    for marker in ("faults-ours", "faults-stock", "soak-ours", "soak-stock", "bad-input"):
+    for marker in ("faults-ours", "faults-stock", "soak-ours", "soak-stock", "bad-input", "attack-surface"):
         assert page.count(f"<!-- {marker} -->") == 1
