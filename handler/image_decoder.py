@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,7 +35,7 @@ SHORT_SIDE_AFTER_REDUCTION = 5 * RESIZE
 
 ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
 STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
-TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
+WIDTH, LENGTH, SAMPLES, PLANAR, TILE_WIDTH, TILE_LENGTH = 256, 257, 277, 284, 322, 323  # TIFF tags
 
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 UPRIGHT = {
@@ -128,16 +129,24 @@ def _pixels_to_decode(image: Image.Image, scans: int) -> int:
     pixels = image.width * image.height
     if image.format == "JPEG":  # each scan may go over the whole picture
         return pixels * max(ORDINARY_SCANS, scans) // ORDINARY_SCANS
-    if image.format == "TIFF":  # a tile may be larger than the picture
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        return max(pixels, int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0)))
-    return pixels
+    return max(pixels, _pixels_of_tiles(image.tag_v2)) if image.format == "TIFF" else pixels  # type: ignore[attr-defined]
+
+
+def _pixels_of_tiles(tags: Any) -> int:
+    """Of a TIFF, whose tiles may be far larger than what the picture shows of them."""
+    width, length = int(tags.get(TILE_WIDTH, 0)), int(tags.get(TILE_LENGTH, 0))
+    if not width or not length:
+        return 0
+    planes = int(tags.get(SAMPLES, 1)) if tags.get(PLANAR) == 2 else 1
+    return -(-int(tags[WIDTH]) // width) * -(-int(tags[LENGTH]) // length) * width * length * planes
 
 
 def _centre_crop(image: Image.Image, exif: bytes) -> np.ndarray:
     width, height = image.size
     reduction = _reduce(image)
     image.load()
+    if image.format == "TIFF":  # which Pillow turns when it loads it
+        width, height = image.size
     turned = _orientation(image, exif)
     if turned >= 5:
         width, height = height, width

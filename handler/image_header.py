@@ -21,7 +21,8 @@ MAX_SEGMENTS = 2_000  # of a JPEG before its first scan, and after it; 10 MiB of
 MAX_JUNK = 65_536  # bytes between the parts of a file that belong to none
 MAX_CHUNKS = 20_000  # of a PNG, but for IDAT; of a GIF before its first picture
 MAX_COMPRESSED_CHUNKS = 100  # of a PNG: profiles and texts, each of which may unpack to a megabyte
-MAX_VALUES = 200_000  # of a TIFF's tag: some have a strip for each row, a palette of 16 bits has 196,608
+MAX_VALUES = 200_000  # of a TIFF's strips: some have one for each row; a palette of 16 bits has 196,608
+MAX_FEW_VALUES = 32  # of its other tags: most have one, some one for each channel
 
 # A JPEG's markers, as https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1, has them.
 NEXT_MARKER = re.compile(rb"\xff+([^\xff])")
@@ -40,10 +41,12 @@ EXTENSION, PICTURE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0")
 ODD_TIFF_STARTS = (b"MM\0+", b"II\0*", b"MM*\0")  # which Pillow reads as something else than libtiff does
 # What pixels need, and the orientation. Not: EXIF, GPS and further pictures, each of which is a directory of its own.
-TIFF_TAGS = {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 332, 338}
-TIFF_TAGS |= {339, 347, 529, 530, 531, 532}
-SHORT, LONG = 3, 4  # types
-COMPRESSION, ORIENTATION = 259, 274
+LONG_LISTS = {273, 279, 320, 324, 325}  # strips and tiles, their sizes, the palette
+BYTE_LISTS = {347, 700}  # what JPEGs have in common, and XMP
+TIFF_TAGS = LONG_LISTS | BYTE_LISTS | {254, 256, 257, 258, 259, 262, 266, 274, 277, 278, 284, 317, 322, 323, 332, 338}
+TIFF_TAGS |= {339, 529, 530, 531, 532}
+BYTE, SHORT, LONG, UNDEFINED, LONG8 = 1, 3, 4, 7, 16  # types
+COMPRESSION, FILL_ORDER, ORIENTATION = 259, 266, 274
 # None, LZW, JPEG, deflate by both its numbers, PackBits. Fax codes go on after an error, with a line in the log for
 # each row: 300 KB could write 600 MB.
 COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
@@ -200,12 +203,21 @@ def _with_one_directory(image: bytes, place: str) -> bytes:
     for tag, kind, count, entry, order in _entries(image):
         if tag not in TIFF_TAGS or tag in kept:
             continue
-        if count > MAX_VALUES:
-            raise TooLarge(place, MAX_VALUES, "values in a tag")
-        if tag == COMPRESSION:
-            (value,) = struct.unpack_from(order + "H" if kind == SHORT else order + "I", entry, len(entry) // 2 + 2)
-            if kind not in (SHORT, LONG) or count != 1 or value not in COMPRESSIONS:
-                raise Unsupported(place, "a TIFF with another compression than LZW, deflate, PackBits and JPEG")
+        if tag in BYTE_LISTS:
+            if kind in (BYTE, UNDEFINED) and count <= MAX_JUNK:
+                kept[tag] = entry
+            continue
+        most = MAX_VALUES if tag in LONG_LISTS else MAX_FEW_VALUES
+        if count > most:
+            raise TooLarge(place, most, "values in a tag")
+        if tag in LONG_LISTS and kind not in (SHORT, LONG, LONG8):
+            raise NotAnImage(place)
+        (value,) = struct.unpack_from(order + "H" if kind == SHORT else order + "I", entry, len(entry) // 2 + 2)
+        alone = kind in (SHORT, LONG) and count == 1
+        if tag == COMPRESSION and not (alone and value in COMPRESSIONS):
+            raise Unsupported(place, "a TIFF with another compression than LZW, deflate, PackBits and JPEG")
+        if tag == FILL_ORDER and not (alone and value == 1):  # libtiff turns each strip round, as long as it says it is
+            raise Unsupported(place, "a TIFF with its bits in reverse order")
         kept[tag] = entry
     if not kept:
         raise NotAnImage(place)

@@ -14,7 +14,7 @@ from PIL import Image
 
 MIB = 1 << 20
 EXIF = b"Exif\0\0"
-MEMORY = 600 * MIB  # of address space, beyond the start: an ordinary image of 50 megapixels takes up to 350
+MEMORY = 600 * MIB  # of address space, beyond the start: an ordinary JPEG or PNG of 50 megapixels takes up to 350
 CPU_S = 10  # then the process is killed: undefended, some of them take minutes
 
 Tag = tuple[int, int, int, int]
@@ -41,6 +41,46 @@ def strips(count: int) -> bytes:
     tags = [(256, 4, 1, 1), (257, 4, 1, count), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, count, start)]
     tags += [(277, 3, 1, 1), (278, 4, 1, 1), (279, 4, count, start + 4 * count)]
     return directory(tags, struct.pack("<I", start) * count + struct.pack("<I", 1) * count)
+
+
+def tiff_of_lists(tags: list[Tag], lists: dict[int, bytes], content: bytes) -> bytes:
+    """A TIFF with these tags, the values of those that have many, and the content."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    parts, placed = [], {}
+    for tag, values in lists.items():
+        placed[tag] = start + sum(map(len, parts))
+        parts.append(values)
+    return directory(
+        [(tag, kind, count, placed.get(tag, value)) for tag, kind, count, value in tags], b"".join(parts) + content
+    )
+
+
+def reversed_bits(strips: int = 200_000, size: int = MIB) -> bytes:
+    """Each strip says that it is as long as the content, which is turned round for each."""
+    tags = [(256, 4, 1, 200), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (266, 3, 1, 2)]
+    tags += [(273, 4, strips, 0), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, strips, 0)]
+    content = 8 + 2 + 12 * len(tags) + 4 + 8 * strips
+    row = bytes(int(f"{byte:08b}"[::-1], 2) for byte in zlib.compress(bytes(200)))
+    lists = {273: struct.pack("<I", content) * strips, 279: struct.pack("<I", size) * strips}
+    return tiff_of_lists(tags, lists, row.ljust(size, b"\0"))
+
+
+def tiles(width: int, length: int, count: int) -> bytes:
+    """A picture one pixel wide, of which each tile shows a column."""
+    packed = zlib.compress(bytes(width * length), 9)
+    tags = [(256, 4, 1, 1), (257, 4, 1, count * length), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
+    tags += [(322, 4, 1, width), (323, 4, 1, length), (324, 4, count, 0), (325, 4, count, 0)]
+    content = 8 + 2 + 12 * len(tags) + 4 + 8 * count
+    lists = {324: struct.pack("<I", content) * count, 325: struct.pack("<I", len(packed)) * count}
+    return tiff_of_lists(tags, lists, packed)
+
+
+def rationals(count: int = 200_000) -> bytes:
+    many = (258, 262, 273, 278, 279, 284, 317, 320, 338, 339, 530, 532)
+    tags = [(256, 4, 1, 1), (257, 4, 1, 1), (259, 3, 1, 1), (277, 3, 1, 1), *((tag, 5, count, 0) for tag in many)]
+    start = 8 + 2 + 12 * len(tags) + 4
+    tags = [(tag, kind, number, start if kind == 5 else value) for tag, kind, number, value in tags]
+    return directory(sorted(tags), struct.pack("<II", 8, 1) * count)
 
 
 def fax(compression: int) -> bytes:
@@ -224,6 +264,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff exif": lambda: shared_directories(1, first=34665),
     "tiff gps": lambda: shared_directories(1, first=34853),
     "tiff directories": lambda: shared_directories(200, first=0),
+    "tiff reversed bits": reversed_bits,
+    "tiff tiles": lambda: tiles(50_000, 1000, count=200),
+    "tiff rationals": rationals,
 }
 
 

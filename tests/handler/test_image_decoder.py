@@ -88,6 +88,7 @@ TURNED = {
     "tiff lzw": lambda: with_exif("TIFF", compression="tiff_lzw"),
     "tiff jpeg": lambda: with_exif("TIFF", compression="jpeg", quality=95),
     "big tiff": lambda: with_exif("TIFF", big_tiff=True),
+    "tiff, xmp": lambda: encoded(gradient(320, 260), "TIFF", tiffinfo={700: XMP}),
     "jpeg, the other byte order": lambda: jpeg_with(b"Exif\0\0" + EXIF_OF_SIX),
     "jpeg, begun twice": lambda: jpeg_with(b"Exif\0\0Exif\0\0" + EXIF_OF_SIX),
     "jpeg, xmp": lambda: jpeg_with(b"http://ns.adobe.com/xap/1.0/\0" + XMP),

@@ -20,6 +20,7 @@ import image_decoder
 from errors import TooLarge
 
 VALUES = "413 body: more than 200000 values in a tag"
+FEW_VALUES = "413 body: more than 32 values in a tag"
 SEGMENTS = "413 body: more than 2000 segments"
 NO_IMAGE = "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)"
 RUNS = "400 body: a run-length encoded BMP is not supported"
@@ -41,8 +42,8 @@ OUTCOMES = {
     "png profiles": "413 body: more than 100 compressed chunks of text or profiles",
     "png text bomb": NO_IMAGE,
     "png pixels bomb": PIXELS,
-    "tiff tags": VALUES,
-    "bigtiff tags": VALUES,
+    "tiff tags": FEW_VALUES,
+    "bigtiff tags": FEW_VALUES,
     "tiff strips": VALUES,
     "tiff fax": COMPRESSION,
     "tiff fax 4": COMPRESSION,
@@ -76,6 +77,9 @@ OUTCOMES = {
     "tiff exif": "pixels",
     "tiff gps": "pixels",
     "tiff directories": "pixels",
+    "tiff reversed bits": "400 body: a TIFF with its bits in reverse order is not supported",
+    "tiff tiles": PIXELS,
+    "tiff rationals": FEW_VALUES,
 }
 
 
