@@ -67,7 +67,7 @@ def _bare_image(body: bytes | bytearray, limits: dict[str, int]) -> Request:
 def _load_json(body: bytes | bytearray) -> Any:
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
-        if sum(map(text.count, "[{,")) > MAX_VALUES:  # base64 has none of these
+        if _has_more_values(text, MAX_VALUES):
             raise TooLarge("body", MAX_VALUES, "values")
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -79,6 +79,18 @@ def _load_json(body: bytes | bytearray) -> Any:
     except ValueError:
         problem = "not JSON that can be read (a number is too long)"
     raise MalformedBody(problem)
+
+
+def _has_more_values(text: str, most: int) -> bool:
+    """By the signs with which they begin, which base64 has not. (str.count is ten times slower where there are few.)"""
+    for sign in "[{,":
+        at = text.find(sign)
+        while at >= 0:
+            most -= 1
+            if most < 0:
+                return True
+            at = text.find(sign, at + 1)
+    return False
 
 
 def _from_json(body: Any, limits: dict[str, int]) -> Request:
