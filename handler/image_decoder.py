@@ -194,14 +194,20 @@ def _reduce(image: Image.Image) -> int:
 
 def _orientation(image: Image.Image, exif: bytes) -> int:
     """Not by Pillow's getexif, which reads everything that EXIF points at. Of a TIFF, Pillow has turned it already."""
-    exif = exif or image.info.get("exif", b"")
+    exif = exif or _bytes_of(image, "exif")
     if not exif and "Raw profile type exif" in image.info:  # ImageMagick's, in hexadecimal digits
         with suppress(ValueError):
-            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+            exif = bytes.fromhex("".join(str(image.info["Raw profile type exif"]).split("\n")[3:]))
     found = orientation(exif)
-    if found is None and (said := XMP_ORIENTATION.search(image.info.get("xmp", b""))):
+    if found is None and (said := XMP_ORIENTATION.search(_bytes_of(image, "xmp"))):
         found = int(said[1])
     return found if found in UPRIGHT else 1
+
+
+def _bytes_of(image: Image.Image, name: str) -> bytes:
+    """What Pillow has found under a name. A text that a PNG calls so is no metadata."""
+    found = image.info.get(name)
+    return found if isinstance(found, bytes) else b""
 
 
 def _is_rgb(image: Image.Image) -> bool:

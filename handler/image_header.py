@@ -25,7 +25,7 @@ MAX_VALUES = 200_000  # of a TIFF's strips: some have one for each row; a palett
 MAX_FEW_VALUES = 32  # of its other tags: most have one, some one for each channel
 
 # A JPEG's markers, as https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1, has them.
-NEXT_MARKER = re.compile(rb"\xff+([^\xff])")
+NEXT_MARKER = re.compile(rb"\xff([^\xff])")
 MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # what is no marker there is followed by 00
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 RESTARTS = range(0xD0, 0xD8)
@@ -88,7 +88,7 @@ def orientation(exif: bytes) -> int | None:
     found = None
     for tag, kind, count, entry, order in _entries(exif[start:]):
         if tag == ORIENTATION and count == 1 and kind in (SHORT, LONG):
-            (found,) = struct.unpack_from(order + "H" if kind == SHORT else order + "I", entry, len(entry) // 2 + 2)
+            found = _value(entry, kind, order)
     return found
 
 
@@ -212,11 +212,10 @@ def _with_one_directory(image: bytes, place: str) -> bytes:
             raise TooLarge(place, most, "values in a tag")
         if tag in LONG_LISTS and kind not in (SHORT, LONG, LONG8):
             raise NotAnImage(place)
-        (value,) = struct.unpack_from(order + "H" if kind == SHORT else order + "I", entry, len(entry) // 2 + 2)
-        alone = kind in (SHORT, LONG) and count == 1
-        if tag == COMPRESSION and not (alone and value in COMPRESSIONS):
+        value = _value(entry, kind, order) if count == 1 and kind in (SHORT, LONG) else None
+        if tag == COMPRESSION and value not in COMPRESSIONS:
             raise Unsupported(place, "a TIFF with another compression than LZW, deflate, PackBits and JPEG")
-        if tag == FILL_ORDER and not (alone and value == 1):  # libtiff turns each strip round, as long as it says it is
+        if tag == FILL_ORDER and value != 1:  # libtiff turns each strip round, as long as it says it is
             raise Unsupported(place, "a TIFF with its bits in reverse order")
         kept[tag] = entry
     if not kept:
@@ -241,6 +240,12 @@ def _entries(tiff: bytes) -> Iterator[tuple[int, int, int, bytes, str]]:
     layout = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
     for at in range(offset, min(offset + entries * layout.size, len(tiff) - layout.size + 1), layout.size):
         yield *layout.unpack_from(tiff, at), tiff[at : at + layout.size], order
+
+
+def _value(entry: bytes, kind: int, order: str) -> int:
+    """The one value of an entry, a SHORT or a LONG: it lies in the entry itself."""
+    value: int = struct.unpack_from(order + ("H" if kind == SHORT else "I"), entry, len(entry) // 2 + 2)[0]
+    return value
 
 
 def _is_big(tiff: bytes) -> bool:

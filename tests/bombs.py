@@ -255,6 +255,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg segments after the end": lambda: in_jpeg(b"\xff\xd9" + segment(0xFE, b"") * 2_500_000),
     "jpeg hidden segments": lambda: in_jpeg((b"\xff\xf0\xff\xff" + segment(0xFE, b"") * 16_383 + b"\0") * 150),
     "jpeg padding": lambda: in_jpeg(b"\xff" * (10 * MIB - 9000)),
+    "jpeg padding without an end": lambda: b"\xff\xd8" + b"\xff" * (10 * MIB - 9000),
+    "jpeg padding in a scan": lambda: repeated_scans(0)[:-2] + b"\xff" * (9 * MIB),
     "jpeg junk": lambda: in_jpeg(segment(0xFE, b"") + bytes(10 * MIB - 9000)),
     "jpeg restarts": lambda: in_jpeg(b"\xff\xd0" * (5 * MIB - 9000)),
     "jpeg hidden scans": lambda: hidden_scans(400),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bombs import repeated_scans
+from corpus import chunk
 from pictures import encoded, gradient
 from PIL import Image
 from torchvision_pixels import reference_pixels
@@ -101,6 +102,17 @@ def test_the_orientation_of_any_format_comes_first(name: str) -> None:
     turned = reference_pixels(image)
     assert difference(pixels(image), turned) <= 3
     assert difference(pixels(encoded(gradient(320, 260))), turned) > 30, "it does not show"
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+@pytest.mark.parametrize("key", [b"xmp", b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp"])
+def test_texts_with_names_of_metadata_turn_nothing(kind: bytes, key: bytes) -> None:
+    """Pillow keeps them beside what it has made of the file."""
+    said = b"no orientation"
+    text = {b"tEXt": said, b"zTXt": b"\0" + zlib.compress(said), b"iTXt": b"\0\0\0\0" + said}[kind]
+    png = encoded(gradient())
+    with_text = png[:33] + chunk(kind, key + b"\0" + text) + png[33:]
+    assert difference(pixels(with_text), pixels(png)) == 0
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -68,6 +68,8 @@ OUTCOMES = {
     "jpeg segments after the end": NO_IMAGE,
     "jpeg hidden segments": NO_IMAGE,
     "jpeg padding": "413 body: more than 65536 bytes between segments",
+    "jpeg padding without an end": NO_IMAGE,
+    "jpeg padding in a scan": "400 body: the JPEG image is truncated or damaged",
     "jpeg junk": "413 body: more than 65536 bytes between segments",
     "jpeg restarts": SEGMENTS,
     "jpeg hidden scans": PIXELS,
