@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import company
 import numpy as np
 import pytest
 import torch
+from company import answers_that_differ
 from pictures import encoded, gradient
+from PIL import Image
 from safetensors.torch import save_file
 
 import classifier
-from classifier import Classifier, top_k
+from classifier import AlexNet, Classifier, top_k
 from image_decoder import decode, open_image
 
 
@@ -41,15 +48,57 @@ def test_batches_are_split_at_the_bound_and_keep_their_order(
         torch.testing.assert_close(row, split.probabilities([image])[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def views(photographs: list[Path]) -> np.ndarray:
+    """uint8 of shape (20, 224, 224, 3): rounding shows on some pictures and not on others."""
+    found = []
+    for photograph in photographs:
+        with Image.open(photograph) as image:
+            side = min(image.size) - 30
+            corners = [(left, top) for left in (0, 20) for top in (0, 20)]
+            boxes = [(left, top, left + side, top + side) for left, top in corners]
+            found += [np.asarray(image.convert("RGB").resize((224, 224), box=box)) for box in boxes]
+    return np.stack(found)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_answer_does_not_depend_on_its_company(
-    precision: str, weights_file: Path, config: dict[str, Any], photographs: list[Path]
+    precision: str, weights_file: Path, config: dict[str, Any], views: np.ndarray
 ) -> None:
     made = Classifier(weights_file, config["handler"] | {"precision": precision}, gpu_id=None)
-    images = [decode(open_image(photograph.read_bytes(), "", 10**8)) for photograph in photographs]
-    together = made.probabilities(images)
-    for row, image in zip(together, images, strict=True):
-        torch.testing.assert_close(row, made.probabilities([image])[0], rtol=1e-4, atol=1e-7)
+    assert answers_that_differ(made, list(views)) == []
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
+def test_nor_does_it_on_processors_with_fewer_instructions(
+    instructions: str, weights_file: Path, config: dict[str, Any], views: np.ndarray, tmp_path: Path
+) -> None:
+    """oneDNN and MKL then choose the kernels that they would take on an older one, which works in float32."""
+    np.save(tmp_path / "pixels.npy", views[::2])
+    settings = json.dumps(config["handler"])
+    command = [sys.executable, "-P", company.__file__, weights_file, settings, tmp_path / "pixels.npy"]
+    limits = {"ONEDNN_MAX_CPU_ISA": instructions, "MKL_ENABLE_INSTRUCTIONS": instructions.partition("_")[0]}
+    environment = os.environ | limits | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done
+
+
+def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
+    weights_file: Path, config: dict[str, Any], pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Classifier(weights_file, config["handler"], gpu_id=None)
+    convolve, sizes = AlexNet.convolve, []
+
+    def rounding_differently(self: AlexNet, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return convolve(self, images) + (1e-2 if len(images) == 1 else 0)
+
+    expected = made.probabilities(pixels[:2])[0]
+    monkeypatch.setattr(AlexNet, "convolve", rounding_differently)
+    made = Classifier(weights_file, config["handler"], gpu_id=None)
+    sizes.clear()
+    assert torch.equal(made.probabilities(pixels[:1])[0], expected)
+    assert sizes == [2]
 
 
 @pytest.mark.parametrize(

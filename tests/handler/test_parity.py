@@ -90,7 +90,7 @@ def test_the_module_is_torchvisions(state: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(state)
     reference = torchvision.models.alexnet().eval()
     reference.load_state_dict(state)
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))  # ROWS: no rows are added
     with torch.inference_mode():
         torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
 
