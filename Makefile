@@ -36,27 +36,27 @@ bench: setup
 
 # breaks a running server in twelve ways, under load: docs/reliability.md; make chaos SERVER=stock for stock TorchServe
 chaos: setup
-	PYTHONPATH=.:tests $(BIN)/python -P -m chaos --server $(or $(SERVER),ours)
+	PYTHONPATH=. $(BIN)/python -P -m reliability --server $(or $(SERVER),ours)
 
 # malformed requests, odd images and bombs, with good requests beside them
 bad-input: setup
-	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.bad_input --server $(or $(SERVER),ours)
+	PYTHONPATH=. $(BIN)/python -P -m reliability.bad_input --server $(or $(SERVER),ours)
 
 # what another host could do, and what is taken for an archive
 attack-surface: setup
-	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.attack_surface --server $(or $(SERVER),ours)
+	PYTHONPATH=. $(BIN)/python -P -m reliability.attack_surface --server $(or $(SERVER),ours)
 
 # 100,000 requests, and whether the server grows
 soak: setup
-	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.soak --server $(or $(SERVER),ours)
+	PYTHONPATH=. $(BIN)/python -P -m reliability.soak --server $(or $(SERVER),ours)
 
 # what the last runs have left, into docs/reliability.md
 reliability: setup
-	PYTHONPATH=.:tests $(BIN)/python -P -m chaos.table
+	PYTHONPATH=. $(BIN)/python -P -m reliability.table
 
 # known holes in dependencies, risky code, secrets, manifests, Terraform; the image's packages go to build/sbom.cdx.json
 audit: setup
-	@PYTHONPATH=. $(BIN)/python -P -m pipeline.audit
+	@PYTHONPATH=. $(BIN)/python -P -m pipeline.commands.audit
 
 # the serving image, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG, TORCH_INDEX=… for NVIDIA GPUs
 image:

@@ -22,9 +22,9 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.measurement import Measurement
 from benchmarks.places import CHECKOUT, RESULTS
 from benchmarks.weights import prepare
-from pipeline.errors import PipelineError
-from pipeline.signals import on_stopping, terminate
-from pipeline.terminal import err, out
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.signals import on_stopping, terminate
+from pipeline.shared.terminal import err, out
 
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
 PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements

@@ -17,9 +17,9 @@ from benchmarks.environments import environment
 from benchmarks.groups import Group
 from benchmarks.places import HANDLER, PEERS
 from benchmarks.weights import Prepared
-from pipeline.java import java_home
-from pipeline.ports import LOOPBACK, Ports
-from pipeline.torchserve import TorchServe
+from pipeline.serving.java import java_home
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import LOOPBACK, Ports
 
 OURS = "ours"
 ROUTE = "/v1/models/alexnet:predict"

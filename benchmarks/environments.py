@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.places import ENVIRONMENTS, PEERS
-from pipeline.errors import PipelineError
+from pipeline.shared.errors import PipelineError
 
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # as in the Makefile, which says why
 TIMEOUT_S = 5

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.errors import PipelineError
+from pipeline.shared.errors import PipelineError
 
 MARK = "BENCHMARK_GROUP"
 STOP_TIMEOUT_S = 5  # after SIGTERM; then what still runs is killed

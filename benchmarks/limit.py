@@ -40,7 +40,7 @@ class Work:
         import torch
         import yaml
 
-        from classifier import Classifier
+        from vision.model.classifier import Classifier
 
         torch.set_num_threads(threads)
         settings = yaml.safe_load((HANDLER / "model-config.yaml").read_text())["handler"]
@@ -51,10 +51,10 @@ class Work:
 
     def answer(self, requests: list[bytes]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
-        from classifier import top_k
-        from image_decoder import decode, open_image
-        from image_source import locate_image
-        from kserve_v1 import parse_body, response_body
+        from vision.image.decoder import decode, open_image
+        from vision.image.source import locate_image
+        from vision.model.classifier import top_k
+        from vision.protocol.v1 import parse_body, response_body
 
         parsed = [parse_body(request, JSON_TYPE, self._limits) for request in requests]
         pixels = []

@@ -22,8 +22,8 @@ from benchmarks.groups import answer_of, memory
 from benchmarks.limit import usable_cores
 from benchmarks.places import CHECKOUT, PHOTOGRAPHS
 from benchmarks.weights import Prepared
-from pipeline.errors import PipelineError
-from pipeline.ports import LOOPBACK, Ports
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import LOOPBACK, Ports
 
 CONCURRENCIES = (1, 8, 32, 128)
 LOAD_S, WARM_UP_S = 3.0, 0.5

@@ -9,7 +9,7 @@ CHECKOUT = ROOM.parent
 HANDLER = CHECKOUT / "handler"
 PEERS = ROOM / "peers"
 RESULTS = ROOM / "results"
-PHOTOGRAPHS = sorted((CHECKOUT / "tests" / "photographs").glob("*.jpg"))
+PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 
 # Made here, and ignored by git.
 ENVIRONMENTS = ROOM / ".environments"

@@ -24,8 +24,8 @@ from benchmarks.contenders import THIS, url
 from benchmarks.measurement import IMPORTABLE, module
 from benchmarks.places import CHECKOUT
 from benchmarks.weights import Prepared
-from pipeline.errors import PipelineError
-from pipeline.ports import Ports
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import Ports
 
 CONCURRENCY = 32
 WARM_UP_S, SECONDS = 20, 10  # in the first half minute the JVM compiles
@@ -39,20 +39,21 @@ STAGES = {
     ("forward", "pooling.py"): "pooling, ReLU",
     ("forward", "activation.py"): "pooling, ReLU",
     ("_forward", "classifier.py"): "stacking, normalising, softmax",
+    ("_normalised", "classifier.py"): "stacking, normalising, softmax",
     ("resize", "Image.py"): "resizing",
     ("load", "ImageFile.py"): "decoding",
-    ("open_image", "image_decoder.py"): "reading headers",
-    ("decode", "image_decoder.py"): "decoding",
-    ("locate_image", "image_source.py"): "base64",
-    ("parse_row", "kserve_v1.py"): "JSON",
+    ("open_image", "decoder.py"): "reading headers",
+    ("decode", "decoder.py"): "decoding",
+    ("locate_image", "source.py"): "base64",
+    ("parse_row", "v1.py"): "JSON",
     ("top_k", "classifier.py"): "top-k, answer",
-    ("_respond", "alexnet_handler.py"): "top-k, answer",
+    ("_respond", "entry.py"): "top-k, answer",
     ("retrieve_msg", "otf_message_handler.py"): "TorchServe's worker: receiving",
     ("create_predict_response", "otf_message_handler.py"): "TorchServe's worker: answering",
     ("add_time", "metrics_store.py"): "TorchServe's worker: metrics, logging",
     ("emit_metrics", "service.py"): "TorchServe's worker: metrics, logging",
     ("handle", "__init__.py"): "TorchServe's worker: metrics, logging",
-    ("handle", "alexnet_handler.py"): "the handler's remainder",
+    ("handle", "entry.py"): "the handler's remainder",
 }
 OTHER = "TorchServe's worker: the rest"
 WORKERS, FRONT_END, COMPILER = "workers", "TorchServe's front end (Java)", "TorchServe's front end: the JVM's compiler"

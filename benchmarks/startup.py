@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.groups import Group
-from pipeline.java import java_home
-from pipeline.ports import LOOPBACK, Ports
+from pipeline.serving.java import java_home
+from pipeline.shared.ports import LOOPBACK, Ports
 
 POLL_S = 0.01
 PATIENCE_S = 60

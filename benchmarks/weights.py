@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.environments import environment
 from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
-from pipeline.archive import build_archive
-from pipeline.errors import PipelineError
-from pipeline.weights import IMAGENET_URL, cache_directory, load_weights, to_safetensors
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.weights import IMAGENET_URL, cache_directory, load_weights, to_safetensors
+from pipeline.shared.errors import PipelineError
 
 
 @dataclass(frozen=True)

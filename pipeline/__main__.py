@@ -8,9 +8,9 @@ import sys
 import typer
 
 from pipeline import commands
-from pipeline.errors import PipelineError
-from pipeline.signals import on_stopping, terminate
-from pipeline.terminal import err
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.signals import on_stopping, terminate
+from pipeline.shared.terminal import err
 
 COMMANDS = {
     command.__name__: command

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive import build_archive
-from pipeline.ports import Ports
-from pipeline.torchserve import TorchServe
-from pipeline.weights import Weights, untrained_state
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.weights import Weights, untrained_state
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = sorted((CHECKOUT / "tests" / "photographs").glob("*.jpg"))
+PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 
 
 @pytest.fixture(scope="session", autouse=True)

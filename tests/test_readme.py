@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.ports import Ports
-from pipeline.preflight import SUPPORTED
-from pipeline.torchserve import TorchServe
+from pipeline.deployment.preflight import SUPPORTED
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
 
 
 @pytest.fixture(scope="module")

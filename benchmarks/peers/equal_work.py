@@ -6,8 +6,8 @@ import os
 import torch
 import yaml
 
-from classifier import Classifier, top_k
-from image_decoder import decode, open_image
+from vision.image.decoder import decode, open_image
+from vision.model.classifier import Classifier, top_k
 
 TOP_K = 5
 

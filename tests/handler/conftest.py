@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ts.context import Context, RequestProcessor
 
-from alexnet_handler import AlexNetHandler
+from entry import Handler
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +37,8 @@ def worker_context(model_dir: Path, config: dict[str, Any]) -> Context:
 
 
 @pytest.fixture(scope="session")
-def handler(model_dir: Path, config: dict[str, Any]) -> AlexNetHandler:
-    loaded = AlexNetHandler()
+def handler(model_dir: Path, config: dict[str, Any]) -> Handler:
+    loaded = Handler()
     loaded.initialize(worker_context(model_dir, config))
     return loaded
 
@@ -46,7 +46,7 @@ def handler(model_dir: Path, config: dict[str, Any]) -> AlexNetHandler:
 class Worker:
     """Hands batches to a handler as TorchServe does, and reads the answers as TorchServe does."""
 
-    def __init__(self, handler: AlexNetHandler, model_dir: Path, config: dict[str, Any]) -> None:
+    def __init__(self, handler: Handler, model_dir: Path, config: dict[str, Any]) -> None:
         self.handler = handler
         self._context = worker_context(model_dir, config)
 
@@ -81,5 +81,5 @@ class Worker:
 
 
 @pytest.fixture
-def worker(handler: AlexNetHandler, model_dir: Path, config: dict[str, Any]) -> Worker:
+def worker(handler: Handler, model_dir: Path, config: dict[str, Any]) -> Worker:
     return Worker(handler, model_dir, config)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errors import RequestError
-from image_source import ALL_FIELDS, locate_image
-from image_url import UrlFetcher
-from kserve_v1 import Request, error_body, instances_of_envelope, parse_body
+from vision.errors import RequestError
+from vision.fetch.image_url import UrlFetcher
+from vision.image.source import ALL_FIELDS, locate_image
+from vision.protocol.v1 import Request, error_body, instances_of_envelope, parse_body
 
 LIMITS = {"max_image_bytes": 60, "max_pixels": 100, "max_instances": 3, "max_top_k": 1000, "default_top_k": 5}
 FETCHER = UrlFetcher(allowed_hosts=["example.org"], timeout_s=1, max_bytes=60)

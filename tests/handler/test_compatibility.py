@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-HANDLER = sorted((CHECKOUT / "handler").glob("*.py"))
-PIPELINE = sorted((CHECKOUT / "pipeline").glob("*.py"))
+HANDLER = sorted((CHECKOUT / "handler").rglob("*.py"))
+PIPELINE = sorted((CHECKOUT / "pipeline").rglob("*.py"))
 IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors"}
 
 
@@ -25,19 +25,18 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("file", HANDLER, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", HANDLER, ids=lambda file: str(file.relative_to(CHECKOUT)))
 def test_the_handler_is_python_3_9(file: Path) -> None:
     tree = ast.parse(file.read_text(), feature_version=(3, 9))
-    assert any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+    has_code = len(tree.body) > 1  # than the line that says what is in a folder
+    assert not has_code or any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
 
 
-@pytest.mark.parametrize("file", HANDLER, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", HANDLER, ids=lambda file: str(file.relative_to(CHECKOUT)))
 def test_the_handler_imports_what_the_image_has(file: Path) -> None:
-    own = {module.stem for module in HANDLER}
-    assert imported(file) - own - IN_THE_IMAGE - set(sys.stdlib_module_names) == set()
+    assert imported(file) - {"vision"} - IN_THE_IMAGE - set(sys.stdlib_module_names) == set()
 
 
-@pytest.mark.parametrize("file", PIPELINE, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", PIPELINE, ids=lambda file: str(file.relative_to(CHECKOUT)))
 def test_the_pipeline_does_not_import_the_handler(file: Path) -> None:
-    assert imported(file) & {module.stem for module in HANDLER} - {"errors"} == set()
-    assert "handler" not in imported(file)
+    assert imported(file) & {"handler", "entry", "vision"} == set()

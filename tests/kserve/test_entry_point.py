@@ -25,11 +25,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from pipeline.java import java_home
-from pipeline.ports import free_ports
-from pipeline.signature import Signer
-from pipeline.torchserve import QUESTION
-from pipeline.version import ARCHIVE, CONFIG, SIGNATURE
+from pipeline.artefact.signature import Signer
+from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE
+from pipeline.serving.java import java_home
+from pipeline.serving.torchserve import QUESTION
+from pipeline.shared.ports import free_ports
 
 PATIENCE_S = 60
 CLIENTS = 16
@@ -287,7 +287,7 @@ def test_it_ends_with_torchserve(start: Start) -> None:
 def test_a_model_that_cannot_be_loaded_never_counts_as_started(start: Start, directory: Path, tmp_path: Path) -> None:
     shutil.copytree(directory, tmp_path / "models")
     archive = tmp_path / "models" / "model-store" / "alexnet.mar"
-    archive.write_bytes(archive.read_bytes().replace(b"class AlexNetHandler", b"class alexNetHandler"))
+    archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class alexNetHandler"))
     container = start(tmp_path / "models")
     container.wait_until(lambda: "Model server started." in "".join(container.lines))
     assert [container.probe(path) for path in ("/startup", "/ready", "/live")] == [503, 503, 503]

@@ -18,16 +18,16 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 import yaml
-from pictures import base64_text
 from ts.model_server import load_properties
 
-from pipeline.java import java_home
-from pipeline.ports import Ports
-from pipeline.torchserve import TorchServe
+from pipeline.serving.java import java_home
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
+from reliability.pictures import base64_text
 
 pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
 
-from renderings import (
+from tests.support.renderings import (
     AUTOSCALER,
     CHECKOUT,
     CRDS,

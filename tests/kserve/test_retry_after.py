@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from pictures import base64_text
 
-from pipeline.ports import Ports, free_ports
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports, free_ports
+from reliability.pictures import base64_text
 
 envoy = pytest.importorskip("envoy", reason="there is no Envoy for this platform")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from renderings import MANIFESTS, Object, merge, one, pod_labels, render
+
+from tests.support.renderings import MANIFESTS, Object, merge, one, pod_labels, render
 
 OVERLAYS = sorted(found.parent.name for found in (MANIFESTS / "overlays").glob("*/kustomization.yaml"))
 OF_ITS_OWN = [name for name in OVERLAYS if name != "stock-runtime"]  # KServe's runtime is not in the rendering

@@ -26,15 +26,15 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.archive import build_archive
-from pipeline.embedded_storage import EmbeddedStorage
-from pipeline.errors import PipelineError
-from pipeline.ports import Ports, free_ports
-from pipeline.publish import Outcome, publish_version
-from pipeline.storage import connect
-from pipeline.storage_uri import StorageUri
-from pipeline.version import ARCHIVE, CONFIG, Version
-from pipeline.weights import Weights
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.version import ARCHIVE, CONFIG, Version
+from pipeline.artefact.weights import Weights
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import Ports, free_ports
+from pipeline.store.bucket import connect
+from pipeline.store.embedded_storage import EmbeddedStorage
+from pipeline.store.publish import Outcome, publish_version
+from pipeline.store.storage_uri import StorageUri
 
 PATIENCE_S = 60
 UNKEPT = ("Connection", "Content-Length", "Date", "Server", "Transfer-Encoding")  # headers between two hosts
@@ -450,7 +450,7 @@ def large(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture
 def publish(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Publishes files in the bucket, beneath `models`; warnings count as failures."""
-    monkeypatch.setattr("pipeline.publish.PART_BYTES", 2**20)
+    monkeypatch.setattr("pipeline.store.publish.PART_BYTES", 2**20)
 
     def run(
         files: Mapping[str, Path],

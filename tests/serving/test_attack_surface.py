@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.ports import Ports
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
 
 PREDICT = "/v1/models/alexnet:predict"
 PATIENCE_S = 30

@@ -13,15 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import bombs
-import corpus
 import httpx
 import pytest
-from pictures import base64_text, encoded, gradient
 from PIL import Image
 
-from pipeline.ports import Ports
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
+from reliability import bombs, corpus
+from reliability.pictures import base64_text, encoded, gradient
 
 JSON, JPEG = {"Content-Type": "application/json"}, {"Content-Type": "image/jpeg"}
 HANG_S = 60  # no answer by then is a hang

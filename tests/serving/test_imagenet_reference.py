@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-from pictures import base64_text
-from reference import WEIGHTS, Reference
 
-from pipeline.archive import build_archive
-from pipeline.ports import Ports
-from pipeline.torchserve import TorchServe
-from pipeline.weights import IMAGENET_URL, Weights, cache_directory, load_weights
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.weights import IMAGENET_URL, Weights, cache_directory, load_weights
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
+from reliability.pictures import base64_text
+from tests.support.reference import WEIGHTS, Reference
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def test_the_server_agrees_with_torchvision(trained: TorchServe, published: Weig
 
 
 def test_grace_hopper_wears_a_military_uniform(trained: TorchServe, checkout: Path) -> None:
-    found = ask(trained, checkout / "tests" / "photographs" / "grace_hopper.jpg", top_k=5)
+    found = ask(trained, checkout / "docs" / "photographs" / "grace_hopper.jpg", top_k=5)
     assert "military uniform" in {entry["label"] for entry in found}
 
 
 def test_chelsea_is_a_cat(trained: TorchServe, checkout: Path) -> None:
-    labels = {entry["label"] for entry in ask(trained, checkout / "tests" / "photographs" / "chelsea.jpg", top_k=5)}
+    labels = {entry["label"] for entry in ask(trained, checkout / "docs" / "photographs" / "chelsea.jpg", top_k=5)}
     assert labels & {"tabby", "tiger cat", "Egyptian cat"}

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from pictures import base64_text
 
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from reliability.pictures import base64_text
 
 kserve = pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
 

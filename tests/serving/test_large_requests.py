@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 import yaml
-from pictures import base64_text
 from ts.model_server import load_properties
 
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from reliability.pictures import base64_text
 
 CLIENTS = 48  # of which 20 connections broke off, and a worker was lost, when the JVM had half of the memory
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from pictures import base64_text, encoded, gradient
 
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from reliability.pictures import base64_text, encoded, gradient
 
 
 @pytest.fixture(scope="module")

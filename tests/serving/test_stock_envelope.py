@@ -9,10 +9,10 @@ from zipfile import ZipFile
 
 import httpx
 import pytest
-from pictures import base64_text
 
-from pipeline.ports import Ports
-from pipeline.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.ports import Ports
+from reliability.pictures import base64_text
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What runs inside TorchServe, below the entry point."""

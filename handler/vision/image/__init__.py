@@ -1,0 +1,1 @@
+"""Bytes to pixels: RGB, uint8; no protocol."""

@@ -1,0 +1,1 @@
+"""Request bodies to instances, answers to response bodies; no pixels."""

@@ -1,0 +1,1 @@
+"""What a worker is given: settings, processors, and files as they were packed."""

@@ -1,0 +1,158 @@
+"""Signatures of the archive and its config.properties, in the format of OpenSSF's model-signing, made by its library.
+
+A signature is one file, a Sigstore bundle: a DSSE envelope around an in-toto statement, which lists the SHA-256 of each
+file that is signed. Keys are ECDSA keys in PEM; no network and no Sigstore service takes part.
+
+config.properties is signed too: it says what TorchServe loads, from where, and who may reach its management port.
+kserve/runtime/serve.py checks the same in the serving image, where this library is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from model_signing import hashing, signing, verifying
+
+from pipeline.artefact.archive import MODEL_NAME
+from pipeline.artefact.version import ARCHIVE, CONFIG, Version
+from pipeline.shared.errors import PipelineError
+
+UNLOCKED_BY = "ALEXNET_KEY_PASSWORD"  # the variable with the password of a private key that has one
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+HOW_TO_MAKE_ONE = "make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY"
+
+Files = Mapping[str, Path]  # CONFIG and ARCHIVE → the files that are, or will be, published under these names
+
+
+class Signer:
+    """A private key, ready to sign.
+
+    Raises PipelineError where the file holds no key that model-signing takes, OSError where it cannot be read.
+    """
+
+    def __init__(self, key: Path) -> None:
+        password = os.environ.get(UNLOCKED_BY, "").encode() or None
+        content = key.read_bytes()
+        try:
+            private = load_pem_private_key(content, password)
+        except TypeError:  # its way to say that a password is missing, or that there is no use for one
+            if password is None:
+                raise PipelineError(f"{key} is protected by a password: set {UNLOCKED_BY}") from None
+            raise PipelineError(f"{key} has no password: unset {UNLOCKED_BY}") from None
+        except (ValueError, UnsupportedAlgorithm):
+            wrong = f", or {UNLOCKED_BY} is wrong" if password else f": {HOW_TO_MAKE_ONE}"
+            raise PipelineError(f"{key} is not a private key in PEM{wrong}") from None
+        if not isinstance(private, EllipticCurvePrivateKey) or private.curve.name not in CURVES:
+            raise PipelineError(f"{key} is not an ECDSA key on the curve P-256, P-384 or P-521: {HOW_TO_MAKE_ONE}")
+        self._public = private.public_key()
+        self._signing = signing.Config().set_hashing_config(_hashing())  # type: ignore[no-untyped-call]
+        # It says str, and hands the password on to cryptography, which takes bytes.
+        self._signing.use_elliptic_key_signer(private_key=key, password=password)  # type: ignore[arg-type]
+
+    def sign(self, files: Files, signature: Path) -> None:
+        """Writes the signature, or keeps one that holds: a new one would differ, and with it the version's name."""
+        with tempfile.TemporaryDirectory(prefix="alexnet-key-") as scratch:
+            public_key = Path(scratch) / "public.pem"
+            public_key.write_bytes(self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            with suppress(PipelineError):
+                verify(files, signature, public_key)
+                return
+            made = Path(scratch) / "signature"
+            with _laid_out(files) as directory:
+                self._signing.sign(directory, made)
+            part = signature.with_name(f".{signature.name}.part")
+            part.write_bytes(made.read_bytes())
+            part.replace(signature)
+
+
+def verify(files: Files, signature: Path, public_key: Path) -> None:
+    """Raises PipelineError unless the key has signed exactly these files, OSError where one cannot be read."""
+    try:
+        key = load_pem_public_key(public_key.read_bytes())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
+        raise PipelineError(f"{public_key} is not a public ECDSA key in PEM: openssl ec -in KEY -pubout makes it")
+    if not signature.is_file():
+        raise PipelineError(
+            f"no signature at {signature}, and a public key is set: sign with scripts/package.sh --sign KEY"
+        )
+    for file in files.values():
+        if not file.is_file():
+            raise PipelineError(
+                f"{file} is missing, and a public key is set: it is one of the two files that are signed"
+            )
+    config = verifying.Config().set_hashing_config(_hashing())  # type: ignore[no-untyped-call]
+    config.use_elliptic_key_verifier(public_key=public_key)
+    with _laid_out(files) as directory:
+        try:
+            with redirect_stdout(io.StringIO()):  # the library warns there, of signatures that its first releases made
+                config.verify(directory, signature)
+        except OSError:
+            raise
+        except Exception as error:  # json, base64, pydantic, cryptography and the library each have errors of their own
+            if str(error).startswith("Signature mismatch: "):
+                raise PipelineError(f"{_differing(files, signature)} is not what was signed ({signature})") from None
+            raise PipelineError(f"{signature} is not a signature by the key {public_key}") from None
+
+
+def check_fit(version: Version, signature: Path) -> None:
+    """Raises PipelineError unless the signature is about the files of this version; whose it is, only keys can tell."""
+    signed = _signed(signature)
+    for name in (CONFIG, ARCHIVE):
+        if signed.get(name) != version.objects[name].sha256:
+            raise PipelineError(
+                f"{signature} is the signature of another {Path(name).name}: "
+                "sign again with scripts/package.sh --sign KEY, or delete it"
+            )
+
+
+def _hashing() -> hashing.Config:
+    """SHA-256 of every file, also of those that git keeps for itself."""
+    config = hashing.Config()  # type: ignore[no-untyped-call]
+    return config.set_ignored_paths(paths=(), ignore_git_paths=False).set_allow_symlinks(True)
+
+
+@contextmanager
+def _laid_out(files: Files) -> Iterator[Path]:
+    """A folder with these files and no others, so that the signature covers both of them and nothing else."""
+    with tempfile.TemporaryDirectory(prefix="alexnet-sign-") as scratch:
+        directory = Path(scratch) / MODEL_NAME  # its name is written into the signature
+        for name in (CONFIG, ARCHIVE):
+            (directory / name).parent.mkdir(parents=True)
+            (directory / name).symlink_to(files[name].absolute())
+        yield directory
+
+
+def _signed(signature: Path) -> dict[str, str]:
+    """Names → SHA-256 of what a signature claims to be about; nothing where it is none."""
+    with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        payload = json.loads(base64.b64decode(json.loads(signature.read_bytes())["dsseEnvelope"]["payload"]))
+        return {str(entry["name"]): str(entry["digest"]) for entry in payload["predicate"]["resources"]}
+    return {}
+
+
+def _differing(files: Files, signature: Path) -> str:
+    """The file that a signature of ours does not fit."""
+    signed = _signed(signature)
+    for name in (CONFIG, ARCHIVE):
+        with open(files[name], "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != signed.get(name):
+                return str(files[name])
+    return str(files[ARCHIVE])  # the signature lists more than these two

@@ -1,0 +1,163 @@
+"""A version of the model: the objects of KServe's TorchServe layout, their checksums, and a name made of them.
+
+In Cloud Storage it is a folder of that name, in which `version.json` describes it:
+
+    alexnet/60810fdba6d3/config/config.properties
+    alexnet/60810fdba6d3/model-store/alexnet.mar
+    alexnet/60810fdba6d3/model.sig                    where the archive was signed: a signature of the two
+    alexnet/60810fdba6d3/version.json                 written last: what has none is not a version yet
+
+A signature is part of the name like everything else: signed and unsigned, the same archive makes two versions.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import google_crc32c
+
+from pipeline.artefact.archive import content_version, weights_metadata
+from pipeline.shared.errors import PipelineError
+
+VERSION_FILE = "version.json"
+CONFIG = "config/config.properties"
+ARCHIVE = "model-store/alexnet.mar"
+SIGNATURE = "model.sig"
+
+NAME = re.compile(r"[0-9a-f]{12}")
+OBJECT_NAME = re.compile(r"[\w.=-]+(/[\w.=-]+)*")
+TOOLS = ("torch", "torchserve", "torch-model-archiver", "safetensors")
+BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """Of one object: `size` in bytes; `crc32c` in base64, as Cloud Storage tells it; `sha256` as hexadecimal digits."""
+
+    size: int
+    crc32c: str
+    sha256: str
+
+    @classmethod
+    def of(cls, file: IO[bytes]) -> Checksums:
+        """Reads an opened file to its end."""
+        size, crc, sha256 = 0, 0, hashlib.sha256()
+        while block := file.read(BLOCK_BYTES):
+            size += len(block)
+            crc = google_crc32c.extend(crc, block)
+            sha256.update(block)
+        return cls(size, crc32c_in_base64(crc), sha256.hexdigest())
+
+
+@dataclass(frozen=True)
+class Version:
+    """`weights`: origin and sha256 of the weights in the archive. `tools`: with which it was published."""
+
+    objects: Mapping[str, Checksums]
+    weights: Mapping[str, str]
+    tools: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return content_version({name: checksums.sha256 for name, checksums in self.objects.items()})
+
+    @property
+    def size(self) -> int:
+        """Of all its objects, in bytes."""
+        return sum(checksums.size for checksums in self.objects.values())
+
+    @property
+    def origin(self) -> str:
+        return self.weights["origin"]
+
+    @property
+    def trained(self) -> bool:
+        return self.origin != "untrained"
+
+    @classmethod
+    def of(cls, files: Mapping[str, Path]) -> Version:
+        """The version that these files make: object names → files, among them the archive.
+
+        Raises PipelineError where the archive is none, OSError where a file cannot be read.
+        """
+        inside = weights_metadata(files[ARCHIVE])
+        weights = {"origin": inside["weights"], "sha256": inside["sha256"]}
+        objects = {}
+        for name, path in files.items():
+            with open(path, "rb") as file:
+                objects[name] = Checksums.of(file)
+        tools = {"python": platform.python_version()} | {tool: metadata.version(tool) for tool in TOOLS}
+        return cls(objects, weights, tools)
+
+    def to_json(self) -> bytes:
+        content = {
+            "version": self.name,
+            "weights": dict(self.weights),
+            "tools": dict(self.tools),
+            "objects": {name: asdict(checksums) for name, checksums in sorted(self.objects.items())},
+        }
+        return (json.dumps(content, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> Version:
+        """Raises PipelineError, naming `where`, unless this is the description of a version that agrees with itself."""
+        try:
+            content = json.loads(text)
+            objects = {_clean(name): _checksums(**entry) for name, entry in content["objects"].items()}
+            weights = {key: _line(content["weights"][key]) for key in ("origin", "sha256")}
+            tools = {_line(tool): _line(version) for tool, version in content["tools"].items()}
+            version = cls(objects, weights, tools)
+            if version.name != content["version"] or not {CONFIG, ARCHIVE} <= objects.keys():
+                raise ValueError
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise PipelineError(
+                f"{where} does not describe a version, or was changed: delete it, and publish the same archive again"
+            ) from None
+        return version
+
+    def damage_in(self, directory: Path) -> str | None:
+        """What is wrong with a copy of this version, as a part of a sentence; None where all is there and as it was."""
+        for name, checksums in self.objects.items():
+            try:
+                with open(directory / name, "rb") as file:
+                    if Checksums.of(file) != checksums:
+                        return f"{name} is not what was published"
+            except FileNotFoundError:
+                return f"{name} is missing"
+            except OSError as error:
+                return f"{name} cannot be read ({error.strerror})"
+        return None
+
+
+def crc32c_in_base64(crc: int) -> str:
+    """As Cloud Storage writes it: https://cloud.google.com/storage/docs/json_api/v1/objects#resource."""
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def _clean(name: str) -> str:
+    """Raises ValueError where a name is not that of a file in the folder that it is copied into."""
+    if not OBJECT_NAME.fullmatch(name) or {".", ".."} & set(name.split("/")) or name == VERSION_FILE:
+        raise ValueError
+    return name
+
+
+def _line(text: Any) -> str:
+    """Raises ValueError where this would not stay a line when it is printed."""
+    if not isinstance(text, str) or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _checksums(size: Any, crc32c: Any, sha256: Any) -> Checksums:
+    if not isinstance(size, int) or not isinstance(crc32c, str) or not isinstance(sha256, str):
+        raise TypeError
+    return Checksums(size, crc32c, sha256)

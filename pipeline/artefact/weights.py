@@ -1,0 +1,275 @@
+"""Where AlexNet's weights come from, whether they fit, and how they become one safetensors file.
+
+Weights are a state dict: the names of torchvision's AlexNet → float32 arrays of the shapes below.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save as serialize
+
+from pipeline.shared.errors import PipelineError, ProxyUnusable, WeightsUnavailable, naming
+from pipeline.shared.http import http_client
+
+# torchvision.models.AlexNet_Weights.IMAGENET1K_V1; torchvision itself checks the first eight digits only.
+IMAGENET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+IMAGENET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "features.0.weight": (64, 3, 11, 11),
+    "features.0.bias": (64,),
+    "features.3.weight": (192, 64, 5, 5),
+    "features.3.bias": (192,),
+    "features.6.weight": (384, 192, 3, 3),
+    "features.6.bias": (384,),
+    "features.8.weight": (256, 384, 3, 3),
+    "features.8.bias": (256,),
+    "features.10.weight": (256, 256, 3, 3),
+    "features.10.bias": (256,),
+    "classifier.1.weight": (4096, 9216),
+    "classifier.1.bias": (4096,),
+    "classifier.4.weight": (4096, 4096),
+    "classifier.4.bias": (4096,),
+    "classifier.6.weight": (1000, 4096),
+    "classifier.6.bias": (1000,),
+}
+
+# Of the first sixty seeds, the one that gives photographs the most different classes and is still sure of them: then
+# agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
+UNTRAINED_SEED = 15
+
+MOST_HEADER_BYTES = 100_000_000  # of a safetensors file, by its own specification
+
+CHUNK_BYTES = 1024 * 1024
+TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
+
+Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict that fits AlexNet, and where it came from: `imagenet`, `untrained` or `file NAME`."""
+
+    origin: str
+    state: dict[str, np.ndarray]
+
+    @property
+    def trained(self) -> bool:
+        return self.origin != "untrained"
+
+
+def load_weights(source: str, progress: Progress) -> Weights:
+    """`imagenet`, `untrained` or the path of a .pth or .safetensors file → Weights.
+
+    Raises PipelineError where they cannot be had or do not fit AlexNet.
+    """
+    if source == "untrained":
+        return Weights("untrained", untrained_state())
+    if source == "imagenet":
+        file, origin = imagenet_file(progress), "imagenet"
+    else:
+        file = Path(source)
+        origin = "file " + "".join(letter if letter.isprintable() else "?" for letter in file.name)
+    state = read_state(file)
+    check_state(state, file)
+    return Weights(origin, state)
+
+
+def untrained_state(seed: int = UNTRAINED_SEED) -> dict[str, np.ndarray]:
+    """Random weights from a fixed seed, scaled after He et al. (https://arxiv.org/abs/1502.01852): N(0, 2 / fan-in).
+
+    The signal then keeps its size through the layers, and the logits spread. Biases are zero.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    state = {}
+    for name, shape in SHAPES.items():
+        if name.endswith("bias"):
+            state[name] = np.zeros(shape, dtype=np.float32)
+        else:
+            fan_in = math.prod(shape[1:])
+            state[name] = random.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / fan_in))
+    return state
+
+
+def read_state(file: Path) -> dict[str, np.ndarray]:
+    """A .pth file (tensors only: nothing in it is executed) or .safetensors file → its arrays, as float32."""
+    if not file.is_file():
+        raise PipelineError(
+            f"no weights at {file}: give --weights the path of a .pth or .safetensors file, or imagenet, or untrained"
+        )
+    import torch  # takes seconds, and is needed for files only
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise PipelineError(f"{file} is not a safetensors file: {error}") from None
+    except OSError:
+        raise
+    except Exception:  # pickle, zipfile and torch each say in a way of their own that they cannot read it
+        raise PipelineError(
+            f"{file} is not a state dict that can be loaded safely: save one with torch.save(model.state_dict(), …)"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise PipelineError(f"{file} holds no state dict: save one with torch.save(model.state_dict(), …)")
+    try:
+        return {str(name): tensor.detach().float().contiguous().numpy() for name, tensor in state.items()}
+    except (RuntimeError, TypeError):  # sparse, quantised, or without data
+        raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers") from None
+
+
+def check_state(state: dict[str, np.ndarray], file: Path) -> None:
+    """Raises PipelineError unless names, shapes and values are those of a usable AlexNet."""
+    misfits = [f"{name} is missing" for name in SHAPES if name not in state]
+    misfits += [f"{name} is not one of its weights" for name in state if name not in SHAPES]
+    for name in SHAPES.keys() & state.keys():
+        if state[name].shape != SHAPES[name]:
+            misfits.append(f"{name} has shape {state[name].shape}, not {SHAPES[name]}")
+        elif not np.isfinite(state[name]).all():
+            misfits.append(f"{name} has values that are not finite")
+    if misfits:
+        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+        raise PipelineError(f"{file} does not fit AlexNet with 1000 classes: {sorted(misfits)[0]}{more}")
+
+
+def to_safetensors(weights: Weights) -> bytes:
+    """Weights → the bytes of a .safetensors file; equal weights give equal bytes.
+
+    Its metadata says `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names).
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights.state):
+        digest.update(weights.state[name].data)
+    metadata = {"weights": weights.origin, "sha256": digest.hexdigest()}
+    return _with_sorted_metadata(serialize(weights.state, metadata))
+
+
+def read_metadata(file: IO[bytes]) -> dict[str, str]:
+    """The metadata that `to_safetensors` wrote. Raises ValueError where it is not there."""
+    try:
+        (length,) = struct.unpack("<Q", file.read(8))
+        metadata = json.loads(file.read(min(length, MOST_HEADER_BYTES)))["__metadata__"]
+        return {"weights": str(metadata["weights"]), "sha256": str(metadata["sha256"])}
+    except (struct.error, LookupError, TypeError, RecursionError) as error:
+        raise ValueError("no weights of ours") from error
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    """safetensors writes its metadata in random order: the same length of header, with the keys in order."""
+    (length,) = struct.unpack("<Q", file[:8])
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    if len(ordered) != length:
+        raise AssertionError("the safetensors header changed its length")
+    return b"".join((file[:8], ordered, memoryview(file)[8 + length :]))
+
+
+# --- The ImageNet weights and their cache -----------------------------------------------------------------------------
+
+
+def imagenet_file(
+    progress: Progress, url: str = IMAGENET_URL, sha256: str = IMAGENET_SHA256, cache: Path | None = None
+) -> Path:
+    """The ImageNet weights in the cache, downloaded first where they are missing or damaged.
+
+    Raises WeightsUnavailable when they cannot be downloaded, are not what was published, or cannot be kept.
+    """
+    file = (cache or cache_directory()) / url.rsplit("/", 1)[1]
+    try:
+        if file.is_file() and _sha256(file) == sha256:
+            return file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with http_client(TIMEOUT) as client, naming(file), _part_file(file) as part:
+            _download(client, url, part, progress)
+            if _sha256(Path(part.name)) != sha256:
+                raise _unavailable(url, file, "what it sent is not the published file, a proxy may have changed it")
+            os.replace(part.name, file)
+    except httpx.HTTPStatusError as error:
+        raise _unavailable(url, file, f"the server answered {error.response.status_code}") from None
+    except (httpx.HTTPError, ProxyUnusable) as error:
+        raise _unavailable(url, file, str(error) or type(error).__name__) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise _unavailable(url, file, f"{where}{error.strerror or error}") from None
+    return file
+
+
+def cache_directory() -> Path:
+    """The cache of torch.hub, which other tools share; see torch.hub.get_dir."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    torch_home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
+    return Path(torch_home).expanduser() / "hub" / "checkpoints"
+
+
+@contextmanager
+def _part_file(file: Path) -> Iterator[IO[bytes]]:
+    """A file beside `file` to download into, for one process at a time; gone afterwards, however it ends."""
+    with open(file.with_name(file.name + ".part"), "ab") as part:  # "wb" would empty it before the lock is held
+        try:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _being_downloaded(file) from None
+        if not _has_its_name(part):  # another process renamed it, and then gave up the lock: it is the weights by now
+            raise _being_downloaded(file)
+        part.seek(0)
+        part.truncate()
+        try:
+            yield part
+        finally:
+            if _has_its_name(part):
+                os.unlink(part.name)
+
+
+def _has_its_name(opened: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), os.stat(opened.name))
+    except FileNotFoundError:
+        return False
+
+
+def _being_downloaded(file: Path) -> WeightsUnavailable:
+    reason = f"another process is downloading {file}"
+    return WeightsUnavailable(f"{reason}: wait for it, then run this again", reason)
+
+
+def _download(client: httpx.Client, url: str, part: IO[bytes], progress: Progress) -> None:
+    with client.stream("GET", url, follow_redirects=True) as response:
+        response.raise_for_status()
+        total = int(response.headers.get("Content-Length", 0))
+        so_far = 0
+        for chunk in response.iter_bytes(CHUNK_BYTES):
+            part.write(chunk)
+            so_far += len(chunk)
+            progress(so_far, total)
+    part.flush()
+
+
+def _unavailable(url: str, file: Path, reason: str) -> WeightsUnavailable:
+    return WeightsUnavailable(
+        f"the ImageNet weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
+        f"put the file at {file} yourself, or choose --weights FILE or --weights untrained",
+        reason,
+    )
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

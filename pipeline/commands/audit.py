@@ -1,0 +1,317 @@
+"""`make audit`: what is known to be wrong with the code, its dependencies and its manifests, and what is in the image.
+
+Each part runs a tool that is pinned in requirements/dev.txt. What cannot be checked is told and counts as failed: a
+green line always means that somebody looked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.terminal import err, out
+
+CODE = ("handler", "pipeline", "kserve", "reliability", "scripts")
+ADVISORIES = "https://api.osv.dev/v1/query"
+SBOM = Path("build", "sbom.cdx.json")
+TIMEOUT_S = 300  # for one tool
+
+# ruff has the same off, for the same reasons: an assert says what the type checker cannot see, and subprocesses are
+# called with lists of our own making.
+BANDIT_SKIPS = "B101,B404,B603,B607"
+
+# Digests are as random as secrets, and as long as raw keys. A line passes only where one digest is all that it holds,
+# under a name that ends in "sha256". Elsewhere `# pragma: allowlist secret` stands beside the line.
+DIGEST_LINE = r"""^\s*["']?\w*(?i:sha256)["']?\s*[:=]\s*["'][0-9a-f]{64}["'],?\s*$"""
+
+# What detect-secrets leaves out by default although secrets stand there: files after their names, and lines that call
+# something, as `connect("password")` does. Others: see `secrets`.
+SECRETS_SKIPS = (
+    "detect_secrets.filters.heuristic.is_indirect_reference",
+    "detect_secrets.filters.heuristic.is_swagger_file",
+)
+
+# Nobody looks for secrets in these; how they begin says more than their names do.
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
+# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
+MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
+NO_MANIFESTS = ("kustomization.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one part. `findings`: a line each; with none, and not `fine`, the part could not be done."""
+
+    fine: bool
+    said: str
+    findings: tuple[str, ...] = ()
+
+
+class Undone(Exception):
+    """A part could not be done; the sentence says why."""
+
+
+def main() -> None:
+    """Runs all parts and exits with 1 unless each of them is fine."""
+    table = Table("", "part", "outcome", box=None, pad_edge=False)
+    outcomes = {}
+    for name, part in PARTS.items():
+        with err.status(f"{name} …"):
+            outcomes[name] = attempt(part, CHECKOUT)
+    for name, outcome in outcomes.items():
+        for finding in outcome.findings:
+            out.print(f"{name}: {finding}")
+        mark = Text("✓", "green") if outcome.fine else Text("✗", "red")
+        table.add_row(mark, name, outcome.said)
+    out.print(table)
+    sys.exit(0 if all(outcome.fine for outcome in outcomes.values()) else 1)
+
+
+def attempt(part: Callable[[Path], Outcome], checkout: Path) -> Outcome:
+    try:
+        return part(checkout)
+    except Undone as reason:
+        return Outcome(False, f"not done: {reason}")
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+def dependencies(checkout: Path, database: str = ADVISORIES) -> Outcome:
+    """pip-audit: known vulnerabilities of everything that make setup installs."""
+    command = ["pip-audit", "--requirement", "requirements/constraints.txt", "--disable-pip", "--no-deps"]
+    command += ["--vulnerability-service", "osv", "--osv-url", database, "--timeout", "10"]
+    done = _run(checkout, *command, "--progress-spinner", "off", "--format", "json")
+    if not done.stdout.startswith("{"):
+        raise Undone(f"the advisory database at {database} could not be reached")
+    audited: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+    skipped = [package["name"] for package in audited if "skip_reason" in package]
+    if skipped or not audited:
+        raise Undone(f"pip-audit left out {len(skipped)} of {len(audited)} packages")
+    return _outcome(
+        f"{len(audited)} packages",
+        [
+            f"{package['name']} {package['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or '-'}"
+            for package in audited
+            for found in package["vulns"]
+        ],
+    )
+
+
+def code(checkout: Path) -> Outcome:
+    """bandit: what is risky in Python."""
+    done = _run(checkout, "bandit", "--quiet", "--recursive", *CODE, "--skip", BANDIT_SKIPS, "--format", "json")
+    report = _json(done)
+    if report["errors"]:
+        raise Undone(f"bandit could not read {report['errors'][0]['filename']}")
+    return _outcome(
+        f"{report['metrics']['_totals']['loc']} lines",
+        [
+            f"{found['filename']}:{found['line_number']}: {found['test_id']} {found['issue_text']}"
+            for found in report["results"]
+        ],
+    )
+
+
+def secrets(checkout: Path) -> Outcome:
+    """detect-secrets: keys and passwords in any text file that git has, or would take.
+
+    It looks twice. Under its own name, a file is understood (YAML, INI), at the price of comments; lock files, style
+    sheets and others are left out. As .txt, with a first line that no INI file has, it is read line by line.
+    """
+    texts, pictures = _texts_and_pictures(checkout)
+    if not texts:
+        raise Undone("git lists no files here")
+    found = _secrets_in(checkout, texts)
+    with tempfile.TemporaryDirectory(prefix="alexnet-secrets-") as copies:
+        for name in texts:
+            copy = Path(copies, f"{name}.txt")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(b"text\n" + (checkout / name).read_bytes())
+        in_copies = _secrets_in(Path(copies), [f"{name}.txt" for name in texts])
+    found |= {(name.removesuffix(".txt"), line - 1, kind) for name, line, kind in in_copies}
+    left_out = f" ({len(pictures)} pictures are not read)" if pictures else ""
+    return _outcome(
+        f"{len(texts)} text files{left_out}", [f"{name}:{line}: {kind}" for name, line, kind in sorted(found)]
+    )
+
+
+def manifests(checkout: Path) -> Outcome:
+    """trivy: the manifests and the Dockerfile. tests/kserve/test_scanner.py scans what KServe makes of the former."""
+    return _trivy(checkout, "kserve")
+
+
+def terraform(checkout: Path) -> Outcome:
+    return _trivy(checkout, "terraform")
+
+
+def sbom(checkout: Path) -> Outcome:
+    """CycloneDX: the Python packages of the serving image (for the processor), the same file at every run."""
+    pins: dict[str, str] = {}
+    for line in (checkout / "requirements" / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, _, version = line.partition("==")
+            pins[canonicalize_name(name)] = version
+    wanted = _closure(checkout / "requirements" / "runtime.txt")
+    if missing := sorted(wanted - pins.keys()):
+        raise Undone(f"{missing[0]} is not in requirements/constraints.txt")
+    target = checkout / SBOM
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write("".join(f"{name}=={pins[name]}\n" for name in sorted(wanted)))
+        listed.flush()
+        command = ["cyclonedx-py", "requirements", listed.name, "--output-reproducible", "--of", "JSON"]
+        done = _run(checkout, *command, "--output-file", str(target))
+    if done.returncode:
+        raise Undone(_last_line(done))
+    return Outcome(True, f"{len(wanted)} packages listed in {SBOM}")
+
+
+PARTS: dict[str, Callable[[Path], Outcome]] = {
+    "dependencies": dependencies,
+    "code": code,
+    "secrets": secrets,
+    "manifests": manifests,
+    "terraform": terraform,
+    "SBOM": sbom,
+}
+
+
+# --- Tools ------------------------------------------------------------------------------------------------------------
+
+
+def _run(checkout: Path, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A tool of this virtual environment."""
+    command = [str(Path(sys.executable).with_name(tool)), *arguments]
+    try:
+        return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except FileNotFoundError:
+        raise Undone(f"{tool} is not installed (trivy has a wheel for Linux on x86-64 alone)") from None
+    except subprocess.TimeoutExpired:
+        raise Undone(f"{tool} took longer than {TIMEOUT_S} s") from None
+
+
+def _json(done: subprocess.CompletedProcess[str]) -> Any:
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise Undone(_last_line(done)) from None
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+
+
+def _outcome(looked_at: str, findings: list[str]) -> Outcome:
+    said = f"{len(findings)} found in {looked_at}" if findings else f"nothing found in {looked_at}"
+    return Outcome(not findings, said, tuple(findings))
+
+
+def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
+    """The files that git has, or would take. (Of a link, it takes the path alone.)"""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    texts, pictures = [], []
+    for name in sorted({name for name in listed.stdout.split("\0") if name}):
+        file = checkout / name
+        if file.is_symlink() or not file.is_file():
+            continue
+        content = file.read_bytes()
+        try:
+            content.decode()
+        except UnicodeDecodeError:  # detect-secrets would pass over it without a word
+            if not content.startswith(PICTURES):
+                raise Undone(f"{name} is neither UTF-8 text nor a PNG or JPEG picture") from None
+            pictures.append(name)
+        else:
+            texts.append(name)
+    return texts, pictures
+
+
+def _secrets_in(folder: Path, files: list[str]) -> set[tuple[str, int, str]]:
+    """File, line and kind of each."""
+    command = ["detect-secrets", "scan", "--no-verify", "--exclude-lines", DIGEST_LINE]
+    for skip in SECRETS_SKIPS:
+        command += ["--disable-filter", skip]
+    results = _json(_run(folder, *command, *files))["results"]
+    return {(file, entry["line_number"], entry["type"]) for file, entries in results.items() for entry in entries}
+
+
+def _trivy(checkout: Path, folder: str) -> Outcome:
+    """What it finds high or critical, with the checks that it brings along. What is explained stands in the files."""
+    with tempfile.TemporaryDirectory(prefix="alexnet-trivy-") as cache:
+        command = ["trivy", "config", "--debug", "--skip-check-update", "--skip-version-check", "--disable-telemetry"]
+        done = _run(checkout, *command, "--format", "json", "--severity", "HIGH,CRITICAL", "--cache-dir", cache, folder)
+    results = _json(done).get("Results", [])
+    _require_that_trivy_read_all(checkout / folder, {result["Target"] for result in results}, done.stderr)
+    checked = sum(result.get("MisconfSummary", {}).get("Successes", 0) for result in results)
+    found = [
+        f"{folder}/{result['Target']}: {failed['ID']} {failed['Title']}"
+        for result in results
+        for failed in result.get("Misconfigurations", [])
+    ]
+    if not checked and not found:
+        raise Undone(f"trivy understood nothing in {folder}/")
+    return _outcome(f"{folder}/, {checked} checks passed" if not found else f"{folder}/", found)
+
+
+def _require_that_trivy_read_all(folder: Path, targets: set[str], log: str) -> None:
+    """What it cannot parse it leaves out, and still exits with 0.
+
+    Only its log (with --debug) tells which Terraform files it took. Manifests and Dockerfiles are targets themselves.
+    """
+    read = targets | set(re.findall(r'\[terraform parser\] Added file\t.*file_path="(.+)"$', log, re.MULTILINE))
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder)
+        others = ".terraform" in name.parts  # what `terraform init` brings
+        wanted = file.is_file() and file.name.endswith(MANIFEST_ENDINGS) and file.name not in NO_MANIFESTS
+        if wanted and not others and name.as_posix() not in read:
+            raise Undone(f"trivy could not read {folder.name}/{name.as_posix()}")
+    for line in log.splitlines():
+        _, level, *said = [*line.split("\t"), ""]
+        # The embedded checks are the wanted ones: they are pinned with trivy.
+        if level in ("ERROR", "FATAL") and "Falling back to embedded checks" not in line:
+            raise Undone(f"trivy: {' '.join(said).strip()}")
+
+
+def _closure(requirements: Path) -> set[str]:
+    """The packages that a requirements file brings: its own, and what these need, as they are installed here."""
+    lines = (line.partition("#")[0].strip() for line in requirements.read_text().splitlines())
+    waiting = [Requirement(line) for line in lines if line]
+    found: set[str] = set()
+    while waiting:
+        name = canonicalize_name(waiting.pop().name)
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needed = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            raise Undone(f"{name} is not installed: run make setup") from None
+        wanted = [Requirement(line) for line in needed]
+        waiting += [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""An overlay of kserve/ as objects, with the version, the image and the namespace in their places."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.shared.errors import PipelineError
+
+Object = dict[str, Any]
+CONTAINER = "kserve-container"
+
+# What others refer to comes before them.
+FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", "ServingRuntime")
+LAST = ("InferenceService",)
+
+
+def overlay_names(overlays: Path) -> list[str]:
+    return sorted(found.parent.name for found in overlays.glob("*/kustomization.yaml"))
+
+
+def render(overlays: Path, name: str) -> list[Object]:
+    """The objects of an overlay, in the order in which they are applied. Nothing in the checkout is changed.
+
+    Raises PipelineError: there is no such overlay, nothing that renders it, or it cannot be rendered.
+    """
+    names = overlay_names(overlays)
+    if name not in names:
+        raise PipelineError(f"there is no overlay {name}: choose one of {', '.join(names) or 'none that are there'}")
+    command = _renderer()
+    # Google's kubectl asks the cluster for its version even so, and waits where there is none: it is shown none.
+    environment = os.environ | {"KUBECONFIG": os.devnull}
+    done = subprocess.run([*command, str(overlays / name)], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or "it says nothing").splitlines()[-1].removeprefix("error: ")
+        raise PipelineError(f"overlay {name} cannot be rendered: {said}")
+    objects = [found for found in yaml.safe_load_all(done.stdout) if found]
+    if len([found for found in objects if found["kind"] == "InferenceService"]) != 1:
+        raise PipelineError(f"overlay {name} does not have one InferenceService, as an overlay of this project has")
+    return sorted(objects, key=lambda found: _rank(found["kind"]))
+
+
+def _renderer() -> list[str]:
+    for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
+        if shutil.which(command[0]):
+            return command
+    raise PipelineError(
+        "neither kubectl nor kustomize is installed, and one has to render the overlay: "
+        "gcloud components install kubectl"
+    )
+
+
+def _rank(kind: str) -> int:
+    if kind in FIRST:
+        return FIRST.index(kind)
+    return len(FIRST) + 1 + LAST.index(kind) if kind in LAST else len(FIRST)
+
+
+def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[Object]:
+    """The same objects with another version and, if there is one, another image.
+
+    Raises PipelineError where there is no place for the image.
+    """
+    objects = copy.deepcopy(objects)
+    service(objects)["spec"]["predictor"]["model"]["storageUri"] = storage_uri
+    if image is not None:
+        containers = _containers(objects)
+        if not containers:
+            raise PipelineError(
+                "this overlay uses a runtime that is KServe's own, whose image stays: leave --image out"
+            )
+        for container in containers:
+            container["image"] = image
+    return objects
+
+
+def in_namespace(objects: list[Object], namespace: str) -> list[Object]:
+    return [found | {"metadata": found["metadata"] | {"namespace": namespace}} for found in objects]
+
+
+def service(objects: list[Object]) -> Object:
+    """The InferenceService."""
+    return next(found for found in objects if found["kind"] == "InferenceService")
+
+
+def storage_uri_of(inference_service: Object) -> str | None:
+    uri = inference_service.get("spec", {}).get("predictor", {}).get("model", {}).get("storageUri")
+    return None if uri is None else str(uri)
+
+
+def image_of(objects: list[Object]) -> str | None:
+    """Of the server's container; None where the runtime is not one of these objects."""
+    return next((str(container["image"]) for container in _containers(objects) if "image" in container), None)
+
+
+def fingerprint(objects: list[Object], but: tuple[str, ...] = ()) -> str:
+    """The same for the same objects. `but`: annotations that make no difference."""
+    objects = copy.deepcopy(objects)
+    for found in objects:
+        for name in but:
+            found["metadata"].get("annotations", {}).pop(name, None)
+    return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _containers(objects: list[Object]) -> list[Object]:
+    runtimes = [found for found in objects if found["kind"] == "ServingRuntime"]
+    found = [container for runtime in runtimes for container in runtime["spec"].get("containers", [])]
+    return [container for container in found if container["name"] == CONTAINER]

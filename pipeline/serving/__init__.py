@@ -1,0 +1,1 @@
+"""TorchServe on this machine, and a client of any server."""

@@ -1,0 +1,272 @@
+"""One TorchServe process tree: starting it, waiting until its model answers, and stopping all of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from ts.model_server import load_properties
+
+from pipeline.artefact.archive import MODEL_NAME
+from pipeline.serving.java import java_home
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import LOOPBACK, Ports
+
+STARTUP_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 20  # then what still runs is killed
+POLL_S = 0.05
+
+# Workers' sockets lie here, named .ts.sock.9000 and on; the path of a socket has 107 characters at most (macOS: 103).
+LONGEST_SCRATCH = 103 - len("/.ts.sock.99999")
+
+# A PNG of one black pixel: the smallest question that only a loaded model can answer.
+QUESTION = {
+    "instances": [
+        {"b64": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="}
+    ]
+}
+
+# What TorchServe logs where an archive is damaged. Then it runs without that model.
+NOT_LOADED = "Failed to load model: "
+
+Log = Callable[[str], None]
+
+
+class TorchServe:
+    """A context manager around a server on loopback.
+
+    directory: KServe's layout, `config/config.properties` and `model-store/alexnet.mar`.
+    ports: where it listens.
+    log: called with each line that the server or the model says to the operator; from another thread.
+    environment: further variables for the server, such as TS_SERVICE_ENVELOPE.
+    obey: called every moment while waiting; what it raises (see NotedSignals) stops the server.
+
+    Entering waits until the model answers; leaving stops every process and removes every file that was made here.
+    Raises PipelineError when the directory is incomplete, a port is taken, or the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ports: Ports,
+        log: Log = lambda _: None,
+        environment: Mapping[str, str] | None = None,
+        obey: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._directory = directory.absolute()
+        self._ports = ports
+        self._log = _ServerLog(log)
+        self._environment = dict(environment or {})
+        self._obey = obey
+        self._process: subprocess.Popen[str] | None = None
+        self._scratch: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.inference}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.management}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.metrics}"
+
+    @property
+    def predict_url(self) -> str:
+        return f"{self.url}/v1/models/{MODEL_NAME}:predict"
+
+    def processes(self) -> list[psutil.Process]:
+        """The launcher, the Java front end and the Python workers that are alive, the oldest first."""
+        return [process for process in psutil.process_iter() if self._started(process)]
+
+    def _started(self, process: psutil.Process) -> bool:
+        """By its process group, which stays the same where the process that started it has died."""
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            group = os.getpgid(process.pid)
+            return self._process is not None and group == self._process.pid and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def __enter__(self) -> TorchServe:
+        check_directory(self._directory)
+        self._ports.check_free()
+        try:
+            self._start()
+            self._wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop()
+
+    def wait(self) -> None:
+        """Waits for the server to end, which it should not do by itself: raises PipelineError when it does."""
+        assert self._process is not None
+        while self._process.poll() is None:
+            self._obey()
+            time.sleep(POLL_S)
+        status = self._process.returncode
+        raise PipelineError(f"TorchServe ended by itself (exit status {status}); its last words:\n{self._log.tail()}")
+
+    def _start(self) -> None:
+        self._scratch = Path(tempfile.mkdtemp(prefix="ts-"))
+        if len(str(self._scratch)) > LONGEST_SCRATCH:
+            raise PipelineError(
+                f"{tempfile.gettempdir()} is too long for TorchServe's sockets: run this with TMPDIR=/tmp"
+            )
+        command = [sys.executable, "-P", "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+        command += ["--ts-config", str(self._directory / "config" / "config.properties")]
+        command += ["--model-store", str(self._directory / "model-store")]
+        command += ["--log-config", str(Path(__file__).with_name("log4j2.xml"))]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._scratch,
+            env=self._server_environment(self._scratch),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then stops the server
+        )
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._log.read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+
+    def _server_environment(self, scratch: Path) -> dict[str, str]:
+        ports = self._ports
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+        environment.pop("PYTHONPATH", None)  # scripts/ set it, for themselves
+        environment |= {
+            "JAVA_HOME": str(java_home()),
+            "TEMP": str(scratch),  # TorchServe's name for java.io.tmpdir: unpacked archives and sockets
+            "TMPDIR": str(scratch),  # its launcher's process id file
+            # A request that is alone may use every processor (handler/vision/worker/processors.py), whose threads wait
+            # for each other for up to half a millisecond in a loop, then asleep.
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "10000",
+            "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.inference}",
+            "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.management}",
+            "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.metrics}",
+            "TS_GRPC_INFERENCE_PORT": str(ports.grpc_inference),
+            "TS_GRPC_MANAGEMENT_PORT": str(ports.grpc_management),
+        }
+        return environment | self._environment
+
+    def _wait_until_ready(self) -> None:
+        """TorchServe calls a model ready before it is loaded; so it is asked something, and waits with the answer."""
+        assert self._process is not None
+        answered = threading.Event()
+        threading.Thread(target=self._ask, args=(answered,), daemon=True).start()
+        deadline = time.monotonic() + STARTUP_TIMEOUT_S
+        while not answered.wait(POLL_S):
+            self._obey()
+            if self._log.model_error:
+                raise PipelineError(f"the model cannot be loaded: {self._log.model_error}")
+            if self._process.poll() is not None:
+                raise PipelineError(f"TorchServe did not start; its last words:\n{self._log.tail()}")
+            if time.monotonic() > deadline:
+                raise PipelineError(
+                    f"the model did not answer within {STARTUP_TIMEOUT_S} s; its last words:\n{self._log.tail()}"
+                )
+        self._log.starting = False
+
+    def _ask(self, answered: threading.Event) -> None:
+        with httpx.Client(timeout=STARTUP_TIMEOUT_S, trust_env=False) as http:
+            while self._process is not None and self._process.poll() is None:
+                with suppress(httpx.HTTPError):  # not listening yet
+                    if http.post(self.predict_url, json=QUESTION).is_success:
+                        answered.set()
+                        return
+                time.sleep(POLL_S)
+
+    def _stop(self) -> None:
+        """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
+        if self._process is not None:
+            deadline = time.monotonic()  # nothing to wait for, where Java is not there yet, or not any more
+            with suppress(psutil.NoSuchProcess):
+                for java in psutil.Process(self._process.pid).children():
+                    java.terminate()
+                    deadline = time.monotonic() + STOP_TIMEOUT_S
+            while self.processes() and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            with suppress(ProcessLookupError):  # all gone
+                os.killpg(self._process.pid, signal.SIGKILL)
+            while self.processes():
+                time.sleep(POLL_S)
+            self._process.wait()
+            self._reader.join()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def check_directory(directory: Path) -> None:
+    """Raises PipelineError unless TorchServe can serve from this directory."""
+    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{MODEL_NAME}.mar"
+    if not config.is_file():
+        raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
+    if not archive.is_file():
+        raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh")
+    if not zipfile.is_zipfile(archive):
+        raise PipelineError(f"{archive} is no archive, or half of one: build it again with scripts/package.sh")
+    if load_properties(str(config)).get("enable_envvars_config") != "true":
+        raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")
+
+
+class _ServerLog:
+    """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds why the model is not loaded."""
+
+    def __init__(self, forward: Log) -> None:
+        self.model_error: str | None = None
+        self.starting = True
+        self._forward = forward
+        self._last: deque[str] = deque(maxlen=20)
+        self._in_traceback: set[str] = set()  # threads of the workers that are printing one
+
+    def tail(self) -> str:
+        return "\n".join(self._last)
+
+    def read(self, stream: Any) -> None:
+        with stream:
+            for line in stream:
+                self._read_line(line.rstrip())
+
+    def _read_line(self, line: str) -> None:
+        level, _, rest = line.partition(" ")
+        thread, _, rest = rest.partition(" ")
+        logger, _, message = rest.partition(" ")
+        if logger == "MODEL_LOG":
+            self._read_worker(thread, message)
+            return
+        self._last.append(line)
+        if message.startswith(NOT_LOADED):
+            self.model_error = message.removeprefix(NOT_LOADED)
+        if not self.starting and level in ("WARN", "ERROR"):
+            self._forward(f"torchserve: {message}")
+
+    def _read_worker(self, thread: str, message: str) -> None:
+        self._last.append(message)
+        if not self.starting or message.startswith(f"{MODEL_NAME}: "):
+            self._forward(message)
+        if message.startswith("Traceback "):
+            self._in_traceback.add(thread)
+        elif thread in self._in_traceback and not message.startswith(" "):
+            self._in_traceback.discard(thread)
+            self.model_error = self.model_error or message

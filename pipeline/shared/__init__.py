@@ -1,0 +1,1 @@
+"""What every room uses: errors, signals, ports, HTTP, and how commands speak."""

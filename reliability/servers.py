@@ -1,0 +1,152 @@
+"""The two servers that the faults are tried on: this project's container command, and stock TorchServe.
+
+Both are started with the same patience and found again by a mark in their environment, so that nothing of them is left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+
+from benchmarks.contenders import COMMANDS
+from benchmarks.environments import environment
+from benchmarks.groups import Group
+from benchmarks.places import WEIGHTS
+from benchmarks.weights import prepare
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.weights import Weights, untrained_state
+from pipeline.serving.java import java_home
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import LOOPBACK, Ports, free_ports
+from reliability.clients import ROUTE, questions
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+OURS, STOCK = "ours", "stock"
+STARTUP_TIMEOUT_S = 180
+POLL_S = 0.02
+WORKER = "model_service_worker.py"
+
+
+@dataclass
+class Server:
+    """One started server. start_s: from its start to its first answer. scratch: its temporary folder."""
+
+    kind: str
+    ports: Ports
+    group: Group
+    scratch: Path
+    start_s: float = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return LOOPBACK, self.ports.inference
+
+    def processes(self) -> list[psutil.Process]:
+        return self.group.processes()
+
+    def workers(self) -> list[psutil.Process]:
+        return [process for process in self.processes() if WORKER in _words(process)]
+
+    def java(self) -> psutil.Process:
+        return next(process for process in self.processes() if "org.pytorch.serve.ModelServer" in _words(process))
+
+    def leader(self) -> psutil.Process:
+        """What a container's runtime would watch and signal."""
+        return psutil.Process(self.group._leader.pid)
+
+    def ended(self) -> int | None:
+        return self.group._leader.poll()
+
+    def log(self) -> str:
+        return (self.scratch / "output.log").read_text(errors="replace")
+
+
+class Servers:
+    """Starts either server, with the archive `archive`, which is made once, in `directory`."""
+
+    def __init__(self, kind: str, directory: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self.kind = kind
+        self.form = "data" if kind == STOCK else "b64"
+        if kind == STOCK:
+            self._python = environment("torchserve_stock", say)
+            self.archive = next(WEIGHTS.glob("*/stock/alexnet.mar"), None) or prepare(say).stock / "alexnet.mar"
+            return
+        models = directory / "models"
+        self.archive = models / "model-store" / "alexnet.mar"
+        if not (models / "config").is_dir():
+            build_archive(CHECKOUT / "handler", Weights("untrained", untrained_state()), self.archive)
+            (models / "config").mkdir()
+            shutil.copy(CHECKOUT / "config.properties", models / "config")
+
+    @contextmanager
+    def started(
+        self,
+        ports: Ports | None = None,
+        before: Sequence[object] = (),
+        **variables: str,
+    ) -> Iterator[Server]:
+        """A server that answers; leaving stops it. before: words that go before its command, such as unshare's."""
+        ports = ports or Ports.any_free()
+        scratch = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))  # short: the workers' sockets lie in it
+        try:
+            command, own = self._command(ports, scratch)
+            with Group([*before, *command], scratch, {**own, **variables}) as group:
+                server = Server(self.kind, ports, group, scratch)
+                server.start_s = _wait_until_ready(server)
+                yield server
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _command(self, ports: Ports, scratch: Path) -> tuple[list[object], Mapping[str, str]]:
+        common = {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONPATH": "", "PYTHONSAFEPATH": ""}
+        if self.kind == STOCK:
+            made = SimpleNamespace(stock=self.archive.parent)  # all that it needs of what the benchmark prepares
+            command, own = COMMANDS["torchserve_stock"](self._python, ports, made, os.cpu_count() or 1, scratch)
+            return command, {**common, **own}
+        models = self.archive.parent.parent
+        return [sys.executable, "-P", CHECKOUT / "kserve" / "runtime" / "serve.py", models], {
+            **common,
+            "JAVA_HOME": str(java_home()),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.inference}",
+            "TS_MANAGEMENT_ADDRESS": f"http://{LOOPBACK}:{ports.management}",
+            "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{ports.metrics}",
+            "TS_GRPC_INFERENCE_PORT": str(ports.grpc_inference),
+            "TS_GRPC_MANAGEMENT_PORT": str(ports.grpc_management),
+            "HEALTH_PORT": str(free_ports(1)[0]),
+            "DRAIN_AT_LEAST_S": "1",
+            "DRAIN_AT_MOST_S": "30",
+        }
+
+
+def _wait_until_ready(server: Server) -> float:
+    """Returns the seconds until the first answer with status 200."""
+    began = time.monotonic()
+    url = f"http://{LOOPBACK}:{server.ports.inference}{ROUTE}"
+
+    body = questions("data" if server.kind == STOCK else "b64")[0]
+    while time.monotonic() - began < STARTUP_TIMEOUT_S:
+        server.group.check_alive()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=STARTUP_TIMEOUT_S):
+            return time.monotonic() - began
+        time.sleep(POLL_S)
+    raise PipelineError(f"no answer within {STARTUP_TIMEOUT_S} s; the last words:\n{server.group.tail()}")
+
+
+def _words(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""

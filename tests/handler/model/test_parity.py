@@ -1,0 +1,108 @@
+"""The whole path from image bytes to probabilities against torchvision, with the same weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.artefact.weights import Weights
+from reliability.pictures import encoded, views
+from tests.support.reference import WEIGHTS, Reference
+from vision.image.decoder import decode, open_image
+from vision.model.classifier import AlexNet, Classifier
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def state(untrained: Weights) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in untrained.state.items()}
+
+
+@pytest.fixture(scope="module")
+def classes(model_dir: Path) -> list[list[str]]:
+    return json.loads((model_dir / "imagenet_classes.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def images(photographs: list[Path]) -> list[bytes]:
+    return views(photographs, COUNT)
+
+
+@pytest.fixture(scope="module")
+def expected(state: dict[str, torch.Tensor], images: list[bytes]) -> torch.Tensor:
+    return Reference(state).probabilities(images)
+
+
+def probabilities(images: list[bytes], precision: str, model_dir: Path, settings: dict[str, Any]) -> torch.Tensor:
+    classifier = Classifier(model_dir / "alexnet.safetensors", settings | {"precision": precision}, gpu_id=None)
+    return classifier.probabilities([decode(open_image(image, "", 50_000_000)) for image in images])
+
+
+def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:
+    """Otherwise agreement would mean nothing."""
+    top = expected.max(dim=1)
+    assert top.values.median() > 0.5
+    assert top.indices.unique().numel() >= 5
+
+
+def test_float32_always_agrees(
+    images: list[bytes], expected: torch.Tensor, model_dir: Path, config: dict[str, Any]
+) -> None:
+    actual = probabilities(images, "float32", model_dir, config["handler"])
+    assert torch.equal(actual.argmax(dim=1), expected.argmax(dim=1))
+    assert (actual - expected).abs().max() <= 0.01
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_the_default_precision_agrees(
+    precision: str, images: list[bytes], expected: torch.Tensor, model_dir: Path, config: dict[str, Any]
+) -> None:
+    actual = probabilities(images, precision, model_dir, config["handler"])
+    assert (actual.argmax(dim=1) == expected.argmax(dim=1)).float().mean() >= 0.995
+    assert (actual - expected).abs().amax(dim=1).mean() <= 0.005
+
+
+def test_large_photographs_agree_although_they_are_decoded_small(
+    photographs: list[Path], state: dict[str, torch.Tensor], model_dir: Path, config: dict[str, Any]
+) -> None:
+    large = [
+        encoded(Image.open(photograph).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=92)
+        for photograph in photographs
+        for size in ((1365, 1024), (2048, 1536), (2048, 2731), (2500, 2600), (4000, 3000), (5200, 5300))
+    ]
+    expected = Reference(state).probabilities(large)
+    actual = probabilities(large, "float32", model_dir, config["handler"])
+    assert torch.equal(actual.argmax(dim=1), expected.argmax(dim=1))
+    assert (actual - expected).abs().max() <= 0.01
+
+
+def test_the_module_is_torchvisions(state: dict[str, torch.Tensor]) -> None:
+    from tests.support.reference import torchvision
+
+    model = AlexNet().eval()
+    model.load_state_dict(state)
+    reference = torchvision.models.alexnet().eval()
+    reference.load_state_dict(state)
+    images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))  # ROWS: no rows are added
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
+
+
+def test_the_labels_are_torchvisions(classes: list[list[str]]) -> None:
+    assert [label for _, label in classes] == WEIGHTS.meta["categories"]
+
+
+def test_the_wordnet_ids_are_imagenets(classes: list[list[str]]) -> None:
+    """ImageNet numbers its classes in the order of their WordNet ids."""
+    wnids = [wnid for wnid, _ in classes]
+    assert wnids == sorted(set(wnids))
+    assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids)
+    known = {0: ("n01440764", "tench"), 281: ("n02123045", "tabby"), 999: ("n15075141", "toilet tissue")}
+    assert {index: tuple(classes[index]) for index in known} == known

@@ -1,0 +1,120 @@
+"""Bodies in, requests out; predictions and errors in, bodies out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from vision.errors import RequestError, TooLarge
+from vision.protocol import v1 as kserve_v1
+
+ONE = {"instances": [{"b64": "AAAA"}]}
+
+
+def refusal(body: Any, limits: dict[str, int], content_type: str = "application/json") -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        kserve_v1.parse_body(body, content_type, limits)
+    return caught.value
+
+
+def test_json_bytes_and_json_that_torchserve_has_parsed_give_the_same_request(limits: dict[str, int]) -> None:
+    as_bytes = kserve_v1.parse_body(bytearray(json.dumps(ONE), "utf-8"), "application/json", limits)
+    assert as_bytes == kserve_v1.parse_body(ONE, "application/json", limits)
+    assert as_bytes == kserve_v1.Request(instances=[{"b64": "AAAA"}], places=["instances[0]"], top_k=5)
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "image/png", "IMAGE/WEBP", "application/octet-stream"])
+def test_an_image_body_is_one_instance(content_type: str, limits: dict[str, int]) -> None:
+    request = kserve_v1.parse_body(bytearray(b"{not json}"), content_type, limits)
+    assert request == kserve_v1.Request(instances=[b"{not json}"], places=["body"], top_k=5)
+
+
+def test_without_a_content_type_the_first_byte_decides(limits: dict[str, int]) -> None:
+    assert kserve_v1.parse_body(b"\xff\xd8\xff", "", limits).instances == [b"\xff\xd8\xff"]
+    assert kserve_v1.parse_body(b'  {"instances": [1]}', "", limits).instances == [1]
+
+
+def test_the_file_of_a_form_is_an_image(limits: dict[str, int]) -> None:
+    assert kserve_v1.parse_row({"data": bytearray(b"\xff\xd8")}, "", limits).instances == [b"\xff\xd8"]
+
+
+@pytest.mark.parametrize("row", [{}, {"text": bytearray(b"x")}, {'{"instances"': bytearray(b"")}, {"data": "text"}])
+def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], limits: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match=r"^body: expected JSON .* or an image") as caught:
+        kserve_v1.parse_row(row, "", limits)
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "body: empty"),
+        (b"  \n", "body: empty"),
+        (b'{"instances": [', "body: not JSON (line 1, column 16: Expecting value)"),
+        (b"\xff\xd8\xff\xe0", "body: not JSON (not UTF-8); an image itself needs Content-Type: image/*"),
+        (b"[" * 5_000, "body: not JSON that can be read (nested too deeply)"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "body: not JSON that can be read (a number is too long)"),
+        (b"[]", 'body: expected a JSON object {"instances": […]}'),
+        (b"null", 'body: expected a JSON object {"instances": […]}'),
+        (b'"text"', 'body: expected a JSON object {"instances": […]}'),
+        (b"{}", "instances: expected a list of at least one instance"),
+        (b'{"inputs": [1]}', "instances: expected a list of at least one instance"),
+        (b'{"instances": []}', "instances: expected a list of at least one instance"),
+        (b'{"instances": null}', "instances: expected a list of at least one instance"),
+        (b'{"instances": {"b64": ""}}', "instances: expected a list of at least one instance"),
+        (b'{"instances": [1], "parameters": 5}', "parameters: expected an object"),
+    ],
+)
+def test_a_malformed_body_is_400_and_says_where(body: bytes, sentence: str, limits: dict[str, int]) -> None:
+    error = refusal(body, limits)
+    assert (error.status, str(error)) == (400, sentence)
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 1000])
+def test_top_k(top_k: int, limits: dict[str, int]) -> None:
+    assert kserve_v1.parse_body(ONE | {"parameters": {"top_k": top_k}}, "", limits).top_k == top_k
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"other": 1}])
+def test_top_k_is_five_by_default(parameters: Any, limits: dict[str, int]) -> None:
+    assert kserve_v1.parse_body(ONE | {"parameters": parameters}, "", limits).top_k == 5
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1001, 5.0, "5", True, None, [5], float("nan"), 10**400])
+def test_any_other_top_k_is_refused(top_k: Any, limits: dict[str, int]) -> None:
+    error = refusal(ONE | {"parameters": {"top_k": top_k}}, limits)
+    assert (error.status, str(error)) == (400, "parameters.top_k: expected an integer from 1 to 1000")
+
+
+def test_as_many_instances_as_allowed_and_not_one_more(limits: dict[str, int]) -> None:
+    most = limits["max_instances"]
+    assert len(kserve_v1.parse_body({"instances": [0] * most}, "", limits).instances) == most
+    error = refusal({"instances": [0] * (most + 1)}, limits)
+    assert isinstance(error, TooLarge)
+    assert (error.status, str(error)) == (413, f"instances: more than {most} instances")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@pytest.mark.parametrize("repeated", ["0,", "[],", '{"":0},', "[[", '{"a":'])
+def test_a_body_full_of_values_is_refused_unread(repeated: str, encoding: str, limits: dict[str, int]) -> None:
+    text = '{"instances": [' + repeated * 10_001
+    error = refusal(text.encode(encoding), limits)
+    assert (error.status, str(error)) == (413, "body: more than 10000 values")
+
+
+def test_an_image_that_is_called_json_is_not_counted(limits: dict[str, int]) -> None:
+    error = refusal(b"\xff\xd8" + b"[{," * 10_000, limits)
+    assert (error.status, str(error)) == (
+        400,
+        "body: not JSON (not UTF-8); an image itself needs Content-Type: image/*",
+    )
+
+
+def test_bodies_of_answers_are_compact_json() -> None:
+    predictions = [{"classes": [{"index": 1, "wnid": "n1", "label": "drake’s", "probability": 0.5}]}]
+    body = kserve_v1.response_body(predictions)
+    assert json.loads(body) == {"predictions": predictions}
+    assert b'"index":1,' in body
+    assert json.loads(kserve_v1.error_body(RequestError("instances[2].b64", "…"))) == {"error": "instances[2].b64: …"}

@@ -1,0 +1,234 @@
+"""Batches through the handler, as a worker hands them over: everyone gets the answer to their own question."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+from ts.context import Context
+
+from entry import Handler
+from reliability.pictures import base64_text, encoded, gradient
+
+JSON = "application/json"
+
+
+@pytest.fixture(scope="module")
+def images(photographs: list[Path]) -> list[bytes]:
+    return [photograph.read_bytes() for photograph in photographs]
+
+
+def body(*images: bytes, **parameters: Any) -> bytes:
+    return json.dumps(
+        {"instances": [{"b64": base64_text(image)} for image in images], "parameters": parameters}
+    ).encode()
+
+
+def classes(answer: tuple[int, str, bytes]) -> list[list[dict[str, Any]]]:
+    status, content_type, text = answer
+    assert (status, content_type) == (200, JSON)
+    return [prediction["classes"] for prediction in json.loads(text)["predictions"]]
+
+
+def error(answer: tuple[int, str, bytes]) -> tuple[int, str]:
+    status, content_type, text = answer
+    assert content_type == JSON
+    (sentence,) = json.loads(text).values()
+    assert json.loads(text) == {"error": sentence}
+    return status, sentence
+
+
+def test_an_answer_has_the_documented_shape(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.predict((JSON, body(images[0])))
+    ((first, *others),) = classes(answer)
+    assert first.keys() == {"index", "wnid", "label", "probability"}
+    assert (type(first["index"]), type(first["probability"])) == (int, float)
+    assert len(others) == 4
+
+
+def test_every_form_gives_the_same_answer(worker: Any, images: list[bytes]) -> None:
+    text = base64_text(images[0])
+    forms: list[Any] = [
+        {"b64": text},
+        {"data": text},
+        {"image": {"b64": text}},
+        {"image_bytes": {"b64": text}},
+        {"b64": f"data:image/jpeg;base64,{text}"},
+    ]
+    requests = [(JSON, json.dumps({"instances": [form]}).encode()) for form in forms]
+    requests += [("image/jpeg", images[0]), ("application/octet-stream", images[0]), ("", images[0])]
+    answers = [classes(answer) for answer in worker.predict(*requests[:4]) + worker.predict(*requests[4:])]
+    assert answers.count(answers[0]) == len(requests)
+
+
+def test_one_batch_answers_each_request_as_if_it_were_alone(worker: Any, images: list[bytes]) -> None:
+    requests = [(JSON, body(images[n], top_k=n + 1)) for n in range(4)] + [(JSON, body(*images, top_k=3))]
+    together = worker.predict(*requests)
+    for request, answer in zip(requests, together, strict=True):
+        (alone,) = worker.predict(request)
+        for mixed, single in zip(classes(answer), classes(alone), strict=True):
+            assert [entry["index"] for entry in mixed] == [entry["index"] for entry in single]
+            for one, other in zip(mixed, single, strict=True):
+                assert one["probability"] == pytest.approx(other["probability"], rel=1e-3)
+
+
+def test_a_bad_request_is_refused_alone(worker: Any, images: list[bytes]) -> None:
+    """Neighbours' answers do not move by a digit, whatever stands beside them."""
+    good = [(JSON, body(images[n])) for n in range(3)]
+    bad = [
+        (JSON, b"{"),
+        (JSON, b'{"instances": [{"b64": "AAAA"}]}'),
+        (JSON, body(images[0][:5000])),
+        (JSON, body(images[0], images[1][:5000])),
+        ("image/png", b"\x89PNG"),
+        (JSON, body(images[0], top_k=0)),
+        (JSON, json.dumps({"instances": [{"url": "https://example.org/"}]}).encode()),
+        (JSON, json.dumps({"instances": [{"b64": ""}] * 65}).encode()),
+    ]
+    expected = worker.predict(*good)
+    for refused in bad:
+        first, wrong, second, third = worker.predict(good[0], refused, good[1], good[2])
+        assert [first, second, third] == expected
+        assert error(wrong)[0] in (400, 403, 413)
+
+
+def test_a_batch_of_bad_requests_alone(worker: Any) -> None:
+    answers = worker.predict((JSON, b"{"), ("image/png", b"x"), (JSON, b'{"instances": []}'))
+    assert [error(answer)[0] for answer in answers] == [400, 400, 400]
+
+
+def test_the_error_names_instance_and_field(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.predict((JSON, body(images[0], images[1], b"no picture")))
+    assert error(answer) == (
+        400,
+        "instances[2].b64: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)",
+    )
+
+
+def test_a_request_is_refused_whole(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.predict((JSON, body(images[0], b"no picture", images[1])))
+    assert b"predictions" not in answer[2]
+
+
+def test_more_instances_than_the_network_takes_at_once(worker: Any) -> None:
+    many = [encoded(gradient(300 + n, 300)) for n in range(40)]
+    (answer,) = worker.predict((JSON, body(*many, top_k=1)))
+    assert len(classes(answer)) == 40
+
+
+def test_the_pixels_of_a_request_add_up(worker: Any) -> None:
+    image = encoded(gradient(7000, 7000), "PNG", compress_level=1)
+    answers = worker.predict((JSON, body(*[image] * 5)), (JSON, body(image, top_k=1)))
+    assert error(answers[0]) == (413, "instances: more than 100000000 pixels")
+    assert len(classes(answers[1])[0]) == 1
+
+
+def test_all_thousand_classes_add_up(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.predict((JSON, body(images[0], top_k=1000)))
+    (all_classes,) = classes(answer)
+    assert sorted(entry["index"] for entry in all_classes) == list(range(1000))
+    assert sum(entry["probability"] for entry in all_classes) == pytest.approx(1, abs=1e-4)
+    values = [entry["probability"] for entry in all_classes]
+    assert values == sorted(values, reverse=True)
+
+
+def test_rows_that_are_no_bodies(worker: Any, images: list[bytes]) -> None:
+    form, empty = worker.raw([{"data": bytearray(images[0])}, {}], [{}, {}])
+    assert len(classes(form)[0]) == 5
+    assert error(empty)[0] == 400
+
+
+@pytest.mark.parametrize("row", [{"x": "hello"}, {"x": {"a": 1}}, {"data": "hello"}, {"data": {"instances": []}}])
+def test_a_row_of_any_form_takes_nobody_elses_answer(worker: Any, images: list[bytes], row: Any) -> None:
+    """TorchServe makes such rows of the parts of a form, where it reads bodies itself."""
+    good = {"body": bytearray(body(images[0]))}
+    first, bad, last = worker.raw([good, row, good], [{}, {}, {}])
+    assert len(classes(first)[0]) == len(classes(last)[0]) == 5
+    assert error(bad)[0] == 400
+
+
+@pytest.mark.parametrize(("side", "together"), [(4900, True), (5100, False)])
+def test_images_are_decoded_together_where_memory_allows(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, side: int, together: bool
+) -> None:
+    """Two of 24 megapixels, or of 26: the limit of one image is 50."""
+    pooled = []
+    pool = worker.handler._pool
+    monkeypatch.setattr(
+        worker.handler, "_pool", SimpleNamespace(map=lambda *given: pooled.append(1) or pool.map(*given))
+    )
+    image = encoded(Image.new("L", (side, side)), "PNG", compress_level=1)
+    decoded = worker.handler._decode([(image, "instances[0]"), (image, "instances[1]")], threads=2)
+    assert [pixels.shape for pixels in decoded] == [(224, 224, 3)] * 2
+    assert bool(pooled) == together
+
+
+def test_a_header_named_body_confuses_nobody(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.raw([{"body": bytearray(body(images[0]))}], [{"body": "a header of the client's"}])
+    assert len(classes(answer)[0]) == 5
+
+
+def test_an_explain_request_is_refused(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.raw([{"body": bytearray(body(images[0]))}], [{"explain": "True"}])
+    assert error(answer) == (400, "body: this model explains nothing; send it to :predict")
+
+
+def test_a_defect_is_500_for_its_own_request_and_logged(
+    worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from vision.image import decoder as image_decoder
+
+    open_image = image_decoder.open_image
+
+    def broken(image: bytes, *others: Any) -> Any:
+        if image == images[1]:
+            raise ZeroDivisionError("the defect")
+        return open_image(image, *others)
+
+    monkeypatch.setattr(image_decoder, "open_image", broken)
+    with caplog.at_level(logging.ERROR):
+        good, bad = worker.predict((JSON, body(images[0])), (JSON, body(images[1])))
+    assert len(classes(good)[0]) == 5
+    assert error(bad) == (500, "server: internal error, see the server's log")
+    assert "ZeroDivisionError: the defect" in caplog.text
+
+
+def test_a_defect_in_the_network_is_500_for_those_in_the_batch(
+    worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.handler._classifier, "probabilities", lambda pixels: 1 / 0)
+    good, bad = worker.predict((JSON, body(images[0])), (JSON, b"{"))
+    assert (error(good)[0], error(bad)[0]) == (500, 400)
+
+
+class TestStockEnvelope:
+    """TorchServe's own KServe envelope around the handler."""
+
+    def test_predictions_are_wrapped_by_the_envelope(self, worker: Any, images: list[bytes]) -> None:
+        (plain,) = worker.predict((JSON, body(images[0], images[1])))
+        for field in ("b64", "data"):  # `data` is TorchServe's own name for a body
+            status, answer = worker.enveloped([{field: base64_text(image)} for image in images[:2]])
+            assert status == 200
+            assert [prediction["classes"] for prediction in answer["predictions"]] == classes(plain)
+
+    @pytest.mark.parametrize(
+        "instances", [[], None, ["text"], [None], [{}], [{"b64": "AAAA"}], [{"body": 1}], {"b64": ""}]
+    )
+    def test_errors_keep_their_shape_and_status(self, worker: Any, instances: Any) -> None:
+        status, answer = worker.enveloped(instances)
+        assert status == 400
+        assert json.loads(answer).keys() == {"error"}
+
+
+def test_the_load_is_one_log_line(model_dir: Path, config: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    context = Context("alexnet", str(model_dir), {}, 1, None, "0.12.0", model_yaml_config=config)
+    with caplog.at_level(logging.INFO):
+        Handler().initialize(context)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "entry"]
+    for part in ("alexnet: precision=", " device=", " threads=1 ", " max_batch=32 ", " weights=untrained ", " sha256="):
+        assert part in line

@@ -1,0 +1,61 @@
+"""A setting that is wrong is told when the model is loaded."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from vision.worker.settings import check_settings
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (["limits", "max_pixels"], None, "handler.limits.max_pixels must be a whole number above 0"),
+        (["limits", "max_pixels"], "50 million", "handler.limits.max_pixels must be a whole number above 0"),
+        (["limits", "default_top_k"], 0, "handler.limits.default_top_k must be a whole number above 0"),
+        (["limits"], None, "handler.limits must be a mapping"),
+        (["max_batch"], 0, "handler.max_batch must be a whole number above 0"),
+        (["threads"], True, "handler.threads must be a whole number above 0"),
+        (["precision"], 16, "handler.precision must be a word"),
+        (["url"], [], "handler.url must be a mapping"),
+        (["url", "allowed_hosts"], "example.org", "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], [5], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["https://example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["*.example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["example.org."], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["user@example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allow_http"], "yes", "handler.url.allow_http must be true or false"),
+        (["url", "timeout_s"], 0, "handler.url.timeout_s must be a number of seconds above 0"),
+    ],
+)
+def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], value: Any, sentence: str) -> None:
+    wrong = copy.deepcopy(config)
+    *above, last = place
+    parent = wrong["handler"]
+    for name in above:
+        parent = parent[name]
+    parent[last] = value
+    with pytest.raises(ValueError, match=rf"^model-config.yaml: {sentence}$"):
+        check_settings(wrong)
+
+
+@pytest.mark.parametrize("config", [None, {}, {"handler": None}, {"handler": []}])
+def test_no_settings_at_all(config: Any) -> None:
+    with pytest.raises(ValueError, match=r"^model-config.yaml: handler must be a mapping$"):
+        check_settings(config)
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "IMAGES.example.org:8443", "localhost", "192.0.2.1", "[2001:db8::1]:443"]
+)
+def test_hosts_that_can_be_listed(config: dict[str, Any], host: str) -> None:
+    listed = copy.deepcopy(config)
+    listed["handler"]["url"]["allowed_hosts"] = [host]
+    assert check_settings(listed)["url"]["allowed_hosts"] == [host]
+
+
+def test_the_settings_of_the_archive_are_right(config: dict[str, Any]) -> None:
+    assert check_settings(config) == config["handler"]

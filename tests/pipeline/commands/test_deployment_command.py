@@ -1,0 +1,239 @@
+"""scripts/deploy.sh as a user runs it: the service's URL on stdout, progress on stderr, one line for what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.api_server import (
+    DOWNLOADING,
+    READY,
+    URL,
+    ApiServer,
+    Moment,
+    running,
+)
+
+pytest_plugins = ["tests.support.api_server"]
+
+ONE, TWO = "pvc://models/one", "pvc://models/two"
+CRASHED = {"exitCode": 1, "reason": "Error"}
+BROKEN = running(restartCount=3, state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": CRASHED})
+
+Start = Callable[..., subprocess.Popen[str]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def start(checkout: Path, overlays: Path, tmp_path: Path, user_environment: None) -> Iterator[Start]:
+    """Starts scripts/deploy.sh of a checkout that has the test's own overlays."""
+    made = tmp_path / "checkout"
+    for folder in ("pipeline", "scripts"):
+        shutil.copytree(checkout / folder, made / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (made / ".venv").symlink_to(checkout / ".venv")
+    (made / "kserve").mkdir()
+    (made / "kserve" / "overlays").symlink_to(overlays)
+    with ExitStack() as stack:
+
+        def begin(*arguments: object) -> subprocess.Popen[str]:
+            command = [made / "scripts" / "deploy.sh", *map(str, arguments)]
+            started = subprocess.Popen(
+                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+            stack.enter_context(started)  # waits for it, and closes its pipes
+            stack.callback(started.kill)
+            return started
+
+        yield begin
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    def finish(*arguments: object) -> subprocess.CompletedProcess[str]:
+        started = start(*arguments)
+        stdout, stderr = started.communicate(timeout=60)
+        return subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
+
+    return finish
+
+
+# --- When all is well -------------------------------------------------------------------------------------------------
+
+
+def test_it_prints_the_url_alone_and_says_on_stderr_what_it_does(
+    run: Run, api: ApiServer, cloud: Any, publish: Callable[..., Any], small: Any
+) -> None:
+    uri = publish(small).uri
+    api.scripts[str(uri)] = [DOWNLOADING, READY]
+    done = run("--storage-uri", uri)
+    assert (done.returncode, done.stdout) == (0, f"{URL}\n"), done
+    assert done.stderr.splitlines() == [
+        "cluster      test, Kubernetes v1.33.1, namespace models",
+        "KServe       0.20.0",
+        "permissions  all that is needed",
+        f"version      {uri} is whole",
+        "applied      ServiceAccount alexnet, ServingRuntime alexnet-torchserve, InferenceService alexnet",
+        "waiting      0 of 1 pods ready; alexnet-predictor-new: downloading the model",
+        "waiting      ready",
+        "waiting      asking the model",
+        "predicted    tench (of a black picture)",
+    ]
+
+
+def test_there_and_back_and_to_nothing(run: Run, api: ApiServer) -> None:
+    for uri in (ONE, TWO):
+        assert run("--storage-uri", uri, "--image", "registry.example/alexnet:2").stdout == f"{URL}\n"
+    done = run("--rollback")
+    assert (done.returncode, done.stdout, api.storage_uri) == (0, f"{URL}\n", ONE)
+    done = run("--delete")
+    assert (done.returncode, done.stdout, api.objects) == (0, "", {})
+
+
+def test_the_namespace_can_be_chosen(run: Run, api: ApiServer) -> None:
+    assert run("--storage-uri", ONE, "--namespace", "default").returncode == 0
+    assert all("/namespaces/default/" in call.path for call in api.writes)
+
+
+def test_an_overlay_can_be_chosen(run: Run, api: ApiServer) -> None:
+    assert run("--storage-uri", ONE, "--overlay", "stock-runtime").returncode == 0
+    assert api.applied == ["ServiceAccount", "InferenceService"]
+
+
+# --- When it is not ---------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_fails_is_rolled_back_and_the_reason_is_the_last_line(run: Run, api: ApiServer) -> None:
+    run("--storage-uri", ONE)
+    api.scripts[TWO] = [BROKEN]
+    api.log = ["Traceback:", "ValueError: no such layer"]
+    done = run("--storage-uri", TWO)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "kserve-container: ValueError: no such layer\n" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "error: kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), 3 times again; "
+        f"rolled back to {ONE}, which is ready again"
+    )
+
+
+def test_no_rollback_leaves_it(run: Run, api: ApiServer) -> None:
+    run("--storage-uri", ONE)
+    api.answers[TWO] = 500, {"error": "broken"}
+    done = run("--storage-uri", TWO, "--no-rollback")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: ready, but the model does not answer a prediction (500: broken); "
+        "it is left as it is (--rollback returns to what was before)"
+    )
+    assert api.storage_uri == TWO
+
+
+def test_the_timeout_can_be_chosen(run: Run, api: ApiServer) -> None:
+    api.scripts[ONE] = [DOWNLOADING]
+    done = run("--storage-uri", ONE, "--timeout", 1)
+    assert "error: not ready within 1 s: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("option", ["--rollback", "--delete"])
+def test_without_a_kube_config_there_is_one_line(option: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    done = run(option)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: no kube config at /nowhere/config: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--rollback", "--delete"],
+        ["--storage-uri", ONE, "--rollback"],
+        ["--rollback", "--image", "i"],
+        ["--delete", "--no-rollback"],
+        ["--rollback", "--overlay", "standard"],
+        ["--storage-uri", ONE, "--timeout", "0"],
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together_is_wrong_usage(arguments: list[str], run: Run, api: ApiServer) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: scripts/deploy.sh" in done.stderr
+    assert api.calls == []
+
+
+# --- When it is stopped -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_stopped_while_it_waits_it_names_the_state(number: signal.Signals, start: Start, api: ApiServer) -> None:
+    api.scripts[ONE] = [DOWNLOADING]
+    started = start("--storage-uri", ONE)
+    assert started.stderr is not None
+    while "downloading" not in started.stderr.readline():
+        assert started.poll() is None
+    os.kill(started.pid, number)
+    stdout, stderr = started.communicate(timeout=30)
+    assert (started.returncode, stdout) == (128 + number, "")
+    assert stderr.splitlines()[-1] == (
+        "interrupted; in namespace models this has been asked for, and the cluster goes on with it: apply "
+        f"ServiceAccount alexnet, apply ServingRuntime alexnet-torchserve, apply InferenceService alexnet with {ONE}; "
+        "run this again to follow it, or use --rollback or --delete"
+    )
+
+
+def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(start: Start, api: ApiServer) -> None:
+    started = start("--storage-uri", ONE)
+
+    def stop(call: Any) -> None:
+        if call.is_write and "/servingruntimes/" in call.path:
+            os.kill(started.pid, signal.SIGINT)
+            started.wait(30)
+
+    api.trouble = stop
+    _, stderr = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert "apply ServiceAccount alexnet, perhaps apply ServingRuntime alexnet-torchserve; run this again" in stderr
+
+
+def test_stopped_while_it_checks_it_says_that_nothing_was_changed(start: Start, api: ApiServer) -> None:
+    started = start("--storage-uri", ONE)
+
+    def stop(call: Any) -> None:
+        if "subjectaccess" in call.path:
+            os.kill(started.pid, signal.SIGINT)
+            started.wait(30)
+
+    api.trouble = stop
+    _, stderr = started.communicate(timeout=30)
+    assert (started.returncode, api.writes) == (130, [])
+    assert stderr.splitlines()[-1] == "interrupted; nothing was changed"
+
+
+def test_after_it_was_stopped_running_it_again_follows_what_was_begun(start: Start, run: Run, api: ApiServer) -> None:
+    api.scripts[ONE] = [DOWNLOADING]
+    started = start("--storage-uri", ONE)
+    assert started.stderr is not None
+    while "downloading" not in started.stderr.readline():
+        assert started.poll() is None
+    os.kill(started.pid, signal.SIGINT)
+    started.communicate(timeout=30)
+    before = dict(api.service["metadata"]["annotations"])
+    api.scripts[ONE] = [Moment(READY.pod, ready=True)]
+    assert run("--storage-uri", ONE).stdout == f"{URL}\n"
+    assert api.service["metadata"]["annotations"] == before
+
+
+def test_help_is_quick_and_names_all_options(run: Run) -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for option in ("storage-uri", "overlay", "namespace", "image", "rollback", "delete", "no-rollback", "timeout"):
+        assert re.search(rf"--{option}\b", done.stdout)

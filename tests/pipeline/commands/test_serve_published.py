@@ -1,0 +1,60 @@
+"""The whole path through the scripts: what publish.sh prints, serve.sh serves, and predict.sh asks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.store.embedded_storage import EmbeddedStorage
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def bucket(user_environment: None) -> Iterator[str]:
+    with EmbeddedStorage("published") as running:
+        yield running.bucket
+
+
+def test_what_was_published_is_served_and_answers(
+    script: Script,
+    checkout: Path,
+    directory: Path,
+    bucket: str,
+    photographs: list[Path],
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archive = directory / "model-store" / "alexnet.mar"
+    published = script("publish", f"gs://{bucket}/alexnet", "--archive", archive, "--allow-untrained")
+    assert published.returncode == 0, published.stderr
+    uri = published.stdout.rstrip("\n")
+    serving = subprocess.Popen(
+        [checkout / "scripts" / "serve.sh", uri, "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with serving:
+        try:
+            assert "ready after" in serving.stdout.readline()
+            url = f"http://127.0.0.1:{port}"
+            answer = script("predict", photographs[0], "--url", url, "--json")
+            serving.send_signal(signal.SIGINT)
+            _, said = serving.communicate(timeout=60)
+        finally:
+            serving.terminate()
+    assert answer.returncode == 0, answer.stderr
+    assert len(json.loads(answer.stdout)["classes"]) == 5
+    assert serving.returncode == 0, said
+    assert "TorchServe is stopping …\n" in said
+    (kept,) = (tmp_path / "cache" / "torchserve-alexnet").glob("[!.]*")
+    assert uri == f"gs://{bucket}/alexnet/{kept.name}"

@@ -1,0 +1,176 @@
+"""A signature's way through the scripts: package.sh makes it, publish.sh sends it, serve.sh asks for it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from pipeline.artefact.signature import Signer, verify
+from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
+
+Files = Mapping[str, Path]
+Script = Callable[..., subprocess.CompletedProcess[str]]
+OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    """A private key, and its public key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    key, public_key = tmp_path / "key.pem", tmp_path / "key.pub"
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public_key.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return key, public_key
+
+
+@pytest.fixture
+def signed(small: Files, keys: tuple[Path, Path], tmp_path: Path) -> Files:
+    """The files of a version with a signature: the archive has one beside it."""
+    archive, signature = tmp_path / "alexnet.mar", tmp_path / "alexnet.mar.sig"
+    shutil.copy(small[ARCHIVE], archive)
+    Signer(keys[0]).sign({CONFIG: small[CONFIG], ARCHIVE: archive}, signature)
+    return {CONFIG: small[CONFIG], ARCHIVE: archive, SIGNATURE: signature}
+
+
+# --- scripts/package.sh -----------------------------------------------------------------------------------------------
+
+
+def test_package_signs_beside_the_archive_and_unsigned_none_is_left(
+    script: Script, checkout: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    key, public_key = keys
+    arguments = ("package", "--weights", "untrained", "--output", "made/alexnet.mar")
+    done = script(*arguments, "--sign", key)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "signed   made/alexnet.mar.sig"
+    archive, signature = tmp_path / "made" / "alexnet.mar", tmp_path / "made" / "alexnet.mar.sig"
+    verify({CONFIG: checkout / "config.properties", ARCHIVE: archive}, signature, public_key)
+    assert script(*arguments).returncode == 0
+    assert [file.name for file in archive.parent.iterdir()] == ["alexnet.mar"]
+
+
+@pytest.mark.parametrize("wrong", ["none.pem", "key.pub"])
+def test_a_key_that_cannot_sign_is_told_before_anything_is_built(
+    script: Script, only_error: OnlyError, keys: tuple[Path, Path], tmp_path: Path, wrong: str
+) -> None:
+    output = tmp_path / "made" / "alexnet.mar"
+    sentence = only_error(script("package", "--weights", "untrained", "--output", output, "--sign", tmp_path / wrong))
+    assert sentence.startswith(str(tmp_path / wrong))
+    assert not output.parent.exists()
+
+
+# --- scripts/publish.sh -----------------------------------------------------------------------------------------------
+
+
+def test_the_signature_is_a_part_of_the_version(script: Script, cloud: Any, small: Files, signed: Files) -> None:
+    done = script("publish", f"gs://{cloud.bucket}", "--archive", signed[ARCHIVE])
+    assert done.returncode == 0, done.stderr
+    name = Version.of(signed).name
+    assert name != Version.of(small).name
+    assert done.stdout == f"gs://{cloud.bucket}/{name}\n"
+    assert cloud.objects().keys() == {f"{name}/{part}" for part in (CONFIG, ARCHIVE, SIGNATURE, "version.json")}
+    assert cloud.read(f"{name}/{SIGNATURE}") == signed[SIGNATURE].read_bytes()
+
+
+def test_an_archive_that_changed_since_it_was_signed_is_not_published(
+    script: Script, only_error: OnlyError, cloud: Any, large: Files, signed: Files
+) -> None:
+    shutil.copy(large[ARCHIVE], signed[ARCHIVE])
+    sentence = only_error(script("publish", f"gs://{cloud.bucket}", "--archive", signed[ARCHIVE]))
+    assert sentence.startswith(f"{signed[SIGNATURE]} is the signature of another alexnet.mar: ")
+    assert cloud.calls == []
+
+
+# --- scripts/serve.sh -------------------------------------------------------------------------------------------------
+
+
+def test_a_version_without_the_signature_of_the_key_is_not_served(
+    script: Script,
+    only_error: OnlyError,
+    cloud: Any,
+    small: Files,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    uri = script("publish", f"gs://{cloud.bucket}", "--archive", small[ARCHIVE]).stdout.rstrip("\n")
+    sentence = only_error(script("serve", uri, "--public-key", keys[1]))
+    kept = tmp_path / "cache" / "torchserve-alexnet" / Version.of(small).name
+    assert sentence.startswith(f"no signature at {kept / SIGNATURE}, and a public key is set: ")
+
+
+def test_a_version_with_the_signature_of_another_key_is_not_served(
+    script: Script,
+    only_error: OnlyError,
+    cloud: Any,
+    signed: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    other = tmp_path / "other.pub"
+    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    other.write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    uri = script("publish", f"gs://{cloud.bucket}", "--archive", signed[ARCHIVE]).stdout.rstrip("\n")
+    sentence = only_error(script("serve", uri, "--public-key", other))
+    kept = tmp_path / "cache" / "torchserve-alexnet" / Version.of(signed).name
+    assert sentence == f"{kept / SIGNATURE} is not a signature by the key {other}"
+
+
+def test_the_variable_asks_for_the_signature_too(
+    script: Script, only_error: OnlyError, small: Files, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for name, file in small.items():
+        (tmp_path / "models" / name).parent.mkdir(parents=True)
+        shutil.copy(file, tmp_path / "models" / name)
+    environment = {"ALEXNET_PUBLIC_KEY": str(keys[1])}
+    sentence = only_error(script("serve", tmp_path / "models", environment=environment))
+    assert sentence.startswith(f"no signature at {tmp_path / 'models' / SIGNATURE}, ")
+
+
+def test_an_empty_variable_is_not_taken_for_none(
+    script: Script, only_error: OnlyError, small: Files, tmp_path: Path
+) -> None:
+    sentence = only_error(script("serve", tmp_path, environment={"ALEXNET_PUBLIC_KEY": ""}))
+    assert sentence == "ALEXNET_PUBLIC_KEY is set, but empty: name the file with the public key, or unset it"
+
+
+@pytest.fixture
+def serve(checkout: Path, user_environment: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    with ExitStack() as stack:
+
+        def start(*arguments: object) -> subprocess.Popen[str]:
+            command = [checkout / "scripts" / "serve.sh", *map(str, arguments)]
+            started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stack.enter_context(started)
+            stack.callback(started.terminate)
+            return started
+
+        yield start
+
+
+def test_what_the_key_has_signed_is_served(
+    serve: Callable[..., subprocess.Popen[str]], directory: Path, keys: tuple[Path, Path], tmp_path: Path, port: int
+) -> None:
+    key, public_key = keys
+    models = tmp_path / "models"
+    for name in (CONFIG, ARCHIVE):
+        (models / name).parent.mkdir(parents=True)
+        (models / name).symlink_to(directory / name)
+    Signer(key).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
+    serving = serve(models, "--port", port, "--public-key", public_key)
+    assert serving.stdout is not None
+    assert "ready after" in serving.stdout.readline()
+    serving.send_signal(signal.SIGINT)
+    _, said = serving.communicate(timeout=60)
+    assert serving.returncode == 0, said

@@ -1,0 +1,215 @@
+"""KServe v1 calls: against a real TorchServe, and against what is not one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.serving.client import Client
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.errors import NoServer, PipelineError
+
+PREDICT = "/v1/models/alexnet:predict"
+
+
+@pytest.fixture
+def client(server: TorchServe) -> Iterator[Client]:
+    with Client(server.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def photograph(photographs: list[Path]) -> str:
+    return str(photographs[0])
+
+
+def refusal(client: Client, image: str) -> str:
+    with pytest.raises(PipelineError) as raised:
+        client.predict(image, top_k=1)
+    assert not isinstance(raised.value, NoServer)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+# --- A TorchServe -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 1000])
+def test_an_image_has_as_many_classes_as_asked_for_the_most_probable_first(
+    client: Client, photograph: str, top_k: int
+) -> None:
+    classes = client.predict(photograph, top_k)
+    assert len({entry["index"] for entry in classes}) == top_k
+    probabilities = [entry["probability"] for entry in classes]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_answers_come_in_the_order_of_the_images_whatever_happens_to_one(
+    client: Client, photographs: list[Path], tmp_path: Path
+) -> None:
+    """Twenty-two images: more than the calls that are made at once."""
+    images = [str(photograph) for photograph in photographs * 4]
+    images[3:3] = [str(tmp_path / "gone.jpg")]
+    images[11:11] = [str(tmp_path / "gone too.jpg")]
+    alone = {str(photograph): client.predict(str(photograph), top_k=1)[0]["index"] for photograph in photographs}
+    answers = list(client.predict_all(images, top_k=1))
+    assert len(answers) == len(images)
+    for image, answer in zip(images, answers, strict=True):
+        if image in alone:
+            assert isinstance(answer, list)
+            assert [entry["index"] for entry in answer] == [alone[image]]
+        else:
+            assert str(answer) == f"{image}: No such file or directory"
+
+
+def test_the_url_may_end_with_a_slash(server: TorchServe, photograph: str) -> None:
+    with Client(f"{server.url}/") as client:
+        assert len(client.predict(photograph, top_k=2)) == 2
+
+
+def test_loopback_is_reached_without_the_proxy(
+    server: TorchServe, photograph: str, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port}")
+    with Client(server.url) as client:
+        assert len(client.predict(photograph, top_k=1)) == 1
+
+
+# --- Images that cannot be classified ---------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(client: Client, tmp_path: Path) -> None:
+    assert refusal(client, str(tmp_path / "gone.jpg")) == f"{tmp_path / 'gone.jpg'}: No such file or directory"
+
+
+def test_a_folder_is_named(client: Client, tmp_path: Path) -> None:
+    assert refusal(client, str(tmp_path)) == f"{tmp_path}: Is a directory"
+
+
+@pytest.mark.parametrize("content", [b"", b"no image"])
+def test_a_file_that_is_no_image_is_refused_in_the_servers_words(
+    client: Client, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert refusal(client, str(tmp_path / "a.jpg")).startswith(
+        f"{tmp_path / 'a.jpg'}: 400: instances[0].b64: not an image ("
+    )
+
+
+def test_a_url_is_left_to_the_server_which_refuses_it(client: Client) -> None:
+    image = "https://example.invalid/kitten.jpg"
+    assert refusal(client, image).startswith(f"{image}: 403: instances[0].url: not fetched: ")
+
+
+def test_a_file_that_is_too_large_is_told_so(client: Client, checkout: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())
+    limit = settings["handler"]["limits"]["max_image_bytes"]
+    image = tmp_path / "large.jpg"
+    image.write_bytes(bytes(limit + 1))
+    assert refusal(client, str(image)) == f"{image}: 413: instances[0].b64: more than {limit} bytes"
+    image.write_bytes(bytes(2 * limit))  # here TorchServe refuses, before the handler sees anything
+    assert refusal(client, str(image)) == f"{image}: 413: Request Entity Too Large"
+
+
+# --- No server, or another one ----------------------------------------------------------------------------------------
+
+
+def test_where_nothing_listens_there_is_no_server(free_port: int, photograph: str) -> None:
+    with Client(f"http://127.0.0.1:{free_port}") as client:
+        with pytest.raises(NoServer) as raised:
+            client.predict(photograph, top_k=1)
+        assert str(raised.value) == (
+            f"no server at http://127.0.0.1:{free_port}: start one with scripts/serve.sh, or give --url"
+        )
+        with pytest.raises(NoServer):
+            list(client.predict_all([photograph] * 20, top_k=1))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>hello</html>",
+        b"\xff\xfe",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"predictions": []}',
+        b'{"predictions": [[0.1, 0.9]]}',
+        b'{"predictions": [{"tabby": 0.4}]}',
+        b'{"predictions": [{"classes": 3}]}',
+        b'{"predictions": [{"classes": ["tabby"]}]}',
+        b'{"predictions": [{"classes": {"tabby": 0.4}}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby"}]}]}',
+        b'{"predictions": [{"classes": [{"label": 3, "probability": "0.4"}]}]}',
+    ],
+)
+def test_an_answer_that_is_not_this_models_is_told_so(website: Any, photograph: str, body: bytes) -> None:
+    website.put(PREDICT, body)
+    with Client(website.url) as client:
+        assert refusal(client, photograph) == (
+            f"{photograph}: {website.url} does not answer as this model does: is it another server?"
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (404, b"<html>not here</html>", "404: Not Found"),
+        (301, b"", "301: Moved Permanently"),
+        (500, b'{"error": "a defect"}', "500: a defect"),
+        (503, b'{"code": 503, "type": "ServiceUnavailable", "message": "busy"}', "503: busy"),
+        (400, b'["no object"]', "400: Bad Request"),
+        (400, b'{"error": {"message": "busy"}}', "400: {'message': 'busy'}"),
+        (500, json.dumps({"message": "Traceback:\n  line 1\n  line 2"}).encode(), "500: Traceback: line 1 line 2"),
+    ],
+)
+def test_a_refusal_is_told_in_the_servers_words_in_one_line(
+    website: Any, photograph: str, status: int, body: bytes, sentence: str
+) -> None:
+    website.put(PREDICT, body, status)
+    with Client(website.url) as client:
+        assert refusal(client, photograph) == f"{photograph}: {sentence}"
+
+
+def test_an_answer_that_breaks_off_is_told_so(website: Any, photograph: str) -> None:
+    website.put(PREDICT, b"{", **{"Content-Length": "100"})
+    with Client(website.url) as client:
+        assert refusal(client, photograph).startswith(f"{photograph}: the connection to {website.url} broke off (")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8080",
+        "127.0.0.1:8080",
+        "//127.0.0.1:8080",
+        "http://",
+        "http://127.0.0.1:port",
+        "http://[::1",
+        "ftp://127.0.0.1",
+        "file:///etc/hosts",
+        "http://127.0.0.1:8080\n",
+        "http://xn--a",
+        "http://a..b",
+    ],
+)
+def test_what_is_no_url_of_a_server_is_told_so(url: str, photograph: str) -> None:
+    with pytest.raises(PipelineError, match="is not a URL"), Client(url) as client:
+        client.predict(photograph, top_k=1)
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.invalid:port", "ftp://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_told_so(
+    proxy: str, photograph: str, user_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(PipelineError, match="proxy"), Client("http://example.invalid") as client:
+        client.predict(photograph, top_k=1)

@@ -1,0 +1,50 @@
+"""Which ports a TorchServe takes, and what is said when it cannot have one."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import astuple, fields, replace
+
+import pytest
+
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import LOOPBACK, Ports, free_ports
+
+
+def test_free_ports_are_distinct_and_free() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    for port in ports:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, port))
+
+
+def test_any_free_ports_can_be_had() -> None:
+    ports = Ports.any_free()
+    assert len(set(astuple(ports))) == 5
+    ports.check_free()
+
+
+def test_starting_at_takes_the_next_two_ports_and_any_for_grpc() -> None:
+    ports = Ports.starting_at(8080)
+    assert (ports.inference, ports.management, ports.metrics) == (8080, 8081, 8082)
+    assert len(set(astuple(ports))) == 5
+
+
+@pytest.mark.parametrize("use", [field.name for field in fields(Ports)])
+@pytest.mark.parametrize("address", [LOOPBACK, "0.0.0.0"])
+def test_a_taken_port_is_named_with_its_use(use: str, address: str) -> None:
+    with socket.create_server((address, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            PipelineError, match=rf"^port {port} \(for {use}\) is taken: .* choose another with --port$"
+        ):
+            replace(Ports.any_free(), **{use: port}).check_free()
+
+
+def test_a_port_that_was_in_use_a_moment_ago_is_free() -> None:
+    with socket.create_server((LOOPBACK, 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection((LOOPBACK, port)):
+            listening.accept()[0].close()  # whoever closes first keeps the port in TIME_WAIT
+    replace(Ports.any_free(), inference=port).check_free()

@@ -1,0 +1,50 @@
+"""Whether an answer depends on the images that are in the batch with it.
+
+    PYTHONPATH=.:handler python -P tests/support/company.py WEIGHTS SETTINGS PIXELS
+
+prints what differs in float32: in a process of its own other instructions can be asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vision.model.classifier import Classifier
+from vision.worker.processors import available
+
+SIZES = (1, 2, 3, 4, 5, 7, 9, 16, 20)  # of batches
+
+
+def answers_that_differ(made: Classifier, images: list[np.ndarray]) -> list[str]:
+    """Sizes of batches, and threads, with which a probability has not, to the last bit, the value that it has in the
+    largest batch with one thread."""
+    before = torch.get_num_threads()
+    differ = []
+    try:
+        torch.set_num_threads(1)
+        expected = made.probabilities(images)
+        for threads in sorted({1, available()}):
+            torch.set_num_threads(threads)
+            for size in SIZES:
+                batches = [images[start : start + size] for start in range(0, len(images), size)]
+                moved = (torch.cat([made.probabilities(batch) for batch in batches]) - expected).abs().max()
+                if moved > 0:
+                    differ.append(f"{size} images, {threads} threads: {moved:.2g}")
+    finally:
+        torch.set_num_threads(before)
+    return differ
+
+
+def main() -> None:
+    weights, settings, pixels = sys.argv[1:]
+    made = Classifier(Path(weights), json.loads(settings) | {"precision": "float32"}, gpu_id=None)
+    print(*answers_that_differ(made, list(np.load(pixels))), sep="\n", end="")
+
+
+if __name__ == "__main__":
+    main()
