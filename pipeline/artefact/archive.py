@@ -15,10 +15,10 @@ from pathlib import Path
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import Weights, read_metadata, to_safetensors
 from pipeline.shared.errors import PipelineError, naming
 
-MODEL_NAME = "alexnet"
 HANDLER = "entry.py"
 WEIGHTS_FILE = "alexnet.safetensors"
 CONFIG_FILE = "model-config.yaml"

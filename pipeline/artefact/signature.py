@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from model_signing import hashing, signing, verifying
 
-from pipeline.artefact.archive import MODEL_NAME
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.version import ARCHIVE, CONFIG, Version
 from pipeline.shared.errors import PipelineError
 

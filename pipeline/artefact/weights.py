@@ -11,7 +11,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from safetensors.numpy import save as serialize
 
 from pipeline.shared.errors import PipelineError, ProxyUnusable, WeightsUnavailable, naming
 from pipeline.shared.http import http_client
+from pipeline.shared.progress import Progress
 
 # torchvision.models.AlexNet_Weights.IMAGENET1K_V1; torchvision itself checks the first eight digits only.
 IMAGENET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
@@ -56,8 +57,6 @@ MOST_HEADER_BYTES = 100_000_000  # of a safetensors file, by its own specificati
 
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
-
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
 
 
 @dataclass(frozen=True)

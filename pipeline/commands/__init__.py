@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import track
 
-from pipeline.artefact.archive import MODEL_NAME, Archive, build_archive
+from pipeline.artefact.archive import Archive, build_archive
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.version import ARCHIVE as ARCHIVE_OBJECT
 from pipeline.artefact.version import CONFIG, SIGNATURE, Version
 from pipeline.artefact.weights import Weights, load_weights

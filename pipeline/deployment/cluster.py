@@ -16,6 +16,7 @@ import yaml
 from kubernetes import client, config
 
 from pipeline.shared.errors import PipelineError
+from pipeline.shared.text import one_line
 
 Object = dict[str, Any]
 
@@ -60,7 +61,7 @@ class Answer:
         """The sentence of a Kubernetes Status, on one line; or the body, where it is something else."""
         body = self.body
         said = body.get("message") if isinstance(body, dict) else None
-        return " ".join(str(said or self.text).split())[:500]
+        return one_line(said or self.text, 500)
 
 
 @dataclass(frozen=True)
@@ -241,11 +242,11 @@ def _api_client() -> tuple[Any, str, str]:
             raise PipelineError(
                 f"the kube config {where} has no current context: choose one with kubectl config use-context"
             ) from None
-        raise PipelineError(f"the kube config {where} cannot be used ({_one_line(error)}): {GET_CREDENTIALS}") from None
+        raise PipelineError(f"the kube config {where} cannot be used ({one_line(error)}): {GET_CREDENTIALS}") from None
     finally:
         logging.getLogger().removeHandler(said)
     if said.lines:
-        raise PipelineError(f"the kube config's credentials plugin failed ({_one_line(said.lines[-1])}): {LOGIN}")
+        raise PipelineError(f"the kube config's credentials plugin failed ({one_line(said.lines[-1])}): {LOGIN}")
     configuration.retries = urllib3.Retry(total=1, redirect=0, status=0)
     return client.ApiClient(configuration), current["name"], current["context"].get("namespace") or "default"
 
@@ -264,7 +265,7 @@ class _Said(logging.Handler):
 
 def _unreachable(error: Exception, context: str, host: str) -> str:
     reason = getattr(error, "reason", None) or error
-    said = _one_line(reason)
+    said = one_line(reason)
     if "certificate" in said.lower():
         return f"the certificate of {host} is not trusted ({said}): {GET_CREDENTIALS}"
     if isinstance(reason, urllib3.exceptions.NameResolutionError):
@@ -321,7 +322,3 @@ def _conflict(causes: list[dict[str, str]], path: str) -> str:
 def _thing(path: str) -> str:
     kind, name = path.rsplit("/", 2)[-2:]
     return f"{name} ({kind})"
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]

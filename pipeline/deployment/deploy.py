@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefact.archive import MODEL_NAME
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.applied_fields import applied_by
 from pipeline.deployment.cluster import FIELD_MANAGER, RUNTIMES, SERVICES, Cluster, NoAnswer
 from pipeline.deployment.manifests import fingerprint, image_of, in_namespace, placed, render, service, storage_uri_of

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.deployment.cluster import DEPLOYMENTS, EVENTS, PODS, SERVICES, Cluster, Unreachable
 from pipeline.shared.errors import PipelineError
+from pipeline.shared.text import one_line
 
 Object = dict[str, Any]
 
@@ -154,23 +155,23 @@ class Rollout:
         for deployment in deployments:
             for condition in deployment.get("status", {}).get("conditions", []):
                 if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-                    said = _one_line(condition["message"])  # with the name of a pod, another one each time
+                    said = one_line(condition["message"])  # with the name of a pod, another one each time
                     return Trouble(f"no pod can be made: {said}", self._pace.patience, kind="no pod")
         model = service.get("status", {}).get("modelStatus", {})
         if model.get("transitionStatus") == "InvalidSpec":
             said = model.get("lastFailureInfo", {}).get("message") or "invalid specification"
-            return Trouble(f"KServe does not accept the InferenceService: {_one_line(said)}", self._pace.patience)
+            return Trouble(f"KServe does not accept the InferenceService: {one_line(said)}", self._pace.patience)
         for condition in service.get("status", {}).get("conditions", []):
             said = condition.get("message")
             if condition["status"] == "False" and said and not deployments:  # with one, its pods say more
-                return Trouble(f"{condition['type']} is false: {_one_line(said)}")
+                return Trouble(f"{condition['type']} is false: {one_line(said)}")
         return None
 
     def _pod_trouble(self, pod: Object) -> Trouble | None:
         name, status = pod["metadata"]["name"], pod.get("status", {})
         for condition in status.get("conditions", []):
             if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                return Trouble(f"{name} cannot be scheduled: {_one_line(condition.get('message'))}")
+                return Trouble(f"{name} cannot be scheduled: {one_line(condition.get('message'))}")
         for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
             if trouble := self._container_trouble(name, container):
                 return trouble
@@ -185,14 +186,14 @@ class Rollout:
         reason = waiting.get("reason", "")
         if reason in CANNOT_PULL:
             patience = 0 if reason in ("InvalidImageName", "ErrImageNeverPull") else self._pace.patience
-            said = _one_line(waiting.get("message")) or reason
+            said = one_line(waiting.get("message")) or reason
             return Trouble(
                 f"{container} of {pod}: the image cannot be pulled, {said}: give another --image",
                 patience,
                 kind=f"image of {container}",
             )
         if reason in CANNOT_START:
-            said = _one_line(waiting.get("message"))
+            said = one_line(waiting.get("message"))
             return Trouble(f"{container} of {pod}: {reason}: {said}", self._pace.patience, kind=f"start of {container}")
         here = status.get("state", {}).get("terminated")
         ended = here or status.get("lastState", {}).get("terminated")
@@ -215,7 +216,7 @@ class Rollout:
         """The last warning about a pod: a volume that is not there, for one."""
         events = self._cluster.find(EVENTS, fieldSelector=f"involvedObject.name={pod},type=Warning")
         events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        return f"{events[-1].get('reason')}: {_one_line(events[-1].get('message'))}" if events else ""
+        return f"{events[-1].get('reason')}: {one_line(events[-1].get('message'))}" if events else ""
 
 
 def _kind(trouble: Trouble) -> str:
@@ -258,7 +259,3 @@ def _doing(pod: Object) -> str:
     if any("running" in container.get("state", {}) for container in status.get("containerStatuses", [])):
         return "the model is being loaded"
     return "pulling images" if status.get("containerStatuses") else "being scheduled"
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text or "").split())[:400]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.artefact.archive import MODEL_NAME
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.shared.errors import NoServer, PipelineError
 from pipeline.shared.http import http_client
 

@@ -21,7 +21,7 @@ import httpx
 import psutil
 from ts.model_server import load_properties
 
-from pipeline.artefact.archive import MODEL_NAME
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from pipeline.artefact.weights import Progress as ByteProgress
+from pipeline.shared.progress import Progress as ByteProgress
 
 # File names, labels and log lines are text, whatever brackets they have; and a line stays a line.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -15,8 +15,8 @@ from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.cloud import storage
 
 from pipeline.artefact.version import NAME, VERSION_FILE, Checksums, Version, crc32c_in_base64
-from pipeline.artefact.weights import Progress
 from pipeline.shared.errors import PipelineError
+from pipeline.shared.progress import Progress
 from pipeline.store.bucket import (
     CONNECTIONS,
     GOOGLES,

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artefact.version import VERSION_FILE, Version
-from pipeline.artefact.weights import Progress
 from pipeline.shared.errors import PipelineError, naming
+from pipeline.shared.progress import Progress
 from pipeline.store.bucket import READER, connect, explained, read_version, version_name
 from pipeline.store.storage_uri import StorageUri
 

@@ -9,7 +9,7 @@ from typing import Any
 from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
-from pipeline.artefact.weights import Progress
+from pipeline.shared.progress import Progress
 
 
 class UploadMeter:

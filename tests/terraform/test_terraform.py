@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.artefact.archive import MODEL_NAME
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.store import bucket as storage
 
 pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artefact.archive import CONFIG_FILE, HANDLER, MODEL_NAME, WEIGHTS_FILE, Archive, build_archive
+from pipeline.artefact.archive import CONFIG_FILE, HANDLER, WEIGHTS_FILE, Archive, build_archive
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import Weights, to_safetensors
 
 MANIFEST = "MAR-INF/MANIFEST.json"

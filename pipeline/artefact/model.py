@@ -1,0 +1,5 @@
+"""What is packed and served."""
+
+from __future__ import annotations
+
+MODEL_NAME = "alexnet"
