@@ -17,12 +17,14 @@ from benchmarks.environments import environment
 from benchmarks.groups import Group
 from benchmarks.places import HANDLER, PEERS
 from benchmarks.weights import Prepared
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
+from pipeline.serving.route import predict_route
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import LOOPBACK, Ports
 
 OURS = "ours"
-ROUTE = "/v1/models/alexnet:predict"
+ROUTE = predict_route(MODEL_NAME)
 
 
 @dataclass(frozen=True)

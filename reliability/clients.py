@@ -14,7 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-ROUTE = "/v1/models/alexnet:predict"
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.serving.route import predict_route
+
+ROUTE = predict_route(MODEL_NAME)
 PHOTOGRAPHS = sorted((Path(__file__).resolve().parents[1] / "docs" / "photographs").glob("*.jpg"))
 PATIENCE_S = 40  # without an answer for so long, a request counts as hanging
 PAUSE_S = 0.1

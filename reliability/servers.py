@@ -116,8 +116,9 @@ class Servers:
             command, own = COMMANDS["torchserve_stock"](self._python, ports, made, os.cpu_count() or 1, scratch)
             return command, {**common, **own}
         models = self.archive.parent.parent
-        return [sys.executable, "-P", CHECKOUT / "kserve" / "runtime" / "serve.py", models], {
+        return [sys.executable, "-P", "-m", "server", models], {
             **common,
+            "PYTHONPATH": str(CHECKOUT / "kserve" / "runtime"),
             "JAVA_HOME": str(java_home()),
             "OMP_WAIT_POLICY": "PASSIVE",
             "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.inference}",

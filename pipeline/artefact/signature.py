@@ -4,7 +4,7 @@ A signature is one file, a Sigstore bundle: a DSSE envelope around an in-toto st
 file that is signed. Keys are ECDSA keys in PEM; no network and no Sigstore service takes part.
 
 config.properties is signed too: it says what TorchServe loads, from where, and who may reach its management port.
-kserve/runtime/serve.py checks the same in the serving image, where this library is not.
+kserve/runtime/server/signature.py checks the same in the serving image, where this library is not.
 """
 
 from __future__ import annotations

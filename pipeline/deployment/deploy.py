@@ -24,7 +24,7 @@ from pipeline.deployment.preflight import (
     to_delete,
 )
 from pipeline.deployment.rollout import DEPLOYED, NotReady, Pace, Rollout
-from pipeline.serving.torchserve import QUESTION
+from pipeline.serving.question import QUESTION
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.signals import Terminated
 

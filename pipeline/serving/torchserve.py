@@ -23,6 +23,7 @@ from ts.model_server import load_properties
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
+from pipeline.serving.question import QUESTION
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
 
@@ -32,13 +33,6 @@ POLL_S = 0.05
 
 # Workers' sockets lie here, named .ts.sock.9000 and on; the path of a socket has 107 characters at most (macOS: 103).
 LONGEST_SCRATCH = 103 - len("/.ts.sock.99999")
-
-# A PNG of one black pixel: the smallest question that only a loaded model can answer.
-QUESTION = {
-    "instances": [
-        {"b64": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="}
-    ]
-}
 
 # What TorchServe logs where an archive is damaged. Then it runs without that model.
 NOT_LOADED = "Failed to load model: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -28,8 +27,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pipeline.artefact.signature import Signer
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE
 from pipeline.serving.java import java_home
-from pipeline.serving.torchserve import QUESTION
+from pipeline.serving.question import QUESTION
 from pipeline.shared.ports import free_ports
+from server.drain import connections
 
 PATIENCE_S = 60
 CLIENTS = 16
@@ -48,8 +48,9 @@ class Container:
         (entry_point,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
         interpreter, *arguments = json.loads(entry_point)
         assert interpreter == "python"
-        arguments = [text.replace("/opt/torchserve", str(checkout / "kserve" / "runtime")) for text in arguments]
-        settings = dict(pair.split("=", 1) for pair in shlex.split(re.findall(r"^ENV (.*)$", dockerfile, re.M)[-1]))
+        variables = re.findall(r"^ENV (.*)$", dockerfile, re.M)[-1]
+        variables = variables.replace("/opt/torchserve", str(checkout / "kserve" / "runtime"))
+        settings = dict(pair.split("=", 1) for pair in shlex.split(variables))
         addresses = dict(zip(("INFERENCE", "MANAGEMENT", "METRICS"), ports, strict=False))
         self.process = subprocess.Popen(
             [*before, sys.executable, *arguments, str(models)],
@@ -386,17 +387,10 @@ def test_it_writes_nowhere_but_into_tmp(start: Start) -> None:
     assert container.stopped() == 0
 
 
-def test_clients_are_counted_where_the_kernel_knows_no_ipv6(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = importlib.util.spec_from_file_location("serve", checkout / "kserve" / "runtime" / "serve.py")
-    assert spec is not None
-    assert spec.loader is not None
-    serve = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(serve)
-    monkeypatch.setattr(serve, "TCP_TABLES", (Path("/proc/net/tcp"), tmp_path / "tcp6"))
+def test_clients_are_counted_where_the_kernel_knows_no_ipv6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.drain.TCP_TABLES", (Path("/proc/net/tcp"), tmp_path / "tcp6"))
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         address = listening.getsockname()
-        assert serve.connections(address[1]) == 0
+        assert connections(address[1]) == 0
         with socket.create_connection(address), listening.accept()[0]:
-            assert serve.connections(address[1]) == 1  # the end that has the port: the client's has another
+            assert connections(address[1]) == 1  # the end that has the port: the client's has another

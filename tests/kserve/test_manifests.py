@@ -14,16 +14,22 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 from ts.model_server import load_properties
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
+from pipeline.serving.route import predict_route
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
+from server.drain import DRAIN_AT_MOST_S
+from server.health import HEALTH_PORT
+from server.torchserve import STOP_TIMEOUT_S
 
 pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
 
@@ -187,17 +193,17 @@ def test_modes_and_autoscalers_are_the_overlays_own() -> None:
 
 @pytest.fixture(scope="module")
 def properties() -> dict[str, str]:
-    return load_properties(str(CHECKOUT / "config.properties"))
+    read: dict[str, str] = load_properties(str(CHECKOUT / "config.properties"))
+    return read
 
 
 @pytest.fixture(scope="module")
 def ports(properties: dict[str, str]) -> dict[str, int]:
     """What the container listens to for other machines."""
-    entry_point = (MANIFESTS / "runtime" / "serve.py").read_text()
     return {
         "inference": int(properties["inference_address"].rpartition(":")[2]),
         "metrics": int(properties["metrics_address"].rpartition(":")[2]),
-        "health": int(re.search(r'"HEALTH_PORT", "(\d+)"', entry_point)[1]),
+        "health": HEALTH_PORT,
     }
 
 
@@ -224,12 +230,14 @@ def test_knative_gets_no_liveness_probe() -> None:
 
 
 def container(overlay: str) -> Object:
-    return one(rendering(overlay), "ServingRuntime")["spec"]["containers"][0]
+    first: Object = one(rendering(overlay), "ServingRuntime")["spec"]["containers"][0]
+    return first
 
 
 def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> None:
     def of(component: str, kind: str) -> Object:
-        return one(rendering("base", component), kind)["spec"]
+        spec: Object = one(rendering("base", component), kind)["spec"]
+        return spec
 
     assert of("monitoring-google", "PodMonitoring")["endpoints"][0]["port"] == ports["metrics"]
     assert of("monitoring-prometheus", "Service")["ports"][0]["targetPort"] == ports["metrics"]
@@ -258,8 +266,7 @@ def test_metrics_listen_to_other_machines_only_where_a_component_collects_them(p
 def test_the_public_route_is_that_of_the_model() -> None:
     (rule,) = one(rendering("base", "public-gateway"), "HTTPRoute")["spec"]["rules"]
     (match,) = rule["matches"]
-    (path,) = re.findall(r'^PREDICT = "(.*)"$', (MANIFESTS / "runtime" / "serve.py").read_text(), re.MULTILINE)
-    assert match == {"method": "POST", "path": {"type": "Exact", "value": path}}
+    assert match == {"method": "POST", "path": {"type": "Exact", "value": predict_route(MODEL_NAME)}}
 
 
 def test_one_user_owns_the_download_and_the_server() -> None:
@@ -286,10 +293,7 @@ def test_the_pod_that_takes_the_archive_in_is_sound() -> None:
 def test_a_roll_out_never_has_fewer_replicas_and_leaves_time_to_drain() -> None:
     predictor = one(rendering("standard"), "InferenceService")["spec"]["predictor"]
     assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    entry_point = (MANIFESTS / "runtime" / "serve.py").read_text()
-    drain = float(re.search(r'"DRAIN_AT_MOST_S", "(\d+)"', entry_point)[1])
-    stop = float(re.search(r"^STOP_TIMEOUT_S = (\d+)", entry_point, re.MULTILINE)[1])
-    assert drain + stop < predictor["terminationGracePeriodSeconds"]
+    assert predictor["terminationGracePeriodSeconds"] > DRAIN_AT_MOST_S + STOP_TIMEOUT_S
 
 
 def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe, photographs: list[Path]) -> None:
@@ -363,13 +367,14 @@ def at(path: str, value: object) -> Callable[[Object], None]:
     """Sets, deletes (None) or adds what is at a path such as `spec.rules.0.matches`."""
 
     def change(object_: Object) -> None:
+        part: Any = object_
         *above, last = path.replace("~", ".").split("/")
         for step in above:
-            object_ = object_[int(step)] if isinstance(object_, list) else object_[step]
+            part = part[int(step)] if isinstance(part, list) else part[step]
         if value is None:
-            del object_[last]
+            del part[last]
         else:
-            object_[int(last) if isinstance(object_, list) else last] = value
+            part[int(last) if isinstance(part, list) else last] = value
 
     return change
 

@@ -41,7 +41,8 @@ def overloaded(directory: Path) -> Iterator[TorchServe]:
 @pytest.fixture(scope="module")
 def policy(checkout: Path) -> dict[str, Any]:
     component = checkout / "kserve" / "components" / "retry-after"
-    return yaml.safe_load((component / "backend-traffic-policy.yaml").read_text())
+    read: dict[str, Any] = yaml.safe_load((component / "backend-traffic-policy.yaml").read_text())
+    return read
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import socket
 import struct
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from ts.model_server import load_properties
+
+from pipeline.artefact.version import ARCHIVE, CONFIG
+from pipeline.serving.route import predict_route
+from server.errors import NotServed
+from server.folder import Folder
+from server.health import HEALTH_CONNECTIONS, HEALTH_PORT, LIVE_WITHIN_S, READY_WITHIN_S, HealthServer, listen
+from server.model import ANSWER_TIMEOUT_S, Model
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
@@ -29,11 +35,13 @@ JVM_MEBIBYTES = 250  # beside heap and direct memory
 
 @pytest.fixture(scope="module")
 def runtime(checkout: Path) -> dict[str, Any]:
-    return yaml.safe_load((checkout / "kserve" / "runtime" / "serving-runtime.yaml").read_text())
+    made: dict[str, Any] = yaml.safe_load((checkout / "kserve" / "runtime" / "serving-runtime.yaml").read_text())
+    return made
 
 
 @pytest.fixture(scope="module")
 def container(runtime: dict[str, Any]) -> dict[str, Any]:
+    only: dict[str, Any]
     (only,) = runtime["spec"]["containers"]
     return only
 
@@ -50,16 +58,9 @@ def instructions(checkout: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def serve(checkout: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("serve", checkout / "kserve" / "runtime" / "serve.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def properties(checkout: Path) -> dict[str, str]:
-    return load_properties(str(checkout / "config.properties"))
+    read: dict[str, str] = load_properties(str(checkout / "config.properties"))
+    return read
 
 
 def port_of(address: str) -> int:
@@ -70,29 +71,27 @@ def test_the_ports_are_those_of_the_server(
     container: dict[str, Any],
     runtime: dict[str, Any],
     properties: dict[str, str],
-    serve: ModuleType,
     instructions: Callable[[str], list[str]],
 ) -> None:
     inference, metrics = (port_of(properties[f"{name}_address"]) for name in ("inference", "metrics"))
     assert [port["containerPort"] for port in container["ports"]] == [inference]
     assert runtime["spec"]["annotations"]["prometheus.kserve.io/port"] == str(metrics)
-    assert instructions("EXPOSE") == [f"{inference} {metrics} {serve.HEALTH_PORT}"]
+    assert instructions("EXPOSE") == [f"{inference} {metrics} {HEALTH_PORT}"]
     assert properties["management_address"].startswith("http://127.0.0.1:")
 
 
-def test_the_probes_ask_what_is_answered(container: dict[str, Any], serve: ModuleType) -> None:
-    for name, path in (("startupProbe", "/startup"), ("readinessProbe", "/ready"), ("livenessProbe", "/live")):
-        probe = container[name]
-        assert probe["httpGet"] == {"path": path, "port": serve.HEALTH_PORT}
-        assert f'"{path}"' in Path(serve.__file__).read_text()
+def test_the_probes_ask_what_is_answered(container: dict[str, Any], health: HealthServer) -> None:
+    asked = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert asked == [{"path": path, "port": HEALTH_PORT} for path in health.probes]
 
 
-def test_a_full_queue_is_asked_again_soon(serve: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a pod that is busy for minutes would hardly ever get its question in, and be taken for dead."""
-    monkeypatch.setattr(serve, "ASK_EVERY_S", 3600)
-    monkeypatch.setattr(serve, "ASK_AGAIN_S", 0)
-    statuses, asked = iter([200, 503, 507, None, 200]), []
-    model = serve.Model(0)
+    monkeypatch.setattr("server.model.ASK_EVERY_S", 3600)
+    monkeypatch.setattr("server.model.ASK_AGAIN_S", 0)
+    statuses = iter([200, 503, 507, None, 200])
+    asked: list[int | None] = []
+    model = Model(0, "/")
 
     def ask() -> int | None:
         asked.append(next(statuses))  # at the end it raises StopIteration
@@ -105,58 +104,58 @@ def test_a_full_queue_is_asked_again_soon(serve: ModuleType, monkeypatch: pytest
 
     pauses: list[float] = []
     monkeypatch.setattr(model, "_ask", ask)
-    monkeypatch.setattr(serve.time, "sleep", pause)
+    monkeypatch.setattr("server.model.time.sleep", pause)
     with pytest.raises(InterruptedError):
         model.ask_now_and_then()
     assert pauses == [3600, 0, 0, 0]
 
 
 @pytest.fixture
-def health(serve: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    """The address of what answers the probes of a model that is well. It lets a silent client stay for long."""
-    model = serve.Model(0)
+def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
+    """It answers the probes of a model that is well. It lets a silent client stay for long."""
+    model = Model(0, "/")
     model._answered_at = time.monotonic()
-    monkeypatch.setattr(serve.Health, "model", model, raising=False)
-    monkeypatch.setattr(serve.Health, "stopping", threading.Event(), raising=False)
-    monkeypatch.setattr(serve.Health, "timeout", 10 * PATIENCE_S)
-    server = serve.HealthServer(("127.0.0.1", 0), serve.Health)
+    monkeypatch.setattr("server.health.HEALTH_PORT", 0)
+    monkeypatch.setattr("server.health.Health.timeout", 10 * PATIENCE_S)
+    server = listen(model, threading.Event())
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server.server_address
+    yield server
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_a_probe_gets_in_whoever_holds_connections_open(serve: ModuleType, health: tuple[str, int]) -> None:
+def test_a_probe_gets_in_whoever_holds_connections_open(health: HealthServer) -> None:
+    address = ("127.0.0.1", health.server_port)
     with ExitStack() as stack:
         silent = [
-            stack.enter_context(socket.create_connection(health, PATIENCE_S))
-            for _ in range(3 * serve.HEALTH_CONNECTIONS)
+            stack.enter_context(socket.create_connection(address, PATIENCE_S)) for _ in range(3 * HEALTH_CONNECTIONS)
         ]
         for path in ("/startup", "/ready", "/live"):
-            connection = stack.enter_context(closing(HTTPConnection(*health, timeout=PATIENCE_S)))
+            connection = stack.enter_context(closing(HTTPConnection(*address, timeout=PATIENCE_S)))
             connection.request("GET", path)
             assert connection.getresponse().status == 200
-        for one in silent[: 2 * serve.HEALTH_CONNECTIONS]:
+        for one in silent[: 2 * HEALTH_CONNECTIONS]:
             assert one.recv(1) == b"", "the oldest make room"
 
 
 def test_a_client_that_breaks_off_is_not_a_line_in_the_log(
-    health: tuple[str, int], capfd: pytest.CaptureFixture[str]
+    health: HealthServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_connection(health, PATIENCE_S) as client:
+    address = ("127.0.0.1", health.server_port)
+    with socket.create_connection(address, PATIENCE_S) as client:
         client.sendall(b"GET /re")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST rather than FIN
-    with closing(HTTPConnection(*health, timeout=PATIENCE_S)) as connection:
+    with closing(HTTPConnection(*address, timeout=PATIENCE_S)) as connection:
         connection.request("GET", "/ready")
         assert connection.getresponse().status == 200
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_silent_worker_is_replaced_before_the_pod_is(serve: ModuleType, checkout: Path) -> None:
+def test_a_silent_worker_is_replaced_before_the_pod_is(checkout: Path) -> None:
     settings = yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())
-    assert serve.READY_WITHIN_S < settings["responseTimeout"] < serve.ANSWER_TIMEOUT_S < serve.LIVE_WITHIN_S
+    assert READY_WITHIN_S < settings["responseTimeout"] < ANSWER_TIMEOUT_S < LIVE_WITHIN_S
 
 
 def test_it_is_the_user_of_the_image(container: dict[str, Any], instructions: Callable[[str], list[str]]) -> None:
@@ -196,10 +195,11 @@ def test_everything_is_pinned(
     name, version = container["image"].split(":")
     (labels,) = instructions("LABEL")
     assert f'org.opencontainers.image.title="{name}"' in labels
-    assert f'org.opencontainers.image.version="{version}"' in labels
+    assert 'org.opencontainers.image.version="${VERSION}"' in labels
     assert base.removeprefix("BASE=") in labels
+    assert version == tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
     build = yaml.safe_load((checkout / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
-    assert build["substitutions"]["_IMAGE"].endswith(f"/{container['image']}")
+    assert "--build-arg=VERSION=${_VERSION}" in build["steps"][0]["args"]
 
 
 def test_what_the_image_copies_is_there_and_reaches_the_build(
@@ -207,11 +207,11 @@ def test_what_the_image_copies_is_there_and_reaches_the_build(
 ) -> None:
     kept = [line[1:] for line in (checkout / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [text.split()[:-1] for text in instructions("COPY") if not text.startswith("--from")]
-    files = [file for group in copied for file in group]
-    assert len(files) == 4
-    for file in files:
-        assert (checkout / file).is_file()
-        assert any(file == name or file.startswith(name) for name in kept), file
+    names = [name for group in copied for name in group]
+    assert len(names) == 3
+    for name in names:
+        assert (checkout / name).exists()
+        assert any(f"{name}/".startswith(folder) for folder in kept), name
 
 
 def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path) -> None:
@@ -219,3 +219,45 @@ def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path) -> None:
     constraints = (checkout / "requirements" / "constraints.txt").read_text()
     (pinned,) = re.findall(r"^torch==.*$", constraints, re.MULTILINE)
     assert pinned in (checkout / "requirements" / "runtime.txt").read_text()
+
+
+# --- The folder that is served ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[str], Folder]:
+    """One whose settings are this text."""
+
+    def made(settings: str) -> Folder:
+        (tmp_path / CONFIG).parent.mkdir(exist_ok=True)
+        (tmp_path / CONFIG).write_text(settings)
+        return Folder(tmp_path)
+
+    return made
+
+
+def test_the_route_and_the_archive_follow_from_the_settings(folder: Callable[[str], Folder], checkout: Path) -> None:
+    ours = folder((checkout / "config.properties").read_text())
+    assert (ours.archive, ours.route, ours.port) == (ARCHIVE, predict_route("alexnet"), 8080)
+    other = folder("inference_address=http://0.0.0.0:8080\nload_models=res-net.v2.mar\n")
+    assert (other.archive, other.route) == ("model-store/res-net.v2.mar", predict_route("res-net.v2"))
+
+
+def test_the_environment_goes_first(folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in TorchServe: a signature is about what will be loaded."""
+    monkeypatch.setenv("TS_LOAD_MODELS", "other.mar")
+    assert folder("load_models=alexnet.mar\n").archive == "model-store/other.mar"
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["", "all", "a.mar,b.mar", "a=a.mar", "../a.mar", "/a.mar", "a/b.mar", "https://a.test/a.mar", "ä.mar"],
+)
+def test_anything_but_one_archive_is_refused(folder: Callable[[str], Folder], named: str) -> None:
+    with pytest.raises(NotServed, match=r"config\.properties: load_models=.* is not the name of one file NAME\.mar$"):
+        folder(f"load_models={named}\n")
+
+
+def test_settings_without_an_archive_are_refused(folder: Callable[[str], Folder]) -> None:
+    with pytest.raises(NotServed, match=r"load_models= is not"):
+        folder("inference_address=http://0.0.0.0:8080\n")

@@ -54,8 +54,9 @@ def deployment(objects: list[Object]) -> Object:
 def findings(trivy: Path, scratch: Path, *objects: Object) -> list[str]:
     """The identifiers of what it finds high or critical."""
     (scratch / "objects.yaml").write_text(yaml.safe_dump_all(objects))
-    command = [trivy, "config", "--quiet", "--skip-check-update", "--skip-version-check", "--format", "json"]
-    command += ["--severity", "HIGH,CRITICAL", "--cache-dir", scratch / "cache", scratch / "objects.yaml"]
+    command: list[str | Path] = [trivy, "config", "--quiet", "--skip-check-update", "--skip-version-check"]
+    command += ["--format", "json", "--severity", "HIGH,CRITICAL", "--cache-dir", scratch / "cache"]
+    command += [scratch / "objects.yaml"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     results: list[dict[str, Any]] = json.loads(done.stdout)["Results"]
     assert results[0]["MisconfSummary"]["Successes"] > 0  # it has understood what it was given

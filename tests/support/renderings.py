@@ -236,8 +236,9 @@ def selector_faults(objects: list[Object]) -> Iterator[str]:
 def pod_labels(objects: list[Object]) -> dict[str, str]:
     """As KServe 0.20 labels the pods of a predictor: buildObjectMeta in its components/predictor.go."""
     service = one(objects, "InferenceService")
+    labels: dict[str, str] = service["metadata"]["labels"]
     name = service["metadata"]["name"]
-    return service["metadata"]["labels"] | {"serving.kserve.io/inferenceservice": name, "component": "predictor"}
+    return labels | {"serving.kserve.io/inferenceservice": name, "component": "predictor"}
 
 
 def webhook_faults(objects: list[Object]) -> Iterator[str]:

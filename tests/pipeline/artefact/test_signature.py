@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -31,6 +30,8 @@ from model_signing import signing
 from pipeline.artefact.signature import UNLOCKED_BY, Signer, check_fit, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
 from pipeline.shared.errors import PipelineError
+from server.errors import NotServed
+from server.signature import check_signature
 
 Fault = Callable[[Path, Path], str | None]
 
@@ -80,18 +81,18 @@ def fault_for_serve_sh(models: Path, public_key: Path) -> str | None:
     return None
 
 
+def fault_for_the_image(models: Path, public_key: Path) -> str | None:
+    try:
+        check_signature(models, public_key)
+    except NotServed as refusal:
+        return str(refusal).removesuffix(": TorchServe is not started, since ALEXNET_PUBLIC_KEY is set")
+    return None
+
+
 @pytest.fixture(params=["serve.sh", "image"])
-def fault(request: pytest.FixtureRequest, checkout: Path) -> Fault:
+def fault(request: pytest.FixtureRequest) -> Fault:
     """Why a folder is not served with a public key, in one line; None where it is."""
-    if request.param == "serve.sh":
-        return fault_for_serve_sh
-    spec = importlib.util.spec_from_file_location("serve", checkout / "kserve" / "runtime" / "serve.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Fault = module.signature_fault
-    return found
+    return fault_for_serve_sh if request.param == "serve.sh" else fault_for_the_image
 
 
 def change_a_byte(file: Path) -> None:
@@ -117,7 +118,7 @@ def test_what_else_lies_beside_it_does_not_matter(fault: Fault, signed: Path, ke
 
 
 def test_the_command_of_the_library_agrees(signed: Path, keys: tuple[Path, Path]) -> None:
-    command = [Path(sys.executable).with_name("model_signing"), "verify", "key", signed]
+    command: list[str | Path] = [Path(sys.executable).with_name("model_signing"), "verify", "key", signed]
     command += ["--signature", signed / SIGNATURE, "--public_key", keys[1]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -317,6 +318,22 @@ def test_what_the_key_has_signed_to_say_something_else_is_refused(
     """A key that is in use elsewhere too."""
     (models / SIGNATURE).write_text(hand_signed(keys[0], models, **changes))
     assert fault(models, keys[1]) is not None
+
+
+def test_the_archive_that_the_settings_name_is_the_one_that_has_to_be_signed(
+    models: Path, keys: tuple[Path, Path]
+) -> None:
+    """In the image, where nothing else says which it is."""
+    config = (models / CONFIG).read_text().replace("load_models=alexnet.mar", "load_models=other.mar")
+    (models / CONFIG).write_text(config)
+    other = shutil.copy(models / ARCHIVE, models / "model-store" / "other.mar")
+    Signer(keys[0]).sign(files(models), models / SIGNATURE)
+    assert fault_for_the_image(models, keys[1]) == f"{other} is not what was signed ({models / SIGNATURE})"
+
+
+def test_settings_that_are_not_signed_are_not_even_read(signed: Path, keys: tuple[Path, Path]) -> None:
+    (signed / CONFIG).write_bytes(b"load_models=\xff\n")
+    assert str(fault_for_the_image(signed, keys[1])).startswith(f"{signed / CONFIG} is not what was signed")
 
 
 # --- Keys -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""The end that loses no request: TorchServe goes on until no client is connected."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from server import log
+
+# A pod that ends is taken out of its Service meanwhile, which takes seconds. The whole stays below the grace period.
+DRAIN_AT_LEAST_S = float(os.environ.get("DRAIN_AT_LEAST_S", "15"))
+DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "60"))
+POLL_S = 0.1
+
+TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
+
+
+def drain(port: int, process: subprocess.Popen[str]) -> None:
+    """Waits until no client is connected: what is on its way is answered, and who has a connection may use it on."""
+    began = time.monotonic()
+    log.say("INFO", "asked to end: waiting for clients to leave")
+    while process.poll() is None:
+        waited, clients = time.monotonic() - began, connections(port)
+        if waited >= DRAIN_AT_MOST_S:
+            broken_off = f"{clients} clients are still connected after {waited:.0f} s: their connections break off"
+            log.say("WARNING", broken_off)
+            return
+        if waited >= DRAIN_AT_LEAST_S and clients == 0:
+            return
+        time.sleep(POLL_S)
+
+
+def connections(port: int) -> int:
+    """How many connections to a port of this machine are established."""
+    count = 0
+    for table in TCP_TABLES:
+        if not table.exists():  # the kernel was started without IPv6
+            continue
+        for line in table.read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            count += state == ESTABLISHED and int(local.rpartition(":")[2], 16) == port
+    return count

@@ -1,0 +1,55 @@
+"""The folder that is served, as scripts/publish.sh has published it: settings, which name an archive, and a store."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ts.model_server import load_properties
+
+from server.errors import NotServed
+
+CONFIG = "config/config.properties"
+STORE = "model-store"
+ARCHIVE = re.compile(r"[\w.-]+\.mar", re.ASCII)
+
+
+class Folder:
+    """Raises NotServed where the settings cannot be read, or do not name one archive of the store."""
+
+    def __init__(self, root: Path) -> None:
+        self.config, self.store = root / CONFIG, root / STORE
+        try:
+            self._properties: dict[str, str] = load_properties(str(self.config))
+        except OSError as error:
+            raise NotServed(
+                f"{error.filename}: {error.strerror}: {root} should hold what scripts/publish.sh published"
+            ) from None
+        self._archive = self._setting("load_models")
+        if not ARCHIVE.fullmatch(self._archive):
+            raise NotServed(f"{self.config}: load_models={self._archive} is not the name of one file NAME.mar")
+
+    @property
+    def archive(self) -> str:
+        """Its path below the root: `model-store/NAME.mar`."""
+        return f"{STORE}/{self._archive}"
+
+    @property
+    def route(self) -> str:
+        """The path of predict calls."""
+        return f"/v1/models/{self._archive.removesuffix('.mar')}:predict"
+
+    @property
+    def port(self) -> int:
+        """Where TorchServe will answer them."""
+        return int(self._setting("inference_address").rpartition(":")[2])
+
+    @property
+    def vmargs(self) -> list[str]:
+        """For the JVM."""
+        return self._properties.get("vmargs", "").split()
+
+    def _setting(self, name: str) -> str:
+        """As TorchServe takes it: from the environment, or the file."""
+        return os.environ.get(f"TS_{name.upper()}", self._properties.get(name, ""))

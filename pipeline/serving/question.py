@@ -1,0 +1,10 @@
+"""The question that the serving image asks the model too: whether it is loaded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.shared.checkout import CHECKOUT
+
+QUESTION: dict[str, Any] = json.loads((CHECKOUT / "kserve" / "runtime" / "server" / "question.json").read_bytes())
