@@ -5,7 +5,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint requ
 KSERVE_STORAGE = $(shell sed -n 's/^\(kserve-storage==[^ ]*\).*/\1/p' requirements/pipeline.txt)
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-IMAGE = alexnet-torchserve:0.1.0
+VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
+IMAGE = alexnet-torchserve:$(VERSION)
 
 .PHONY: setup demo test lint bench chaos bad-input attack-surface soak reliability audit image
 
@@ -64,6 +65,7 @@ image:
 		{ echo "error: neither docker nor podman is here: install one, or build in Google Cloud (kserve/runtime/cloudbuild.yaml)" >&2; exit 1; }; \
 	set -x; $$engine build --file kserve/runtime/Dockerfile --tag $(IMAGE) \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
+		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 # checkov, which cannot share an environment with pytest: requirements/checkov.txt

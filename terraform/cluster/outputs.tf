@@ -20,7 +20,7 @@ output "environment" {
       REGION    = local.region
       NAMESPACE = var.namespace
       BUCKET    = google_storage_bucket.models.name
-      IMAGE     = "${local.image_repository}/alexnet-torchserve:0.1.0" # the tag of the Makefile
+      IMAGE     = "${local.image_repository}/alexnet-torchserve:0.1.0" # the version of pyproject.toml
     } : "export ${name}='${replace(value, "'", "'\\''")}'"
   ])
 }

@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
+TAGGED = f"alexnet-torchserve:{tomllib.loads((CHECKOUT / 'pyproject.toml').read_text())['project']['version']}"
 
 
 def kept() -> dict[str, str]:
@@ -80,7 +82,7 @@ def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert exported(done.stdout) == {
         "BUCKET": "it's $(false) a bucket",
-        "IMAGE": "r-docker.pkg.dev/p/alexnet/alexnet-torchserve:0.1.0",
+        "IMAGE": f"r-docker.pkg.dev/p/alexnet/{TAGGED}",
         "NAMESPACE": "alexnet",
         "PROJECT": "my-project",
         "REGION": "europe-west4",
@@ -88,8 +90,8 @@ def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
 
 
 def test_the_image_is_tagged_as_make_tags_it() -> None:
-    [tagged] = re.findall(r"^IMAGE = (\S+)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
-    assert f'IMAGE     = "${{local.image_repository}}/{tagged}"' in OUTPUTS
+    """tests/test_version.py holds that make takes the version."""
+    assert f'IMAGE     = "${{local.image_repository}}/{TAGGED}"' in OUTPUTS
 
 
 @pytest.mark.parametrize(
