@@ -1,4 +1,4 @@
-"""SECURITY.md and docs/reliability.md name tests and files that are there."""
+"""SECURITY.md and the pages in docs/ name tests and files that are there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PAGES = (CHECKOUT / "SECURITY.md", CHECKOUT / "docs" / "reliability.md")
+PAGES = (CHECKOUT / "SECURITY.md", *sorted((CHECKOUT / "docs").glob("*.md")))
 PAGE = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 TESTS = "\n".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "tests").rglob("test_*.py"))
 
