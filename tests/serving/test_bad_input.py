@@ -5,10 +5,9 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -52,7 +51,7 @@ def good(watched: TorchServe, photographs: list[Path]) -> list[tuple[bytes, byte
     return [(image, _post(watched, image, JPEG).content) for image in images]
 
 
-def _post(server: TorchServe, body: Any, headers: dict[str, str]) -> httpx.Response:
+def _post(server: TorchServe, body: bytes | Iterable[bytes], headers: dict[str, str]) -> httpx.Response:
     return httpx.post(server.predict_url, content=body, headers=headers, timeout=HANG_S, trust_env=False)
 
 
@@ -123,7 +122,7 @@ def test_mutants(watched: TorchServe, good: list[tuple[bytes, bytes]]) -> None:
 def test_of_two_equal_keys_the_last_counts(watched: TorchServe) -> None:
     """As Python's json has it, and JavaScript's."""
     body = f'{{"instances": 5, "instances": [{{"b64": "AAAA", "b64": "{TEXT}"}}]}}'
-    assert _post(watched, body, JSON).status_code == 200
+    assert _post(watched, body.encode(), JSON).status_code == 200
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
