@@ -8,7 +8,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 
-.PHONY: setup demo test lint bench chaos bad-input attack-surface soak reliability audit image
+.PHONY: setup demo test lint bench reliability audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -35,25 +35,10 @@ lint: setup
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 
-# breaks a running server in twelve ways, under load: docs/reliability.md; make chaos SERVER=stock for stock TorchServe
-chaos: setup
-	PYTHONPATH=. $(BIN)/python -P -m reliability --server $(or $(SERVER),ours)
-
-# malformed requests, odd images and bombs, with good requests beside them
-bad-input: setup
-	PYTHONPATH=. $(BIN)/python -P -m reliability.bad_input --server $(or $(SERVER),ours)
-
-# what another host could do, and what is taken for an archive
-attack-surface: setup
-	PYTHONPATH=. $(BIN)/python -P -m reliability.attack_surface --server $(or $(SERVER),ours)
-
-# 100,000 requests, and whether the server grows
-soak: setup
-	PYTHONPATH=. $(BIN)/python -P -m reliability.soak --server $(or $(SERVER),ours)
-
-# what the last runs have left, into docs/reliability.md
+# breaks a running server, and sends it bad input, attacks and 100,000 requests (SERVER=stock for stock TorchServe,
+# ONLY=faults, faults:NAME, bad-input, attack-surface, soak or page for a part): docs/reliability.md
 reliability: setup
-	PYTHONPATH=. $(BIN)/python -P -m reliability.table
+	@PYTHONPATH=. $(BIN)/python -P -m reliability --server $(or $(SERVER),ours) $(addprefix --only ,$(ONLY))
 
 # known holes in dependencies, risky code, secrets, manifests, Terraform; the image's packages go to build/sbom.cdx.json
 audit: setup

@@ -25,7 +25,7 @@ TAIL = 1500  # characters of a log that an error shows
 
 
 class Group:
-    """A context manager around a command and all that it starts. Its output goes to a file."""
+    """A context manager around a command (`leader`) and all that it starts. Its output goes to a file."""
 
     def __init__(self, command: Sequence[object], directory: Path, variables: Mapping[str, str]) -> None:
         self._command = [str(word) for word in command]
@@ -36,7 +36,7 @@ class Group:
 
     def __enter__(self) -> Group:
         with open(self._log, "wb") as log:
-            self._leader = subprocess.Popen(
+            self.leader = subprocess.Popen(
                 self._command,
                 cwd=self._directory,
                 env=self._environment,
@@ -48,7 +48,7 @@ class Group:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._leader.terminate()
+        self.leader.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while self.processes() and time.monotonic() < deadline:
             time.sleep(POLL_S)
@@ -57,16 +57,16 @@ class Group:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             time.sleep(POLL_S)
-        self._leader.wait()
+        self.leader.wait()
 
     def processes(self) -> list[psutil.Process]:
         """Those that are alive, also in sessions of their own (BentoML's workers), and where their parent has died."""
-        self._leader.poll()  # else it stays as a zombie
+        self.leader.poll()  # else it stays as a zombie
         return [process for process in psutil.process_iter() if _is_marked(process, self._mark)]
 
     def check_alive(self) -> None:
         """Raises PipelineError where the command has ended."""
-        if self._leader.poll() is not None:
+        if self.leader.poll() is not None:
             raise PipelineError(f"{self._command[0]} ended by itself; its last words:\n{self.tail()}")
 
     def tail(self) -> str:

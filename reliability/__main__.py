@@ -1,85 +1,128 @@
-"""Tries the faults on a server and writes what came of them to reliability/results/SERVER.json.
-
-    PYTHONPATH=. python -P -m reliability [--server ours|stock] [CASE…]
-
-Exits with 1 where a case of this project's server did not end as it should.
-"""
+"""`python -m reliability` tries faults, bad input, attacks, a long run, and writes results/ and the page's tables."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import os
 import resource
 import signal
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
 
-from reliability.cases import CASES
-from reliability.cgroups import Impossible
-from reliability.servers import OURS, STOCK, Servers
+import typer
+from rich.text import Text
 
-RESULTS = Path(__file__).with_name("results")
-CASE_TIMEOUT_S = 150
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.signals import on_stopping, terminate
+from pipeline.shared.terminal import err, out
+from reliability import attack_surface, bad_input, faults, page, results, soak
+from reliability.faults.outcome import Outcome
+from reliability.servers import OURS, Kind, Servers
+
+EACH_FAULT = [f"faults:{name}" for name in faults.FAULTS]
+PARTS = {"faults": EACH_FAULT, **{part: [part] for part in ("bad-input", "attack-surface", "soak", "page")}}
+HIDDEN = ("failed", "skipped", "date", "processors", "bodies", "sizes")  # not in the line about a result
+
+Result = Outcome | bad_input.Answers | attack_surface.Surface | soak.Soak
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="chaos")
-    parser.add_argument("--server", choices=(OURS, STOCK), default=OURS)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    chosen = parser.parse_args()
-    if unknown := set(chosen.cases) - CASES.keys():
-        parser.error(f"no case {sorted(unknown)[0]}: there are {', '.join(CASES)}")
-    signal.signal(signal.SIGTERM, stop)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand connections, and their ends in the server
-    file = RESULTS / f"{chosen.server}.json"
-    RESULTS.mkdir(exist_ok=True)
-    results = json.loads(file.read_text()) if file.is_file() else {}
+@app.command()
+def main(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help=f"{', '.join(PARTS)}, or one fault: {', '.join(EACH_FAULT)}."),
+    ] = None,
+    server: Annotated[Kind, typer.Option(help="This project's, or stock TorchServe.")] = OURS,
+    requests: Annotated[int, typer.Option(min=soak.PARTS + 1, help="How many the soak sends.")] = soak.REQUESTS,
+) -> None:
+    """Try what may go wrong on a server, and write docs/reliability.md's tables.
+
+    Exits with 1 where this project's server did not do as it should.
+    """
+    parts = chosen(only or list(PARTS))
+    tries = [part for part in parts if part != "page"]
     failed = False
-    with tempfile.TemporaryDirectory() as directory:
-        servers = Servers(chosen.server, Path(directory), lambda line: print(line, file=sys.stderr))
-        for name in chosen.cases or CASES:
-            results[name] = tried(name, servers)
-            failed |= bool(results[name].get("failed"))
-            print(f"{name}: {line_of(results[name])}", flush=True)
-            file.write_text(json.dumps(results, indent=1) + "\n")
-    return int(failed and chosen.server == OURS)
+    with tempfile.TemporaryDirectory() as directory, err.status("preparing") as status:
+        servers = Servers(server, Path(directory), lambda line: err.print(line)) if tries else None
+        for number, part in enumerate(tries, 1):
+            title = f"{number} of {len(tries)}: {part}"
+
+            def say(what: str, title: str = title) -> None:
+                status.update(Text(f"{title}: {what}"))
+                if not err.is_terminal:
+                    err.print(what)
+
+            status.update(title)
+            assert servers
+            result = tried(part, servers, requests, Path(directory) / "changed", say)
+            failed |= bool(result.failed)
+            out.print(f"{part}: {line_of(result)}")
+    if "page" in parts:
+        page.write(err.print)
+    if failed and server == OURS:
+        raise typer.Exit(1)
 
 
-def stop(*_: object) -> None:
+def chosen(only: list[str]) -> list[str]:
+    """Each fault is a part. Raises PipelineError for a part that there is not."""
+    known = PARTS | {fault: [fault] for fault in EACH_FAULT}
+    if unknown := [name for name in only if name not in known]:
+        raise PipelineError(f"no part is called {unknown[0]}: there are {', '.join(known)}")
+    return [part for name in only for part in known[name]]
+
+
+def tried(part: str, servers: Servers, requests: int, folder: Path, say: Callable[[str], None]) -> Result:
+    """Tries it, and keeps its result."""
+    name, _, fault = part.partition(":")
+    result: Result
+    if name == "faults":
+        result = faults.tried(fault, servers)
+        results.write(name, servers.kind, (results.read(name, servers.kind) or {}) | {fault: asdict(result)})
+        return result
+    if name == "bad-input":
+        result = bad_input.tried(servers, say)
+    elif name == "attack-surface":
+        result = attack_surface.tried(servers, folder, say)
+    else:
+        result = soak.tried(servers, requests, say)
+    results.write(name, servers.kind, asdict(result))
+    return result
+
+
+def line_of(result: Result) -> str:
+    if isinstance(result, Outcome) and result.skipped:
+        return f"skipped, {result.skipped}"
+    verdict = f"FAILED: {'; '.join(result.failed)}" if result.failed else "fine"
+    return ", ".join([verdict, *said(asdict(result))])
+
+
+def said(figures: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict) and name in ("seen", "own"):
+            lines += said(value)
+        elif name not in HIDDEN and value not in (None, [], {}):
+            lines.append(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}")
+    return lines
+
+
+def stop(number: int, frame: FrameType | None) -> None:
     """So that nothing keeps running; told so twice, it still cleans up (timeout(1) tells a process and its group)."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(1)
-
-
-def tried(name: str, servers: Servers) -> dict[str, object]:
-    began = time.monotonic()
-    about: dict[str, object] = {"date": time.strftime("%Y-%m-%d"), "processors": os.cpu_count()}
-    try:
-        about |= asyncio.run(asyncio.wait_for(CASES[name](servers), CASE_TIMEOUT_S))
-    except Impossible as reason:
-        about["skipped"] = str(reason)
-    except TimeoutError:
-        about["failed"] = [f"the case did not end within {CASE_TIMEOUT_S} s"]
-    except Exception as error:
-        about["failed"] = [f"{type(error).__name__}: {error}"[:300]]
-    return about | {"took_s": time.monotonic() - began}
-
-
-def line_of(result: dict[str, object]) -> str:
-    if "skipped" in result:
-        return f"skipped, {result['skipped']}"
-    hidden = ("bodies", "date", "processors")
-    return ("FAILED " if result["failed"] else "fine ") + ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in result.items()
-        if key not in hidden and value not in (None, [])
-    )
+    signal.signal(number, signal.SIG_IGN)
+    terminate(number, frame)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    on_stopping(stop)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand connections, and their ends in the server
+    try:
+        app(prog_name="python -m reliability")
+    except PipelineError as error:
+        err.print(f"error: {error}", style="red")
+        sys.exit(1)

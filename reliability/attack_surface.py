@@ -1,35 +1,27 @@
 """What another host could do to either server, and what it takes for an archive.
 
-    PYTHONPATH=. python -P -m reliability.attack_surface [--server ours|stock]
-
 Each is started with the addresses of its configuration: this project's config.properties, and for stock TorchServe
-those of KServe's page about it. Writes reliability/results/attack-surface-SERVER.json. Exits with 1 where something
-happens to this project's.
+those of KServe's page about it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
-import sys
-import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import psutil
 from ts.model_server import load_properties
 
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
-from reliability.__main__ import RESULTS
 from reliability.clients import ROUTE, questions
-from reliability.servers import CHECKOUT, OURS, STOCK, Server, Servers
+from reliability.servers import CHECKOUT, OURS, Kind, Server, Servers
 
 # https://kserve.github.io/website/0.12/modelserving/v1beta1/torchserve/
 STOCK_ADDRESSES = dict.fromkeys(("inference", "management", "metrics"), "http://0.0.0.0")
@@ -46,37 +38,40 @@ STEPS = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="reliability.attack_surface")
-    parser.add_argument("--server", choices=(OURS, STOCK), default=OURS)
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        result = tried(Servers(chosen.server, Path(directory)), Path(directory) / "changed" / "model-store")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"attack-surface-{chosen.server}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-    harmed = result["open"] != ["health", "inference"] or any(
-        said.startswith("yes") for said in result["steps"].values()
-    )
-    return int(chosen.server == OURS and harmed)
+@dataclass(frozen=True)
+class Surface:
+    """open: names of the ports that other hosts reach. steps: what was tried → `yes` or `no`, and why."""
+
+    date: str
+    open: list[str]
+    steps: dict[str, str]
+
+    @property
+    def failed(self) -> list[str]:
+        """What should not have been, with this project's server."""
+        reached = [] if self.open == ["health", "inference"] else [f"open: {', '.join(self.open)}"]
+        return reached + [f"{step}: {said}" for step, said in self.steps.items() if said.startswith("yes")]
 
 
-def tried(servers: Servers, folder: Path) -> dict[str, Any]:
+def tried(servers: Servers, folder: Path, say: Callable[[str], None]) -> Surface:
+    """Tries the steps on servers of its own. folder: an empty one, for an archive that was changed."""
     ports = Ports.any_free()
-    with servers.started(ports, **addresses(servers.kind, ports)) as server:
+    with servers.started(ports, variables=addresses(servers.kind, ports)) as server:
         reached = open_ports(server)
         steps = {}
         for name, (method, path) in STEPS.items():
+            say(name)
             status = asked(ports.management, method, path) if "management" in reached else None
             steps[name] = "no: management is out of reach" if status is None else said(status)
-        status = asked(ports.inference, "POST", ROUTE, servers.form)
+        status = asked(ports.inference, "POST", ROUTE, server.form)
         steps["predictions fail after that"] = "no" if status == 200 else f"yes ({status})"
-    changed(servers, folder)
-    steps["an archive with a changed label is served"] = "yes" if is_served(servers) else "no"
-    return {"date": time.strftime("%Y-%m-%d"), "open": reached, "steps": steps}
+    last = "an archive with a changed label is served"
+    say(last)
+    steps[last] = "yes" if is_served(changed(servers, folder), say) else "no"
+    return Surface(time.strftime("%Y-%m-%d"), reached, steps)
 
 
-def addresses(kind: str, ports: Ports) -> dict[str, str]:
+def addresses(kind: Kind, ports: Ports) -> dict[str, str]:
     settings = load_properties(str(CHECKOUT / "config.properties"))
     own = {name: settings[f"{name}_address"].rpartition(":")[0] for name in STOCK_ADDRESSES}
     return {
@@ -114,30 +109,25 @@ def said(status: int) -> str:
     return f"yes ({status})" if status < 300 else f"no ({status})"
 
 
-def changed(servers: Servers, folder: Path) -> None:
+def changed(servers: Servers, folder: Path) -> Servers:
     """The same archive with one letter of one label changed."""
-    folder.mkdir(parents=True)
-    config = servers.archive.parent.parent / "config"
+    archive = folder / "model-store" / "alexnet.mar"
+    archive.parent.mkdir(parents=True)
     with suppress(FileNotFoundError):  # the stock one is elsewhere
-        shutil.copytree(config, folder.parent / "config")
-    with zipfile.ZipFile(servers.archive) as packed, zipfile.ZipFile(folder / "alexnet.mar", "w") as written:
+        shutil.copytree(servers.archive.parent.parent / "config", folder / "config")
+    with zipfile.ZipFile(servers.archive) as packed, zipfile.ZipFile(archive, "w") as written:
         for entry in packed.infolist():
             content = packed.read(entry)
             if entry.filename in CLASSES:
                 content = content.replace(b"tabby", b"tabbX")
             written.writestr(entry, content)
-    servers.archive = folder / "alexnet.mar"
+    return servers.with_archive(archive)
 
 
-def is_served(servers: Servers) -> bool:
-    with patch("reliability.servers.STARTUP_TIMEOUT_S", REFUSED_WITHIN_S):
-        try:
-            with servers.started():
-                return True
-        except PipelineError as error:
-            print(error, file=sys.stderr)
-            return False
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def is_served(servers: Servers, say: Callable[[str], None]) -> bool:
+    try:
+        with servers.started(within_s=REFUSED_WITHIN_S):
+            return True
+    except PipelineError as error:
+        say(str(error))
+        return False

@@ -47,13 +47,12 @@ def strips(count: int) -> bytes:
 def tiff_of_lists(tags: list[Tag], lists: dict[int, bytes], content: bytes) -> bytes:
     """A TIFF with these tags, the values of those that have many, and the content."""
     start = 8 + 2 + 12 * len(tags) + 4
-    parts, placed = [], {}
-    for tag, values in lists.items():
-        placed[tag] = start + sum(map(len, parts))
-        parts.append(values)
-    return directory(
-        [(tag, kind, count, placed.get(tag, value)) for tag, kind, count, value in tags], b"".join(parts) + content
-    )
+    values, placed = b"", {}
+    for tag, of_tag in lists.items():
+        placed[tag] = start + len(values)
+        values += of_tag
+    tags = [(tag, kind, count, placed.get(tag, value)) for tag, kind, count, value in tags]
+    return directory(tags, values + content)
 
 
 def reversed_bits(strips: int = 200_000, size: int = MIB) -> bytes:

@@ -56,7 +56,7 @@ class ControlGroup:
 def control_group(controller: str) -> Iterator[ControlGroup]:
     """controller: memory or cpu. Raises Impossible where none can be made, for lack of rights or of a controller."""
     version = 2 if (ROOT / "cgroup.controllers").exists() else 1
-    directory = (ROOT if version == 2 else ROOT / controller) / f"chaos-{uuid.uuid4().hex[:8]}"
+    directory = (ROOT if version == 2 else ROOT / controller) / f"reliability-{uuid.uuid4().hex[:8]}"
     try:
         directory.mkdir()
     except OSError as error:

@@ -154,7 +154,7 @@ def questions(form: str) -> tuple[bytes, ...]:
 
 
 def http_request(body: bytes) -> bytes:
-    head = f"POST {ROUTE} HTTP/1.1\r\nHost: chaos\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body
 
 
@@ -163,7 +163,7 @@ def probabilities(body: bytes) -> dict[str, float]:
     (prediction,) = json.loads(body)["predictions"]
     if "classes" in prediction:
         return {entry["label"]: entry["probability"] for entry in prediction["classes"]}
-    return prediction
+    return dict(prediction)
 
 
 def agree(answer: dict[str, float], expected: dict[str, float]) -> bool:

@@ -1,7 +1,7 @@
 """Image files to break: a seed of every kind that the decoders know, and mutants of them that a number repeats.
 
 Run as a program, it decodes mutants and stops at the first that does anything but give pixels or a RequestError:
-`corpus.py FIRST COUNT`, with handler/ and tests/ on the path.
+`corpus.py FIRST COUNT`, with handler/ and the checkout on the path.
 """
 
 from __future__ import annotations
@@ -216,7 +216,8 @@ def trial(image: bytes) -> str:
     started = time.process_time()
     try:
         pixels = image_decoder.decode(image_decoder.open_image(image, "body", PIXELS))
-        assert (pixels.shape, pixels.dtype) == ((224, 224, 3), np.uint8)
+        assert pixels.shape == (224, 224, 3)
+        assert pixels.dtype == np.uint8
         outcome = "pixels"
     except RequestError as refusal:
         assert refusal.status in (400, 413)

@@ -5,6 +5,7 @@ Both are started with the same patience and found again by a mark in their envir
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Literal
 
 import psutil
 
@@ -24,7 +25,7 @@ from benchmarks.contenders import COMMANDS
 from benchmarks.environments import environment
 from benchmarks.groups import Group
 from benchmarks.places import WEIGHTS
-from benchmarks.weights import prepare
+from benchmarks.weights import Prepared, prepare
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.java import java_home
@@ -33,7 +34,11 @@ from pipeline.shared.ports import LOOPBACK, Ports, free_ports
 from reliability.clients import ROUTE, questions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-OURS, STOCK = "ours", "stock"
+Kind = Literal["ours", "stock"]
+OURS: Kind = "ours"
+STOCK: Kind = "stock"
+TITLES = {OURS: "This project", STOCK: "Stock TorchServe"}
+FORMS = {OURS: "b64", STOCK: "data"}  # what an instance calls its image
 STARTUP_TIMEOUT_S = 180
 POLL_S = 0.02
 WORKER = "model_service_worker.py"
@@ -43,11 +48,15 @@ WORKER = "model_service_worker.py"
 class Server:
     """One started server. start_s: from its start to its first answer. scratch: its temporary folder."""
 
-    kind: str
+    kind: Kind
     ports: Ports
     group: Group
     scratch: Path
     start_s: float = 0
+
+    @property
+    def form(self) -> str:
+        return FORMS[self.kind]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -64,10 +73,10 @@ class Server:
 
     def leader(self) -> psutil.Process:
         """What a container's runtime would watch and signal."""
-        return psutil.Process(self.group._leader.pid)
+        return psutil.Process(self.group.leader.pid)
 
     def ended(self) -> int | None:
-        return self.group._leader.poll()
+        return self.group.leader.poll()
 
     def log(self) -> str:
         return (self.scratch / "output.log").read_text(errors="replace")
@@ -76,9 +85,8 @@ class Server:
 class Servers:
     """Starts either server, with the archive `archive`, which is made once, in `directory`."""
 
-    def __init__(self, kind: str, directory: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, kind: Kind, directory: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self.kind = kind
-        self.form = "data" if kind == STOCK else "b64"
         if kind == STOCK:
             self._python = environment("torchserve_stock", say)
             self.archive = next(WEIGHTS.glob("*/stock/alexnet.mar"), None) or prepare(say).stock / "alexnet.mar"
@@ -90,21 +98,31 @@ class Servers:
             (models / "config").mkdir()
             shutil.copy(CHECKOUT / "config.properties", models / "config")
 
+    def with_archive(self, archive: Path) -> Servers:
+        """The same, but for the archive, which lies where TorchServe and our command look for it: see `_command`."""
+        other = copy.copy(self)
+        other.archive = archive
+        return other
+
     @contextmanager
     def started(
         self,
         ports: Ports | None = None,
         before: Sequence[object] = (),
-        **variables: str,
+        variables: Mapping[str, str] | None = None,
+        within_s: float = STARTUP_TIMEOUT_S,
     ) -> Iterator[Server]:
-        """A server that answers; leaving stops it. before: words that go before its command, such as unshare's."""
+        """A server that answers; leaving stops it. Raises PipelineError where it does not within the time.
+
+        before: words that go before its command, such as unshare's. variables: of its environment.
+        """
         ports = ports or Ports.any_free()
         scratch = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))  # short: the workers' sockets lie in it
         try:
             command, own = self._command(ports, scratch)
-            with Group([*before, *command], scratch, {**own, **variables}) as group:
+            with Group([*before, *command], scratch, {**own, **(variables or {})}) as group:
                 server = Server(self.kind, ports, group, scratch)
-                server.start_s = _wait_until_ready(server)
+                server.start_s = _wait_until_ready(server, within_s)
                 yield server
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -112,7 +130,8 @@ class Servers:
     def _command(self, ports: Ports, scratch: Path) -> tuple[list[object], Mapping[str, str]]:
         common = {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONPATH": "", "PYTHONSAFEPATH": ""}
         if self.kind == STOCK:
-            made = SimpleNamespace(stock=self.archive.parent)  # all that it needs of what the benchmark prepares
+            store = self.archive.parent
+            made = Prepared("", served=store, stock=store, pth=store, safetensors=store)  # it looks at stock alone
             command, own = COMMANDS["torchserve_stock"](self._python, ports, made, os.cpu_count() or 1, scratch)
             return command, {**common, **own}
         models = self.archive.parent.parent
@@ -132,19 +151,18 @@ class Servers:
         }
 
 
-def _wait_until_ready(server: Server) -> float:
+def _wait_until_ready(server: Server, within_s: float) -> float:
     """Returns the seconds until the first answer with status 200."""
     began = time.monotonic()
     url = f"http://{LOOPBACK}:{server.ports.inference}{ROUTE}"
-
-    body = questions("data" if server.kind == STOCK else "b64")[0]
-    while time.monotonic() - began < STARTUP_TIMEOUT_S:
+    body = questions(server.form)[0]
+    while time.monotonic() - began < within_s:
         server.group.check_alive()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=STARTUP_TIMEOUT_S):
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=within_s):
             return time.monotonic() - began
         time.sleep(POLL_S)
-    raise PipelineError(f"no answer within {STARTUP_TIMEOUT_S} s; the last words:\n{server.group.tail()}")
+    raise PipelineError(f"no answer within {within_s:.0f} s; the last words:\n{server.group.tail()}")
 
 
 def _words(process: psutil.Process) -> str:

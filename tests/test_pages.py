@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,20 @@ def test_a_test_that_a_page_names_is_there(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:tests|scripts)/[\w./]+\.(?:py|sh))", PAGE))))
 def test_a_file_that_a_page_names_is_there(name: str) -> None:
     assert (CHECKOUT / name).is_file()
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "tests/handler/image/test_guards.py::test_a_bomb_does_no_harm",
+        "tests/serving/test_bad_input.py",
+        "tests/handler/fetch/test_image_url_attacks.py",
+        "tests/serving/test_attack_surface.py",
+    ],
+)
+def test_a_count_of_cases_is_what_is_collected(tests: str) -> None:
+    file = tests.split("::")[0]
+    (said,) = re.findall(rf"`{file}` \| (\d+)", PAGE)
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", tests]
+    done = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True, timeout=100)
+    assert sum(line.startswith(f"{file}::") for line in done.stdout.splitlines()) == int(said)

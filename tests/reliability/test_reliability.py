@@ -1,39 +1,48 @@
-"""The quick ones of the faults, against the container's command; `make chaos` tries all of them."""
+"""The quick ones of the faults, against the container's command; `make reliability` tries all of them."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from reliability.bad_input import faults
-from reliability.cases import CASES, logged_span_s, overload_faults
+from pipeline.shared.errors import PipelineError
+from reliability import page, results
+from reliability.__main__ import EACH_FAULT, chosen
+from reliability.attack_surface import Surface
+from reliability.bad_input import Answers
 from reliability.cgroups import Impossible
 from reliability.clients import agree, probabilities
-from reliability.servers import OURS, Servers
-from reliability.table import soak_command
+from reliability.faults import FAULTS
+from reliability.faults.outcome import Outcome, Seen, judged
+from reliability.faults.resources import logged_span_s
+from reliability.faults.traffic import Rates, overload_faults
+from reliability.servers import OURS, STOCK, Servers
+from reliability.soak import Size, Soak
 
 QUICK = ("all_workers_killed", "clients_vanish", "idle_connections", "log_full")
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    return Servers(OURS, tmp_path_factory.mktemp("chaos"))
+    return Servers(OURS, tmp_path_factory.mktemp("reliability"))
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_nothing_is_lost_beyond_the_batch_in_flight(
     servers: Servers, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reliability.cases.WARM_UP_S", 0.5)
-    monkeypatch.setattr("reliability.cases.STEADY_S", 1)
+    monkeypatch.setattr("reliability.faults.load.WARM_UP_S", 0.5)
+    monkeypatch.setattr("reliability.faults.load.STEADY_S", 1)
     try:
-        figures = asyncio.run(CASES[name](servers))
+        outcome = asyncio.run(FAULTS[name](servers))
     except Impossible as reason:
         pytest.skip(str(reason))
-    # How long it takes depends on what else the machine does: that is for `make chaos`.
-    assert not [fault for fault in figures["failed"] if not fault.startswith("no answer for")], figures
+    # How long it takes depends on what else the machine does: that is for `make reliability`.
+    assert not [fault for fault in outcome.failed if not fault.startswith("no answer for")], outcome
 
 
 def test_a_wrong_answer_is_noticed() -> None:
@@ -43,26 +52,50 @@ def test_a_wrong_answer_is_noticed() -> None:
     assert not agree({"lynx": 0.4}, right)
 
 
-FINE_OVERLOAD = {
-    "outcomes": {"200": 2000, "503": 30000},
-    "offered_per_s": 3500.0,
-    "capacity_per_s": 480.0,
-    "answered_per_s": 200.0,
-    "latency_p99_s": 1.6,
-}
+FINE = Seen(
+    start_s=3.0,
+    outcomes={"200": 2000, "503": 30000},
+    lost=16,
+    in_flight=16,
+    serves=True,
+    outage_s=7.9,
+    latency_p50_s=0.1,
+    latency_p99_s=1.6,
+    latency_max_s=1.7,
+    bodies={},
+)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("seen", "told"),
     [
-        ({}, []),
-        ({"outcomes": {"200": 2000}}, ["nothing was refused"]),
-        ({"offered_per_s": 2000.0}, ["the clients asked for less than 5 times the capacity"]),
-        ({"latency_p99_s": 4.0}, ["what was accepted took longer than 3.5 s (p99)"]),
+        (FINE, []),
+        (replace(FINE, outcomes={"no answer": 2, "wrong answer": 1}), ["2 × no answer", "1 × wrong answer"]),
+        (replace(FINE, lost=17), ["1 requests lost beyond what was in flight"]),
+        (replace(FINE, outage_s=8.1), ["no answer for 8.1 s"]),
+        (replace(FINE, outage_s=None), ["nothing was answered afterwards"]),
+        (replace(FINE, outage_s=None, serves=False), []),
     ],
 )
-def test_an_overload_that_was_none_or_was_not_refused_is_noticed(change: dict[str, object], told: list[str]) -> None:
-    assert overload_faults({**FINE_OVERLOAD, **change}, held=232) == told
+def test_what_a_fault_should_not_do_is_noticed(seen: Seen, told: list[str]) -> None:
+    assert judged(seen, False).failed == told
+    assert judged(seen, "it crashed").failed == ["it crashed", *told]
+
+
+RATES = Rates(capacity=480, offered=3500, answered=200)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rates", "told"),
+    [
+        (FINE, RATES, []),
+        (replace(FINE, outcomes={"200": 2000}), RATES, ["nothing was refused"]),
+        (FINE, replace(RATES, offered=2000), ["the clients asked for less than 5 times the capacity"]),
+        (replace(FINE, latency_p99_s=4.0), RATES, ["what was accepted took longer than 3.5 s (p99)"]),
+    ],
+)
+def test_an_overload_that_was_none_or_was_not_refused_is_noticed(seen: Seen, rates: Rates, told: list[str]) -> None:
+    assert overload_faults(seen, rates, held=232) == told
 
 
 def test_a_clock_that_jumped_is_seen_in_the_log() -> None:
@@ -74,38 +107,94 @@ def test_a_clock_that_jumped_is_seen_in_the_log() -> None:
     assert logged_span_s("no time at all") == 0
 
 
-FINE_BAD_INPUT = {
-    "cases": 3,
-    "statuses": {"200": 1, "400": 2},
-    "refusals_without_a_place": 0,
-    "slowest_s": 0.5,
-    "slowest": "png chunks",
-    "beside_lost": 0,
-    "workers_replaced": 0,
-}
+FINE_ANSWERS = Answers("2026-11-22", 3, {"200": 1, "400": 2}, 0, 0.5, "png chunks", 1459, 0, 0)
 
 
 @pytest.mark.parametrize(
-    "change",
+    "harmed",
     [
-        {"statuses": {"200": 1, "400": 1, "503": 1}},
-        {"refusals_without_a_place": 1},
-        {"slowest_s": 2.1},
-        {"beside_lost": 1},
-        {"workers_replaced": 1},
+        replace(FINE_ANSWERS, statuses={"200": 1, "400": 1, "503": 1}),
+        replace(FINE_ANSWERS, refusals_without_a_place=1),
+        replace(FINE_ANSWERS, slowest_s=2.1),
+        replace(FINE_ANSWERS, beside_lost=1),
+        replace(FINE_ANSWERS, workers_replaced=1),
     ],
 )
-def test_bad_input_that_does_harm_is_noticed(change: dict[str, object]) -> None:
-    assert faults(FINE_BAD_INPUT) == []
-    assert len(faults({**FINE_BAD_INPUT, **change})) == 1
+def test_bad_input_that_does_harm_is_noticed(harmed: Answers) -> None:
+    assert FINE_ANSWERS.failed == []
+    assert len(harmed.failed) == 1
+
+
+FINE_SURFACE = Surface("2026-11-22", ["health", "inference"], {"its models are listed": "no (404)"})
+
+
+def test_what_another_host_can_do_is_noticed() -> None:
+    assert FINE_SURFACE.failed == []
+    assert len(replace(FINE_SURFACE, open=["health", "inference", "metrics"]).failed) == 1
+    assert len(replace(FINE_SURFACE, steps={"its models are listed": "yes (200)"}).failed) == 1
+
+
+STEADY = Size(workers_mb=747, java_mb=164, descriptors=80, threads=42, files=24)
+FINE_SOAK = Soak("2026-11-22", 100_000, 100_411, 233.0, {"200": 100_411}, [STEADY] * 11)
+
+
+def test_growth_is_noticed() -> None:
+    assert FINE_SOAK.failed == []
+    assert replace(FINE_SOAK, outcomes={"200": 100_410, "503": 1}).failed == ["1 × 503"]
+    for grown in (replace(STEADY, workers_mb=768), replace(STEADY, files=25)):
+        assert len(replace(FINE_SOAK, sizes=[STEADY] * 9 + [grown] * 2).failed) == 1
+
+
+# --- The command and the page -----------------------------------------------------------------------------------------
+
+
+def test_the_parts_are_chosen_by_name() -> None:
+    assert chosen(["soak", "faults"]) == ["soak", *EACH_FAULT]
+    assert chosen(["faults:overload"]) == ["faults:overload"]
+    with pytest.raises(PipelineError, match="no part is called storm: there are faults, bad-input, "):
+        chosen(["storm"])
+
+
+def test_the_page_is_written_from_results_that_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    copy = tmp_path / "page.md"
+    text = page.PAGE.read_text(encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
+    told: list[str] = []
+    page.write(told.append, copy)
+    assert (copy.read_text(encoding="utf-8"), len(told)) == (text, 6)
+
+    outcomes = {name: asdict(judged(FINE)) for name in FAULTS}
+    outcomes |= {"disk_full": asdict(Outcome([], skipped="it takes root")), "overload": asdict(Outcome(["TypeError"]))}
+    results.write("faults", OURS, outcomes)
+    results.write("faults", STOCK, {"overload": asdict(judged(FINE))})
+    results.write("soak", STOCK, asdict(replace(FINE_SOAK, asked=1500)))
+    results.write("bad-input", OURS, asdict(FINE_ANSWERS))
+    for kind in (OURS, STOCK):
+        results.write("attack-surface", kind, asdict(FINE_SURFACE))
+    told.clear()
+    page.write(told.append, copy)
+    written = copy.read_text(encoding="utf-8")
+    assert {line.split(":")[0] for line in told} == {"faults-stock", "soak-ours", "bad-input"}
+    assert "| java killed | 0 (16 of at most 16) | 7.90 s | 0.10 s, 1.60 s | 2000 × 200, 30000 × 503 |  |" in written
+    assert "| disk full | not tried: it takes root |" in written
+    assert "| overload | **TypeError** |" in written
+    assert "python -P -m reliability --only soak --server stock --requests 1500`" in written
+    assert "| its models are listed | no (404) | no (404) |" in written
 
 
 def test_the_page_says_how_a_soak_was_started() -> None:
-    assert soak_command(OURS, 100_000) == "make soak SERVER=ours"
-    assert soak_command("stock", 1500).endswith("python -P -m reliability.soak --server stock --requests 1500")
+    assert page.soak_command(OURS, 100_000) == "make reliability ONLY=soak SERVER=ours"
 
 
 def test_the_page_has_every_marker() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text()
+    text = page.PAGE.read_text(encoding="utf-8")
     for marker in ("faults-ours", "faults-stock", "soak-ours", "soak-stock", "bad-input", "attack-surface"):
-        assert page.count(f"<!-- {marker} -->") == 1
+        assert text.count(f"<!-- {marker} -->") == 1
+
+
+def test_nothing_measured_here_needs_the_tests() -> None:
+    checkout = page.PAGE.parents[1]
+    for folder in ("reliability", "benchmarks"):
+        for file in (checkout / folder).rglob("*.py"):
+            assert not re.search(r"^\s*(from|import) tests\b", file.read_text(encoding="utf-8"), re.MULTILINE), file

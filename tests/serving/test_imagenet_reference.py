@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,10 +37,10 @@ def trained(published: Weights, checkout: Path, tmp_path_factory: pytest.TempPat
         yield running
 
 
-def ask(server: TorchServe, photograph: Path, top_k: int) -> list[dict]:
+def ask(server: TorchServe, photograph: Path, top_k: int) -> list[dict[str, Any]]:
     body = {"instances": [{"b64": base64_text(photograph.read_bytes())}], "parameters": {"top_k": top_k}}
     response = httpx.post(server.predict_url, json=body, timeout=60, trust_env=False)
-    return response.json()["predictions"][0]["classes"]
+    return list(response.json()["predictions"][0]["classes"])
 
 
 def test_the_server_agrees_with_torchvision(trained: TorchServe, published: Weights, photographs: list[Path]) -> None:

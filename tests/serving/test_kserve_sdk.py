@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,11 @@ kserve = pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.
 
 
 def test_inference_rest_client(server: TorchServe, photographs: list[Path]) -> None:
-    async def ask() -> dict:
+    async def ask() -> dict[str, Any]:
         client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v1", timeout=60))
         instances = [{"image": {"b64": base64_text(photograph.read_bytes())}} for photograph in photographs]
         try:
-            return await client.infer(server.url, {"instances": instances}, model_name="alexnet")
+            return dict(await client.infer(server.url, {"instances": instances}, model_name="alexnet"))
         finally:
             await client.close()
 

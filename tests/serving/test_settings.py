@@ -11,12 +11,12 @@ from ts.model_server import load_properties
 
 @pytest.fixture(scope="module")
 def properties(checkout: Path) -> dict[str, str]:
-    return load_properties(str(checkout / "config.properties"))
+    return dict(load_properties(str(checkout / "config.properties")))
 
 
 @pytest.fixture(scope="module")
 def limits(checkout: Path) -> dict[str, int]:
-    return yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())["handler"]["limits"]
+    return dict(yaml.safe_load((checkout / "handler" / "model-config.yaml").read_text())["handler"]["limits"])
 
 
 def test_only_inference_listens_to_other_machines(properties: dict[str, str]) -> None:

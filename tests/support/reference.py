@@ -14,9 +14,10 @@ from PIL import Image, ImageOps
 try:
     import torchvision
 except RuntimeError:
-    _schemas = torch.library.Library("torchvision", "DEF")
+    _schemas = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for _name in ("nms", "qnms"):
-        _schemas.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _schema = f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        _schemas.define(_schema)  # type: ignore[no-untyped-call]
     import torchvision
 
 from torchvision.models import AlexNet_Weights, alexnet

@@ -231,7 +231,7 @@ def test_what_is_wrong_is_refused(arguments: str, reason: str, terraform: Terraf
 
 
 def tracked() -> list[str]:
-    command = ["git", "-C", CHECKOUT, "ls-files", "--", "terraform"]
+    command = ["git", "-C", str(CHECKOUT), "ls-files", "--", "terraform"]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
 
 
@@ -384,10 +384,9 @@ def test_checkov_finds_nothing_that_is_not_explained(tmp_path: Path) -> None:
         )
 
     def findings(folder: Path) -> list[str]:
-        command = [CHECKOV, "--directory", folder, "--framework", "terraform", "--skip-download", "--output", "json"]
-        done = subprocess.run(
-            [*command, "--soft-fail"], check=True, capture_output=True, text=True, timeout=300, env=environment()
-        )
+        command: list[str | Path] = [CHECKOV, "--directory", folder, "--framework", "terraform", "--skip-download"]
+        command += ["--output", "json", "--soft-fail"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=environment())
         report: dict[str, Any] = json.loads(done.stdout)
         assert report["summary"]["parsing_errors"] == 0
         assert report["summary"]["passed"] > 0

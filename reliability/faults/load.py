@@ -1,0 +1,45 @@
+"""What every fault takes: a load that is steady before it, and patience after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from reliability.clients import Load
+from reliability.servers import Server
+
+CLIENTS = 48  # more than all workers have in their batches, so that some requests wait in the queue
+WARM_UP_S = 2
+STEADY_S = 3  # of load after the fault is over, in which nothing may be lost
+RECOVERY_S = 60  # how long is waited for it
+
+
+@asynccontextmanager
+async def loaded(server: Server, clients: int = CLIENTS) -> AsyncIterator[Load]:
+    """Clients of a server, which has answered each of them."""
+    async with Load(server.address, server.form, clients) as load:
+        await load.answered_since(time.monotonic(), clients, RECOVERY_S)
+        await asyncio.sleep(WARM_UP_S)
+        yield load
+
+
+async def until(condition: Callable[[], object], within_s: float = RECOVERY_S) -> float | None:
+    """The seconds until it holds; None where it did not within the time."""
+    began = time.monotonic()
+    while time.monotonic() - began < within_s:
+        if condition():
+            return time.monotonic() - began
+        await asyncio.sleep(0.05)
+    return None
+
+
+async def serves_again(load: Load) -> bool:
+    """Waits for an answer to as many requests, sent from now on, as there are clients."""
+    return await load.answered_since(time.monotonic(), CLIENTS, RECOVERY_S)
+
+
+async def steady() -> None:
+    """As long as nothing may be lost any more."""
+    await asyncio.sleep(STEADY_S)

@@ -1,0 +1,93 @@
+"""Processes that end: workers, Java, the whole server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+
+from reliability.clients import Load
+from reliability.faults.load import CLIENTS, RECOVERY_S, loaded, serves_again, steady, until
+from reliability.faults.outcome import Outcome, batches, judged, seen
+from reliability.servers import OURS, Server, Servers
+
+
+async def worker_killed(servers: Servers) -> Outcome:
+    """SIGKILL to one worker."""
+    with servers.started() as server:
+        async with loaded(server) as load:
+            return await killed_workers(server, load, 1)
+
+
+async def all_workers_killed(servers: Servers) -> Outcome:
+    """SIGKILL to every worker."""
+    with servers.started() as server:
+        async with loaded(server) as load:
+            return await killed_workers(server, load, len(server.workers()))
+
+
+async def killed_workers(server: Server, load: Load, count: int) -> Outcome:
+    before = len(server.workers())
+    at = time.monotonic()
+    victims = server.workers()[:count]
+    for worker in victims:
+        worker.send_signal(signal.SIGKILL)
+    gone = {worker.pid for worker in victims}
+    whole = await until(lambda: len({w.pid for w in server.workers()} - gone) == before)
+    await serves_again(load)
+    await steady()
+    await load.leave()
+    not_back = whole is None and "the workers did not come back"
+    return judged(seen(server, load, at, batches(server, count)), not_back, own={"workers_again_s": whole})
+
+
+async def java_killed(servers: Servers) -> Outcome:
+    """SIGKILL to the Java process: the container ends, and is started again, as the kubelet would."""
+    with servers.started() as server:
+        async with loaded(server) as load:
+            at = time.monotonic()
+            server.java().send_signal(signal.SIGKILL)
+            ended = await until(lambda: server.ended() is not None)
+            status = server.ended()
+            orphans = await until(lambda: not server.processes(), RECOVERY_S if server.kind == OURS else 5)
+            server.group.__exit__(None, None, None)
+            with servers.started(server.ports) as again:
+                await serves_again(load)
+                await steady()
+                await load.leave()
+                after = seen(again, load, at, in_flight=CLIENTS)
+    not_noticed = ended is None and "the container did not end"
+    as_if_fine = status == 0 and "the container ended with status 0"
+    own = {"noticed_s": ended, "exit_status": status, "workers_gone_s": orphans}
+    return judged(after, not_noticed or as_if_fine, own=own)
+
+
+async def terminated(servers: Servers) -> Outcome:
+    """SIGTERM, and half a second later the clients leave, each after its answer: what a rolling update does."""
+    with servers.started() as server:
+        async with loaded(server) as load:
+            at = time.monotonic()
+            ended = await ended_with_its_clients(server, load)
+            after = seen(server, load, at, in_flight=0, serves=False)
+            return judged(after, ended is None and "the server did not end", own={"ended_s": ended})
+
+
+async def ended_with_its_clients(server: Server, load: Load) -> float | None:
+    """Tells the server to end, and the clients soon after → the seconds that it took; None where it did not."""
+    server.leader().terminate()
+    ending = asyncio.create_task(container_ended(server))
+    await asyncio.sleep(0.5)
+    await load.leave()
+    return await ending
+
+
+async def container_ended(server: Server) -> float | None:
+    """With its first process a container ends, and what still runs in it is killed."""
+    ended = await until(lambda: server.ended() is not None)
+    for process in server.processes():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return ended

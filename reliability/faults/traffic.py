@@ -1,0 +1,118 @@
+"""Clients who go away, who say nothing, or who are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from reliability.clients import ANSWERED, ROUTE, Load, connected
+from reliability.faults.load import CLIENTS, loaded, serves_again, steady, until
+from reliability.faults.outcome import BUSY, QUEUE, Figures, Outcome, Seen, batches, judged, seen
+from reliability.servers import OURS, Servers
+
+VANISHING_S = 3
+ROOM = 3  # times what a full queue takes, for the slowest of the requests that were accepted
+OVERLOADED = 5  # times the capacity: what is asked for at least
+
+
+async def clients_vanish(servers: Servers) -> Outcome:
+    """For some seconds, clients send half a request or a whole one, and then reset the connection."""
+    with servers.started() as server:
+        async with loaded(server) as load:
+            at, vanished = time.monotonic(), 0
+            while time.monotonic() - at < VANISHING_S:
+                for number, request in enumerate(load.requests):
+                    connection = await connected(server.address)
+                    connection.writer.write(request if number % 2 else request[: len(request) // 2])
+                    await asyncio.sleep(0.01)
+                    reset(connection.writer)
+                    vanished += 1
+            await steady()
+            await load.leave()
+            return judged(seen(server, load, at, in_flight=0), own={"vanished": vanished})
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """RST rather than FIN."""
+    opened: socket.socket = writer.get_extra_info("socket")
+    with suppress(OSError):  # the server has closed it already
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def idle_connections(servers: Servers, count: int = 1000) -> Outcome:
+    """Connections that say nothing, half a head, or half a body, and stay."""
+    with servers.started() as server:
+        java = server.java()
+        async with loaded(server) as load:
+            at, before = time.monotonic(), java.num_fds()
+            kinds = (b"", f"POST {ROUTE} HTTP/1.1\r\nHost: ".encode(), load.requests[0][:2000])
+            idle = []
+            for number in range(count):
+                idle.append(await connected(server.address))
+                idle[-1].writer.write(kinds[number % len(kinds)])
+            await serves_again(load)
+            await steady()
+            held = java.num_fds() - before
+            for connection in idle:
+                connection.close()
+            freed = await until(lambda: java.num_fds() <= before + CLIENTS, 10)
+            await load.leave()
+            stay_open = freed is None and "descriptors of closed connections stay open"
+            own: Figures = {"idle": count, "descriptors": held, "descriptors_free_again_s": freed}
+            return judged(seen(server, load, at, in_flight=0), stay_open, own=own)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Requests in a second."""
+
+    capacity: float
+    offered: float
+    answered: float
+
+
+async def overload(servers: Servers, clients: int = 1000, seconds: float = 10) -> Outcome:
+    """First the capacity, with as many clients as keep the server busy; then many more than its queue holds.
+
+    The pause after a refusal is that of clients who ask for ten times the capacity. They come to about seven times: a
+    thousand of them in one Python process, on the server's own processors, can do no more. `offered` is what they did
+    ask for.
+    """
+    with servers.started() as server:
+        async with loaded(server, clients=64) as few:
+            began = time.monotonic()
+            await asyncio.sleep(5)
+            capacity = few.outcomes(began)[ANSWERED] / (time.monotonic() - began)
+        pause = clients / (10 * capacity)  # after a refusal: at most ten times the capacity is asked for
+        async with Load(server.address, server.form, clients, refused_pause_s=pause) as many:
+            at = time.monotonic()
+            await asyncio.sleep(seconds)
+            took = time.monotonic() - at
+            offered = sum(reply.sent < at + seconds for reply in many.replies) + clients
+            rates = Rates(capacity, offered / took, many.outcomes()[ANSWERED] / took)
+            refused = sorted(reply.ended - reply.sent for reply in many.replies if reply.outcome == BUSY)
+            await many.leave()
+        after = seen(server, many, at, in_flight=0)
+        held = QUEUE + batches(server, len(server.workers()))
+        own: Figures = {f"{name}_per_s": rate for name, rate in vars(rates).items()}
+        own["refused_p50_s"] = refused[len(refused) // 2] if refused else None
+        own["retry_after"] = any("retry-after" in r.headers.lower() for r in many.replies if r.outcome == BUSY)
+        return judged(after, *(overload_faults(after, rates, held) if server.kind == OURS else ()), own=own)
+
+
+def overload_faults(seen: Seen, rates: Rates, held: int) -> list[str]:
+    """held: requests that the queue and the workers have at most, by the configuration. What comes after is refused."""
+    failed = []
+    if not seen.outcomes.get(BUSY):
+        failed.append("nothing was refused")
+    if rates.offered < OVERLOADED * rates.capacity:
+        failed.append(f"the clients asked for less than {OVERLOADED} times the capacity")
+    longest = ROOM * held / rates.answered if rates.answered else 0
+    if seen.latency_p99_s is not None and seen.latency_p99_s > longest:
+        failed.append(f"what was accepted took longer than {longest:.1f} s (p99)")
+    return failed
