@@ -17,12 +17,14 @@ from benchmarks.environments import environment
 from benchmarks.groups import Group
 from benchmarks.places import HANDLER, PEERS
 from benchmarks.weights import Prepared
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
+from pipeline.serving.route import predict_route
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import LOOPBACK, Ports
 
 OURS = "ours"
-ROUTE = "/v1/models/alexnet:predict"
+ROUTE = predict_route(MODEL_NAME)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Contender:
     def serve(self, ports: Ports, prepared: Prepared, python: Path | None, cores: int) -> Iterator[Running]:
         """Starts the server; leaving stops all of its processes and removes its files."""
         if self.name == OURS:
-            with TorchServe(prepared.served, ports) as server:
+            with TorchServe(prepared.served, MODEL_NAME, ports) as server:
                 yield Running(server.processes, lambda: None)
             return
         assert python is not None

@@ -26,11 +26,12 @@ from typing import IO, Any
 import google_crc32c
 
 from pipeline.artefact.archive import content_version, weights_metadata
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.shared.errors import PipelineError
 
 VERSION_FILE = "version.json"
 CONFIG = "config/config.properties"
-ARCHIVE = "model-store/alexnet.mar"
+ARCHIVE = f"model-store/{MODEL_NAME}.mar"
 SIGNATURE = "model.sig"
 
 NAME = re.compile(r"[0-9a-f]{12}")

@@ -121,7 +121,9 @@ def serve(
         obey = stack.enter_context(NotedSignals()).obey
         with err.status("TorchServe is starting …"):
             directory = stack.enter_context(_directory_to_serve(source))
-            server = stack.enter_context(TorchServe(directory, Ports.starting_at(port), log=err.print, obey=obey))
+            server = stack.enter_context(
+                TorchServe(directory, MODEL_NAME, Ports.starting_at(port), log=err.print, obey=obey)
+            )
         out.print(f"ready after {time.monotonic() - began:.1f} s: {server.predict_url} (Ctrl-C stops)")
         photograph = shlex.quote(_relative(PHOTOGRAPH))
         out.print(
@@ -141,7 +143,7 @@ def predict(
     """Classify images: one KServe v1 call for each."""
     on_stopping(leave)
     failed = False
-    with Client(url) as client:
+    with Client(url, MODEL_NAME) as client:
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is
         answers = client.predict_all(images, top_k)
         watched = track(answers, "classifying", len(images), console=err, transient=True, disable=quiet)
@@ -222,10 +224,10 @@ def demo() -> None:
                 done("downloaded by KServe's storage initializer, and checked")
         with _step("serve") as done:
             obey = stack.enter_context(NotedSignals()).obey
-            server = stack.enter_context(TorchServe(directory, Ports.any_free(), log=err.print, obey=obey))
+            server = stack.enter_context(TorchServe(directory, MODEL_NAME, Ports.any_free(), log=err.print, obey=obey))
             done(server.predict_url)
         with _step("predict") as done:
-            with Client(server.url) as client:
+            with Client(server.url, MODEL_NAME) as client:
                 classes = client.predict(str(PHOTOGRAPH), top_k=5)
             done(_relative(PHOTOGRAPH))
         obey()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.artefact.model import MODEL_NAME
+from pipeline.serving.route import predict_route
 from pipeline.shared.errors import NoServer, PipelineError
 from pipeline.shared.http import http_client
 
@@ -25,18 +25,23 @@ BAR_WIDTH = 32  # characters
 
 
 class Client:
-    """Asks the server under `url` to classify images. A context manager. Proxies are for hosts other than loopback."""
+    """Asks a model of the server under `url` to classify images. A context manager.
 
-    def __init__(self, url: str) -> None:
+    Proxies are for hosts other than loopback.
+    """
+
+    def __init__(self, url: str, model: str) -> None:
         try:
-            self._url = httpx.URL(url)
-            host = self._url.host
+            parsed = httpx.URL(url)
+            host = parsed.host
             host.encode("idna")  # which connecting would do, with a less helpful error
         except (httpx.InvalidURL, UnicodeError) as error:
             raise PipelineError(f"{url} is not a URL: {error}") from None
-        if self._url.scheme not in ("http", "https") or not host:
+        if parsed.scheme not in ("http", "https") or not host:
             raise PipelineError(f"{url} is not a URL of a server: expected http://HOST:PORT")
         local = host in ("127.0.0.1", "localhost", "::1")
+        self._address = str(parsed).rstrip("/")
+        self._route = predict_route(model)
         self._http = http_client(TIMEOUT, trust_env=not local)
 
     def __enter__(self) -> Client:
@@ -68,22 +73,21 @@ class Client:
         Raises PipelineError: the image cannot be read, the server is not there, or it refuses.
         """
         body = {"instances": [instance(image)], "parameters": {"top_k": top_k}}
-        address = str(self._url).rstrip("/")
         try:
-            response = self._http.post(f"{address}/v1/models/{MODEL_NAME}:predict", json=body)
+            response = self._http.post(self._address + self._route, json=body)
         except httpx.ConnectError:
-            raise NoServer(f"no server at {address}: start one with scripts/serve.sh, or give --url") from None
+            raise NoServer(f"no server at {self._address}: start one with scripts/serve.sh, or give --url") from None
         except httpx.TimeoutException:
-            raise PipelineError(f"{image}: no answer from {address} within {TIMEOUT.read:g} s") from None
+            raise PipelineError(f"{image}: no answer from {self._address} within {TIMEOUT.read:g} s") from None
         except httpx.HTTPError as error:
-            raise PipelineError(f"{image}: the connection to {address} broke off ({error})") from None
+            raise PipelineError(f"{image}: the connection to {self._address} broke off ({error})") from None
         if not response.is_success:
             raise PipelineError(f"{image}: {_refusal(response)}")
         try:
             return _classes(response)
         except (ValueError, LookupError, TypeError):
             raise PipelineError(
-                f"{image}: {address} does not answer as this model does: is it another server?"
+                f"{image}: {self._address} does not answer as this model does: is it another server?"
             ) from None
 
 

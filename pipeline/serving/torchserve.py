@@ -21,8 +21,8 @@ import httpx
 import psutil
 from ts.model_server import load_properties
 
-from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
+from pipeline.serving.route import predict_route
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
 
@@ -49,7 +49,8 @@ Log = Callable[[str], None]
 class TorchServe:
     """A context manager around a server on loopback.
 
-    directory: KServe's layout, `config/config.properties` and `model-store/alexnet.mar`.
+    directory: KServe's layout, `config/config.properties` and `model-store/MODEL.mar`.
+    model: the name of the model.
     ports: where it listens.
     log: called with each line that the server or the model says to the operator; from another thread.
     environment: further variables for the server, such as TS_SERVICE_ENVELOPE.
@@ -62,14 +63,16 @@ class TorchServe:
     def __init__(
         self,
         directory: Path,
+        model: str,
         ports: Ports,
         log: Log = lambda _: None,
         environment: Mapping[str, str] | None = None,
         obey: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory.absolute()
+        self._model = model
         self._ports = ports
-        self._log = _ServerLog(log)
+        self._log = _ServerLog(model, log)
         self._environment = dict(environment or {})
         self._obey = obey
         self._process: subprocess.Popen[str] | None = None
@@ -89,7 +92,7 @@ class TorchServe:
 
     @property
     def predict_url(self) -> str:
-        return f"{self.url}/v1/models/{MODEL_NAME}:predict"
+        return self.url + predict_route(self._model)
 
     def processes(self) -> list[psutil.Process]:
         """The launcher, the Java front end and the Python workers that are alive, the oldest first."""
@@ -103,7 +106,7 @@ class TorchServe:
         return False
 
     def __enter__(self) -> TorchServe:
-        check_directory(self._directory)
+        check_directory(self._directory, self._model)
         self._ports.check_free()
         try:
             self._start()
@@ -217,9 +220,9 @@ class TorchServe:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def check_directory(directory: Path) -> None:
-    """Raises PipelineError unless TorchServe can serve from this directory."""
-    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{MODEL_NAME}.mar"
+def check_directory(directory: Path, model: str) -> None:
+    """Raises PipelineError unless TorchServe can serve the model from this directory."""
+    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{model}.mar"
     if not config.is_file():
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     if not archive.is_file():
@@ -233,9 +236,10 @@ def check_directory(directory: Path) -> None:
 class _ServerLog:
     """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds why the model is not loaded."""
 
-    def __init__(self, forward: Log) -> None:
+    def __init__(self, model: str, forward: Log) -> None:
         self.model_error: str | None = None
         self.starting = True
+        self._model = model
         self._forward = forward
         self._last: deque[str] = deque(maxlen=20)
         self._in_traceback: set[str] = set()  # threads of the workers that are printing one
@@ -263,7 +267,7 @@ class _ServerLog:
 
     def _read_worker(self, thread: str, message: str) -> None:
         self._last.append(message)
-        if not self.starting or message.startswith(f"{MODEL_NAME}: "):
+        if not self.starting or message.startswith(f"{self._model}: "):
             self._forward(message)
         if message.startswith("Traceback "):
             self._in_traceback.add(thread)

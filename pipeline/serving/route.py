@@ -1,0 +1,8 @@
+"""Where a model answers: KServe's v1 protocol."""
+
+from __future__ import annotations
+
+
+def predict_route(model: str) -> str:
+    """The name of a model → the path that predict calls are sent to."""
+    return f"/v1/models/{model}:predict"
