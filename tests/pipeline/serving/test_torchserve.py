@@ -75,7 +75,8 @@ def test_leaving_stops_every_process_and_removes_every_file(
     directory: Path, temporary: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:1")  # the user's own variables are not for this server
-    ports, log = Ports.any_free(), []
+    ports = Ports.any_free()
+    log: list[str] = []
     with TorchServe(directory, MODEL_NAME, ports, log=log.append) as server:
         assert len(server.processes()) >= 3  # the launcher, Java, workers
         assert set(server.processes()) == set(processes())

@@ -127,8 +127,7 @@ def hold() -> None:
         print("started", flush=True)
         signal.pause()
 
-__main__.COMMANDS["hold"] = hold
-__main__.main(["hold"])
+__main__.run(hold, [])
 """
 
 
