@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import PipelineError, told
 from pipeline.shared.signals import on_stopping, terminate
 from pipeline.shared.terminal import complain
 
@@ -32,9 +32,8 @@ def run(command: Callable[..., Any], arguments: list[str]) -> None:
     except PipelineError as error:
         _fail(error)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
         hint = f": {HINTS[error.errno]}" if error.errno in HINTS else ""
-        _fail(f"{where}{error.strerror or error}{hint}")
+        _fail(f"{told(error)}{hint}")
 
 
 def _fail(sentence: object) -> None:

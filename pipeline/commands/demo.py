@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.commands.files import ARCHIVE, PHOTOGRAPH, relative
+from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative
 from pipeline.commands.package import build
 from pipeline.commands.publish import send
 from pipeline.commands.serve import pull
@@ -29,13 +29,13 @@ def demo() -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-demo-")))
         with _step("package") as done:
             try:
-                loaded, archive = build("imagenet", scratch / ARCHIVE.name)
+                loaded, archive = build("imagenet", scratch / BUILT_ARCHIVE.name)
             except WeightsUnavailable as error:
                 warn(
                     f"The ImageNet weights cannot be downloaded ({error.reason}): "
                     "going on with untrained ones, so the predictions below are meaningless."
                 )
-                loaded, archive = build("untrained", scratch / ARCHIVE.name)
+                loaded, archive = build("untrained", scratch / BUILT_ARCHIVE.name)
             done(f"{archive.path.name}, {megabytes(archive.size)}, version {archive.version}, weights {loaded.origin}")
         with EmbeddedStorage("demo") as storage:
             with _step("publish") as done:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.artefact.version import ARCHIVE as ARCHIVE_OBJECT
-from pipeline.artefact.version import CONFIG
+from pipeline.artefact.version import ARCHIVE, CONFIG
 from pipeline.shared.checkout import CHECKOUT
 
-ARCHIVE = CHECKOUT / ARCHIVE_OBJECT
+BUILT_ARCHIVE = CHECKOUT / ARCHIVE
 PHOTOGRAPH = CHECKOUT / "docs" / "photographs" / "grace_hopper.jpg"
 
 
 def signed_files(archive: Path) -> dict[str, Path]:
     """What a version is made of, but for its signature: object names → the archive, and this checkout's config."""
-    return {CONFIG: CHECKOUT / "config.properties", ARCHIVE_OBJECT: archive}
+    return {CONFIG: CHECKOUT / "config.properties", ARCHIVE: archive}
 
 
 def signature_beside(archive: Path) -> Path:

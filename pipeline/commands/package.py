@@ -9,7 +9,7 @@ import typer
 
 from pipeline.artefact.archive import Archive, build_archive
 from pipeline.artefact.weights import Weights, load_weights
-from pipeline.commands.files import ARCHIVE, relative, signature_beside, signed_files
+from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import megabytes, out, transfer_bar, warn
 
@@ -18,7 +18,7 @@ def package(
     weights: Annotated[
         str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, .pth or .safetensors.")
     ] = "imagenet",
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Where the archive goes.")] = ARCHIVE,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Where the archive goes.")] = BUILT_ARCHIVE,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign it, and config.properties, with this private key: ECDSA, PEM."),

@@ -10,7 +10,7 @@ from rich.progress import track
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.client import Client, show
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import NotClassified
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import complain, err, out
 
@@ -29,7 +29,7 @@ def predict(
         answers = client.predict_all(images, top_k)
         watched = track(answers, "classifying", len(images), console=err, transient=True, disable=quiet)
         for number, (image, answer) in enumerate(zip(images, watched, strict=True), start=1):
-            if isinstance(answer, PipelineError):
+            if isinstance(answer, NotClassified):
                 failed = True
                 complain(answer)
             elif as_json:

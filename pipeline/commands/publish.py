@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.version import SIGNATURE, Version
-from pipeline.commands.files import ARCHIVE, signature_beside, signed_files
-from pipeline.shared.errors import PipelineError
+from pipeline.commands.files import BUILT_ARCHIVE, signature_beside, signed_files
+from pipeline.shared.errors import NoArchive, UntrainedArchive
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import err, megabytes, out, transfer_bar, warn
-from pipeline.store.bucket import connect, list_versions
+from pipeline.store.bucket import connect
 from pipeline.store.publish import Outcome, publish_version
+from pipeline.store.registry import list_versions
 from pipeline.store.storage_uri import StorageUri
 
 
@@ -22,7 +23,7 @@ def publish(
     destination: Annotated[str, typer.Argument(metavar="gs://BUCKET[/PREFIX]", help="Where versions lie.")],
     archive: Annotated[
         Path, typer.Option(metavar="FILE", help="The archive, as scripts/package.sh made it.")
-    ] = ARCHIVE,
+    ] = BUILT_ARCHIVE,
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
     allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
 ) -> None:
@@ -45,7 +46,7 @@ def publish(
 def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
     """Raises PipelineError where there is no archive, it should not be published, or Cloud Storage refuses."""
     if not archive.is_file():
-        raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh, or give --archive")
+        raise NoArchive(archive, "--archive")
     files = signed_files(archive)
     signature = signature_beside(archive)
     if signature.exists():
@@ -57,10 +58,7 @@ def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
 
         check_fit(version, signature)
     if not version.trained and not allow_untrained:
-        raise PipelineError(
-            f"{archive} has untrained weights, what it predicts is meaningless: "
-            "build one with scripts/package.sh --weights …, or add --allow-untrained"
-        )
+        raise UntrainedArchive(archive)
     with err.status(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
         client = connect(for_writing=True)
         return publish_version(client, prefix, version, files, progress, warn)

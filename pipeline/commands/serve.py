@@ -14,9 +14,8 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.version import ARCHIVE as ARCHIVE_OBJECT
-from pipeline.artefact.version import CONFIG, SIGNATURE
-from pipeline.commands.files import ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files
+from pipeline.artefact.version import SIGNATURE, SIGNED
+from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
@@ -82,9 +81,9 @@ def _verify(source: str | None, public_key: Path) -> None:
     from pipeline.artefact.signature import verify  # its library takes 0.9 s
 
     if source is None:
-        files, signature = signed_files(ARCHIVE), signature_beside(ARCHIVE)
+        files, signature = signed_files(BUILT_ARCHIVE), signature_beside(BUILT_ARCHIVE)
     else:
-        files, signature = {name: Path(source, name) for name in (CONFIG, ARCHIVE_OBJECT)}, Path(source, SIGNATURE)
+        files, signature = {name: Path(source, name) for name in SIGNED}, Path(source, SIGNATURE)
     with err.status("checking the signature …"):
         verify(files, signature, public_key)
 
@@ -98,5 +97,5 @@ def _directory_to_serve(source: str | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="alexnet-") as made:
         (Path(made) / "config").mkdir()
         (Path(made) / "config" / "config.properties").symlink_to(CHECKOUT / "config.properties")
-        (Path(made) / "model-store").symlink_to(ARCHIVE.parent)
+        (Path(made) / "model-store").symlink_to(BUILT_ARCHIVE.parent)
         yield Path(made)

@@ -23,7 +23,7 @@ from ts.model_server import load_properties
 
 from pipeline.serving.java import java_home
 from pipeline.serving.route import predict_route
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import DamagedArchive, NoArchive, PipelineError, ServerFailed
 from pipeline.shared.ports import LOOPBACK, Ports
 
 STARTUP_TIMEOUT_S = 180
@@ -126,7 +126,7 @@ class TorchServe:
             self._obey()
             time.sleep(POLL_S)
         status = self._process.returncode
-        raise PipelineError(f"TorchServe ended by itself (exit status {status}); its last words:\n{self._log.tail()}")
+        raise ServerFailed(f"TorchServe ended by itself (exit status {status})", self._log.tail())
 
     def _start(self) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="ts-"))
@@ -184,11 +184,9 @@ class TorchServe:
             if self._log.model_error:
                 raise PipelineError(f"the model cannot be loaded: {self._log.model_error}")
             if self._process.poll() is not None:
-                raise PipelineError(f"TorchServe did not start; its last words:\n{self._log.tail()}")
+                raise ServerFailed("TorchServe did not start", self._log.tail())
             if time.monotonic() > deadline:
-                raise PipelineError(
-                    f"the model did not answer within {STARTUP_TIMEOUT_S} s; its last words:\n{self._log.tail()}"
-                )
+                raise ServerFailed(f"the model did not answer within {STARTUP_TIMEOUT_S} s", self._log.tail())
         self._log.starting = False
 
     def _ask(self, answered: threading.Event) -> None:
@@ -226,9 +224,9 @@ def check_directory(directory: Path, model: str) -> None:
     if not config.is_file():
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     if not archive.is_file():
-        raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh")
+        raise NoArchive(archive)
     if not zipfile.is_zipfile(archive):
-        raise PipelineError(f"{archive} is no archive, or half of one: build it again with scripts/package.sh")
+        raise DamagedArchive(archive)
     if load_properties(str(config)).get("enable_envvars_config") != "true":
         raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")
 

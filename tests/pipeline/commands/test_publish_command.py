@@ -22,9 +22,10 @@ from pipeline.artefact.archive import build_archive
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.artefact.weights import Weights
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import connect, read_version
+from pipeline.store.bucket import connect
 from pipeline.store.embedded_storage import EmbeddedStorage
 from pipeline.store.pull import pull_version
+from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]

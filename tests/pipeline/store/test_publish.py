@@ -15,8 +15,9 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import connect, read_version
+from pipeline.store.bucket import connect
 from pipeline.store.publish import Outcome, publish_version
+from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]

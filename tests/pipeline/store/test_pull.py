@@ -17,9 +17,10 @@ import pytest
 
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import connect, list_versions
+from pipeline.store.bucket import connect
 from pipeline.store.publish import publish_version
 from pipeline.store.pull import cache_directory, pull_version
+from pipeline.store.registry import list_versions
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]
