@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from ts.model_server import load_properties
 
 from pipeline.serving.java import java_home
 from pipeline.serving.route import predict_route
+from pipeline.serving.server_log import Log, ServerLog
 from pipeline.shared.errors import DamagedArchive, NoArchive, PipelineError, ServerFailed
 from pipeline.shared.ports import LOOPBACK, Ports
 
@@ -39,11 +39,6 @@ QUESTION = {
         {"b64": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="}
     ]
 }
-
-# What TorchServe logs where an archive is damaged. Then it runs without that model.
-NOT_LOADED = "Failed to load model: "
-
-Log = Callable[[str], None]
 
 
 class TorchServe:
@@ -72,7 +67,7 @@ class TorchServe:
         self._directory = directory.absolute()
         self._model = model
         self._ports = ports
-        self._log = _ServerLog(model, log)
+        self._log = ServerLog(model, log)
         self._environment = dict(environment or {})
         self._obey = obey
         self._process: subprocess.Popen[str] | None = None
@@ -229,46 +224,3 @@ def check_directory(directory: Path, model: str) -> None:
         raise DamagedArchive(archive)
     if load_properties(str(config)).get("enable_envvars_config") != "true":
         raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")
-
-
-class _ServerLog:
-    """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds why the model is not loaded."""
-
-    def __init__(self, model: str, forward: Log) -> None:
-        self.model_error: str | None = None
-        self.starting = True
-        self._model = model
-        self._forward = forward
-        self._last: deque[str] = deque(maxlen=20)
-        self._in_traceback: set[str] = set()  # threads of the workers that are printing one
-
-    def tail(self) -> str:
-        return "\n".join(self._last)
-
-    def read(self, stream: Any) -> None:
-        with stream:
-            for line in stream:
-                self._read_line(line.rstrip())
-
-    def _read_line(self, line: str) -> None:
-        level, _, rest = line.partition(" ")
-        thread, _, rest = rest.partition(" ")
-        logger, _, message = rest.partition(" ")
-        if logger == "MODEL_LOG":
-            self._read_worker(thread, message)
-            return
-        self._last.append(line)
-        if message.startswith(NOT_LOADED):
-            self.model_error = message.removeprefix(NOT_LOADED)
-        if not self.starting and level in ("WARN", "ERROR"):
-            self._forward(f"torchserve: {message}")
-
-    def _read_worker(self, thread: str, message: str) -> None:
-        self._last.append(message)
-        if not self.starting or message.startswith(f"{self._model}: "):
-            self._forward(message)
-        if message.startswith("Traceback "):
-            self._in_traceback.add(thread)
-        elif thread in self._in_traceback and not message.startswith(" "):
-            self._in_traceback.discard(thread)
-            self.model_error = self.model_error or message
