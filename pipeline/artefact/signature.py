@@ -69,7 +69,7 @@ class Signer:
         if not isinstance(private, EllipticCurvePrivateKey) or private.curve.name not in CURVES:
             raise KeyUnusable(key, f"is not an ECDSA key on the curve P-256, P-384 or P-521: {HOW_TO_MAKE_ONE}")
         self._public = private.public_key()
-        self._signing = signing.Config().set_hashing_config(_hashing())  # type: ignore[no-untyped-call]
+        self._signing = signing.Config().set_hashing_config(_hashing())
         # It says str, and hands the password on to cryptography, which takes bytes.
         self._signing.use_elliptic_key_signer(private_key=key, password=password)  # type: ignore[arg-type]
 
@@ -102,7 +102,7 @@ def verify(files: Files, signature: Path, public_key: Path) -> None:
     for file in files.values():
         if not file.is_file():
             raise SignedFileMissing(file)
-    config = verifying.Config().set_hashing_config(_hashing())  # type: ignore[no-untyped-call]
+    config = verifying.Config().set_hashing_config(_hashing())
     config.use_elliptic_key_verifier(public_key=public_key)
     with _laid_out(files) as directory:
         try:
@@ -126,7 +126,7 @@ def check_fit(version: Version, signature: Path) -> None:
 
 def _hashing() -> hashing.Config:
     """SHA-256 of every file, also of those that git keeps for itself."""
-    config = hashing.Config()  # type: ignore[no-untyped-call]
+    config = hashing.Config()
     return config.set_ignored_paths(paths=(), ignore_git_paths=False).set_allow_symlinks(True)
 
 

@@ -117,8 +117,8 @@ def test_what_else_lies_beside_it_does_not_matter(fault: Fault, signed: Path, ke
 
 
 def test_the_command_of_the_library_agrees(signed: Path, keys: tuple[Path, Path]) -> None:
-    command = [Path(sys.executable).with_name("model_signing"), "verify", "key", signed]
-    command += ["--signature", signed / SIGNATURE, "--public_key", keys[1]]
+    command = [str(Path(sys.executable).with_name("model_signing")), "verify", "key", str(signed)]
+    command += ["--signature", str(signed / SIGNATURE), "--public_key", str(keys[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

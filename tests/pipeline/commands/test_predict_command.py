@@ -121,8 +121,9 @@ def test_a_signal_ends_it_although_the_server_does_not_answer(
     checkout: Path, photographs: list[Path], user_environment: None, number: signal.Signals
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        command = [checkout / "scripts" / "predict.sh", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
-        with subprocess.Popen([*command, photographs[0]], stderr=subprocess.PIPE, text=True) as asking:
+        command = [str(checkout / "scripts" / "predict.sh"), str(photographs[0])]
+        command += ["--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asking:
             connection, _ = silent.accept()
             with connection:
                 asking.send_signal(number)

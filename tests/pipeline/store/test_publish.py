@@ -21,7 +21,7 @@ from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]
-Publish = Callable[..., tuple[StorageUri, int]]
+Publish = Callable[..., Outcome]
 DENIED = (
     "x@y does not have storage.objects.create access to the Google Cloud Storage object. Permission "
     "'storage.objects.create' denied on resource (or it may not exist)."
@@ -322,7 +322,7 @@ def cut(call: Any, _: Callable[[], Any]) -> None:
     call.receive(call.size // 2)
 
 
-CALLS = {
+CALLS: dict[str, Callable[[Any], Any]] = {
     "the config": lambda call: call.is_upload and CONFIG.encode() in call.body,
     "a part": lambda call: call.is_part,
     "compose": lambda call: call.is_compose,
