@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 from rich.console import Console
@@ -23,6 +23,15 @@ from pipeline.shared.text import one_line
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
 CALLS_AT_ONCE = 8  # enough for the server to form batches
 BAR_WIDTH = 32  # characters
+
+
+class Class(TypedDict):
+    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is read."""
+
+    index: int
+    wnid: str
+    label: str
+    probability: float
 
 
 class Client:
@@ -51,10 +60,10 @@ class Client:
     def __exit__(self, *_: Any) -> None:
         self._http.close()
 
-    def predict_all(self, images: list[str], top_k: int) -> Iterator[list[dict[str, Any]] | NotClassified]:
+    def predict_all(self, images: list[str], top_k: int) -> Iterator[list[Class] | NotClassified]:
         """For each image, in order: what `predict` returns, or the NotClassified it raises. NoServer ends it all."""
 
-        def attempt(image: str) -> list[dict[str, Any]] | NotClassified:
+        def attempt(image: str) -> list[Class] | NotClassified:
             try:
                 return self.predict(image, top_k)
             except NotClassified as error:
@@ -66,7 +75,7 @@ class Client:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def predict(self, image: str, top_k: int) -> list[dict[str, Any]]:
+    def predict(self, image: str, top_k: int) -> list[Class]:
         """One KServe v1 call for an image file or an https URL → its classes, most probable first.
 
         Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it.
@@ -89,7 +98,7 @@ class Client:
             raise NotClassified(image, strange) from None
 
 
-def instance(image: str) -> dict[str, Any]:
+def instance(image: str) -> dict[str, str]:
     """An image file or an https URL → a KServe v1 instance. Raises NotClassified where it cannot be read."""
     if image.startswith("https://"):
         return {"url": image}
@@ -101,7 +110,7 @@ def instance(image: str) -> dict[str, Any]:
         raise NotClassified(image, os.strerror(error.errno or errno.EIO)) from None
 
 
-def _classes(response: httpx.Response) -> list[dict[str, Any]]:
+def _classes(response: httpx.Response) -> list[Class]:
     """Raises ValueError, LookupError or TypeError where the body is not an answer of this model's."""
     classes = response.json()["predictions"][0]["classes"]
     for entry in classes:
@@ -120,7 +129,7 @@ def _refusal(response: httpx.Response) -> str:
     return f"{response.status_code}: {one_line(sentence or response.reason_phrase, None)}"
 
 
-def show(title: str, classes: list[dict[str, Any]], console: Console) -> None:
+def show(title: str, classes: list[Class], console: Console) -> None:
     """The classes of one image as a table with bars."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in ("label", "bar", "probability"):
