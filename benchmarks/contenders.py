@@ -50,7 +50,7 @@ class Contender:
     def serve(self, ports: Ports, prepared: Prepared, python: Path | None, cores: int) -> Iterator[Running]:
         """Starts the server; leaving stops all of its processes and removes its files."""
         if self.name == OURS:
-            with TorchServe(prepared.served, ports) as server:
+            with TorchServe(prepared.served, MODEL_NAME, ports) as server:
                 yield Running(server.processes, lambda: None)
             return
         assert python is not None

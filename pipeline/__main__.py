@@ -4,47 +4,42 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import typer
 
-from pipeline import commands
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import PipelineError, told
 from pipeline.shared.signals import on_stopping, terminate
-from pipeline.shared.terminal import err
+from pipeline.shared.terminal import complain
 
-COMMANDS = {
-    command.__name__: command
-    for command in (
-        commands.package,
-        commands.publish,
-        commands.serve,
-        commands.predict,
-        commands.deploy,
-        commands.demo,
-    )
-}
 HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choose a place that you may write to"}
 
 
-def main(arguments: list[str]) -> None:
+def main(name: str, arguments: list[str]) -> None:
+    """Runs the command in pipeline/commands/NAME.py, and exits as `run` does. The others are not even imported."""
+    run(getattr(import_module(f"pipeline.commands.{name}"), name), arguments)
+
+
+def run(command: Callable[..., Any], arguments: list[str]) -> None:
     """Runs one command, and exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
     on_stopping(terminate)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(COMMANDS[arguments[0]])
+    app.command()(command)
     try:
-        app(arguments[1:], prog_name=f"scripts/{arguments[0]}.sh")
+        app(arguments, prog_name=f"scripts/{command.__name__}.sh")
     except PipelineError as error:
-        _fail(str(error))
+        _fail(error)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
         hint = f": {HINTS[error.errno]}" if error.errno in HINTS else ""
-        _fail(f"{where}{error.strerror or error}{hint}")
+        _fail(f"{told(error)}{hint}")
 
 
-def _fail(sentence: str) -> None:
-    err.print(f"error: {sentence}", style="red")
+def _fail(sentence: object) -> None:
+    complain(sentence)
     sys.exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

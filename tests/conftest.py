@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artefact.archive import build_archive
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
@@ -54,5 +55,5 @@ def directory(tmp_path_factory: pytest.TempPathFactory, untrained: Weights) -> P
 @pytest.fixture(scope="session")
 def server(directory: Path) -> Iterator[TorchServe]:
     """A real TorchServe with the archive, started once for all tests that only ask it something."""
-    with TorchServe(directory, Ports.any_free()) as running:
+    with TorchServe(directory, MODEL_NAME, Ports.any_free()) as running:
         yield running

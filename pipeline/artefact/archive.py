@@ -17,7 +17,7 @@ from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, Mo
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import Weights, read_metadata, to_safetensors
-from pipeline.shared.errors import PipelineError, naming
+from pipeline.shared.errors import NotOurArchive, naming
 
 HANDLER = "entry.py"
 WEIGHTS_FILE = "alexnet.safetensors"
@@ -79,15 +79,13 @@ def sums(sha256s: Mapping[str, str]) -> bytes:
 def weights_metadata(archive: Path) -> dict[str, str]:
     """What `to_safetensors` wrote into the archive's weights: `weights`, their origin, and `sha256`.
 
-    Raises PipelineError where this is no archive of ours, OSError where it cannot be read.
+    Raises NotOurArchive where this is none of ours, OSError where it cannot be read.
     """
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(WEIGHTS_FILE) as weights:
             metadata = read_metadata(weights)
     except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, RuntimeError):  # any kind of damage
-        raise PipelineError(
-            f"{archive} is not a model archive made by scripts/package.sh, or only half of one"
-        ) from None
+        raise NotOurArchive(archive) from None
     return metadata
 
 

@@ -30,20 +30,28 @@ from cryptography.hazmat.primitives.serialization import (
 from model_signing import hashing, signing, verifying
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.version import ARCHIVE, CONFIG, Version
-from pipeline.shared.errors import PipelineError
+from pipeline.artefact.version import ARCHIVE, SIGNED, Version
+from pipeline.shared.errors import (
+    ChangedSinceSigned,
+    KeyUnusable,
+    NoSignature,
+    NotSignedBy,
+    PipelineError,
+    SignatureOfAnother,
+    SignedFileMissing,
+)
 
 UNLOCKED_BY = "ALEXNET_KEY_PASSWORD"  # the variable with the password of a private key that has one
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 HOW_TO_MAKE_ONE = "make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY"
 
-Files = Mapping[str, Path]  # CONFIG and ARCHIVE → the files that are, or will be, published under these names
+Files = Mapping[str, Path]  # the names in SIGNED → the files that are, or will be, published under these names
 
 
 class Signer:
     """A private key, ready to sign.
 
-    Raises PipelineError where the file holds no key that model-signing takes, OSError where it cannot be read.
+    Raises KeyUnusable where the file holds no key that model-signing takes, OSError where it cannot be read.
     """
 
     def __init__(self, key: Path) -> None:
@@ -53,15 +61,15 @@ class Signer:
             private = load_pem_private_key(content, password)
         except TypeError:  # its way to say that a password is missing, or that there is no use for one
             if password is None:
-                raise PipelineError(f"{key} is protected by a password: set {UNLOCKED_BY}") from None
-            raise PipelineError(f"{key} has no password: unset {UNLOCKED_BY}") from None
+                raise KeyUnusable(key, f"is protected by a password: set {UNLOCKED_BY}") from None
+            raise KeyUnusable(key, f"has no password: unset {UNLOCKED_BY}") from None
         except (ValueError, UnsupportedAlgorithm):
             wrong = f", or {UNLOCKED_BY} is wrong" if password else f": {HOW_TO_MAKE_ONE}"
-            raise PipelineError(f"{key} is not a private key in PEM{wrong}") from None
+            raise KeyUnusable(key, f"is not a private key in PEM{wrong}") from None
         if not isinstance(private, EllipticCurvePrivateKey) or private.curve.name not in CURVES:
-            raise PipelineError(f"{key} is not an ECDSA key on the curve P-256, P-384 or P-521: {HOW_TO_MAKE_ONE}")
+            raise KeyUnusable(key, f"is not an ECDSA key on the curve P-256, P-384 or P-521: {HOW_TO_MAKE_ONE}")
         self._public = private.public_key()
-        self._signing = signing.Config().set_hashing_config(_hashing())  # type: ignore[no-untyped-call]
+        self._signing = signing.Config().set_hashing_config(_hashing())
         # It says str, and hands the password on to cryptography, which takes bytes.
         self._signing.use_elliptic_key_signer(private_key=key, password=password)  # type: ignore[arg-type]
 
@@ -88,17 +96,13 @@ def verify(files: Files, signature: Path, public_key: Path) -> None:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
-        raise PipelineError(f"{public_key} is not a public ECDSA key in PEM: openssl ec -in KEY -pubout makes it")
+        raise KeyUnusable(public_key, "is not a public ECDSA key in PEM: openssl ec -in KEY -pubout makes it")
     if not signature.is_file():
-        raise PipelineError(
-            f"no signature at {signature}, and a public key is set: sign with scripts/package.sh --sign KEY"
-        )
+        raise NoSignature(signature)
     for file in files.values():
         if not file.is_file():
-            raise PipelineError(
-                f"{file} is missing, and a public key is set: it is one of the two files that are signed"
-            )
-    config = verifying.Config().set_hashing_config(_hashing())  # type: ignore[no-untyped-call]
+            raise SignedFileMissing(file)
+    config = verifying.Config().set_hashing_config(_hashing())
     config.use_elliptic_key_verifier(public_key=public_key)
     with _laid_out(files) as directory:
         try:
@@ -108,24 +112,21 @@ def verify(files: Files, signature: Path, public_key: Path) -> None:
             raise
         except Exception as error:  # json, base64, pydantic, cryptography and the library each have errors of their own
             if str(error).startswith("Signature mismatch: "):
-                raise PipelineError(f"{_differing(files, signature)} is not what was signed ({signature})") from None
-            raise PipelineError(f"{signature} is not a signature by the key {public_key}") from None
+                raise ChangedSinceSigned(_differing(files, signature), signature) from None
+            raise NotSignedBy(public_key, signature) from None
 
 
 def check_fit(version: Version, signature: Path) -> None:
-    """Raises PipelineError unless the signature is about the files of this version; whose it is, only keys can tell."""
+    """Raises SignatureOfAnother unless it is about the files of this version; whose it is, only keys can tell."""
     signed = _signed(signature)
-    for name in (CONFIG, ARCHIVE):
+    for name in SIGNED:
         if signed.get(name) != version.objects[name].sha256:
-            raise PipelineError(
-                f"{signature} is the signature of another {Path(name).name}: "
-                "sign again with scripts/package.sh --sign KEY, or delete it"
-            )
+            raise SignatureOfAnother(Path(name).name, signature)
 
 
 def _hashing() -> hashing.Config:
     """SHA-256 of every file, also of those that git keeps for itself."""
-    config = hashing.Config()  # type: ignore[no-untyped-call]
+    config = hashing.Config()
     return config.set_ignored_paths(paths=(), ignore_git_paths=False).set_allow_symlinks(True)
 
 
@@ -134,7 +135,7 @@ def _laid_out(files: Files) -> Iterator[Path]:
     """A folder with these files and no others, so that the signature covers both of them and nothing else."""
     with tempfile.TemporaryDirectory(prefix="alexnet-sign-") as scratch:
         directory = Path(scratch) / MODEL_NAME  # its name is written into the signature
-        for name in (CONFIG, ARCHIVE):
+        for name in SIGNED:
             (directory / name).parent.mkdir(parents=True)
             (directory / name).symlink_to(files[name].absolute())
         yield directory
@@ -148,11 +149,11 @@ def _signed(signature: Path) -> dict[str, str]:
     return {}
 
 
-def _differing(files: Files, signature: Path) -> str:
+def _differing(files: Files, signature: Path) -> Path:
     """The file that a signature of ours does not fit."""
     signed = _signed(signature)
-    for name in (CONFIG, ARCHIVE):
+    for name in SIGNED:
         with open(files[name], "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != signed.get(name):
-                return str(files[name])
-    return str(files[ARCHIVE])  # the signature lists more than these two
+                return files[name]
+    return files[ARCHIVE]  # the signature lists more than these two

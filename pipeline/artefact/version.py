@@ -26,12 +26,14 @@ from typing import IO, Any
 import google_crc32c
 
 from pipeline.artefact.archive import content_version, weights_metadata
-from pipeline.shared.errors import PipelineError
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.shared.errors import NotADescription
 
 VERSION_FILE = "version.json"
 CONFIG = "config/config.properties"
-ARCHIVE = "model-store/alexnet.mar"
+ARCHIVE = f"model-store/{MODEL_NAME}.mar"
 SIGNATURE = "model.sig"
+SIGNED = (CONFIG, ARCHIVE)
 
 NAME = re.compile(r"[0-9a-f]{12}")
 OBJECT_NAME = re.compile(r"[\w.=-]+(/[\w.=-]+)*")
@@ -87,7 +89,7 @@ class Version:
     def of(cls, files: Mapping[str, Path]) -> Version:
         """The version that these files make: object names → files, among them the archive.
 
-        Raises PipelineError where the archive is none, OSError where a file cannot be read.
+        Raises NotOurArchive where the archive is none, OSError where a file cannot be read.
         """
         inside = weights_metadata(files[ARCHIVE])
         weights = {"origin": inside["weights"], "sha256": inside["sha256"]}
@@ -109,19 +111,17 @@ class Version:
 
     @classmethod
     def from_json(cls, text: bytes, where: str) -> Version:
-        """Raises PipelineError, naming `where`, unless this is the description of a version that agrees with itself."""
+        """Raises NotADescription, naming `where`, unless this describes a version and agrees with itself."""
         try:
             content = json.loads(text)
             objects = {_clean(name): _checksums(**entry) for name, entry in content["objects"].items()}
             weights = {key: _line(content["weights"][key]) for key in ("origin", "sha256")}
             tools = {_line(tool): _line(version) for tool, version in content["tools"].items()}
             version = cls(objects, weights, tools)
-            if version.name != content["version"] or not {CONFIG, ARCHIVE} <= objects.keys():
+            if version.name != content["version"] or not set(SIGNED) <= objects.keys():
                 raise ValueError
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise PipelineError(
-                f"{where} does not describe a version, or was changed: delete it, and publish the same archive again"
-            ) from None
+            raise NotADescription(where) from None
         return version
 
     def damage_in(self, directory: Path) -> str | None:

@@ -22,7 +22,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save as serialize
 
-from pipeline.shared.errors import PipelineError, ProxyUnusable, WeightsUnavailable, naming
+from pipeline.shared.errors import (
+    DownloadFailed,
+    DownloadUnderWay,
+    MisfitWeights,
+    NoStateDict,
+    NoWeights,
+    PipelineError,
+    ProxyUnusable,
+    naming,
+    told,
+)
 from pipeline.shared.http import http_client
 from pipeline.shared.progress import Progress
 
@@ -107,9 +117,7 @@ def untrained_state(seed: int = UNTRAINED_SEED) -> dict[str, np.ndarray]:
 def read_state(file: Path) -> dict[str, np.ndarray]:
     """A .pth file (tensors only: nothing in it is executed) or .safetensors file → its arrays, as float32."""
     if not file.is_file():
-        raise PipelineError(
-            f"no weights at {file}: give --weights the path of a .pth or .safetensors file, or imagenet, or untrained"
-        )
+        raise NoWeights(file)
     import torch  # takes seconds, and is needed for files only
     from safetensors.torch import load_file
 
@@ -123,11 +131,9 @@ def read_state(file: Path) -> dict[str, np.ndarray]:
     except OSError:
         raise
     except Exception:  # pickle, zipfile and torch each say in a way of their own that they cannot read it
-        raise PipelineError(
-            f"{file} is not a state dict that can be loaded safely: save one with torch.save(model.state_dict(), …)"
-        ) from None
+        raise NoStateDict(file, "is not a state dict that can be loaded safely") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise PipelineError(f"{file} holds no state dict: save one with torch.save(model.state_dict(), …)")
+        raise NoStateDict(file, "holds no state dict")
     try:
         return {str(name): tensor.detach().float().contiguous().numpy() for name, tensor in state.items()}
     except (RuntimeError, TypeError):  # sparse, quantised, or without data
@@ -135,7 +141,7 @@ def read_state(file: Path) -> dict[str, np.ndarray]:
 
 
 def check_state(state: dict[str, np.ndarray], file: Path) -> None:
-    """Raises PipelineError unless names, shapes and values are those of a usable AlexNet."""
+    """Raises MisfitWeights unless names, shapes and values are those of a usable AlexNet."""
     misfits = [f"{name} is missing" for name in SHAPES if name not in state]
     misfits += [f"{name} is not one of its weights" for name in state if name not in SHAPES]
     for name in SHAPES.keys() & state.keys():
@@ -144,8 +150,7 @@ def check_state(state: dict[str, np.ndarray], file: Path) -> None:
         elif not np.isfinite(state[name]).all():
             misfits.append(f"{name} has values that are not finite")
     if misfits:
-        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
-        raise PipelineError(f"{file} does not fit AlexNet with 1000 classes: {sorted(misfits)[0]}{more}")
+        raise MisfitWeights(file, misfits)
 
 
 def to_safetensors(weights: Weights) -> bytes:
@@ -199,15 +204,14 @@ def imagenet_file(
         with http_client(TIMEOUT) as client, naming(file), _part_file(file) as part:
             _download(client, url, part, progress)
             if _sha256(Path(part.name)) != sha256:
-                raise _unavailable(url, file, "what it sent is not the published file, a proxy may have changed it")
+                raise DownloadFailed(url, file, "what it sent is not the published file, a proxy may have changed it")
             os.replace(part.name, file)
     except httpx.HTTPStatusError as error:
-        raise _unavailable(url, file, f"the server answered {error.response.status_code}") from None
+        raise DownloadFailed(url, file, f"the server answered {error.response.status_code}") from None
     except (httpx.HTTPError, ProxyUnusable) as error:
-        raise _unavailable(url, file, str(error) or type(error).__name__) from None
+        raise DownloadFailed(url, file, str(error) or type(error).__name__) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise _unavailable(url, file, f"{where}{error.strerror or error}") from None
+        raise DownloadFailed(url, file, told(error)) from None
     return file
 
 
@@ -225,9 +229,9 @@ def _part_file(file: Path) -> Iterator[IO[bytes]]:
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _being_downloaded(file) from None
+            raise DownloadUnderWay(file) from None
         if not _has_its_name(part):  # another process renamed it, and then gave up the lock: it is the weights by now
-            raise _being_downloaded(file)
+            raise DownloadUnderWay(file)
         part.seek(0)
         part.truncate()
         try:
@@ -244,11 +248,6 @@ def _has_its_name(opened: IO[bytes]) -> bool:
         return False
 
 
-def _being_downloaded(file: Path) -> WeightsUnavailable:
-    reason = f"another process is downloading {file}"
-    return WeightsUnavailable(f"{reason}: wait for it, then run this again", reason)
-
-
 def _download(client: httpx.Client, url: str, part: IO[bytes], progress: Progress) -> None:
     with client.stream("GET", url, follow_redirects=True) as response:
         response.raise_for_status()
@@ -259,14 +258,6 @@ def _download(client: httpx.Client, url: str, part: IO[bytes], progress: Progres
             so_far += len(chunk)
             progress(so_far, total)
     part.flush()
-
-
-def _unavailable(url: str, file: Path, reason: str) -> WeightsUnavailable:
-    return WeightsUnavailable(
-        f"the ImageNet weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
-        f"put the file at {file} yourself, or choose --weights FILE or --weights untrained",
-        reason,
-    )
 
 
 def _sha256(file: Path) -> str:

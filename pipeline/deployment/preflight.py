@@ -128,7 +128,8 @@ def check_version(storage_uri: str, say: Say, warn: Say) -> None:
             raise PipelineError(f"{storage_uri!r} is not a storageUri: scripts/publish.sh prints one, gs://…")
         warn(f"{storage_uri} is not in Cloud Storage, so what lies there was not checked")
         return
-    from pipeline.store.bucket import connect, read_version
+    from pipeline.store.bucket import connect
+    from pipeline.store.registry import read_version
 
     version = read_version(connect(), StorageUri.parse(storage_uri))
     untrained = "" if version.trained else ", with untrained weights: what it predicts is meaningless"

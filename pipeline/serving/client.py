@@ -8,35 +8,50 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from pipeline.artefact.model import MODEL_NAME
-from pipeline.shared.errors import NoServer, PipelineError
+from pipeline.serving.route import predict_route
+from pipeline.shared.errors import NoServer, NotClassified, PipelineError
 from pipeline.shared.http import http_client
+from pipeline.shared.text import one_line
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
 CALLS_AT_ONCE = 8  # enough for the server to form batches
 BAR_WIDTH = 32  # characters
 
 
-class Client:
-    """Asks the server under `url` to classify images. A context manager. Proxies are for hosts other than loopback."""
+class Class(TypedDict):
+    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is read."""
 
-    def __init__(self, url: str) -> None:
+    index: int
+    wnid: str
+    label: str
+    probability: float
+
+
+class Client:
+    """Asks a model of the server under `url` to classify images. A context manager.
+
+    Proxies are for hosts other than loopback.
+    """
+
+    def __init__(self, url: str, model: str) -> None:
         try:
-            self._url = httpx.URL(url)
-            host = self._url.host
+            parsed = httpx.URL(url)
+            host = parsed.host
             host.encode("idna")  # which connecting would do, with a less helpful error
         except (httpx.InvalidURL, UnicodeError) as error:
             raise PipelineError(f"{url} is not a URL: {error}") from None
-        if self._url.scheme not in ("http", "https") or not host:
+        if parsed.scheme not in ("http", "https") or not host:
             raise PipelineError(f"{url} is not a URL of a server: expected http://HOST:PORT")
         local = host in ("127.0.0.1", "localhost", "::1")
+        self._address = str(parsed).rstrip("/")
+        self._route = predict_route(model)
         self._http = http_client(TIMEOUT, trust_env=not local)
 
     def __enter__(self) -> Client:
@@ -45,15 +60,13 @@ class Client:
     def __exit__(self, *_: Any) -> None:
         self._http.close()
 
-    def predict_all(self, images: list[str], top_k: int) -> Iterator[list[dict[str, Any]] | PipelineError]:
-        """For each image, in order: what `predict` returns, or the PipelineError it raises. NoServer ends it all."""
+    def predict_all(self, images: list[str], top_k: int) -> Iterator[list[Class] | NotClassified]:
+        """For each image, in order: what `predict` returns, or the NotClassified it raises. NoServer ends it all."""
 
-        def attempt(image: str) -> list[dict[str, Any]] | PipelineError:
+        def attempt(image: str) -> list[Class] | NotClassified:
             try:
                 return self.predict(image, top_k)
-            except NoServer:
-                raise
-            except PipelineError as error:
+            except NotClassified as error:
                 return error
 
         pool = ThreadPoolExecutor(CALLS_AT_ONCE)
@@ -62,44 +75,42 @@ class Client:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def predict(self, image: str, top_k: int) -> list[dict[str, Any]]:
+    def predict(self, image: str, top_k: int) -> list[Class]:
         """One KServe v1 call for an image file or an https URL → its classes, most probable first.
 
-        Raises PipelineError: the image cannot be read, the server is not there, or it refuses.
+        Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it.
         """
         body = {"instances": [instance(image)], "parameters": {"top_k": top_k}}
-        address = str(self._url).rstrip("/")
         try:
-            response = self._http.post(f"{address}/v1/models/{MODEL_NAME}:predict", json=body)
+            response = self._http.post(self._address + self._route, json=body)
         except httpx.ConnectError:
-            raise NoServer(f"no server at {address}: start one with scripts/serve.sh, or give --url") from None
+            raise NoServer(self._address) from None
         except httpx.TimeoutException:
-            raise PipelineError(f"{image}: no answer from {address} within {TIMEOUT.read:g} s") from None
+            raise NotClassified(image, f"no answer from {self._address} within {TIMEOUT.read:g} s") from None
         except httpx.HTTPError as error:
-            raise PipelineError(f"{image}: the connection to {address} broke off ({error})") from None
+            raise NotClassified(image, f"the connection to {self._address} broke off ({error})") from None
         if not response.is_success:
-            raise PipelineError(f"{image}: {_refusal(response)}")
+            raise NotClassified(image, _refusal(response))
         try:
             return _classes(response)
         except (ValueError, LookupError, TypeError):
-            raise PipelineError(
-                f"{image}: {address} does not answer as this model does: is it another server?"
-            ) from None
+            strange = f"{self._address} does not answer as this model does: is it another server?"
+            raise NotClassified(image, strange) from None
 
 
-def instance(image: str) -> dict[str, Any]:
-    """An image file or an https URL → a KServe v1 instance. Raises PipelineError where the file cannot be read."""
+def instance(image: str) -> dict[str, str]:
+    """An image file or an https URL → a KServe v1 instance. Raises NotClassified where it cannot be read."""
     if image.startswith("https://"):
         return {"url": image}
     if image.startswith("http://"):
-        raise PipelineError(f"{image}: images are fetched over https only")
+        raise NotClassified(image, "images are fetched over https only")
     try:
         return {"b64": base64.b64encode(Path(image).read_bytes()).decode()}
     except OSError as error:
-        raise PipelineError(f"{image}: {os.strerror(error.errno or errno.EIO)}") from None
+        raise NotClassified(image, os.strerror(error.errno or errno.EIO)) from None
 
 
-def _classes(response: httpx.Response) -> list[dict[str, Any]]:
+def _classes(response: httpx.Response) -> list[Class]:
     """Raises ValueError, LookupError or TypeError where the body is not an answer of this model's."""
     classes = response.json()["predictions"][0]["classes"]
     for entry in classes:
@@ -115,10 +126,10 @@ def _refusal(response: httpx.Response) -> str:
         sentence = body.get("error") or body.get("message")
     except (ValueError, AttributeError):
         sentence = None
-    return f"{response.status_code}: {' '.join(str(sentence or response.reason_phrase).split())}"
+    return f"{response.status_code}: {one_line(sentence or response.reason_phrase, None)}"
 
 
-def show(title: str, classes: list[dict[str, Any]], console: Console) -> None:
+def show(title: str, classes: list[Class], console: Console) -> None:
     """The classes of one image as a table with bars."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in ("label", "bar", "probability"):

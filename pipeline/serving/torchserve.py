@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +20,11 @@ import httpx
 import psutil
 from ts.model_server import load_properties
 
-from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
 from pipeline.serving.question import QUESTION
-from pipeline.shared.errors import PipelineError
+from pipeline.serving.route import predict_route
+from pipeline.serving.server_log import Log, ServerLog
+from pipeline.shared.errors import DamagedArchive, NoArchive, PipelineError, ServerFailed
 from pipeline.shared.ports import LOOPBACK, Ports
 
 STARTUP_TIMEOUT_S = 180
@@ -34,16 +34,12 @@ POLL_S = 0.05
 # Workers' sockets lie here, named .ts.sock.9000 and on; the path of a socket has 107 characters at most (macOS: 103).
 LONGEST_SCRATCH = 103 - len("/.ts.sock.99999")
 
-# What TorchServe logs where an archive is damaged. Then it runs without that model.
-NOT_LOADED = "Failed to load model: "
-
-Log = Callable[[str], None]
-
 
 class TorchServe:
     """A context manager around a server on loopback.
 
-    directory: KServe's layout, `config/config.properties` and `model-store/alexnet.mar`.
+    directory: KServe's layout, `config/config.properties` and `model-store/MODEL.mar`.
+    model: the name of the model.
     ports: where it listens.
     log: called with each line that the server or the model says to the operator; from another thread.
     environment: further variables for the server, such as TS_SERVICE_ENVELOPE.
@@ -56,14 +52,16 @@ class TorchServe:
     def __init__(
         self,
         directory: Path,
+        model: str,
         ports: Ports,
         log: Log = lambda _: None,
         environment: Mapping[str, str] | None = None,
         obey: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory.absolute()
+        self._model = model
         self._ports = ports
-        self._log = _ServerLog(log)
+        self._log = ServerLog(model, log)
         self._environment = dict(environment or {})
         self._obey = obey
         self._process: subprocess.Popen[str] | None = None
@@ -83,7 +81,7 @@ class TorchServe:
 
     @property
     def predict_url(self) -> str:
-        return f"{self.url}/v1/models/{MODEL_NAME}:predict"
+        return self.url + predict_route(self._model)
 
     def processes(self) -> list[psutil.Process]:
         """The launcher, the Java front end and the Python workers that are alive, the oldest first."""
@@ -97,7 +95,7 @@ class TorchServe:
         return False
 
     def __enter__(self) -> TorchServe:
-        check_directory(self._directory)
+        check_directory(self._directory, self._model)
         self._ports.check_free()
         try:
             self._start()
@@ -117,7 +115,7 @@ class TorchServe:
             self._obey()
             time.sleep(POLL_S)
         status = self._process.returncode
-        raise PipelineError(f"TorchServe ended by itself (exit status {status}); its last words:\n{self._log.tail()}")
+        raise ServerFailed(f"TorchServe ended by itself (exit status {status})", self._log.tail())
 
     def _start(self) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="ts-"))
@@ -175,11 +173,9 @@ class TorchServe:
             if self._log.model_error:
                 raise PipelineError(f"the model cannot be loaded: {self._log.model_error}")
             if self._process.poll() is not None:
-                raise PipelineError(f"TorchServe did not start; its last words:\n{self._log.tail()}")
+                raise ServerFailed("TorchServe did not start", self._log.tail())
             if time.monotonic() > deadline:
-                raise PipelineError(
-                    f"the model did not answer within {STARTUP_TIMEOUT_S} s; its last words:\n{self._log.tail()}"
-                )
+                raise ServerFailed(f"the model did not answer within {STARTUP_TIMEOUT_S} s", self._log.tail())
         self._log.starting = False
 
     def _ask(self, answered: threading.Event) -> None:
@@ -211,56 +207,14 @@ class TorchServe:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def check_directory(directory: Path) -> None:
-    """Raises PipelineError unless TorchServe can serve from this directory."""
-    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{MODEL_NAME}.mar"
+def check_directory(directory: Path, model: str) -> None:
+    """Raises PipelineError unless TorchServe can serve the model from this directory."""
+    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{model}.mar"
     if not config.is_file():
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     if not archive.is_file():
-        raise PipelineError(f"no archive at {archive}: build one with scripts/package.sh")
+        raise NoArchive(archive)
     if not zipfile.is_zipfile(archive):
-        raise PipelineError(f"{archive} is no archive, or half of one: build it again with scripts/package.sh")
+        raise DamagedArchive(archive)
     if load_properties(str(config)).get("enable_envvars_config") != "true":
         raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")
-
-
-class _ServerLog:
-    """Reads what the server prints (see log4j2.xml), keeps the end of it, and finds why the model is not loaded."""
-
-    def __init__(self, forward: Log) -> None:
-        self.model_error: str | None = None
-        self.starting = True
-        self._forward = forward
-        self._last: deque[str] = deque(maxlen=20)
-        self._in_traceback: set[str] = set()  # threads of the workers that are printing one
-
-    def tail(self) -> str:
-        return "\n".join(self._last)
-
-    def read(self, stream: Any) -> None:
-        with stream:
-            for line in stream:
-                self._read_line(line.rstrip())
-
-    def _read_line(self, line: str) -> None:
-        level, _, rest = line.partition(" ")
-        thread, _, rest = rest.partition(" ")
-        logger, _, message = rest.partition(" ")
-        if logger == "MODEL_LOG":
-            self._read_worker(thread, message)
-            return
-        self._last.append(line)
-        if message.startswith(NOT_LOADED):
-            self.model_error = message.removeprefix(NOT_LOADED)
-        if not self.starting and level in ("WARN", "ERROR"):
-            self._forward(f"torchserve: {message}")
-
-    def _read_worker(self, thread: str, message: str) -> None:
-        self._last.append(message)
-        if not self.starting or message.startswith(f"{MODEL_NAME}: "):
-            self._forward(message)
-        if message.startswith("Traceback "):
-            self._in_traceback.add(thread)
-        elif thread in self._in_traceback and not message.startswith(" "):
-            self._in_traceback.discard(thread)
-            self.model_error = self.model_error or message

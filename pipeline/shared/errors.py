@@ -1,20 +1,101 @@
-"""What stops a command.
+"""What stops a command. (Deployment's own errors are in pipeline/deployment/errors.py.)
 
-PipelineError             one line that says what is wrong, where, and what to do
-├── WeightsUnavailable    the ImageNet weights cannot be downloaded
-├── NoServer              nothing answers at the URL
-└── ProxyUnusable         the environment names a proxy that cannot be used
+    PipelineError                 the base: one line that says what is wrong, where, and what to do
+    │   shared
+    ├── ProxyUnusable             the environment names a proxy that cannot be used
+    ├── PortUnusable              a port is taken, or not ours to take
+    │   artefact
+    ├── NoWeights                 there is no such file of weights
+    ├── NoStateDict               the file has something else in it, or what cannot be loaded safely
+    ├── MisfitWeights             a state dict of another network
+    ├── WeightsUnavailable        the ImageNet weights cannot be had, for a `reason`
+    │   ├── DownloadFailed        the download did not come to its end
+    │   └── DownloadUnderWay      another process is at it
+    ├── NotOurArchive             a file that scripts/package.sh did not make, or half of one
+    ├── NotADescription           a version.json that does not agree with itself
+    ├── KeyUnusable               a key that does not sign, or does not verify
+    ├── NoSignature               a public key is set, and nothing is signed
+    ├── SignedFileMissing         a public key is set, and one of the two files is not there
+    ├── ChangedSinceSigned        a file is not the one that was signed
+    ├── NotSignedBy               the signature is none, or by another key
+    ├── SignatureOfAnother        the signature beside an archive is that of an earlier one
+    │   serving
+    ├── NoServer                  nothing answers at the URL
+    ├── NotClassified             one image has no answer
+    ├── NoArchive                 there is nothing to serve or to publish
+    ├── DamagedArchive            what is there is no zip file
+    ├── ServerFailed              TorchServe ended, or its model does not answer
+    │   store
+    ├── MalformedUri              what cannot be a gs:// URI
+    ├── NotAVersion               a gs:// URI of something else
+    ├── UnfinishedVersion         a folder without its version.json
+    ├── StrayObject               an object in a version's folder that is not part of it
+    ├── LostObject                an object of a version that is gone
+    ├── ChangedObject             an object of a version that is another by now
+    ├── ConflictingObject         something else is where a version is to be published
+    ├── NoBucket                  there is no such bucket
+    ├── CredentialsUnusable       Google Cloud credentials that cannot be used or are not accepted
+    ├── PermissionMissing         the credentials are fine, their role is not
+    │   commands
+    └── UntrainedArchive          an archive that predicts nothing, which nobody asked to publish
+
+A sentence that is said once, and has no name that would say it better, is a PipelineError as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 
 class PipelineError(Exception):
     """Shown to the user as it is, without a traceback; the command ends with exit status 1."""
+
+
+class Uri(Protocol):
+    """A gs:// URI, as far as errors need it: StorageUri has its room above this one."""
+
+    @property
+    def bucket(self) -> str: ...
+
+    @property
+    def parent(self) -> Uri: ...
+
+
+# --- shared -----------------------------------------------------------------------------------------------------------
+
+
+class ProxyUnusable(PipelineError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: {reason}")
+
+
+class PortUnusable(PipelineError):
+    def __init__(self, port: int, purpose: str, why: str) -> None:
+        super().__init__(f"port {port} (for {purpose}) {why}: stop what uses it, or choose another with --port")
+
+
+# --- artefact ---------------------------------------------------------------------------------------------------------
+
+
+class NoWeights(PipelineError):
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            f"no weights at {file}: give --weights the path of a .pth or .safetensors file, or imagenet, or untrained"
+        )
+
+
+class NoStateDict(PipelineError):
+    def __init__(self, file: Path, what: str) -> None:
+        super().__init__(f"{file} {what}: save one with torch.save(model.state_dict(), …)")
+
+
+class MisfitWeights(PipelineError):
+    def __init__(self, file: Path, misfits: Sequence[str]) -> None:
+        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+        super().__init__(f"{file} does not fit AlexNet with 1000 classes: {sorted(misfits)[0]}{more}")
 
 
 class WeightsUnavailable(PipelineError):
@@ -23,13 +104,176 @@ class WeightsUnavailable(PipelineError):
         self.reason = reason
 
 
+class DownloadFailed(WeightsUnavailable):
+    def __init__(self, url: str, file: Path, reason: str) -> None:
+        super().__init__(
+            f"the ImageNet weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
+            f"put the file at {file} yourself, or choose --weights FILE or --weights untrained",
+            reason,
+        )
+
+
+class DownloadUnderWay(WeightsUnavailable):
+    def __init__(self, file: Path) -> None:
+        reason = f"another process is downloading {file}"
+        super().__init__(f"{reason}: wait for it, then run this again", reason)
+
+
+class NotOurArchive(PipelineError):
+    def __init__(self, archive: Path) -> None:
+        super().__init__(f"{archive} is not a model archive made by scripts/package.sh, or only half of one")
+
+
+class NotADescription(PipelineError):
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where} does not describe a version, or was changed: delete it, and publish the same archive again"
+        )
+
+
+class KeyUnusable(PipelineError):
+    def __init__(self, key: Path, why: str) -> None:
+        super().__init__(f"{key} {why}")
+
+
+class NoSignature(PipelineError):
+    def __init__(self, signature: Path) -> None:
+        super().__init__(
+            f"no signature at {signature}, and a public key is set: sign with scripts/package.sh --sign KEY"
+        )
+
+
+class SignedFileMissing(PipelineError):
+    def __init__(self, file: Path) -> None:
+        super().__init__(f"{file} is missing, and a public key is set: it is one of the two files that are signed")
+
+
+class ChangedSinceSigned(PipelineError):
+    def __init__(self, file: Path, signature: Path) -> None:
+        super().__init__(f"{file} is not what was signed ({signature})")
+
+
+class NotSignedBy(PipelineError):
+    def __init__(self, public_key: Path, signature: Path) -> None:
+        super().__init__(f"{signature} is not a signature by the key {public_key}")
+
+
+class SignatureOfAnother(PipelineError):
+    def __init__(self, name: str, signature: Path) -> None:
+        super().__init__(
+            f"{signature} is the signature of another {name}: "
+            "sign again with scripts/package.sh --sign KEY, or delete it"
+        )
+
+
+# --- serving ----------------------------------------------------------------------------------------------------------
+
+
 class NoServer(PipelineError):
-    pass
+    def __init__(self, address: str) -> None:
+        super().__init__(f"no server at {address}: start one with scripts/serve.sh, or give --url")
 
 
-class ProxyUnusable(PipelineError):
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: {reason}")
+class NotClassified(PipelineError):
+    def __init__(self, image: str, why: str) -> None:
+        super().__init__(f"{image}: {why}")
+
+
+class NoArchive(PipelineError):
+    def __init__(self, archive: Path, option: str | None = None) -> None:
+        other = f", or give {option}" if option else ""
+        super().__init__(f"no archive at {archive}: build one with scripts/package.sh{other}")
+
+
+class DamagedArchive(PipelineError):
+    def __init__(self, archive: Path) -> None:
+        super().__init__(f"{archive} is no archive, or half of one: build it again with scripts/package.sh")
+
+
+class ServerFailed(PipelineError):
+    def __init__(self, what: str, last_words: str) -> None:
+        super().__init__(f"{what}; its last words:\n{last_words}")
+
+
+# --- store ------------------------------------------------------------------------------------------------------------
+
+
+class MalformedUri(PipelineError):
+    def __init__(self, text: str, problem: str) -> None:
+        super().__init__(f"{text!r}: {problem}")
+
+
+class NotAVersion(PipelineError):
+    def __init__(self, uri: Uri, listed: Uri) -> None:
+        super().__init__(
+            f"{uri} is not a version, whose last part would be twelve hexadecimal digits: "
+            f"scripts/publish.sh --list {listed} shows what there is"
+        )
+
+
+class UnfinishedVersion(PipelineError):
+    def __init__(self, uri: Uri) -> None:
+        super().__init__(
+            f"{uri} has no version.json: it was not published there, or not to its end; "
+            f"scripts/publish.sh --list {uri.parent} shows what was"
+        )
+
+
+class StrayObject(PipelineError):
+    def __init__(self, uri: Uri) -> None:
+        super().__init__(f"{uri} is not part of this version: delete it, KServe would download it")
+
+
+class LostObject(PipelineError):
+    def __init__(self, uri: Uri) -> None:
+        super().__init__(f"{uri} is missing: publish the same archive again to have it back")
+
+
+class ChangedObject(PipelineError):
+    def __init__(self, uri: Uri) -> None:
+        super().__init__(f"{uri} is not what was published: delete it, and publish the same archive again")
+
+
+class ConflictingObject(PipelineError):
+    def __init__(self, uri: Uri) -> None:
+        super().__init__(
+            f"{uri} is there already with other content, and is never overwritten: "
+            "delete it if it is of no use, or publish under another prefix"
+        )
+
+
+class NoBucket(PipelineError):
+    def __init__(self, uri: Uri) -> None:
+        bucket = f"gs://{uri.bucket}"
+        super().__init__(
+            f"there is no bucket {bucket}: terraform -chdir=terraform/cluster output shows the one that Terraform "
+            f"made, gcloud storage buckets create {bucket} makes another"
+        )
+
+
+class CredentialsUnusable(PipelineError):
+    def __init__(self, problem: str, file: str | None = None) -> None:
+        correct = f"correct or unset GOOGLE_APPLICATION_CREDENTIALS ({file})"
+        super().__init__(f"{problem}: {correct if file else 'run gcloud auth application-default login'}")
+
+
+class PermissionMissing(PipelineError):
+    def __init__(self, permission: str, bucket: str, role: str) -> None:
+        super().__init__(f"permission {permission} is missing on {bucket}: ask its owner for the role {role}")
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+class UntrainedArchive(PipelineError):
+    def __init__(self, archive: Path) -> None:
+        super().__init__(
+            f"{archive} has untrained weights, what it predicts is meaningless: "
+            "build one with scripts/package.sh --weights …, or add --allow-untrained"
+        )
+
+
+# --- Errors of the operating system -----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -40,3 +284,9 @@ def naming(file: Path) -> Iterator[None]:
     except OSError as error:
         error.filename, error.filename2 = str(file), None
         raise
+
+
+def told(error: OSError) -> str:
+    """What is wrong, and with which file."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"

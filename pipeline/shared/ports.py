@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import PortUnusable
 
 LOOPBACK = "127.0.0.1"
 
@@ -30,20 +30,17 @@ class Ports:
         return cls(*free_ports(5))
 
     def check_free(self) -> None:
-        """Raises PipelineError naming the first port that is taken."""
+        """Raises PortUnusable naming the first port that is taken."""
         for field in fields(self):
             port = getattr(self, field.name)
             with socket.socket() as probe:
-                probe.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-                )  # a port that was in use a moment ago is free
+                # A port that was in use a moment ago is free.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((LOOPBACK, port))
                 except OSError as error:
                     why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-                    raise PipelineError(
-                        f"port {port} (for {field.name}) {why}: stop what uses it, or choose another with --port"
-                    ) from None
+                    raise PortUnusable(port, field.name, why) from None
 
 
 def free_ports(count: int) -> list[int]:

@@ -38,5 +38,13 @@ def transfer_bar(what: str) -> Iterator[ByteProgress]:
         bar.stop()
 
 
+def warn(sentence: str) -> None:
+    err.print(sentence, style="yellow")
+
+
+def complain(error: object) -> None:
+    err.print(f"error: {error}", style="red")
+
+
 def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"

@@ -15,19 +15,11 @@ from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.cloud import storage
 
 from pipeline.artefact.version import NAME, VERSION_FILE, Checksums, Version, crc32c_in_base64
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import ConflictingObject, PipelineError, StrayObject
 from pipeline.shared.progress import Progress
-from pipeline.store.bucket import (
-    CONNECTIONS,
-    GOOGLES,
-    NETWORKS,
-    WRITER,
-    explained,
-    explanation,
-    is_as_told,
-    objects_under,
-    read_description,
-)
+from pipeline.store.bucket import CONNECTIONS, is_as_told, objects_under
+from pipeline.store.explanations import GOOGLES, NETWORKS, WRITER, explained, explanation
+from pipeline.store.registry import read_description
 from pipeline.store.storage_uri import StorageUri
 from pipeline.store.upload_meter import UploadMeter
 
@@ -113,23 +105,15 @@ class _Publishing:
             if name == VERSION_FILE:
                 self._check_description(blob)
             elif name not in self._version.objects:
-                raise PipelineError(
-                    f"{self.uri / name} is not part of this version: delete it, KServe would download it"
-                )
+                raise StrayObject(self.uri / name)
             elif not is_as_told(blob, self._version.objects[name]):
-                raise self._conflict(name)
+                raise ConflictingObject(self.uri / name)
 
     def _check_description(self, blob: storage.Blob) -> None:
         with suppress(PipelineError):
             if read_description(blob, self.uri).objects == self._version.objects:
                 return
-        raise self._conflict(VERSION_FILE)
-
-    def _conflict(self, name: str) -> PipelineError:
-        return PipelineError(
-            f"{self.uri / name} is there already with other content, and is never overwritten: "
-            "delete it if it is of no use, or publish under another prefix"
-        )
+        raise ConflictingObject(self.uri / VERSION_FILE)
 
     # --- Objects ------------------------------------------------------------------------------------------------------
 
@@ -172,7 +156,7 @@ class _Publishing:
             except NotFound:
                 raise PipelineError(f"a part of {self.uri / name} was removed meanwhile: run this again") from None
             if not is_as_told(blob, checksums):
-                raise self._conflict(name) from None
+                raise ConflictingObject(self.uri / name) from None
 
     def _send_part(self, uri: StorageUri, content: bytes, there: storage.Blob | None) -> storage.Blob:
         crc32c = crc32c_in_base64(google_crc32c.value(content))
@@ -199,7 +183,7 @@ class _Publishing:
         except PreconditionFailed:  # as above
             blob.reload()
             if not is_as_told(blob, checksums):
-                raise self._conflict(name) from None
+                raise ConflictingObject(self.uri / name) from None
         if not is_as_told(blob, checksums):
             blob.delete(if_generation_match=blob.generation)
             raise PipelineError(f"{self._files[name]} changed while it was being published: run this again")

@@ -14,7 +14,9 @@ from pathlib import Path
 from pipeline.artefact.version import VERSION_FILE, Version
 from pipeline.shared.errors import PipelineError, naming
 from pipeline.shared.progress import Progress
-from pipeline.store.bucket import READER, connect, explained, read_version, version_name
+from pipeline.store.bucket import connect
+from pipeline.store.explanations import READER, explained
+from pipeline.store.registry import read_version, version_name
 from pipeline.store.storage_uri import StorageUri
 
 WATCH_S = 0.1

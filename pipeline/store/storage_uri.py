@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import MalformedUri, PipelineError
 
 SCHEME = "gs://"
 
@@ -32,16 +32,21 @@ class StorageUri:
             raise PipelineError(f"{text!r} is not in Cloud Storage: expected gs://BUCKET or gs://BUCKET/PREFIX")
         bucket, _, path = text.removeprefix(SCHEME).partition("/")
         if not BUCKET.fullmatch(bucket) or any(len(part) > 63 for part in bucket.split(".")):
-            raise PipelineError(
-                f"{text!r}: {bucket!r} cannot be the name of a bucket (3 to 63 of a-z 0-9 . _ -, a letter or digit at "
-                "both ends): terraform -chdir=terraform/cluster output shows the one that Terraform made"
+            raise MalformedUri(
+                text,
+                f"{bucket!r} cannot be the name of a bucket (3 to 63 of a-z 0-9 . _ -, a letter or digit at both "
+                "ends): terraform -chdir=terraform/cluster output shows the one that Terraform made",
             )
         for part in path.removesuffix("/").split("/") if path else []:
             if part in ("", ".", "..") or UNFIT.search(part):
-                raise PipelineError(f"{text!r}: {part!r} cannot be a part of a prefix: use letters, digits and . _ - =")
+                raise MalformedUri(text, f"{part!r} cannot be a part of a prefix: use letters, digits and . _ - =")
         if len(path) > LONGEST_PATH:
-            raise PipelineError(f"{text!r}: names in Cloud Storage are bounded, use {LONGEST_PATH} characters at most")
+            raise MalformedUri(text, f"names in Cloud Storage are bounded, use {LONGEST_PATH} characters at most")
         return cls(bucket, path.removesuffix("/"))
+
+    @property
+    def parent(self) -> StorageUri:
+        return StorageUri(self.bucket, self.path.rpartition("/")[0])
 
     def __truediv__(self, name: str) -> StorageUri:
         return StorageUri(self.bucket, f"{self.path}/{name}" if self.path else name)

@@ -19,6 +19,7 @@ import httpx
 import pytest
 import yaml
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports, free_ports
 from reliability.pictures import base64_text
@@ -34,7 +35,7 @@ ROUNDS = 3
 @pytest.fixture(scope="module")
 def overloaded(directory: Path) -> Iterator[TorchServe]:
     """It has room for one request beside those that its workers have."""
-    with TorchServe(directory, Ports.any_free(), environment={"TS_JOB_QUEUE_SIZE": "1"}) as running:
+    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"TS_JOB_QUEUE_SIZE": "1"}) as running:
         yield running
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 
@@ -114,7 +115,7 @@ def exposed(
     if request.param == "with monitoring":
         addresses["TS_METRICS_ADDRESS"] = f"http://0.0.0.0:{ports.metrics}"
         opened.add("metrics")
-    with TorchServe(directory, ports, environment=addresses) as running:
+    with TorchServe(directory, MODEL_NAME, ports, environment=addresses) as running:
         yield running, ports, opened
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability import bombs, corpus
@@ -34,7 +35,7 @@ def said() -> list[str]:
 @pytest.fixture(scope="module")
 def watched(directory: Path, said: list[str]) -> Iterator[TorchServe]:
     """A server of our own, whose log is kept, and whose workers are the same at the end, and no larger."""
-    with TorchServe(directory, Ports.any_free(), log=said.append) as running:
+    with TorchServe(directory, MODEL_NAME, Ports.any_free(), log=said.append) as running:
         httpx.post(running.predict_url, content=encoded(gradient(5000, 5000)), headers=JPEG, timeout=HANG_S)
         before = {process: process.memory_info().rss for process in running.processes()}
         yield running

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.artefact.archive import build_archive
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import IMAGENET_URL, Weights, cache_directory, load_weights
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
@@ -33,7 +34,7 @@ def trained(published: Weights, checkout: Path, tmp_path_factory: pytest.TempPat
     (made / "config").mkdir()
     shutil.copy(checkout / "config.properties", made / "config")
     build_archive(checkout / "handler", published, made / "model-store" / "alexnet.mar")
-    with TorchServe(made, Ports.any_free()) as running:
+    with TorchServe(made, MODEL_NAME, Ports.any_free()) as running:
         yield running
 
 

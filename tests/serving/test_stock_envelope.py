@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import httpx
 import pytest
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
@@ -38,7 +39,7 @@ def stock(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "install_py_dep_per_model=true\n"
         f"model_snapshot={json.dumps(snapshot)}\n"
     )
-    with TorchServe(made, Ports.any_free(), environment={"TS_SERVICE_ENVELOPE": "kserve"}) as running:
+    with TorchServe(made, MODEL_NAME, Ports.any_free(), environment={"TS_SERVICE_ENVELOPE": "kserve"}) as running:
         yield running
 
 

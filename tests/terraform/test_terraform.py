@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.store import bucket as storage
+from pipeline.store.explanations import READER, WRITER
 
 pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
 
@@ -453,18 +453,18 @@ def test_gpu_nodes_have_the_taint_that_the_component_tolerates() -> None:
 
 
 def test_unfinished_uploads_are_those_that_publishing_leaves() -> None:
-    publish = (CHECKOUT / "pipeline" / "publish.py").read_text()
+    publish = (CHECKOUT / "pipeline" / "store" / "publish.py").read_text()
     assert ".part" in publish
     assert 'matches_suffix = [".part"]' in source("cluster")
 
 
 def test_roles_are_those_that_the_pipeline_asks_for() -> None:
-    assert f'"{storage.READER}"' in source("cluster")
-    assert f'"{storage.WRITER}"' in source("cluster")
+    assert f'"{READER}"' in source("cluster")
+    assert f'"{WRITER}"' in source("cluster")
 
 
 def test_the_folder_that_messages_name_has_the_output_that_they_promise() -> None:
-    for module in ("storage.py", "storage_uri.py"):
+    for module in ("shared/errors.py", "store/storage_uri.py"):
         text = (CHECKOUT / "pipeline" / module).read_text()
         assert "terraform -chdir=terraform/cluster output" in text
     needed = {"models_bucket", "image_repository", "get_credentials", "node_service_account", "namespace"}

@@ -214,7 +214,7 @@ def test_a_build_that_runs_out_of_space_leaves_the_archive_that_was_there(
     output = tmp_path / "made" / "alexnet.mar"
     output.parent.mkdir()
     output.write_bytes(b"the archive before")
-    command = [sys.executable, "-P", "-c", BUILD_IN_LITTLE_SPACE, handler_directory, output]
+    command = [sys.executable, "-P", "-c", BUILD_IN_LITTLE_SPACE, str(handler_directory), str(output)]
     done = subprocess.run(command, env=importable, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("OSError: ")

@@ -240,8 +240,7 @@ url, cache = sys.argv[1:]
 def download() -> None:
     imagenet_file(lambda *_: None, url, "0" * 64, Path(cache))
 
-__main__.COMMANDS["download"] = download
-__main__.main(["download"])
+__main__.run(download, [])
 """
 
 

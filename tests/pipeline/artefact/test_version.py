@@ -67,7 +67,7 @@ def test_its_name_depends_on_the_names_and_contents_of_its_objects() -> None:
 
 def test_its_name_depends_on_nothing_else() -> None:
     one = version({CONFIG: b"config", ARCHIVE: b"archive"})
-    other = Version(dict(reversed(one.objects.items())), {"weights": "other", "sha256": "1"}, {})
+    other = Version(dict(reversed(list(one.objects.items()))), {"weights": "other", "sha256": "1"}, {})
     assert other.name == one.name
 
 

@@ -186,7 +186,10 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, save: Save) -> None:
 
 
 def write(content: bytes) -> Callable[[Path], None]:
-    return lambda file: file.write_bytes(content) and None
+    def save(file: Path) -> None:
+        file.write_bytes(content)
+
+    return save
 
 
 def save_with_torch(value: Any) -> Callable[[Path], None]:

@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_the_archive_that_was_there_and_is_named(
 def test_a_signal_while_it_is_written_leaves_the_archive_that_was_there(
     checkout: Path, previous: Path, user_environment: None, eventually: Callable[[Callable[[], Any]], Any]
 ) -> None:
-    command = [checkout / "scripts" / "package.sh", "--weights", "untrained", "--output", previous]
+    command = [str(checkout / "scripts" / "package.sh"), "--weights", "untrained", "--output", str(previous)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as packaging:
         eventually(lambda: len(os.listdir(previous.parent)) > 1)
         packaging.send_signal(signal.SIGTERM)
@@ -116,8 +116,9 @@ def test_a_signal_while_it_is_written_leaves_the_archive_that_was_there(
 def test_nohup_is_heeded(checkout: Path, tmp_path: Path, eventually: Callable[[Callable[[], Any]], Any]) -> None:
     """A terminal that closes sends SIGHUP; who ignores it wants the command to go on."""
     output = tmp_path / "alexnet.mar"
-    command = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', checkout / "scripts" / "package.sh"]
-    with subprocess.Popen([*command, "--weights", "untrained", "--output", output], stdout=subprocess.PIPE) as packing:
+    command = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', str(checkout / "scripts" / "package.sh")]
+    command += ["--weights", "untrained", "--output", str(output)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as packing:
         eventually(lambda: any(tmp_path.glob(".alexnet.mar.*")))
         packing.send_signal(signal.SIGHUP)
         packing.communicate(timeout=60)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,17 @@ def test_a_signal_ends_it_although_the_server_does_not_answer(
     checkout: Path, photographs: list[Path], user_environment: None, number: signal.Signals
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        command = [checkout / "scripts" / "predict.sh", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
-        with subprocess.Popen([*command, photographs[0]], stderr=subprocess.PIPE, text=True) as asking:
+        command = [str(checkout / "scripts" / "predict.sh"), str(photographs[0])]
+        command += ["--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asking:
             connection, _ = silent.accept()
             with connection:
                 asking.send_signal(number)
                 _, said = asking.communicate(timeout=30)
     assert (asking.returncode, said) == (128 + number, "")
+
+
+def test_it_starts_without_the_libraries_of_other_commands(importable: dict[str, str]) -> None:
+    look = "import sys, pipeline.__main__, pipeline.commands.predict; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-P", "-c", look], env=importable, text=True).split()
+    assert {"torch", "numpy", "google.cloud", "kubernetes", "model_signing", "ts"} & set(loaded) == set()

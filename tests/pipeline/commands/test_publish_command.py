@@ -22,9 +22,10 @@ from pipeline.artefact.archive import build_archive
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.artefact.weights import Weights
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import connect, read_version
+from pipeline.store.bucket import connect
 from pipeline.store.embedded_storage import EmbeddedStorage
 from pipeline.store.pull import pull_version
+from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]
@@ -39,7 +40,7 @@ def start(checkout: Path, tmp_path: Path, cloud: Any) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(*arguments: object) -> subprocess.Popen[str]:
-            command = [checkout / "scripts" / "publish.sh", *map(str, arguments)]
+            command = [str(checkout / "scripts" / "publish.sh"), *map(str, arguments)]
             started = subprocess.Popen(
                 command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
             )
@@ -96,15 +97,10 @@ def test_memory_stays_small_however_large_the_archive_is(
     checkout: Path, cloud: Any, directory: Path, embedded_storage: EmbeddedStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", embedded_storage.url)
-    command = [checkout / "scripts" / "publish.sh", f"gs://{cloud.bucket}", "--archive", directory / ARCHIVE]
-    measuring = [
-        sys.executable,
-        "-c",
-        MEASURED,
-        *command,
-        "--allow-untrained",
-    ]  # a process inherits the most of its own
-    done = subprocess.run(measuring, capture_output=True, text=True, timeout=60, check=True)
+    publishing = [checkout / "scripts" / "publish.sh", f"gs://{cloud.bucket}", "--archive", directory / ARCHIVE]
+    # A process inherits the most of its own.
+    command = [sys.executable, "-c", MEASURED, *map(str, publishing), "--allow-untrained"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) < 300_000  # kB; the archive has 244 MB
 
 

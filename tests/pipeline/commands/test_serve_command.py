@@ -30,7 +30,7 @@ def serve(checkout: Path, tmp_path: Path, temporary: Path, user_environment: Non
     with ExitStack() as stack:
 
         def start(*arguments: object, of: Path = checkout) -> subprocess.Popen[str]:
-            command = [of / "scripts" / "serve.sh", *map(str, arguments)]
+            command = [str(of / "scripts" / "serve.sh"), *map(str, arguments)]
             started = subprocess.Popen(
                 command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
             )
@@ -57,6 +57,7 @@ def another_checkout(checkout: Path, directory: Path, tmp_path: Path, monkeypatc
 
 def ready(serving: subprocess.Popen[str]) -> tuple[str, str]:
     """The two lines that it prints when it is ready."""
+    assert serving.stdout is not None
     lines = serving.stdout.readline(), serving.stdout.readline()
     assert all(lines), serving.communicate(timeout=60)
     return lines
@@ -64,6 +65,7 @@ def ready(serving: subprocess.Popen[str]) -> tuple[str, str]:
 
 def stopped(serving: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
     """Ends it with a signal, and with another one once it is stopping: its exit status, and its last line on stderr."""
+    assert serving.stderr is not None
     serving.send_signal(number)
     line = serving.stderr.readline()
     while line and "stopping" not in line:

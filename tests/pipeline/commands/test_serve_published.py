@@ -45,6 +45,7 @@ def test_what_was_published_is_served_and_answers(
     )
     with serving:
         try:
+            assert serving.stdout is not None
             assert "ready after" in serving.stdout.readline()
             url = f"http://127.0.0.1:{port}"
             answer = script("predict", photographs[0], "--url", url, "--json")

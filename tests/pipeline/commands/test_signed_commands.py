@@ -150,7 +150,7 @@ def serve(checkout: Path, user_environment: None) -> Iterator[Callable[..., subp
     with ExitStack() as stack:
 
         def start(*arguments: object) -> subprocess.Popen[str]:
-            command = [checkout / "scripts" / "serve.sh", *map(str, arguments)]
+            command = [str(checkout / "scripts" / "serve.sh"), *map(str, arguments)]
             started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             stack.enter_context(started)
             stack.callback(started.terminate)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.client import Client
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.errors import NoServer, PipelineError
@@ -19,7 +20,7 @@ PREDICT = "/v1/models/alexnet:predict"
 
 @pytest.fixture
 def client(server: TorchServe) -> Iterator[Client]:
-    with Client(server.url) as opened:
+    with Client(server.url, MODEL_NAME) as opened:
         yield opened
 
 
@@ -68,7 +69,7 @@ def test_answers_come_in_the_order_of_the_images_whatever_happens_to_one(
 
 
 def test_the_url_may_end_with_a_slash(server: TorchServe, photograph: str) -> None:
-    with Client(f"{server.url}/") as client:
+    with Client(f"{server.url}/", MODEL_NAME) as client:
         assert len(client.predict(photograph, top_k=2)) == 2
 
 
@@ -77,7 +78,7 @@ def test_loopback_is_reached_without_the_proxy(
 ) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port}")
-    with Client(server.url) as client:
+    with Client(server.url, MODEL_NAME) as client:
         assert len(client.predict(photograph, top_k=1)) == 1
 
 
@@ -121,7 +122,7 @@ def test_a_file_that_is_too_large_is_told_so(client: Client, checkout: Path, tmp
 
 
 def test_where_nothing_listens_there_is_no_server(free_port: int, photograph: str) -> None:
-    with Client(f"http://127.0.0.1:{free_port}") as client:
+    with Client(f"http://127.0.0.1:{free_port}", MODEL_NAME) as client:
         with pytest.raises(NoServer) as raised:
             client.predict(photograph, top_k=1)
         assert str(raised.value) == (
@@ -152,7 +153,7 @@ def test_where_nothing_listens_there_is_no_server(free_port: int, photograph: st
 )
 def test_an_answer_that_is_not_this_models_is_told_so(website: Any, photograph: str, body: bytes) -> None:
     website.put(PREDICT, body)
-    with Client(website.url) as client:
+    with Client(website.url, MODEL_NAME) as client:
         assert refusal(client, photograph) == (
             f"{photograph}: {website.url} does not answer as this model does: is it another server?"
         )
@@ -174,13 +175,13 @@ def test_a_refusal_is_told_in_the_servers_words_in_one_line(
     website: Any, photograph: str, status: int, body: bytes, sentence: str
 ) -> None:
     website.put(PREDICT, body, status)
-    with Client(website.url) as client:
+    with Client(website.url, MODEL_NAME) as client:
         assert refusal(client, photograph) == f"{photograph}: {sentence}"
 
 
 def test_an_answer_that_breaks_off_is_told_so(website: Any, photograph: str) -> None:
     website.put(PREDICT, b"{", **{"Content-Length": "100"})
-    with Client(website.url) as client:
+    with Client(website.url, MODEL_NAME) as client:
         assert refusal(client, photograph).startswith(f"{photograph}: the connection to {website.url} broke off (")
 
 
@@ -202,7 +203,7 @@ def test_an_answer_that_breaks_off_is_told_so(website: Any, photograph: str) -> 
     ],
 )
 def test_what_is_no_url_of_a_server_is_told_so(url: str, photograph: str) -> None:
-    with pytest.raises(PipelineError, match="is not a URL"), Client(url) as client:
+    with pytest.raises(PipelineError, match="is not a URL"), Client(url, MODEL_NAME) as client:
         client.predict(photograph, top_k=1)
 
 
@@ -211,5 +212,5 @@ def test_a_proxy_that_cannot_be_used_is_told_so(
     proxy: str, photograph: str, user_environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(PipelineError, match="proxy"), Client("http://example.invalid") as client:
+    with pytest.raises(PipelineError, match="proxy"), Client("http://example.invalid", MODEL_NAME) as client:
         client.predict(photograph, top_k=1)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from pipeline.artefact.archive import build_archive
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import Weights
 from pipeline.serving.torchserve import LONGEST_SCRATCH, TorchServe
 from pipeline.shared.errors import PipelineError
@@ -74,8 +75,9 @@ def test_leaving_stops_every_process_and_removes_every_file(
     directory: Path, temporary: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:1")  # the user's own variables are not for this server
-    ports, log = Ports.any_free(), []
-    with TorchServe(directory, ports, log=log.append) as server:
+    ports = Ports.any_free()
+    log: list[str] = []
+    with TorchServe(directory, MODEL_NAME, ports, log=log.append) as server:
         assert len(server.processes()) >= 3  # the launcher, Java, workers
         assert set(server.processes()) == set(processes())
         assert any(temporary.rglob("*"))
@@ -90,7 +92,7 @@ def test_leaving_stops_every_process_and_removes_every_file(
 def test_wait_raises_when_the_server_dies_and_its_workers_are_stopped(
     directory: Path, temporary: Path, processes: Processes
 ) -> None:
-    with TorchServe(directory, Ports.any_free()) as server:
+    with TorchServe(directory, MODEL_NAME, Ports.any_free()) as server:
         java_of(server).kill()
         with pytest.raises(PipelineError, match=r"^TorchServe ended by itself \(exit status \d+\); its last words:\n"):
             server.wait()
@@ -105,7 +107,7 @@ def test_a_model_that_cannot_be_loaded_is_told_in_the_words_of_its_worker(
     incomplete: Path, handler_directory: Path, tiny: Weights, temporary: Path, processes: Processes
 ) -> None:
     build_archive(handler_directory, tiny, incomplete / "model-store" / "alexnet.mar")
-    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, Ports.any_free()):
+    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     sentence = str(refusal.value)
     assert sentence.startswith("the model cannot be loaded: ValueError: alexnet.safetensors does not hold AlexNet's")
@@ -121,7 +123,7 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
     """TorchServe checks each entry's CRC while it unpacks the archive; then it goes on, without a model."""
     archive = build_archive(handler_directory, tiny, incomplete / "model-store" / "alexnet.mar").path
     archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class alexNetHandler"))
-    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, Ports.any_free()):
+    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     assert str(refusal.value).startswith("the model cannot be loaded: alexnet.mar invalid entry CRC (expected 0x")
     assert "\n" not in str(refusal.value)
@@ -144,7 +146,7 @@ def test_an_archive_that_was_changed_is_refused_by_its_worker(
                 is_text = name != "alexnet.safetensors"
                 content = content + b"\n" if is_text else content[:-1] + bytes([content[-1] ^ 1])
             after.writestr(entry, content)
-    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, Ports.any_free()):
+    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     assert str(refusal.value).startswith(f"the model cannot be loaded: ValueError: {name} is not what was packed")
     assert "\n" not in str(refusal.value)
@@ -158,7 +160,7 @@ def test_a_server_that_gives_up_is_told_with_its_last_words(
     nonsense = {"TS_INFERENCE_ADDRESS": "nonsense"}
     with (
         pytest.raises(PipelineError) as refusal,
-        TorchServe(directory, Ports.any_free(), environment=nonsense),
+        TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=nonsense),
     ):
         pass
     assert str(refusal.value).startswith("TorchServe did not start; its last words:\n")
@@ -172,7 +174,7 @@ def test_a_taken_port_is_named_before_anything_starts(directory: Path, temporary
         port = taken.getsockname()[1]
         with (
             pytest.raises(PipelineError, match=rf"^port {port} \(for inference\) is taken"),
-            TorchServe(directory, Ports.starting_at(port)),
+            TorchServe(directory, MODEL_NAME, Ports.starting_at(port)),
         ):
             pass
     assert processes() == []
@@ -187,7 +189,7 @@ def test_a_tmpdir_that_is_too_long_for_sockets_is_told_with_what_to_do(
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     with (
         pytest.raises(PipelineError, match=f"^{long} is too long for TorchServe's sockets: .* TMPDIR=/tmp$"),
-        TorchServe(directory, Ports.any_free()),
+        TorchServe(directory, MODEL_NAME, Ports.any_free()),
     ):
         pass
     assert list(long.iterdir()) == []
@@ -239,7 +241,7 @@ def test_a_directory_that_cannot_be_served_is_told_with_the_file_in_question(
     incomplete: Path, spoil: Callable[[Path], Path], temporary: Path, processes: Processes
 ) -> None:
     file = spoil(incomplete)
-    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, Ports.any_free()):
+    with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     assert str(file) in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -127,8 +127,7 @@ def hold() -> None:
         print("started", flush=True)
         signal.pause()
 
-__main__.COMMANDS["hold"] = hold
-__main__.main(["hold"])
+__main__.run(hold, [])
 """
 
 
@@ -140,6 +139,7 @@ def test_a_signal_ends_it_with_the_command(
     environment = importable | {"TMPDIR": str(temporary)}
     command = [sys.executable, "-P", "-c", HOLD.replace("BEFORE", "")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holding:
+        assert holding.stdout is not None
         while holding.stdout.readline() != f"{moment}\n":
             assert holding.poll() is None
         holding.send_signal(number)

@@ -15,12 +15,13 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import connect, read_version
+from pipeline.store.bucket import connect
 from pipeline.store.publish import Outcome, publish_version
+from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]
-Publish = Callable[..., tuple[StorageUri, int]]
+Publish = Callable[..., Outcome]
 DENIED = (
     "x@y does not have storage.objects.create access to the Google Cloud Storage object. Permission "
     "'storage.objects.create' denied on resource (or it may not exist)."
@@ -321,7 +322,7 @@ def cut(call: Any, _: Callable[[], Any]) -> None:
     call.receive(call.size // 2)
 
 
-CALLS = {
+CALLS: dict[str, Callable[[Any], Any]] = {
     "the config": lambda call: call.is_upload and CONFIG.encode() in call.body,
     "a part": lambda call: call.is_part,
     "compose": lambda call: call.is_compose,

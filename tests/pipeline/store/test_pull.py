@@ -17,19 +17,21 @@ import pytest
 
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import connect, list_versions
-from pipeline.store.publish import publish_version
+from pipeline.store.bucket import connect
+from pipeline.store.publish import Outcome, publish_version
 from pipeline.store.pull import cache_directory, pull_version
+from pipeline.store.registry import list_versions
 from pipeline.store.storage_uri import StorageUri
 
 Files = Mapping[str, Path]
 Pull = Callable[..., Path]
+Publish = Callable[..., Outcome]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
 
 
 @pytest.fixture
-def published(publish: Callable[..., tuple[StorageUri, int]], cloud: Any, small: Files) -> StorageUri:
+def published(publish: Publish, cloud: Any, small: Files) -> StorageUri:
     """The storageUri of a small version; nothing has been asked yet."""
     uri = publish(small).uri
     cloud.calls.clear()
@@ -89,9 +91,7 @@ def change_a_byte(path: Path) -> None:
 # --- When all is well -------------------------------------------------------------------------------------------------
 
 
-def test_what_was_published_arrives_byte_for_byte(
-    pull: Pull, publish: Callable[..., tuple[StorageUri, int]], large: Files, cache: Path
-) -> None:
+def test_what_was_published_arrives_byte_for_byte(pull: Pull, publish: Publish, large: Files, cache: Path) -> None:
     uri = publish(large).uri
     directory = pull(uri)
     assert directory == cache / Version.of(large).name
@@ -125,9 +125,7 @@ def test_a_version_at_two_places_is_downloaded_once(
     assert cloud.calls == []
 
 
-def test_progress_ends_before_or_at_the_total(
-    pull: Pull, publish: Callable[..., tuple[StorageUri, int]], large: Files, cloud: Any
-) -> None:
+def test_progress_ends_before_or_at_the_total(pull: Pull, publish: Publish, large: Files, cloud: Any) -> None:
     """It is looked at a few times a second: so the archive is kept back until some of it has been seen."""
     uri = publish(large).uri
     told: list[tuple[int, int]] = []
@@ -491,7 +489,7 @@ def test_a_download_that_breaks_off_once_arrives_whole(
 def test_calls_that_are_not_answered_and_refusals_that_pass_lose_nothing(
     pull: Pull, published: StorageUri, small: Files, cloud: Any
 ) -> None:
-    troubles = [lambda *_: cloud.error(503, "Service Unavailable"), lambda *_: None]
+    troubles: list[Callable[..., Any]] = [lambda *_: cloud.error(503, "Service Unavailable"), lambda *_: None]
     cloud.trouble = of_the_archive(lambda call, forward: troubles.pop()(call, forward), times=len(troubles))
     assert has_arrived(pull(published), published, small)
 
@@ -557,7 +555,7 @@ def pulling(
         return answer
 
     cloud.trouble = hold_back
-    command = [checkout / "scripts" / "serve.sh", str(published)]
+    command = [str(checkout / "scripts" / "serve.sh"), str(published)]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as started:

@@ -10,7 +10,7 @@ from urllib3 import HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, SSLError
 
 from pipeline.shared.errors import PipelineError
-from pipeline.store.bucket import READER, WRITER, explained
+from pipeline.store.explanations import READER, WRITER, explained
 from pipeline.store.storage_uri import StorageUri
 
 URI = StorageUri("models", "alexnet")

@@ -1,0 +1,68 @@
+"""scripts/deploy.sh: a version becomes a service of KServe's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Annotated
+
+import typer
+
+from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.terminal import err, out, warn
+
+
+def deploy(
+    storage_uri: Annotated[
+        str | None, typer.Option(metavar="gs://…", help="The version, as scripts/publish.sh printed it.")
+    ] = None,
+    overlay: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of kserve/overlays; without it, standard.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Without it, that of the kube context.")] = None,
+    image: Annotated[str | None, typer.Option(help="The serving image; without it, that of the overlay.")] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Return to the version before.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what was applied, and nothing else.")] = False,
+    no_rollback: Annotated[bool, typer.Option("--no-rollback", help="Leave a version that fails.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a version may take.")] = 600,
+) -> None:
+    """Deploy a version on KServe, and prove that it answers. Prints the service's URL."""
+    if [storage_uri is not None, rollback, delete].count(True) != 1:
+        raise typer.BadParameter("give one of --storage-uri, --rollback and --delete")
+    if storage_uri is None and (image is not None or no_rollback):
+        raise typer.BadParameter("--image and --no-rollback go with --storage-uri")
+    if rollback and overlay is not None:
+        raise typer.BadParameter("--overlay does not go with --rollback, which keeps to what was applied")
+    from pipeline.deployment.cluster import Cluster  # the kubernetes package takes 1 s
+    from pipeline.deployment.deploy import STANDARD, Deployment, Voice
+    from pipeline.deployment.rollout import Pace
+
+    with ExitStack() as stack:
+        cluster = stack.enter_context(closing(Cluster(namespace)))
+        voice = Voice(err.print, warn, stack.enter_context(_changes("asking the cluster")))
+        deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout))
+        if storage_uri is not None:
+            url = deployment.deploy(storage_uri, overlay or STANDARD, image, rollback=not no_rollback)
+        elif rollback:
+            url = deployment.roll_back()
+        else:
+            deployment.delete(overlay)
+            return
+    out.print(url)
+
+
+@contextmanager
+def _changes(first: str) -> Iterator[Callable[[str], None]]:
+    """Shows what is being waited for: beside a spinner, or where there is no terminal, as a line for each change."""
+    last = first
+    with err.status(first) as status:
+
+        def show_if_new(line: str) -> None:
+            nonlocal last
+            if line != last:
+                last = line
+                status.update(line)
+                if not err.is_terminal:
+                    err.print(f"waiting      {line}")
+
+        yield show_if_new

@@ -1,0 +1,27 @@
+"""The files of this checkout that commands take, and how commands name them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.artefact.version import ARCHIVE, CONFIG
+from pipeline.shared.checkout import CHECKOUT
+
+BUILT_ARCHIVE = CHECKOUT / ARCHIVE
+PHOTOGRAPH = CHECKOUT / "docs" / "photographs" / "grace_hopper.jpg"
+
+
+def signed_files(archive: Path) -> dict[str, Path]:
+    """What a version is made of, but for its signature: object names → the archive, and this checkout's config."""
+    return {CONFIG: CHECKOUT / "config.properties", ARCHIVE: archive}
+
+
+def signature_beside(archive: Path) -> Path:
+    """Where the signature of an archive lies on an engineer's machine; in a version it is SIGNATURE."""
+    return archive.with_name(archive.name + ".sig")
+
+
+def relative(path: Path) -> str:
+    """As short as it can be and still be right from where the user is."""
+    return min(os.path.relpath(path), str(path), key=len)

@@ -1,0 +1,54 @@
+"""scripts/package.sh: weights and the handler become the archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.artefact.archive import Archive, build_archive
+from pipeline.artefact.weights import Weights, load_weights
+from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files
+from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.terminal import megabytes, out, transfer_bar, warn
+
+
+def package(
+    weights: Annotated[
+        str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, .pth or .safetensors.")
+    ] = "imagenet",
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Where the archive goes.")] = BUILT_ARCHIVE,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign it, and config.properties, with this private key: ECDSA, PEM."),
+    ] = None,
+) -> None:
+    """Build the model archive. The same inputs give the same file, byte for byte."""
+    signer = None
+    if sign is not None:
+        from pipeline.artefact.signature import Signer  # its library takes 0.9 s
+
+        signer = Signer(sign)  # before minutes are spent on a key that is none
+    loaded, archive = build(weights, output)
+    signature = signature_beside(archive.path)
+    if signer is not None:
+        signer.sign(signed_files(archive.path), signature)
+    else:
+        signature.unlink(missing_ok=True)  # of the archive before
+    if not loaded.trained:
+        warn("The weights are untrained: what this archive predicts is meaningless.")
+    out.print(f"archive  {relative(archive.path)}")
+    out.print(f"version  {archive.version}")
+    out.print(f"weights  {loaded.origin}")
+    out.print(f"size     {archive.size} bytes ({megabytes(archive.size)})")
+    out.print(f"sha256   {archive.sha256}")
+    if signer is not None:
+        out.print(f"signed   {relative(signature)}")
+
+
+def build(weights: str, output: Path) -> tuple[Weights, Archive]:
+    """Raises PipelineError where the weights cannot be had or do not fit, OSError where nothing can be written."""
+    with transfer_bar("ImageNet weights") as progress:
+        loaded = load_weights(weights, progress)
+    return loaded, build_archive(CHECKOUT / "handler", loaded, output)

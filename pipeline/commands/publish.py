@@ -1,0 +1,74 @@
+"""scripts/publish.sh: the archive becomes a version in Cloud Storage."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.artefact.version import SIGNATURE, Version
+from pipeline.commands.files import BUILT_ARCHIVE, signature_beside, signed_files
+from pipeline.shared.errors import NoArchive, UntrainedArchive
+from pipeline.shared.signals import leave, on_stopping
+from pipeline.shared.terminal import err, megabytes, out, transfer_bar, warn
+from pipeline.store.bucket import connect
+from pipeline.store.publish import Outcome, publish_version
+from pipeline.store.registry import list_versions
+from pipeline.store.storage_uri import StorageUri
+
+
+def publish(
+    destination: Annotated[str, typer.Argument(metavar="gs://BUCKET[/PREFIX]", help="Where versions lie.")],
+    archive: Annotated[
+        Path, typer.Option(metavar="FILE", help="The archive, as scripts/package.sh made it.")
+    ] = BUILT_ARCHIVE,
+    show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
+    allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
+) -> None:
+    """Publish the archive as an immutable version in Cloud Storage. Prints its storageUri."""
+    on_stopping(leave)  # whatever has been sent is found again, and nobody sees it before it is complete
+    prefix = StorageUri.parse(destination)
+    if show_versions:
+        _list(prefix)
+        return
+    began = time.monotonic()
+    outcome = send(prefix, archive, allow_untrained)
+    seconds = f"{time.monotonic() - began:.1f} s"
+    if outcome.new or outcome.sent:
+        err.print(f"sent {megabytes(outcome.sent)} in {seconds}")
+    else:
+        err.print(f"was published already ({seconds})")
+    out.print(str(outcome.uri))
+
+
+def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
+    """Raises PipelineError where there is no archive, it should not be published, or Cloud Storage refuses."""
+    if not archive.is_file():
+        raise NoArchive(archive, "--archive")
+    files = signed_files(archive)
+    signature = signature_beside(archive)
+    if signature.exists():
+        files[SIGNATURE] = signature
+    with err.status("reading the archive …"):
+        version = Version.of(files)
+    if SIGNATURE in files:
+        from pipeline.artefact.signature import check_fit  # its library takes 0.9 s
+
+        check_fit(version, signature)
+    if not version.trained and not allow_untrained:
+        raise UntrainedArchive(archive)
+    with err.status(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
+        client = connect(for_writing=True)
+        return publish_version(client, prefix, version, files, progress, warn)
+
+
+def _list(prefix: StorageUri) -> None:
+    with err.status(f"asking for {prefix} …"):
+        versions = list_versions(connect(), prefix, warn)
+    if not versions:
+        warn(f"no versions right beneath {prefix}")
+    for published in versions:
+        when = published.time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        out.print(f"{when}  {megabytes(published.version.size):>9}  {published.version.origin:10}  {published.uri}")

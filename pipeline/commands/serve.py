@@ -1,0 +1,101 @@
+"""scripts/serve.sh: TorchServe with an archive, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.artefact.version import SIGNATURE, SIGNED
+from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import Ports
+from pipeline.shared.signals import NotedSignals, Terminated
+from pipeline.shared.terminal import err, out, transfer_bar, warn
+from pipeline.store.storage_uri import StorageUri
+
+PUBLIC_KEY = "ALEXNET_PUBLIC_KEY"  # the same variable as in the serving image
+
+
+def serve(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[gs://BUCKET/…|DIRECTORY]",
+            help="A storageUri, or a directory with config/ and model-store/; without it, this checkout.",
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65533, help="For inference; management and metrics take the next two.")
+    ] = 8080,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar=PUBLIC_KEY, help="Serve only what this key, in PEM, has signed."),
+    ] = None,
+) -> None:
+    """Serve on loopback until interrupted."""
+    began = time.monotonic()
+    if public_key is None and PUBLIC_KEY in os.environ:  # typer takes an empty variable for none
+        raise PipelineError(f"{PUBLIC_KEY} is set, but empty: name the file with the public key, or unset it")
+    if source is not None and ":" in source.partition("/")[0]:
+        source = str(pull(StorageUri.parse(source)))
+    if public_key is not None:
+        _verify(source, public_key)
+    with ExitStack() as stack:
+        obey = stack.enter_context(NotedSignals()).obey
+        with err.status("TorchServe is starting …"):
+            directory = stack.enter_context(_directory_to_serve(source))
+            server = stack.enter_context(
+                TorchServe(directory, MODEL_NAME, Ports.starting_at(port), log=err.print, obey=obey)
+            )
+        out.print(f"ready after {time.monotonic() - began:.1f} s: {server.predict_url} (Ctrl-C stops)")
+        photograph = shlex.quote(relative(PHOTOGRAPH))
+        out.print(
+            f"curl --noproxy '*' -sS -H 'Content-Type: image/jpeg' --data-binary @{photograph} {server.predict_url}"
+        )
+        with suppress(Terminated):
+            server.wait()
+        err.print("TorchServe is stopping …")
+
+
+def pull(uri: StorageUri, cache: Path | None = None) -> Path:
+    """The folder in the cache with the version at a storageUri. Raises PipelineError where there is no such version."""
+    from pipeline.store.pull import cache_directory, pull_version  # Google's libraries take 0.2 s
+
+    with err.status(f"looking for {uri} …"), transfer_bar("downloading") as progress:
+        return pull_version(uri, cache or cache_directory(), progress, warn)
+
+
+def _verify(source: str | None, public_key: Path) -> None:
+    """Raises PipelineError unless what will be served is signed: the source as `_directory_to_serve` takes it."""
+    from pipeline.artefact.signature import verify  # its library takes 0.9 s
+
+    if source is None:
+        files, signature = signed_files(BUILT_ARCHIVE), signature_beside(BUILT_ARCHIVE)
+    else:
+        files, signature = {name: Path(source, name) for name in SIGNED}, Path(source, SIGNATURE)
+    with err.status("checking the signature …"):
+        verify(files, signature, public_key)
+
+
+@contextmanager
+def _directory_to_serve(source: str | None) -> Iterator[Path]:
+    """The source; or, for this checkout, a directory in KServe's layout that shows the checkout's own files."""
+    if source is not None:
+        yield Path(source)
+        return
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as made:
+        (Path(made) / "config").mkdir()
+        (Path(made) / "config" / "config.properties").symlink_to(CHECKOUT / "config.properties")
+        (Path(made) / "model-store").symlink_to(BUILT_ARCHIVE.parent)
+        yield Path(made)
