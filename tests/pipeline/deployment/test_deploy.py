@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.deploy import Deployment, Voice
+from pipeline.deployment.deploy import Deployment
 from pipeline.deployment.manifests import overlay_names
-from pipeline.deployment.rollout import Pace
+from pipeline.deployment.pace import Pace
+from pipeline.deployment.voice import Voice
 from pipeline.shared.errors import PipelineError
 from tests.support.api_server import (
     AT_ONCE,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.deploy import Deployment, Voice
-from pipeline.deployment.rollout import Pace
+from pipeline.deployment.deploy import Deployment
+from pipeline.deployment.pace import Pace
+from pipeline.deployment.voice import Voice
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import free_ports
 from tests.support.api_server import TOKEN, ApiServer, Call, write_kube_config
