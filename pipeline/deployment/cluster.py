@@ -41,8 +41,21 @@ class Cluster:
         """Of Kubernetes. The first call to make: it needs no permission."""
         return str(self.ask("GET", "/version").body.get("gitVersion", "of an unknown version"))
 
-    def resource(self, api_version: str, kind: str) -> Resource | None:
-        """None where the cluster does not have this kind."""
+    def knows(self, api_version: str, kind: str) -> bool:
+        """Whether it has this kind."""
+        return self._resource(api_version, kind) is not None
+
+    def resource_of(self, thing: Object) -> Resource:
+        """Raises PipelineError where the cluster does not have the kind of this object."""
+        found = self._resource(thing["apiVersion"], thing["kind"])
+        if found is None:
+            raise PipelineError(
+                f"the cluster does not have {thing['kind']} ({thing['apiVersion']}), which this overlay uses: "
+                "install what brings it, or choose another --overlay"
+            )
+        return found
+
+    def _resource(self, api_version: str, kind: str) -> Resource | None:
         if api_version not in self._resources:
             listed = self.ask("GET", path_of(api_version), allowed=(404,)).body.get("resources", [])
             self._resources[api_version] = {
@@ -51,16 +64,6 @@ class Cluster:
                 if "/" not in found["name"]  # those are of subresources
             }
         return self._resources[api_version].get(kind)
-
-    def resource_of(self, thing: Object) -> Resource:
-        """Raises PipelineError where the cluster does not have the kind of this object."""
-        found = self.resource(thing["apiVersion"], thing["kind"])
-        if found is None:
-            raise PipelineError(
-                f"the cluster does not have {thing['kind']} ({thing['apiVersion']}), which this overlay uses: "
-                "install what brings it, or choose another --overlay"
-            )
-        return found
 
     def get(self, resource: Resource, name: str) -> Object | None:
         """None where there is none."""

@@ -79,7 +79,7 @@ class Deployment:
             self._check_cluster()
             self._check_objects(rendered, storage_uri)
             history = History(self._live(rendered))
-            objects = history.remembered_by(rendered, overlay)
+            objects = history.remembered_in(rendered, overlay)
             return self._roll_out(objects, history.to_return_to(objects) if rollback else None, rollback)
 
     def roll_back(self) -> str:
@@ -104,23 +104,12 @@ class Deployment:
         """Removes what this applied of an overlay (without one: of all that were), and nothing else."""
         with self._changes.named_when_stopped(self._voice.warn):
             check_cluster(self._cluster, self._voice.say)
-            is_known = self._cluster.resource(INFERENCE_SERVICES.api_version, INFERENCE_SERVICE) is not None
-            live = self._cluster.get(INFERENCE_SERVICES, MODEL_NAME) if is_known else None
-            ours = our_annotations_of(live)
-            objects = render(self._overlays, overlay or ours.get(OVERLAY, STANDARD))
-            if overlay is None:
-                rendered = {reference_to(found) for found in objects}
-                earlier = objects_from_list(ours.get(OBJECTS, ""))
-                objects += [found for found in earlier if reference_to(found) not in rendered]
-            objects = [
-                found
-                for found in in_namespace(objects, self._cluster.namespace)
-                if self._cluster.resource(found["apiVersion"], found["kind"]) is not None
-            ]
+            perhaps = self._perhaps_applied(overlay)
+            objects = [found for found in perhaps if self._cluster.knows(found["apiVersion"], found["kind"])]
             check_permissions(self._cluster, to_delete(self._cluster, objects), self._voice.say)
             Removal(self._cluster, self._changes, self._voice, self._pace).remove(objects)
 
-    # --- What is to be applied ----------------------------------------------------------------------------------------
+    # --- What is to be applied, and what was --------------------------------------------------------------------------
 
     def _rendered(self, overlay: str, storage_uri: str, image: str | None) -> list[Object]:
         objects = placed(render(self._overlays, overlay), storage_uri, image)
@@ -129,6 +118,18 @@ class Deployment:
         if repository != repository.lower():  # which no registry has
             folder = f"{self._overlays.parent.name}/{self._overlays.name}/{overlay}"
             raise PlaceholderImage(chosen, f"{folder}/kustomization.yaml")
+        return in_namespace(objects, self._cluster.namespace)
+
+    def _perhaps_applied(self, overlay: str | None) -> list[Object]:
+        """What this overlay has; without one, what the last had, and by their names what those before it had."""
+        is_known = self._cluster.knows(INFERENCE_SERVICES.api_version, INFERENCE_SERVICE)
+        live = self._cluster.get(INFERENCE_SERVICES, MODEL_NAME) if is_known else None
+        ours = our_annotations_of(live)
+        objects = render(self._overlays, overlay or ours.get(OVERLAY, STANDARD))
+        if overlay is None:
+            rendered = {reference_to(found) for found in objects}
+            earlier = objects_from_list(ours.get(OBJECTS, ""))
+            objects += [found for found in earlier if reference_to(found) not in rendered]
         return in_namespace(objects, self._cluster.namespace)
 
     def _check_cluster(self) -> None:

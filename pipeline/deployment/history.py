@@ -31,7 +31,7 @@ class History:
         self._service = service_in(live)
         self._annotations = our_annotations_of(self._service)
 
-    def remembered_by(self, objects: list[Object], overlay: str) -> list[Object]:
+    def remembered_in(self, objects: list[Object], overlay: str) -> list[Object]:
         """These objects, to be applied, with annotations that remember the live version.
 
         They keep the version before instead where the live one is the same, or never was ready: none to go back to.
@@ -45,7 +45,7 @@ class History:
         return fingerprinted(objects, ours | previous)
 
     def to_return_to(self, objects: list[Object]) -> list[Object] | None:
-        """What to apply where these objects, from `remembered_by`, do not serve; None where there is nothing.
+        """What to apply where these objects, from `remembered_in`, do not serve; None where there is nothing.
 
         The live version, if that was ready: as this tool applied it, field for field, where it did; else these objects
         with that version. Or these objects with the version before it.

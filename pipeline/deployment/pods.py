@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.deployment.objects import Object
 
@@ -53,7 +52,7 @@ def doing_of(pod: Object) -> str:
     return "pulling images" if containers else "being scheduled"
 
 
-def _container(status: dict[str, Any]) -> Container:
+def _container(status: Object) -> Container:
     state = status.get("state", {})
     waiting = state.get("waiting", {})
     return Container(
@@ -67,6 +66,6 @@ def _container(status: dict[str, Any]) -> Container:
     )
 
 
-def _ended(state: dict[str, Any]) -> Ended | None:
+def _ended(state: Object) -> Ended | None:
     terminated = state.get("terminated")
     return Ended(terminated.get("exitCode"), terminated.get("reason") or "") if terminated else None

@@ -50,7 +50,7 @@ def check_cluster(cluster: Cluster, say: Line) -> None:
 def check_kserve(cluster: Cluster, voice: Voice) -> None:
     """Raises PipelineError where KServe is not installed, or too old."""
     for resource, kind in ((INFERENCE_SERVICES, INFERENCE_SERVICE), (SERVING_RUNTIMES, SERVING_RUNTIME)):
-        if cluster.resource(resource.api_version, kind) is None:
+        if not cluster.knows(resource.api_version, kind):
             raise PipelineError(
                 f"the cluster does not know {kind} ({resource.api_version}): install KServe {SUPPORTED} in it"
             )
@@ -78,18 +78,19 @@ def kserve_version(cluster: Cluster) -> tuple[int, ...] | None:
             listed = cluster.ask("GET", path, query).body.get("items", [])
         except Refused:
             continue
-        for deployment in listed:
-            containers = deployment["spec"]["template"]["spec"]["containers"]
-            tags = [
-                container["image"].partition("@")[0].rpartition(":")[2]
-                for container in containers
-                if container["name"] == "manager"
-            ]
-            label = deployment["metadata"].get("labels", {}).get("app.kubernetes.io/version", "")
-            for text in (*tags, label):
-                if number := re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text):
-                    return tuple(int(part) for part in number.groups("0"))
+        texts = [text for controller in listed for text in _version_texts(controller)]
+        for text in texts:
+            if number := re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text):
+                return tuple(int(part) for part in number.groups("0"))
     return None
+
+
+def _version_texts(controller: Object) -> list[str]:
+    """Where its version may be told, the surest first."""
+    containers = controller["spec"]["template"]["spec"]["containers"]
+    images = [str(found["image"]) for found in containers if found["name"] == "manager"]
+    tags = [image.partition("@")[0].rpartition(":")[2] for image in images]
+    return [*tags, controller["metadata"].get("labels", {}).get("app.kubernetes.io/version", "")]
 
 
 def check_permissions(cluster: Cluster, permissions: list[Permission], say: Line) -> None:

@@ -123,3 +123,20 @@ def test_another_overlay_that_fails_is_rolled_back_too(api: ApiServer, deploy: D
     api.scripts[TWO] = [BROKEN]
     assert reason(lambda: deploy(TWO, "stock-runtime")).endswith(f"; rolled back to {ONE}, which is ready again")
     assert api.service["spec"] == before
+
+
+def test_what_is_remembered_is_written_as_live_clusters_have_it(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    deploy(TWO)
+    annotations = dict(api.service["metadata"]["annotations"])
+    assert len(annotations.pop("torchserve-alexnet/deployed")) == 12
+    assert annotations == {
+        "serving.kserve.io/deploymentMode": "Standard",
+        "torchserve-alexnet/overlay": "standard",
+        "torchserve-alexnet/previous-storage-uri": ONE,
+        "torchserve-alexnet/previous-image": "registry.example/alexnet:1",
+        "torchserve-alexnet/objects": (
+            "serving.kserve.io/v1alpha1 ServingRuntime alexnet-torchserve; "
+            "serving.kserve.io/v1beta1 InferenceService alexnet; v1 ServiceAccount alexnet"
+        ),
+    }
