@@ -34,8 +34,10 @@ def deploy(
     if rollback and overlay is not None:
         raise typer.BadParameter("--overlay does not go with --rollback, which keeps to what was applied")
     from pipeline.deployment.cluster import Cluster  # the kubernetes package takes 1 s
-    from pipeline.deployment.deploy import STANDARD, Deployment, Voice
-    from pipeline.deployment.rollout import Pace
+    from pipeline.deployment.deploy import Deployment
+    from pipeline.deployment.manifests import STANDARD
+    from pipeline.deployment.pace import Pace
+    from pipeline.deployment.voice import Voice
 
     with ExitStack() as stack:
         cluster = stack.enter_context(closing(Cluster(namespace)))

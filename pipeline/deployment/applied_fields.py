@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipeline.deployment.objects import Object
 
-def applied_by(manager: str, live: dict[str, Any]) -> dict[str, Any] | None:
+
+def applied_by(manager: str, live: Object) -> Object | None:
     """The object as this manager applied it last; None where it has not applied anything."""
     for entry in live["metadata"].get("managedFields", []):
         if (entry.get("manager"), entry.get("operation")) == (manager, "Apply") and not entry.get("subresource"):
-            own: dict[str, Any] = {"apiVersion": live["apiVersion"], "kind": live["kind"]}
+            own: Object = {"apiVersion": live["apiVersion"], "kind": live["kind"]}
             own |= _picked(live, entry["fieldsV1"])
             metadata = own.setdefault("metadata", {})
             metadata |= {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}

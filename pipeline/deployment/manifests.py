@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from pipeline.deployment.errors import OverlayUnusable
+from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object, server_containers, service_of
 from pipeline.shared.errors import PipelineError
 
-Object = dict[str, Any]
-CONTAINER = "kserve-container"
+STANDARD = "standard"  # the overlay of those who name none
 
 # What others refer to comes before them.
-FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", "ServingRuntime")
-LAST = ("InferenceService",)
+FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", SERVING_RUNTIME)
+LAST = (INFERENCE_SERVICE,)
 
 
 def overlay_names(overlays: Path) -> list[str]:
@@ -41,10 +39,10 @@ def render(overlays: Path, name: str) -> list[Object]:
     done = subprocess.run([*command, str(overlays / name)], env=environment, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip() or "it says nothing").splitlines()[-1].removeprefix("error: ")
-        raise PipelineError(f"overlay {name} cannot be rendered: {said}")
+        raise OverlayUnusable(name, f"cannot be rendered: {said}")
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
-    if len([found for found in objects if found["kind"] == "InferenceService"]) != 1:
-        raise PipelineError(f"overlay {name} does not have one InferenceService, as an overlay of this project has")
+    if [found["kind"] for found in objects].count(INFERENCE_SERVICE) != 1:
+        raise OverlayUnusable(name, "does not have one InferenceService, as an overlay of this project has")
     return sorted(objects, key=lambda found: _rank(found["kind"]))
 
 
@@ -70,9 +68,9 @@ def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[O
     Raises PipelineError where there is no place for the image.
     """
     objects = copy.deepcopy(objects)
-    service(objects)["spec"]["predictor"]["model"]["storageUri"] = storage_uri
+    service_of(objects)["spec"]["predictor"]["model"]["storageUri"] = storage_uri
     if image is not None:
-        containers = _containers(objects)
+        containers = server_containers(objects)
         if not containers:
             raise PipelineError(
                 "this overlay uses a runtime that is KServe's own, whose image stays: leave --image out"
@@ -84,33 +82,3 @@ def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[O
 
 def in_namespace(objects: list[Object], namespace: str) -> list[Object]:
     return [found | {"metadata": found["metadata"] | {"namespace": namespace}} for found in objects]
-
-
-def service(objects: list[Object]) -> Object:
-    """The InferenceService."""
-    return next(found for found in objects if found["kind"] == "InferenceService")
-
-
-def storage_uri_of(inference_service: Object) -> str | None:
-    uri = inference_service.get("spec", {}).get("predictor", {}).get("model", {}).get("storageUri")
-    return None if uri is None else str(uri)
-
-
-def image_of(objects: list[Object]) -> str | None:
-    """Of the server's container; None where the runtime is not one of these objects."""
-    return next((str(container["image"]) for container in _containers(objects) if "image" in container), None)
-
-
-def fingerprint(objects: list[Object], but: tuple[str, ...] = ()) -> str:
-    """The same for the same objects. `but`: annotations that make no difference."""
-    objects = copy.deepcopy(objects)
-    for found in objects:
-        for name in but:
-            found["metadata"].get("annotations", {}).pop(name, None)
-    return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _containers(objects: list[Object]) -> list[Object]:
-    runtimes = [found for found in objects if found["kind"] == "ServingRuntime"]
-    found = [container for runtime in runtimes for container in runtime["spec"].get("containers", [])]
-    return [container for container in found if container["name"] == CONTAINER]

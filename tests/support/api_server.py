@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-Object = dict[str, Any]
+from pipeline.deployment.objects import Object
 
 MANAGER = "torchserve-alexnet"
 TOKEN = "token-of-the-test"
@@ -75,7 +76,7 @@ class Call:
     path: str
     query: dict[str, str]
     body: Any
-    headers: Any
+    headers: Message
 
     @property
     def is_write(self) -> bool:
@@ -150,7 +151,7 @@ class ApiServer(ThreadingHTTPServer):
     def image(self) -> str:
         return str(self.objects["servingruntimes", "alexnet-torchserve"]["spec"]["containers"][0]["image"])
 
-    def refuse(self, code: int, message: str, hit: Callable[[Call], Any] = lambda _: True) -> None:
+    def refuse(self, code: int, message: str, hit: Callable[[Call], object] = lambda _: True) -> None:
         def trouble(call: Call) -> None:
             if hit(call):
                 raise Status(code, message)
@@ -236,7 +237,7 @@ class ApiServer(ThreadingHTTPServer):
         assert call.headers["Content-Type"] == "application/apply-patch+yaml"
         assert call.query["fieldManager"] == MANAGER
         assert call.query["force"] == "false"
-        thing = call.body
+        thing: Object = call.body
         live = self.objects.get((plural, name))
         if live is not None:
             self._check_conflicts(live, thing)
@@ -318,8 +319,8 @@ class ApiServer(ThreadingHTTPServer):
 
     def _annotations(self) -> Object:
         """KServe hands those of the InferenceService on, and adds one of its own."""
-        more = {"internal.serving.kserve.io/storage-initializer-sourceuri": self.storage_uri}
-        return self.service["metadata"].get("annotations", {}) | more
+        annotations: Object = self.service["metadata"].get("annotations", {})
+        return annotations | {"internal.serving.kserve.io/storage-initializer-sourceuri": self.storage_uri}
 
     def _events(self) -> list[Object]:
         return self.events

@@ -14,20 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.api_server import (
-    DOWNLOADING,
-    READY,
-    URL,
-    ApiServer,
-    Moment,
-    running,
-)
+from pipeline.store.publish import Outcome
+from tests.support.api_server import DOWNLOADING, READY, URL, ApiServer, Call, Moment
+from tests.support.deployments import BROKEN, ONE, TWO
 
 pytest_plugins = ["tests.support.api_server"]
-
-ONE, TWO = "pvc://models/one", "pvc://models/two"
-CRASHED = {"exitCode": 1, "reason": "Error"}
-BROKEN = running(restartCount=3, state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": CRASHED})
 
 Start = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -45,7 +36,7 @@ def start(checkout: Path, overlays: Path, tmp_path: Path, user_environment: None
     with ExitStack() as stack:
 
         def begin(*arguments: object) -> subprocess.Popen[str]:
-            command = [made / "scripts" / "deploy.sh", *map(str, arguments)]
+            command = [str(made / "scripts" / "deploy.sh"), *map(str, arguments)]
             started = subprocess.Popen(
                 command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
             )
@@ -70,7 +61,7 @@ def run(start: Start) -> Run:
 
 
 def test_it_prints_the_url_alone_and_says_on_stderr_what_it_does(
-    run: Run, api: ApiServer, cloud: Any, publish: Callable[..., Any], small: Any
+    run: Run, api: ApiServer, cloud: Any, publish: Callable[..., Outcome], small: dict[str, Path]
 ) -> None:
     uri = publish(small).uri
     api.scripts[str(uri)] = [DOWNLOADING, READY]
@@ -193,7 +184,7 @@ def test_stopped_while_it_waits_it_names_the_state(number: signal.Signals, start
 def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(start: Start, api: ApiServer) -> None:
     started = start("--storage-uri", ONE)
 
-    def stop(call: Any) -> None:
+    def stop(call: Call) -> None:
         if call.is_write and "/servingruntimes/" in call.path:
             os.kill(started.pid, signal.SIGINT)
             started.wait(30)
@@ -207,7 +198,7 @@ def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(s
 def test_stopped_while_it_checks_it_says_that_nothing_was_changed(start: Start, api: ApiServer) -> None:
     started = start("--storage-uri", ONE)
 
-    def stop(call: Any) -> None:
+    def stop(call: Call) -> None:
         if "subjectaccess" in call.path:
             os.kill(started.pid, signal.SIGINT)
             started.wait(30)

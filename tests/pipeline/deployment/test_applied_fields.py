@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.deployment.applied_fields import applied_by
+from pipeline.deployment.objects import Object
 
-LIVE: dict[str, Any] = {
+LIVE: Object = {
     "apiVersion": "v1",
     "kind": "Thing",
     "metadata": {
@@ -26,7 +27,7 @@ LIVE: dict[str, Any] = {
     },
     "status": {"ready": True},
 }
-FIELDS: dict[str, Any] = {
+FIELDS: Object = {
     "f:metadata": {"f:labels": {"f:mine": {}}, "f:finalizers": {".": {}, 'v:"mine/f"': {}}},
     "f:spec": {
         "f:mine": {},
@@ -39,7 +40,7 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def managed(**entry: Any) -> dict[str, Any]:
+def managed(**entry: Any) -> Object:
     entries = [{"manager": "me", "operation": "Apply", "fieldsV1": FIELDS} | entry]
     return LIVE | {"metadata": LIVE["metadata"] | {"managedFields": entries}}
 

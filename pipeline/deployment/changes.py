@@ -1,0 +1,48 @@
+"""What the cluster was asked to change, so that whoever is stopped can be told how far it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.deployment.voice import Line
+from pipeline.shared.signals import Terminated
+
+
+class Changes:
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self.begin()
+
+    def begin(self) -> None:
+        """From here on, nothing was changed."""
+        self._made: list[str] = []
+        self._under_way: str | None = None
+
+    @contextmanager
+    def making(self, change: str) -> Iterator[None]:
+        """One change, such as `delete ServiceAccount alexnet`. Where it fails, it may have come through."""
+        self._under_way = change
+        yield
+        self._made.append(change)
+        self._under_way = None
+
+    @contextmanager
+    def named_when_stopped(self, warn: Line) -> Iterator[None]:
+        """A signal that ends what is done here leaves a state that `warn` is told."""
+        self.begin()
+        try:
+            yield
+        except Terminated:
+            warn(f"interrupted; {self.state()}")
+            raise
+
+    def state(self) -> str:
+        """What the cluster was asked for, and how to go on."""
+        made = [*self._made, *([f"perhaps {self._under_way}"] if self._under_way else [])]
+        if not made:
+            return "nothing was changed"
+        return (
+            f"in namespace {self._namespace} this has been asked for, and the cluster goes on with it: "
+            f"{', '.join(made)}; run this again to follow it, or use --rollback or --delete"
+        )

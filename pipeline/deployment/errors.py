@@ -1,0 +1,154 @@
+"""What stops a deployment.
+
+PipelineError
+├── KubeConfigUnusable      there is no way to a cluster
+├── Unreachable             nobody answered, or nobody could: it may pass
+│   └── NoAnswer            who was asked took the question, and said nothing in time
+├── Refused                 the API server refuses: carries the HTTP status
+│   └── MayNot (403)        a permission is missing
+├── NoNamespace             the cluster does not have the namespace
+├── OverlayUnusable         an overlay that cannot be rendered, or is none of this project's
+├── PlaceholderImage        an overlay whose image nobody has chosen
+├── NotDeployed             there is nothing of which to find the version before
+├── NoVersionBefore         there is nothing to go back to
+├── VersionFailed           what was applied does not serve: the one reason to roll back
+│   ├── NotReady            its pods do not come up: carries their last words
+│   └── SmokeTestFailed     it is ready, and does not answer as this model does
+├── OutOfReach              it is ready, and the API server cannot ask it
+├── LeftAsItIs              a version failed, and nobody wanted to go back
+├── NothingToReturnTo       a version failed, and it is the first
+├── RolledBack              a version failed, and the one before is back
+├── WayBackFailed           a version failed, and the one before now fails too
+└── NotGone                 what is being deleted does not go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.deployment.objects import Object, title_of
+from pipeline.shared.errors import PipelineError
+
+GET_CREDENTIALS = "run gcloud container clusters get-credentials CLUSTER --location LOCATION"
+LOGIN = "run gcloud auth login, then gcloud container clusters get-credentials CLUSTER --location LOCATION"
+
+
+class KubeConfigUnusable(PipelineError):
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"the kube config {where} {problem}")
+
+
+class Unreachable(PipelineError):
+    pass
+
+
+class NoAnswer(Unreachable):
+    pass
+
+
+class Refused(PipelineError):
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class MayNot(Refused):
+    """what: verbs and resources, `get pods/log`. namespace: None for what has none."""
+
+    def __init__(self, what: str, namespace: str | None) -> None:
+        where = f"in namespace {namespace}" if namespace else "in the cluster"
+        super().__init__(f"you may not {what} {where}: ask for a role that allows it", 403)
+
+
+class NoNamespace(PipelineError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is no namespace {name}: kubectl create namespace {name}, or choose another --namespace"
+        )
+
+
+class OverlayUnusable(PipelineError):
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"overlay {name} {problem}")
+
+
+class PlaceholderImage(PipelineError):
+    def __init__(self, image: str, file: str) -> None:
+        super().__init__(f"{image} is the placeholder of an image: give --image, or edit {file}")
+
+
+class NotDeployed(PipelineError):
+    def __init__(self, name: str, namespace: str) -> None:
+        super().__init__(
+            f"there is no InferenceService {name} in namespace {namespace}: "
+            "deploy one with --storage-uri, or choose another --namespace"
+        )
+
+
+class NoVersionBefore(PipelineError):
+    def __init__(self, storage_uri: str | None) -> None:
+        super().__init__(f"there is no version before {storage_uri} to go back to: deploy another with --storage-uri")
+
+
+class VersionFailed(PipelineError):
+    """logs: what the container that failed said last."""
+
+    def __init__(self, reason: str, logs: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.logs = logs
+
+
+class NotReady(VersionFailed):
+    pass
+
+
+class SmokeTestFailed(VersionFailed):
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"ready, but {problem}")
+
+
+class OutOfReach(PipelineError):
+    def __init__(self, said: str) -> None:
+        super().__init__(
+            f"ready, but the API server cannot reach it ({said}): a NetworkPolicy or a firewall may refuse that, "
+            "so ask it from elsewhere with scripts/predict.sh --url URL"
+        )
+
+
+class LeftAsItIs(PipelineError):
+    """has_previous: whether there is a version to go back to."""
+
+    def __init__(self, failure: VersionFailed, has_previous: bool) -> None:
+        way = "--rollback returns to what was before" if has_previous else "deploy another, or use --delete"
+        super().__init__(f"{failure}; it is left as it is ({way})")
+
+
+class NothingToReturnTo(PipelineError):
+    def __init__(self, failure: VersionFailed) -> None:
+        super().__init__(
+            f"{failure}; there is no earlier version to go back to, so it is left in place: "
+            "deploy another, or remove it with scripts/deploy.sh --delete"
+        )
+
+
+class RolledBack(PipelineError):
+    def __init__(self, failure: VersionFailed, storage_uri: str) -> None:
+        super().__init__(f"{failure}; rolled back to {storage_uri}, which is ready again")
+
+
+class WayBackFailed(PipelineError):
+    """state: what the cluster was asked for."""
+
+    def __init__(self, failure: VersionFailed, storage_uri: str, again: PipelineError, state: str) -> None:
+        super().__init__(f"{failure}; going back to {storage_uri} failed as well: {again} ({state})")
+
+
+class NotGone(PipelineError):
+    """live: the object as the cluster has it. seconds: how long it was waited for."""
+
+    def __init__(self, live: Object, seconds: float) -> None:
+        waits_for = ", ".join(live["metadata"].get("finalizers", [])) or "nothing that it names"
+        super().__init__(
+            f"{title_of(live)} is being deleted, but not gone within {seconds:g} s; it waits for {waits_for}: "
+            "see that KServe's controller runs, and run this again"
+        )

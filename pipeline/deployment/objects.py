@@ -1,0 +1,76 @@
+"""A Kubernetes object as its JSON has it, and what is often asked of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+
+INFERENCE_SERVICE = "InferenceService"
+SERVING_RUNTIME = "ServingRuntime"
+CONTAINER = "kserve-container"  # KServe's name for the one that serves
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a controller says of an object. `status`: `True`, `False` or `Unknown`, as text."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+def name_of(thing: Object) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def title_of(thing: Object) -> str:
+    """For a sentence: `InferenceService alexnet`."""
+    return f"{thing['kind']} {name_of(thing)}"
+
+
+def annotations_of(thing: Object) -> dict[str, str]:
+    annotations: dict[str, str] = thing.get("metadata", {}).get("annotations", {})
+    return annotations
+
+
+def conditions_of(thing: Object) -> list[Condition]:
+    return [
+        Condition(found["type"], found["status"], found.get("reason") or "", found.get("message") or "")
+        for found in thing.get("status", {}).get("conditions", [])
+    ]
+
+
+def is_ready(thing: Object) -> bool:
+    return any(found.type == "Ready" and found.status == "True" for found in conditions_of(thing))
+
+
+def service_in(objects: list[Object]) -> Object | None:
+    """The InferenceService, if there is one."""
+    return next((found for found in objects if found["kind"] == INFERENCE_SERVICE), None)
+
+
+def service_of(objects: list[Object]) -> Object:
+    """The InferenceService of objects that have one."""
+    service = service_in(objects)
+    assert service is not None
+    return service
+
+
+def storage_uri_of(service: Object) -> str | None:
+    uri = service.get("spec", {}).get("predictor", {}).get("model", {}).get("storageUri")
+    return None if uri is None else str(uri)
+
+
+def server_containers(objects: list[Object]) -> list[Object]:
+    """Those of the ServingRuntime that serve; none where the runtime is not one of these objects."""
+    runtimes = [found for found in objects if found["kind"] == SERVING_RUNTIME]
+    containers = [found for runtime in runtimes for found in runtime["spec"].get("containers", [])]
+    return [found for found in containers if found["name"] == CONTAINER]
+
+
+def image_of(objects: list[Object]) -> str | None:
+    """Of the server's container; None where the runtime is not one of these objects."""
+    return next((str(found["image"]) for found in server_containers(objects) if "image" in found), None)

@@ -1,0 +1,20 @@
+"""How long a deployment waits, and how often it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    """In seconds.
+
+    `patience`: how long to see a failure that may mend, before it is believed. `answer`: to the smoke test's question:
+    to connect to the API server, and for its proxy, which tries 30 s, and the model.
+    """
+
+    timeout: float = 600
+    poll: float = 1
+    patience: float = 60
+    smoke: float = 30
+    answer: tuple[float, float] = (5, 70)

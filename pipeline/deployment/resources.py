@@ -1,0 +1,42 @@
+"""Kinds of objects as the API server calls them, and its paths to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind as the API server calls it: `inferenceservices` of `serving.kserve.io/v1beta1`."""
+
+    api_version: str
+    plural: str
+    namespaced: bool
+
+    @property
+    def group(self) -> str:
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """As kubectl and error messages have it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(self, namespace: str, name: str = "") -> str:
+        inside = f"/namespaces/{quote(namespace)}" if self.namespaced else ""
+        return f"{path_of(self.api_version)}{inside}/{self.plural}" + (f"/{quote(name)}" if name else "")
+
+
+def path_of(api_version: str) -> str:
+    """The core's, `v1`, has another than those of groups."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+INFERENCE_SERVICES = Resource("serving.kserve.io/v1beta1", "inferenceservices", True)
+SERVING_RUNTIMES = Resource("serving.kserve.io/v1alpha1", "servingruntimes", True)
+DEPLOYMENTS = Resource("apps/v1", "deployments", True)
+PODS = Resource("v1", "pods", True)
+EVENTS = Resource("v1", "events", True)
+SERVICES = Resource("v1", "services", True)
+NAMESPACES = Resource("v1", "namespaces", False)

@@ -1,0 +1,126 @@
+"""What keeps a new version from being ready, and how long one waits for that to mend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.objects import Object, conditions_of, name_of
+from pipeline.deployment.pods import INITIALIZER, Container, containers_of, init_containers_of
+from pipeline.deployment.resources import EVENTS
+from pipeline.shared.text import one_line
+
+CRASHES = 3  # so many, and it will not mend by itself
+
+CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+NEVER_PULLS = ("InvalidImageName", "ErrImageNeverPull")
+CANNOT_START = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """`patience`: how long to see it before it is believed, in seconds; None: until the time is over.
+
+    `kind`: troubles that have the same are one: Kubernetes words a failing pull in several ways, by turns.
+    """
+
+    reason: str
+    patience: float | None = None
+    kind: str = ""
+    pod: str = ""
+    container: str = ""
+    previous: bool = False  # it is the run before this one that failed
+
+    def is_same_as(self, other: Trouble | None) -> bool:
+        return other is not None and (self.kind or self.reason) == (other.kind or other.reason)
+
+
+def find_trouble(
+    cluster: Cluster, service: Object, deployments: list[Object], pods: list[Object], patience: float
+) -> Trouble | None:
+    """The trouble that says most: a pod's own, else that of the Deployments, else that of the InferenceService.
+
+    deployments, pods: of the new version. patience: with failures that may mend, in seconds.
+    """
+    for pod in pods:
+        if trouble := _of_pod(cluster, pod, patience):
+            return trouble
+    for deployment in deployments:
+        for condition in conditions_of(deployment):
+            if condition.type == "ReplicaFailure" and condition.status == "True":
+                # Its message has the name of a pod, another one each time.
+                return Trouble(f"no pod can be made: {one_line(condition.message)}", patience, kind="no pod")
+    return _of_service(service, bool(deployments), patience)
+
+
+def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
+    name = name_of(pod)
+    for condition in conditions_of(pod):
+        if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
+            return Trouble(f"{name} cannot be scheduled: {one_line(condition.message)}")
+    containers = containers_of(pod)
+    for container in (*init_containers_of(pod), *containers):
+        if trouble := _of_image(name, container, patience) or _of_run(name, container):
+            return trouble
+    is_waiting = pod.get("status", {}).get("phase") == "Pending" and not containers
+    if is_waiting and (said := _last_warning(cluster, name)):
+        return Trouble(f"{name}: {said}")
+    return None
+
+
+def _of_image(pod: str, container: Container, patience: float) -> Trouble | None:
+    """A container that cannot be made from its image."""
+    reason, said = container.waits_for, one_line(container.message)
+    if reason in CANNOT_PULL:
+        return Trouble(
+            f"{container.name} of {pod}: the image cannot be pulled, {said or reason}: give another --image",
+            0 if reason in NEVER_PULLS else patience,
+            kind=f"image of {container.name}",
+        )
+    if reason in CANNOT_START:
+        return Trouble(f"{container.name} of {pod}: {reason}: {said}", patience, kind=f"start of {container.name}")
+    return None
+
+
+def _of_run(pod: str, container: Container) -> Trouble | None:
+    """A container that ended badly, and has not been running well since."""
+    ended = container.ended or container.ended_before
+    if ended is None or (container.ended and container.ended.exit_code == 0):
+        return None
+    if container.is_running and container.restarts < CRASHES:
+        return None  # it may do better this time
+    if container.name == INITIALIZER:
+        what = "could not bring the model"
+    elif ended.reason == "OOMKilled":
+        what = "was killed for its memory (OOMKilled)"
+    else:
+        what = f"ends with status {ended.exit_code}"
+    loop = " (CrashLoopBackOff)" if container.waits_for == "CrashLoopBackOff" else ""
+    again = f", {container.restarts} times again" if container.restarts else ""
+    return Trouble(
+        f"{container.name} of {pod} {what}{loop}{again}",
+        patience=0 if container.restarts >= CRASHES else None,
+        pod=pod,
+        container=container.name,
+        previous=container.ended is None,
+    )
+
+
+def _last_warning(cluster: Cluster, pod: str) -> str:
+    """The last one about a pod: a volume that is not there, for one."""
+    events = cluster.find(EVENTS, fieldSelector=f"involvedObject.name={pod},type=Warning")
+    events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return f"{events[-1].get('reason')}: {one_line(events[-1].get('message'))}" if events else ""
+
+
+def _of_service(service: Object, has_deployment: bool, patience: float) -> Trouble | None:
+    model = service.get("status", {}).get("modelStatus", {})
+    if model.get("transitionStatus") == "InvalidSpec":
+        said = model.get("lastFailureInfo", {}).get("message") or "invalid specification"
+        return Trouble(f"KServe does not accept the InferenceService: {one_line(said)}", patience)
+    if has_deployment:
+        return None  # its pods say more
+    for condition in conditions_of(service):
+        if condition.status == "False" and condition.message:
+            return Trouble(f"{condition.type} is false: {one_line(condition.message)}")
+    return None

@@ -1,0 +1,137 @@
+"""What is checked before a deployment changes anything, and what is said where a check fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.deploy import Deployment
+from pipeline.deployment.objects import Object
+from pipeline.store.publish import Outcome
+from tests.support.api_server import ApiServer
+from tests.support.deployments import FAST, ONE, Attempt
+
+pytest_plugins = ["tests.support.deployments"]
+
+
+def test_a_namespace_that_is_not_there_is_named(api: ApiServer, refusal: Attempt) -> None:
+    assert refusal(namespace="elsewhere") == (
+        "there is no namespace elsewhere: kubectl create namespace elsewhere, or choose another --namespace"
+    )
+    assert api.writes == []
+
+
+def test_a_namespace_that_one_may_not_see_may_be_worked_in(api: ApiServer, refusal: Attempt, lines: list[str]) -> None:
+    said = 'namespaces "models" is forbidden: User "me" cannot get resource "namespaces" in API group ""'
+    api.refuse(403, said, lambda call: call.path == "/api/v1/namespaces/models")
+    api.denied = {("create", "services/proxy")}
+    assert refusal().startswith("you may not create services/proxy")
+
+
+@pytest.mark.parametrize("group", ["serving.kserve.io/v1beta1", "serving.kserve.io/v1alpha1"])
+def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: Attempt) -> None:
+    del api.kinds[group]
+    assert refusal().endswith(f"({group}): install KServe 0.15 to 0.20 in it")
+    assert api.writes == []
+
+
+@pytest.mark.parametrize(
+    ("controller", "line"),
+    [
+        ({"image": "kserve/kserve-controller:v0.20.0"}, "KServe       0.20.0"),
+        ({"image": "kserve/kserve-controller:v0.15.2@sha256:0123"}, "KServe       0.15.2"),
+        ({"image": "registry:5000/kserve-controller:v0.18.0-rc1"}, "KServe       0.18.0"),
+        ({"image": "mirror/c@sha256:0", "labels": {"app.kubernetes.io/version": "v0.19.1"}}, "KServe       0.19.1"),
+        ({"image": "kserve/kserve-controller:latest"}, "warning: KServe's version cannot be told"),
+        (None, "warning: KServe's version cannot be told"),
+        ({"image": "kserve/kserve-controller:v0.21.0"}, "warning: the cluster has KServe 0.21.0, which is younger"),
+    ],
+    ids=["tag", "tag and digest", "registry with a port", "label", "latest", "not to be seen", "younger"],
+)
+def test_kserves_version_is_told(
+    controller: Object | None, line: str, api: ApiServer, refusal: Attempt, lines: list[str]
+) -> None:
+    api.controller = controller
+    api.denied = {("create", "services/proxy")}
+    assert refusal().startswith("you may not create services/proxy")
+    assert lines[1].startswith(line)
+
+
+def test_kserves_version_is_looked_for_where_it_usually_is_when_one_may_not_look_everywhere(
+    api: ApiServer, refusal: Attempt, lines: list[str]
+) -> None:
+    api.refuse(403, "forbidden", lambda call: call.path == "/apis/apps/v1/deployments")
+    api.denied = {("create", "services/proxy")}
+    refusal()
+    assert lines[1] == "KServe       0.20.0"
+
+
+def test_a_kserve_that_is_too_old_is_refused(api: ApiServer, refusal: Attempt) -> None:
+    api.controller = {"image": "kserve/kserve-controller:v0.14.1"}
+    assert refusal() == "the cluster has KServe 0.14.1, and 0.15 to 0.20 is needed: upgrade it"
+    assert api.writes == []
+
+
+def test_a_kind_that_the_cluster_does_not_have_is_named(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+    manifests = overlays / "standard" / "manifests.yaml"
+    monitoring = "apiVersion: monitoring.googleapis.com/v1\nkind: PodMonitoring\nmetadata:\n  name: alexnet\n"
+    manifests.write_text(f"{manifests.read_text()}---\n{monitoring}")
+    assert refusal().startswith("the cluster does not have PodMonitoring (monitoring.googleapis.com/v1)")
+    assert api.writes == []
+
+
+def test_all_permissions_that_are_missing_are_named(api: ApiServer, refusal: Attempt) -> None:
+    api.denied = {("patch", "inferenceservices"), ("create", "services/proxy"), ("get", "pods/log")}
+    assert refusal() == (
+        "you may not patch inferenceservices.serving.kserve.io, get pods/log, create services/proxy in namespace "
+        "models: ask for a role that allows it"
+    )
+    assert api.writes == []
+
+
+def test_whatever_it_does_was_asked_for_before(api: ApiServer, overlays: Path) -> None:
+    with closing(Cluster()) as cluster:
+        Deployment(cluster, overlays, pace=FAST).deploy(ONE)
+    reviews = [call.body["spec"]["resourceAttributes"] for call in api.calls if "subjectaccess" in call.path]
+    allowed = {(asked["verb"], f"{asked['resource']}/{asked['subresource']}".rstrip("/")) for asked in reviews}
+    verbs = {"GET": "get", "PATCH": "patch", "POST": "create"}
+    for call in api.calls:
+        _, inside, rest = call.path.partition("/namespaces/models/")
+        if inside:
+            plural, *more = rest.split("/")
+            verb = verbs[call.method] if more else "list"
+            assert (verb, f"{plural}/proxy" if "proxy" in more else plural) in allowed
+
+
+def test_a_version_that_is_not_whole_is_not_deployed(
+    api: ApiServer, cloud: Any, publish: Callable[..., Outcome], small: dict[str, Path], refusal: Attempt
+) -> None:
+    uri = publish(small).uri
+    cloud.delete(f"{uri.path}/config/config.properties")
+    assert refusal(str(uri)) == (
+        f"{uri}/config/config.properties is missing: publish the same archive again to have it back"
+    )
+    assert api.writes == []
+
+
+def test_a_version_that_is_whole_is_said_to_be(
+    api: ApiServer,
+    cloud: Any,
+    publish: Callable[..., Outcome],
+    small: dict[str, Path],
+    refusal: Attempt,
+    lines: list[str],
+) -> None:
+    uri = publish(small).uri
+    api.refuse(500, "stop here", lambda call: call.method == "PATCH")
+    refusal(str(uri))
+    assert lines[-1].startswith(f"version      {uri} is whole")
+
+
+def test_what_is_no_storage_uri_is_refused(api: ApiServer, refusal: Attempt) -> None:
+    assert refusal("models/one") == "'models/one' is not a storageUri: scripts/publish.sh prints one, gs://…"

@@ -1,0 +1,199 @@
+"""Waiting until a version serves: what is told meanwhile, which failures end it, and with which reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.deployment.pace import Pace
+from tests.support.api_server import (
+    DOWNLOADING,
+    LOADING,
+    PENDING,
+    READY,
+    URL,
+    ApiServer,
+    Call,
+    Moment,
+    Status,
+    initializing,
+    running,
+)
+from tests.support.deployments import BROKEN, CRASHED, ONE, TWO, Deploy, Heard, Make, reason
+
+pytest_plugins = ["tests.support.deployments"]
+
+
+def test_progress_is_told_down_to_the_download(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    api.scripts[ONE] = [Moment(has_deployment=False, has_pod=False), PENDING, DOWNLOADING, DOWNLOADING, LOADING, READY]
+    deploy(ONE)
+    assert list(dict.fromkeys(heard.waited)) == [
+        "waiting for KServe to make the Deployment",
+        "0 of 1 pods ready; alexnet-predictor-new: being scheduled",
+        "0 of 1 pods ready; alexnet-predictor-new: downloading the model",
+        "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
+        "ready",
+        "asking the model",
+    ]
+
+
+def test_a_service_that_is_ready_with_the_old_pods_is_waited_for(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    still_old = Moment(ready=True, has_deployment=False, has_pod=False)
+    mixed = Moment(LOADING.pod, {"replicas": 2}, ready=True)
+    unseen = Moment(READY.pod, {"observedGeneration": 1}, ready=True)
+    api.scripts[TWO] = [still_old, still_old, mixed, unseen, READY]
+    deploy(ONE)
+    heard.waited.clear()
+    deploy(TWO)
+    assert heard.waited.index("ready") == 4
+
+
+PULL = "Back-off pulling image: not found"
+FAILURES = {
+    "image that cannot be pulled": (
+        running(state={"waiting": {"reason": "ImagePullBackOff", "message": PULL}}),
+        f"kserve-container of alexnet-predictor-new: the image cannot be pulled, {PULL}: give another --image",
+    ),
+    "image that is no image": (
+        running(state={"waiting": {"reason": "InvalidImageName", "message": "bad"}}),
+        "kserve-container of alexnet-predictor-new: the image cannot be pulled, bad: give another --image",
+    ),
+    "crash loop": (
+        BROKEN,
+        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), 3 times again",
+    ),
+    "out of memory": (
+        running(restartCount=3, state={"running": {}}, lastState={"terminated": {"reason": "OOMKilled"}}),
+        "kserve-container of alexnet-predictor-new was killed for its memory (OOMKilled), 3 times again",
+    ),
+    "download": (
+        initializing(restartCount=3, state={"terminated": CRASHED}),
+        "storage-initializer of alexnet-predictor-new could not bring the model, 3 times again",
+    ),
+    "no quota": (
+        Moment(
+            {},
+            {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: cpu"}]},
+            has_pod=False,
+        ),
+        "no pod can be made: exceeded quota: cpu",
+    ),
+    "runtime that is not there": (
+        Moment(
+            model={"transitionStatus": "InvalidSpec", "lastFailureInfo": {"message": "no runtime"}},
+            has_deployment=False,
+            has_pod=False,
+        ),
+        "KServe does not accept the InferenceService: no runtime",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_that_does_not_mend_ends_the_wait_with_its_reason(name: str, api: ApiServer, deploy: Deploy) -> None:
+    moment, sentence = FAILURES[name]
+    api.scripts[ONE] = [PENDING, moment]
+    assert reason(lambda: deploy(ONE)).startswith(f"{sentence}; ")
+
+
+@pytest.mark.parametrize(
+    ("moment", "container", "previous"),
+    [
+        (BROKEN, "kserve-container", "true"),
+        (initializing(restartCount=3, state={"terminated": CRASHED}), "storage-initializer", "false"),
+    ],
+    ids=["crash", "download"],
+)
+def test_the_last_words_of_what_failed_are_shown(
+    moment: Moment, container: str, previous: str, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    api.log = [f"line {number}" for number in range(30)]
+    api.scripts[ONE] = [moment]
+    reason(lambda: deploy(ONE))
+    assert [line for line in heard.warned if "line" in line] == [f"{container}: line {n}" for n in range(20, 30)]
+    (asked,) = [call.query for call in api.calls if call.path.endswith("/pods/alexnet-predictor-new/log")]
+    assert (asked["container"], asked["previous"]) == (container, previous)
+
+
+def test_what_ended_well_after_failing_once_is_no_failure(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    done = {"exitCode": 0, "reason": "Completed"}
+    initialized = initializing(restartCount=4, state={"terminated": done}, lastState={"terminated": CRASHED})
+    api.scripts[ONE] = [initialized, initialized, READY]
+    assert deploy(ONE) == URL
+    assert not any("could not" in line for line in heard.waited)
+
+
+def test_a_failure_that_words_itself_anew_each_time_ends_the_wait_all_the_same(api: ApiServer, deploy: Deploy) -> None:
+    def failing(number: int) -> Moment:
+        said = f'pods "alexnet-predictor-{number}" is forbidden: exceeded quota'
+        condition = {"type": "ReplicaFailure", "status": "True", "message": said}
+        return Moment({}, {"conditions": [condition]}, has_pod=False)
+
+    api.scripts[ONE] = [failing(number) for number in range(10_000)]
+    assert "exceeded quota" in reason(lambda: deploy(ONE))
+
+
+def test_credentials_that_expire_meanwhile_leave_a_state_that_is_named(api: ApiServer, deploy: Deploy) -> None:
+    api.scripts[ONE] = [LOADING]
+    api.refuse(401, "Unauthorized", lambda call: call.path.endswith("/pods"))
+    failed = reason(lambda: deploy(ONE))
+    assert failed.startswith("the cluster does not accept your credentials")
+    assert f"apply InferenceService alexnet with {ONE}; run this again to follow it" in failed
+
+
+def test_a_failure_that_mends_is_waited_through(api: ApiServer, deploy: Deploy) -> None:
+    once = running(restartCount=1, state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": CRASHED})
+    pull = running(state={"waiting": {"reason": "ErrImagePull", "message": "slow registry"}})
+    api.scripts[ONE] = [pull, once, once, LOADING, READY]
+    assert deploy(ONE) == URL
+
+
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes\nfit"}
+
+
+@pytest.mark.parametrize(
+    ("moment", "sentence"),
+    [
+        (Moment({"conditions": [UNSCHEDULABLE]}), "alexnet-predictor-new cannot be scheduled: 0/3 nodes fit"),
+        (PENDING, "alexnet-predictor-new: FailedMount: no such secret"),
+        (LOADING, "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded"),
+    ],
+    ids=["unschedulable", "event", "slow"],
+)
+def test_what_is_never_ready_ends_at_the_timeout_with_what_is_known(
+    moment: Moment, sentence: str, api: ApiServer, make: Make
+) -> None:
+    api.events = [{"reason": "FailedMount", "message": "no such secret", "lastTimestamp": "2026-01-01T00:00:00Z"}]
+    api.scripts[ONE] = [moment]
+    pace = Pace(timeout=0.05, poll=0.001)
+    assert reason(lambda: make(pace).deploy(ONE)).startswith(f"not ready within 0.05 s: {sentence}; ")
+
+
+def test_an_api_server_that_is_busy_for_a_moment_is_asked_again(api: ApiServer, deploy: Deploy) -> None:
+    looks = iter(range(10))
+
+    def is_look(call: Call) -> bool:
+        return call.path.endswith("/pods") and next(looks, 10) < 3
+
+    api.refuse(503, "etcd is electing a leader", is_look)
+    assert deploy(ONE) == URL
+
+
+def test_a_deployment_of_somebody_else_meanwhile_is_noticed(api: ApiServer, deploy: Deploy) -> None:
+    def interfere(call: Call) -> None:
+        if call.path.endswith("/pods"):
+            api.service["metadata"]["annotations"]["torchserve-alexnet/deployed"] = "other"
+
+    api.scripts[ONE] = [LOADING]
+    api.trouble = interfere
+    assert "somebody else deployed alexnet meanwhile" in reason(lambda: deploy(ONE))
+
+
+def test_a_passing_error_of_the_api_server_ends_no_wait(api: ApiServer, deploy: Deploy) -> None:
+    left = iter(range(2))
+
+    def change_leader(call: Call) -> None:
+        if call.path.endswith("/pods") and next(left, None) is not None:
+            raise Status(500, "etcdserver: leader changed")
+
+    api.trouble = change_leader
+    assert deploy(ONE) == URL
