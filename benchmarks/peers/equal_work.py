@@ -8,6 +8,9 @@ import yaml
 
 from vision.image.decoder import decode, open_image
 from vision.model.classifier import Classifier, top_k
+from vision.protocol.answer import Answer
+from vision.protocol.v1 import predictions
+from vision.worker.settings import read_settings
 
 TOP_K = 5
 
@@ -16,8 +19,8 @@ class Model:
     def __init__(self, threads, batch):
         torch.set_num_threads(threads)
         with open(os.environ["MODEL_CONFIG"], encoding="utf-8") as file:
-            settings = yaml.safe_load(file)["handler"]
-        self._max_pixels = settings["limits"]["max_pixels"]
+            settings = read_settings(yaml.safe_load(file))
+        self._max_pixels = settings.limits.max_pixels
         with open(os.environ["IMAGENET_CLASSES"], encoding="utf-8") as file:
             self._classes = json.load(file)
         self._classifier = Classifier(os.environ["ALEXNET_SAFETENSORS"], settings, None, batch)
@@ -28,7 +31,8 @@ class Model:
 
     def classify(self, pixels):
         """A list of pixels → a list of predictions, as this project answers them."""
-        return [top_k(row, TOP_K, self._classes) for row in self._classifier.probabilities(pixels)]
+        found = [top_k(row, TOP_K, self._classes) for row in self._classifier.probabilities(pixels)]
+        return predictions(Answer(found))
 
 
 def load(threads, batch):

@@ -12,6 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from vision.protocol.answer import Prediction, ScoredClass
+from vision.worker.settings import Settings
+
 # The mean and standard deviation per channel, from torchvision/transforms/_presets.py, `ImageClassification`.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -94,16 +97,16 @@ class Classifier:
     """AlexNet on one device at one precision, loaded and warmed up.
 
     weights_file: a .safetensors file with AlexNet's state dict, float32.
-    settings: the `handler` part of model-config.yaml: `precision`, `device` and `max_batch`.
+    settings: of them, `precision`, `device` and `max_batch`.
     gpu_id: the GPU that TorchServe gives this worker, or None.
     warm_size: the largest number of images that comes at once as a rule; the warm-up tries it, and a single one.
     Raises ValueError for a setting or a weights file that does not fit, with a sentence for the server's log.
     """
 
-    def __init__(self, weights_file: Path, settings: dict[str, Any], gpu_id: int | None, warm_size: int = 1) -> None:
-        self.device = _choose_device(settings["device"], gpu_id)
-        self.precision = _choose_precision(settings["precision"], self.device)
-        self.max_batch = settings["max_batch"]
+    def __init__(self, weights_file: Path, settings: Settings, gpu_id: int | None, warm_size: int = 1) -> None:
+        self.device = _choose_device(settings.device, gpu_id)
+        self.precision = _choose_precision(settings.precision, self.device)
+        self.max_batch = settings.max_batch
         model, self._origin = _load(weights_file)
         model.to_precision(self.precision)
         self._model = model.to(memory_format=torch.channels_last).to(self.device).eval()  # type: ignore[call-overload]
@@ -175,23 +178,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def top_k(probabilities: torch.Tensor, k: int, classes: list[list[str]]) -> dict[str, Any]:
+def top_k(probabilities: torch.Tensor, k: int, classes: list[tuple[str, str]]) -> Prediction:
     """Probabilities of one image, float32 (1000,) → its prediction, most probable class first.
 
-    classes: `[WordNet id, label]` for each index. Probabilities are given to six significant digits.
+    classes: `[WordNet id, label]` for each index.
     """
     values, indices = probabilities.topk(k)
-    return {
-        "classes": [
-            {
-                "index": index,
-                "wnid": classes[index][0],
-                "label": classes[index][1],
-                "probability": float(f"{probability:.6g}"),
-            }
-            for probability, index in zip(values.tolist(), indices.tolist())
-        ]
-    }
+    found = ((index, *classes[index], value) for value, index in zip(values.tolist(), indices.tolist()))
+    return Prediction([ScoredClass(*each) for each in found])
 
 
 def _load(weights_file: Path) -> tuple[AlexNet, dict[str, str]]:

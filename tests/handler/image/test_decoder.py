@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from reliability.bombs import repeated_scans
 from reliability.corpus import chunk
@@ -28,7 +28,8 @@ def decode(image: bytes, place: str, max_pixels: int) -> np.ndarray:
 
 def pixels(image: bytes) -> np.ndarray:
     decoded = decode(image, "body", PIXELS)
-    assert (decoded.shape, decoded.dtype) == ((224, 224, 3), np.uint8)
+    assert decoded.shape == (224, 224, 3)
+    assert decoded.dtype == np.uint8
     return decoded
 
 
@@ -176,7 +177,7 @@ def test_half_transparent_is_mixed_with_white() -> None:
 def test_the_first_frame_of_several_counts(image_format: str) -> None:
     red, blue = Image.new("RGB", (300, 300), "red"), Image.new("RGB", (300, 300), "blue")
     image = encoded(red, image_format, save_all=True, append_images=[blue])
-    assert Image.open(io.BytesIO(image)).n_frames == 2
+    assert len(list(ImageSequence.Iterator(Image.open(io.BytesIO(image))))) == 2
     assert difference(pixels(image), np.broadcast_to((255, 0, 0), (224, 224, 3))) <= 3
 
 
