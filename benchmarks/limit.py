@@ -41,20 +41,21 @@ class Work:
         import yaml
 
         from vision.model.classifier import Classifier
+        from vision.model.ranking import read_classes
         from vision.worker.settings import read_settings
 
         torch.set_num_threads(threads)
         settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
         self._limits = settings.limits
         self._no_urls: Any = None  # no request here has one
-        self._classes = json.loads((HANDLER / "imagenet_classes.json").read_text(encoding="utf-8"))
+        self._classes = read_classes(HANDLER / "imagenet_classes.json")
         self._classifier = Classifier(weights, settings, None, max(BATCHES["small"]))
 
     def answer(self, requests: list[bytes]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
         from vision.image.decoder import decode, open_image
         from vision.image.source import locate_image
-        from vision.model.classifier import top_k
+        from vision.model.ranking import top_k
         from vision.protocol.answer import Answer
         from vision.protocol.v1 import parse_body, response_body
 

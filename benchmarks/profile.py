@@ -46,7 +46,7 @@ STAGES = {
     ("decode", "decoder.py"): "decoding",
     ("locate_image", "source.py"): "base64",
     ("parse_row", "v1.py"): "JSON",
-    ("top_k", "classifier.py"): "top-k, answer",
+    ("top_k", "ranking.py"): "top-k, answer",
     ("_encode", "entry.py"): "top-k, answer",
     ("retrieve_msg", "otf_message_handler.py"): "TorchServe's worker: receiving",
     ("create_predict_response", "otf_message_handler.py"): "TorchServe's worker: answering",

@@ -14,7 +14,6 @@ from vision.worker.integrity import check_files
 if (archive := Path(__file__).resolve().parent).joinpath("MAR-INF").is_dir():
     check_files(archive)
 
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,7 +27,8 @@ from vision.errors import Defect, MalformedBody, RequestError, TooLarge
 from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
 from vision.image.source import EncodedImage, LocatedImage, locate_image
-from vision.model.classifier import Classifier, top_k
+from vision.model.classifier import Classifier
+from vision.model.ranking import read_classes, top_k
 from vision.protocol import v1
 from vision.protocol.answer import Answer
 from vision.protocol.request import Request
@@ -60,7 +60,7 @@ class Handler:
         self._pool = ThreadPoolExecutor(available(), "decode")
         torch.set_num_threads(settings.threads)
         self._classifier = Classifier(weights_file, settings, system.get("gpu_id"), warm_size=system["batch_size"])
-        self._classes = json.loads((model_dir / "imagenet_classes.json").read_text(encoding="utf-8"))
+        self._classes = read_classes(model_dir / "imagenet_classes.json")
         logger.info("alexnet: %s", self._classifier.description)
         torchserve.quieten()
 

@@ -1,13 +1,14 @@
 """This project's decoder and classifier for another server, which has handler/ on its PYTHONPATH."""
 
-import json
 import os
+from pathlib import Path
 
 import torch
 import yaml
 
 from vision.image.decoder import decode, open_image
-from vision.model.classifier import Classifier, top_k
+from vision.model.classifier import Classifier
+from vision.model.ranking import read_classes, top_k
 from vision.protocol.answer import Answer
 from vision.protocol.v1 import predictions
 from vision.worker.settings import read_settings
@@ -21,8 +22,7 @@ class Model:
         with open(os.environ["MODEL_CONFIG"], encoding="utf-8") as file:
             settings = read_settings(yaml.safe_load(file))
         self._max_pixels = settings.limits.max_pixels
-        with open(os.environ["IMAGENET_CLASSES"], encoding="utf-8") as file:
-            self._classes = json.load(file)
+        self._classes = read_classes(Path(os.environ["IMAGENET_CLASSES"]))
         self._classifier = Classifier(os.environ["ALEXNET_SAFETENSORS"], settings, None, batch)
 
     def decode(self, image):

@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from vision.errors import DamagedImage, NotAnImage, TooLarge, Unsupported
-from vision.image.guards import orientation, strip_metadata
+from vision.image.guards import strip_metadata
+from vision.image.guards.exif import orientation
 
 CROP = 224  # pixels, torchvision's crop_size
 RESIZE = 256  # pixels of the short side, torchvision's resize_size

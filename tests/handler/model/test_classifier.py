@@ -1,4 +1,4 @@
-"""Device, precision, batches and top-k."""
+"""Batches, their bounds, and what a worker refuses to load."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from reliability.pictures import encoded, gradient
 from tests.support import company
 from tests.support.company import answers_that_differ
 from vision.image.decoder import decode, open_image
-from vision.model import classifier
-from vision.model.classifier import AlexNet, Classifier, top_k
+from vision.model.alexnet import AlexNet
+from vision.model.classifier import Classifier
 from vision.worker.settings import Settings
 
 
@@ -105,29 +105,6 @@ def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
     assert sizes == [2]
 
 
-@pytest.mark.parametrize(
-    ("flags", "precision"),
-    [
-        ("flags : fpu sse avx2 amx_bf16 amx_tile", "bfloat16"),
-        ("flags : fpu avx512_bf16", "bfloat16"),
-        ("Features : fp asimd i8mm bf16", "bfloat16"),
-        ("flags : fpu sse avx2 avx512f avx512_vnni", "float32"),
-        ("flags : fpu", "float32"),
-    ],
-)
-def test_bfloat16_where_the_processor_multiplies_it(
-    flags: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
-    monkeypatch.setattr(classifier, "CPU_INFO", tmp_path / "cpuinfo")
-    assert classifier._choose_precision("auto", torch.device("cpu")) == precision
-
-
-def test_float32_where_the_processor_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "CPU_INFO", tmp_path / "missing")
-    assert classifier._choose_precision("auto", torch.device("cpu")) == "float32"
-
-
 def test_precision_and_device_can_be_set(weights_file: Path, settings: Settings) -> None:
     for precision in ("float32", "bfloat16"):
         made = Classifier(weights_file, replace(settings, precision=precision, device="cpu"), gpu_id=3)
@@ -160,17 +137,3 @@ def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Pat
         parameter.data = parameter.data * 1e30  # finite, and too large to be multiplied
     with pytest.raises(ArithmeticError):
         made.probabilities([decode(open_image(encoded(gradient()), "", 10**8))])
-
-
-@pytest.mark.parametrize("k", [1, 5, 1000])
-def test_top_k_falls_monotonically(k: int) -> None:
-    chance = torch.rand(1000, generator=torch.Generator().manual_seed(0))
-    probabilities = chance / chance.sum()
-    classes = [(f"n{index:08}", f"label {index}") for index in range(1000)]
-    found = top_k(probabilities, k, classes).classes
-    values = [entry.probability for entry in found]
-    assert len(found) == k
-    assert values == sorted(values, reverse=True)
-    assert found[0].index == int(probabilities.argmax())
-    assert all(entry.label == f"label {entry.index}" for entry in found)
-    assert values[0] == pytest.approx(float(probabilities.max()), rel=1e-5)

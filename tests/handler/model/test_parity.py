@@ -15,7 +15,8 @@ from pipeline.artefact.weights import Weights
 from reliability.pictures import encoded, views
 from tests.support.reference import WEIGHTS, Reference
 from vision.image.decoder import decode, open_image
-from vision.model.classifier import AlexNet, Classifier
+from vision.model.alexnet import AlexNet
+from vision.model.classifier import Classifier
 from vision.worker.settings import Settings
 
 COUNT = 400
