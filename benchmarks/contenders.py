@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks.environments import environment
 from benchmarks.groups import Group
-from benchmarks.places import HANDLER, PEERS
+from benchmarks.places import HANDLER, MODEL_FACTS, PEERS
 from benchmarks.weights import Prepared
 from pipeline.serving.java import java_home
 from pipeline.serving.torchserve import TorchServe
@@ -141,7 +141,7 @@ def _equal_work(prepared: Prepared) -> dict[str, str]:
     return ONE_THREAD | {
         "PYTHONPATH": f"{HANDLER}:{PEERS}",
         "ALEXNET_SAFETENSORS": str(prepared.safetensors),
-        "IMAGENET_CLASSES": str(HANDLER / "imagenet_classes.json"),
+        "MODEL_FACTS": str(MODEL_FACTS),
         "MODEL_CONFIG": str(HANDLER / "model-config.yaml"),
     }
 

@@ -24,7 +24,7 @@ from queue import Queue
 from typing import Any
 
 from benchmarks.pictures import body
-from benchmarks.places import HANDLER
+from benchmarks.places import HANDLER, MODEL_FACTS
 
 BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8)}
 SINGLES = 60  # images, one after the other, of which the median counts
@@ -41,6 +41,7 @@ class Work:
         import yaml
 
         from vision.model.classifier import Classifier
+        from vision.model.facts import read_facts
         from vision.model.ranking import read_classes
         from vision.worker.settings import read_settings
 
@@ -48,8 +49,10 @@ class Work:
         settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
         self._limits = settings.limits
         self._no_urls: Any = None  # no request here has one
-        self._classes = read_classes(HANDLER / "imagenet_classes.json")
-        self._classifier = Classifier(weights, settings, None, max(BATCHES["small"]))
+        facts = read_facts(MODEL_FACTS)
+        self._classes = read_classes(MODEL_FACTS.with_name(facts.labels))
+        self._preprocessing = facts.preprocessing
+        self._classifier = Classifier(weights, facts.preprocessing, settings, None, max(BATCHES["small"]))
 
     def answer(self, requests: list[bytes]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
@@ -64,7 +67,8 @@ class Work:
         for request in parsed:
             (instance,), (place,) = request.instances, request.places
             image = locate_image(instance, place, self._limits.max_image_bytes, self._no_urls).wait()
-            pixels.append(decode(open_image(image.content, image.place, self._limits.max_pixels)))
+            opened = open_image(image.content, image.place, self._limits.max_pixels)
+            pixels.append(decode(opened, self._preprocessing))
         rows = self._classifier.probabilities(pixels)
         return [response_body(Answer([top_k(row, request.top_k, self._classes)])) for row, request in zip(rows, parsed)]
 

@@ -1,6 +1,6 @@
 """TorchServe's entry point. Reads top-down as requests flow:
 
-request bodies → instances → image bytes → RGB pixels (224, 224, 3) → batch → probabilities → top-k → response bodies
+request bodies → instances → image bytes → RGB pixels (crop, crop, 3) → batch → probabilities → top-k → response bodies
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
 from vision.image.source import EncodedImage, LocatedImage, locate_image
 from vision.model.classifier import Classifier
+from vision.model.facts import read_facts
 from vision.model.ranking import read_classes, top_k
 from vision.protocol import v1
 from vision.protocol.answer import Answer
@@ -53,15 +54,17 @@ class Handler:
         model_dir = Path(system["model_dir"])
         settings = read_settings(context.model_yaml_config)
         limits, url = settings.limits, settings.url
+        self._facts = read_facts(model_dir / "model.yaml")
         self._limits = limits
         self._fetcher = UrlFetcher(url.allowed_hosts, url.timeout_s, limits.max_image_bytes, url.allow_http)
-        weights_file = model_dir / "alexnet.safetensors"
+        weights_file = model_dir / f"{self._facts.name}.safetensors"
         self._processors = Processors(weights_file, settings.threads)
         self._pool = ThreadPoolExecutor(available(), "decode")
         torch.set_num_threads(settings.threads)
-        self._classifier = Classifier(weights_file, settings, system.get("gpu_id"), warm_size=system["batch_size"])
-        self._classes = read_classes(model_dir / "imagenet_classes.json")
-        logger.info("alexnet: %s", self._classifier.description)
+        preprocessing, gpu_id, batch_size = self._facts.preprocessing, system.get("gpu_id"), system["batch_size"]
+        self._classifier = Classifier(weights_file, preprocessing, settings, gpu_id, warm_size=batch_size)
+        self._classes = read_classes(model_dir / self._facts.labels)
+        logger.info("%s: %s", self._facts.name, self._classifier.description)
         torchserve.quieten()
 
     def handle(self, rows: Any, context: torchserve.Context) -> list[Any]:
@@ -72,16 +75,16 @@ class Handler:
         """
         enveloped = torchserve.is_enveloped(rows, context)
         if enveloped:
-            requests = [attempt(self._parse_envelope, rows)]
+            requests = [self._attempt(self._parse_envelope, rows)]
         else:
-            each_row = (torchserve.Row(row, context, index) for index, row in enumerate(rows))
-            requests = [attempt(self._parse, row) for row in each_row]
-        located = [attempt(self._locate, request) for request in requests]  # starts every fetch before waiting for one
-        files = [attempt(self._wait, images) for images in located]
+            requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
+        # Every fetch is started before one is waited for.
+        located = [self._attempt(self._locate, request) for request in requests]
+        files = [self._attempt(self._wait, images) for images in located]
         self._fetcher.cancel()  # what the refused requests still have under way
         with self._processors.lend(lone=len(requests) == 1) as threads:
             torch.set_num_threads(threads)
-            pixels = [attempt(partial(self._decode, threads=threads), images) for images in files]
+            pixels = [self._attempt(partial(self._decode, threads=threads), images) for images in files]
             answers = self._predict(requests, pixels)
         bodies = torchserve.FinalBodies(_encode(answer, context, index) for index, answer in enumerate(answers))
         if enveloped and isinstance(answers[0], Answer):
@@ -114,14 +117,15 @@ class Handler:
             raise TooLarge("instances", max_together, "pixels")
         # Together they take no more memory than one image of the largest size.
         together = threads > 1 < len(opened) and pixels <= max_pixels
-        return list((self._pool.map if together else map)(image_decoder.decode, opened))
+        decode = partial(image_decoder.decode, preprocessing=self._facts.preprocessing)
+        return list((self._pool.map if together else map)(decode, opened))
 
     def _predict(
         self, requests: list[Outcome[Request]], pixels: list[Outcome[list[np.ndarray]]]
     ) -> list[Outcome[Answer]]:
         """For each request its answer, or the error that it had already; all images form one batch."""
         batch = [image for images in pixels if not isinstance(images, RequestError) for image in images]
-        probabilities = attempt(self._classifier.probabilities, batch) if batch else torch.empty(0)
+        probabilities = self._attempt(self._classifier.probabilities, batch) if batch else torch.empty(0)
         rows = iter(() if isinstance(probabilities, RequestError) else probabilities)
         answers: list[Outcome[Answer]] = []
         for request, images in zip(requests, pixels):
@@ -135,18 +139,18 @@ class Handler:
                 answers.append(Answer([top_k(next(rows), request.top_k, self._classes) for _ in images]))
         return answers
 
-
-def attempt(step: Callable[[A], B], value: Outcome[A]) -> Outcome[B]:
-    """The step's result, or the RequestError that it raised; an earlier RequestError passes through."""
-    if isinstance(value, RequestError):
-        return value
-    try:
-        return step(value)
-    except RequestError as error:
-        return error
-    except Exception:
-        logger.exception("alexnet: defect in %s", getattr(step, "func", step).__name__)  # func: of a partial
-        return Defect()
+    def _attempt(self, step: Callable[[A], B], value: Outcome[A]) -> Outcome[B]:
+        """The step's result, or the RequestError that it raised; an earlier RequestError passes through."""
+        if isinstance(value, RequestError):
+            return value
+        try:
+            return step(value)
+        except RequestError as error:
+            return error
+        except Exception:
+            name = getattr(step, "func", step).__name__  # func: of a partial
+            logger.exception("%s: defect in %s", self._facts.name, name)
+            return Defect()
 
 
 def _encode(answer: Outcome[Answer], context: torchserve.Context, index: int) -> bytes:

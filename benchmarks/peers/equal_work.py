@@ -8,6 +8,7 @@ import yaml
 
 from vision.image.decoder import decode, open_image
 from vision.model.classifier import Classifier
+from vision.model.facts import read_facts
 from vision.model.ranking import read_classes, top_k
 from vision.protocol.answer import Answer
 from vision.protocol.v1 import predictions
@@ -22,12 +23,15 @@ class Model:
         with open(os.environ["MODEL_CONFIG"], encoding="utf-8") as file:
             settings = read_settings(yaml.safe_load(file))
         self._max_pixels = settings.limits.max_pixels
-        self._classes = read_classes(Path(os.environ["IMAGENET_CLASSES"]))
-        self._classifier = Classifier(os.environ["ALEXNET_SAFETENSORS"], settings, None, batch)
+        facts = Path(os.environ["MODEL_FACTS"])
+        self._preprocessing = read_facts(facts).preprocessing
+        self._classes = read_classes(facts.with_name(read_facts(facts).labels))
+        weights = Path(os.environ["ALEXNET_SAFETENSORS"])
+        self._classifier = Classifier(weights, self._preprocessing, settings, None, batch)
 
     def decode(self, image):
         """JPEG bytes → RGB pixels (224, 224, 3)."""
-        return decode(open_image(image, "image", self._max_pixels))
+        return decode(open_image(image, "image", self._max_pixels), self._preprocessing)
 
     def classify(self, pixels):
         """A list of pixels → a list of predictions, as this project answers them."""

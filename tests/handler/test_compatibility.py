@@ -11,7 +11,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 HANDLER = sorted((CHECKOUT / "handler").rglob("*.py"))
 PIPELINE = sorted((CHECKOUT / "pipeline").rglob("*.py"))
-IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors"}
+IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors", "yaml"}  # yaml: TorchServe reads model-config.yaml with it
 
 
 def imported(file: Path) -> set[str]:

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from vision.model.classifier import Classifier
+from vision.model.facts import read_facts
 from vision.worker.processors import available
 from vision.worker.settings import read_settings
 
@@ -45,7 +46,9 @@ def answers_that_differ(made: Classifier, images: list[np.ndarray]) -> list[str]
 def main() -> None:
     model_dir, pixels = (Path(word) for word in sys.argv[1:])
     settings = read_settings(yaml.safe_load((model_dir / "model-config.yaml").read_text()))
-    made = Classifier(model_dir / "alexnet.safetensors", replace(settings, precision="float32"), gpu_id=None)
+    facts = read_facts(model_dir / "model.yaml")
+    settings = replace(settings, precision="float32")
+    made = Classifier(model_dir / f"{facts.name}.safetensors", facts.preprocessing, settings, gpu_id=None)
     print(*answers_that_differ(made, list(np.load(pixels))), sep="\n", end="")
 
 

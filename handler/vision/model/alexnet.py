@@ -19,7 +19,7 @@ ROWS = 4
 class AlexNet(nn.Module):
     """torchvision.models.alexnet, https://arxiv.org/abs/1404.5997, without the dropout that inference leaves out.
 
-    Input: normalised images (N, 3, 224, 224), any float dtype. Output: logits (N, 1000), float32.
+    Input: normalised images (N, 3, crop, crop), any float dtype. Output: logits (N, 1000), float32.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class AlexNet(nn.Module):
         return logits[: len(images)]
 
     def convolve(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, 224, 224) => features (N, 9216)."""
+        """Normalised images (N, 3, crop, crop) => features (N, 9216)."""
         return torch.flatten(self.features(images.to(self.dtype)), start_dim=1)
 
     def to_precision(self, precision: str) -> None:

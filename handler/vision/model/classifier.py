@@ -8,36 +8,40 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from vision.image.preprocessing import Preprocessing
 from vision.model.alexnet import AlexNet
 from vision.model.devices import choose_device, choose_precision
 from vision.worker.settings import Settings
-
-# The mean and standard deviation per channel, from torchvision/transforms/_presets.py, `ImageClassification`.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
-SIDE = 224  # pixels, of the square that goes into the network
 
 
 class Classifier:
     """AlexNet on one device at one precision, loaded and warmed up.
 
     weights_file: a .safetensors file with AlexNet's state dict, float32.
+    preprocessing: of it, `crop`, `mean` and `std`.
     settings: of them, `precision`, `device` and `max_batch`.
     gpu_id: the GPU that TorchServe gives this worker, or None.
     warm_size: the largest number of images that comes at once as a rule; the warm-up tries it, and a single one.
     Raises ValueError for a setting or a weights file that does not fit, with a sentence for the server's log.
     """
 
-    def __init__(self, weights_file: Path, settings: Settings, gpu_id: int | None, warm_size: int = 1) -> None:
+    def __init__(
+        self,
+        weights_file: Path,
+        preprocessing: Preprocessing,
+        settings: Settings,
+        gpu_id: int | None,
+        warm_size: int = 1,
+    ) -> None:
         self.device = choose_device(settings.device, gpu_id)
         self.precision = choose_precision(settings.precision, self.device)
         self.max_batch = settings.max_batch
         model, self._origin = _load(weights_file)
         model.to_precision(self.precision)
         self._model = model.to(memory_format=torch.channels_last).to(self.device).eval()  # type: ignore[call-overload]
+        self._side = preprocessing.crop  # of the square that goes into the network
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
-        mean, std = (torch.tensor(values).repeat(SIDE) * 255 for values in (MEAN, STD))
+        mean, std = (torch.tensor(each).repeat(self._side) * 255 for each in (preprocessing.mean, preprocessing.std))
         self._scale, self._shift = 1 / std, -mean / std
         self._copies = self._copies_of_one()
         self._warm_up(warm_size)
@@ -52,7 +56,7 @@ class Classifier:
         )
 
     def probabilities(self, pixels: list[np.ndarray]) -> torch.Tensor:
-        """RGB pixels, N ≥ 1 arrays of uint8 (224, 224, 3) → probabilities, float32 (N, 1000), on the CPU.
+        """RGB pixels, N ≥ 1 arrays of uint8 (crop, crop, 3) → probabilities, float32 (N, 1000), on the CPU.
 
         At most `max_batch` images go through the network together, with as many threads as torch is set to.
         """
@@ -69,12 +73,13 @@ class Classifier:
         return logits[: len(pixels)].softmax(dim=1).cpu()
 
     def _normalised(self, images: list[np.ndarray]) -> torch.Tensor:
-        batch = torch.empty(len(images), SIDE, SIDE * 3, dtype=self._model.dtype)
+        side = self._side
+        batch = torch.empty(len(images), side, side * 3, dtype=self._model.dtype)
         for image, normalised in zip(images, batch):  # one by one, in the processor's cache
-            rows = torch.from_numpy(image.astype(np.float32)).view(SIDE, SIDE * 3)
+            rows = torch.from_numpy(image.astype(np.float32)).view(side, side * 3)
             normalised.copy_(rows.mul_(self._scale).add_(self._shift))
         # (N, H, W · C) => (N, C, H, W), which is channels_last already
-        return batch.view(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2).to(self.device)
+        return batch.view(-1, side, side, 3).permute(0, 3, 1, 2).to(self.device)
 
     @torch.inference_mode()
     def _copies_of_one(self) -> int:
@@ -83,13 +88,14 @@ class Classifier:
         Two, where this processor convolves one image alone with other kernels, whose sums round differently: no
         documentation says which do, so it is tried.
         """
-        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+        shape = (4, self._side, self._side, 3)
+        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, shape, dtype=np.uint8)
         alone = torch.cat([self._model.convolve(self._normalised([image])) for image in noise])
         return 1 if torch.equal(alone, self._model.convolve(self._normalised(list(noise)))) else 2
 
     def _warm_up(self, warm_size: int) -> None:
         """The first call takes twice as long: here, rather than in a client's request. A size not seen adds 10 ms."""
-        black = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+        black = np.zeros((self._side, self._side, 3), dtype=np.uint8)
         for size in {1, min(warm_size, self.max_batch)}:
             self._forward([black] * size)
 

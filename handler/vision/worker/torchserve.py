@@ -46,6 +46,11 @@ class Row:
         return part.get("content-type") or "" if isinstance(part, dict) else ""
 
 
+def each_row(rows: list[dict[str, object]], context: Context) -> list[Row]:
+    """TorchServe's own rows → the requests of the batch."""
+    return [Row(fields, context, index) for index, fields in enumerate(rows)]
+
+
 class FinalBodies(list[bytes]):
     """Response bodies. They count as empty: the stock envelope wraps only what counts as true in {"predictions": …}.
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from reliability.decoding import PREPROCESSING, decode
 from reliability.pictures import encoded, gradient
 from tests.support import company
 from tests.support.company import answers_that_differ
-from vision.image.decoder import decode, open_image
 from vision.model.alexnet import AlexNet
 from vision.model.classifier import Classifier
 from vision.worker.settings import Settings
@@ -30,13 +30,13 @@ def weights_file(model_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pixels() -> list[np.ndarray]:
-    return [decode(open_image(encoded(gradient(300 + 10 * n, 300)), "", 10**8)) for n in range(7)]
+    return [decode(encoded(gradient(300 + 10 * n, 300)), 10**8) for n in range(7)]
 
 
 def test_batches_are_split_at_the_bound_and_keep_their_order(
     weights_file: Path, settings: Settings, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = Classifier(weights_file, replace(settings, max_batch=3, precision="float32"), gpu_id=None)
+    split = Classifier(weights_file, PREPROCESSING, replace(settings, max_batch=3, precision="float32"), gpu_id=None)
     sizes = []
     forward = split._forward
 
@@ -70,7 +70,7 @@ def views(photographs: list[Path]) -> np.ndarray:
 def test_an_answer_does_not_depend_on_its_company(
     precision: str, weights_file: Path, settings: Settings, views: np.ndarray
 ) -> None:
-    made = Classifier(weights_file, replace(settings, precision=precision), gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, replace(settings, precision=precision), gpu_id=None)
     assert answers_that_differ(made, list(views)) == []
 
 
@@ -90,7 +90,7 @@ def test_nor_does_it_on_processors_with_fewer_instructions(
 def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
     weights_file: Path, settings: Settings, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Classifier(weights_file, settings, gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
     convolve, sizes = AlexNet.convolve, []
 
     def rounding_differently(self: AlexNet, images: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
 
     expected = made.probabilities(pixels[:2])[0]
     monkeypatch.setattr(AlexNet, "convolve", rounding_differently)
-    made = Classifier(weights_file, settings, gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
     sizes.clear()
     assert torch.equal(made.probabilities(pixels[:1])[0], expected)
     assert sizes == [2]
@@ -107,33 +107,33 @@ def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
 
 def test_precision_and_device_can_be_set(weights_file: Path, settings: Settings) -> None:
     for precision in ("float32", "bfloat16"):
-        made = Classifier(weights_file, replace(settings, precision=precision, device="cpu"), gpu_id=3)
+        made = Classifier(weights_file, PREPROCESSING, replace(settings, precision=precision, device="cpu"), gpu_id=3)
         assert f"precision={precision} device=cpu " in made.description
 
 
 def test_the_description_names_bound_and_weights(weights_file: Path, settings: Settings) -> None:
-    made = Classifier(weights_file, settings, gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
     assert " max_batch=32 weights=untrained sha256=" in made.description
     assert "\n" not in made.description
 
 
 def test_a_wrong_precision_is_one_clear_sentence(weights_file: Path, settings: Settings) -> None:
     with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is 'int4'; use auto, float32 or bf"):
-        Classifier(weights_file, replace(settings, precision="int4"), gpu_id=None)
+        Classifier(weights_file, PREPROCESSING, replace(settings, precision="int4"), gpu_id=None)
 
 
 def test_weights_that_do_not_fit_are_one_clear_sentence(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "alexnet.safetensors").write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
-        Classifier(tmp_path / "alexnet.safetensors", settings, gpu_id=None)
+        Classifier(tmp_path / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
     save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "alexnet.safetensors")
     with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
-        Classifier(tmp_path / "alexnet.safetensors", settings, gpu_id=None)
+        Classifier(tmp_path / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
 
 
 def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Path, settings: Settings) -> None:
-    made = Classifier(weights_file, replace(settings, precision="float32"), gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, replace(settings, precision="float32"), gpu_id=None)
     for parameter in made._model.parameters():
         parameter.data = parameter.data * 1e30  # finite, and too large to be multiplied
     with pytest.raises(ArithmeticError):
-        made.probabilities([decode(open_image(encoded(gradient()), "", 10**8))])
+        made.probabilities([decode(encoded(gradient()), 10**8)])

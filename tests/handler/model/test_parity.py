@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from pipeline.artefact.weights import Weights
+from reliability.decoding import PREPROCESSING, decode
 from reliability.pictures import encoded, views
 from tests.support.reference import WEIGHTS, Reference
-from vision.image.decoder import decode, open_image
 from vision.model.alexnet import AlexNet
 from vision.model.classifier import Classifier
 from vision.worker.settings import Settings
@@ -43,8 +43,9 @@ def expected(state: dict[str, torch.Tensor], images: list[bytes]) -> torch.Tenso
 
 
 def probabilities(images: list[bytes], precision: str, model_dir: Path, settings: Settings) -> torch.Tensor:
-    classifier = Classifier(model_dir / "alexnet.safetensors", replace(settings, precision=precision), gpu_id=None)
-    return classifier.probabilities([decode(open_image(image, "", 50_000_000)) for image in images])
+    settings = replace(settings, precision=precision)
+    classifier = Classifier(model_dir / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
+    return classifier.probabilities([decode(image, 50_000_000) for image in images])
 
 
 def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:
