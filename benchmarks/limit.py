@@ -24,7 +24,7 @@ from queue import Queue
 from typing import Any
 
 from benchmarks.pictures import body
-from benchmarks.places import HANDLER
+from benchmarks.places import HANDLER, MODEL_FACTS
 
 BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8)}
 SINGLES = 60  # images, one after the other, of which the median counts
@@ -41,29 +41,36 @@ class Work:
         import yaml
 
         from vision.model.classifier import Classifier
+        from vision.model.facts import read_facts
+        from vision.model.ranking import read_classes
+        from vision.worker.settings import read_settings
 
         torch.set_num_threads(threads)
-        settings = yaml.safe_load((HANDLER / "model-config.yaml").read_text())["handler"]
-        self._limits = settings["limits"]
+        settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
+        self._limits = settings.limits
         self._no_urls: Any = None  # no request here has one
-        self._classes = json.loads((HANDLER / "imagenet_classes.json").read_text(encoding="utf-8"))
-        self._classifier = Classifier(weights, settings, None, max(BATCHES["small"]))
+        facts = read_facts(MODEL_FACTS)
+        self._classes = read_classes(MODEL_FACTS.with_name(facts.labels))
+        self._preprocessing = facts.preprocessing
+        self._classifier = Classifier(weights, facts.preprocessing, settings, None, max(BATCHES["small"]))
 
     def answer(self, requests: list[bytes]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
         from vision.image.decoder import decode, open_image
         from vision.image.source import locate_image
-        from vision.model.classifier import top_k
+        from vision.model.ranking import top_k
+        from vision.protocol.answer import Answer
         from vision.protocol.v1 import parse_body, response_body
 
         parsed = [parse_body(request, JSON_TYPE, self._limits) for request in requests]
         pixels = []
         for request in parsed:
-            image: Any
-            image, place = locate_image(request.instances[0], request.places[0], self._limits, self._no_urls)
-            pixels.append(decode(open_image(image, place, self._limits["max_pixels"])))
+            (instance,), (place,) = request.instances, request.places
+            image = locate_image(instance, place, self._limits.max_image_bytes, self._no_urls).wait()
+            opened = open_image(image.content, image.place, self._limits.max_pixels)
+            pixels.append(decode(opened, self._preprocessing))
         rows = self._classifier.probabilities(pixels)
-        return [response_body([top_k(row, request.top_k, self._classes)]) for row, request in zip(rows, parsed)]
+        return [response_body(Answer([top_k(row, request.top_k, self._classes)])) for row, request in zip(rows, parsed)]
 
 
 def throughput(

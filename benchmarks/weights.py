@@ -12,7 +12,8 @@ from pathlib import Path
 from benchmarks.environments import environment
 from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
 from pipeline.artefact.archive import build_archive
-from pipeline.artefact.weights import IMAGENET_URL, cache_directory, load_weights, to_safetensors
+from pipeline.artefact.model import MODEL
+from pipeline.artefact.weights import cache_directory, load_weights, to_safetensors
 from pipeline.shared.errors import PipelineError
 
 
@@ -33,7 +34,7 @@ def prepare(say: Callable[[str], None]) -> Prepared:
     The ImageNet weights where torch.hub's cache has them; otherwise the untrained ones, which are as fast.
     """
     say("preparing weights and archives")
-    cached = (cache_directory() / IMAGENET_URL.rsplit("/", 1)[1]).is_file()
+    cached = (cache_directory() / MODEL.weights_url.rsplit("/", 1)[1]).is_file()
     weights = load_weights("imagenet" if cached else "untrained", lambda *_: None)
     directory = WEIGHTS / weights.origin
     prepared = Prepared(
@@ -59,7 +60,7 @@ def _make_stock_archive(prepared: Prepared, say: Callable[[str], None]) -> None:
     """As TorchServe's examples/image_classifier/alexnet makes it."""
     python = environment("torchserve_stock", say)
     say("making the stock archive (once)")
-    names = json.loads((HANDLER / "imagenet_classes.json").read_text(encoding="utf-8"))
+    names = json.loads(MODEL.labels.read_text(encoding="utf-8"))
     index = prepared.pth.with_name("index_to_name.json")
     index.write_text(json.dumps({str(number): name for number, name in enumerate(names)}))
     part = prepared.stock.with_name("part")

@@ -18,7 +18,7 @@ repeated but short field names and numbers, so an error can neither leak an imag
 
 from __future__ import annotations
 
-IMAGE_FORMATS_SENTENCE = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+from vision.image.formats import FORMATS_SENTENCE
 
 
 class RequestError(Exception):
@@ -41,7 +41,7 @@ class MalformedField(RequestError):
 
 class NotAnImage(RequestError):
     def __init__(self, place: str) -> None:
-        super().__init__(place, f"not an image ({IMAGE_FORMATS_SENTENCE} expected)")
+        super().__init__(place, f"not an image ({FORMATS_SENTENCE} expected)")
 
 
 class DamagedImage(RequestError):

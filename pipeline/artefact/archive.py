@@ -15,17 +15,18 @@ from pathlib import Path
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
 
-from pipeline.artefact.model import MODEL_NAME
+from pipeline.artefact.model import MODEL, MODEL_NAME, Model
 from pipeline.artefact.weights import Weights, read_metadata, to_safetensors
 from pipeline.shared.errors import NotOurArchive, naming
 
 HANDLER = "entry.py"
-WEIGHTS_FILE = "alexnet.safetensors"
+WEIGHTS_FILE = f"{MODEL_NAME}.safetensors"
+MODEL_FILE = "model.yaml"
 CONFIG_FILE = "model-config.yaml"
 SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/vision/worker/integrity.py checks it before anything is loaded
 
 # Beside them, nothing of handler/ goes into the archive: no caches, no editor's leftovers.
-HANDLER_FILES = (HANDLER, "vision/**/*.py", "imagenet_classes.json", CONFIG_FILE)
+HANDLER_FILES = (HANDLER, "vision/**/*.py", CONFIG_FILE)
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 CREATED_ON = "01/01/1980 00:00:00"  # the same, as torch-model-archiver writes it
@@ -43,12 +44,16 @@ class Archive:
     sha256: str
 
 
-def build_archive(handler_directory: Path, weights: Weights, output: Path) -> Archive:
-    """Packs the handler and the weights into `output`, which is replaced only once the new archive is complete.
+def build_archive(handler_directory: Path, weights: Weights, output: Path, model: Model = MODEL) -> Archive:
+    """Packs handler, model and weights into `output`, which is replaced only once the new archive is complete.
 
     Raises OSError where it cannot be written; what was there before then stays.
     """
-    entries = {WEIGHTS_FILE: to_safetensors(weights)}
+    entries = {
+        WEIGHTS_FILE: to_safetensors(weights),
+        MODEL_FILE: model.file.read_bytes(),
+        model.labels.name: model.labels.read_bytes(),
+    }
     for pattern in HANDLER_FILES:
         names = (file.relative_to(handler_directory) for file in handler_directory.glob(pattern))
         seen = [name for name in names if not any(part.startswith(".") for part in name.parts)]

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save as serialize
 
+from pipeline.artefact.model import MODEL
 from pipeline.shared.errors import (
     DownloadFailed,
     DownloadUnderWay,
@@ -35,10 +36,6 @@ from pipeline.shared.errors import (
 )
 from pipeline.shared.http import http_client
 from pipeline.shared.progress import Progress
-
-# torchvision.models.AlexNet_Weights.IMAGENET1K_V1; torchvision itself checks the first eight digits only.
-IMAGENET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-IMAGENET_SHA256 = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "features.0.weight": (64, 3, 11, 11),
@@ -190,7 +187,7 @@ def _with_sorted_metadata(file: bytes) -> bytes:
 
 
 def imagenet_file(
-    progress: Progress, url: str = IMAGENET_URL, sha256: str = IMAGENET_SHA256, cache: Path | None = None
+    progress: Progress, url: str = MODEL.weights_url, sha256: str = MODEL.weights_sha256, cache: Path | None = None
 ) -> Path:
     """The ImageNet weights in the cache, downloaded first where they are missing or damaged.
 

@@ -11,6 +11,7 @@ import yaml
 from ts.context import Context, RequestProcessor
 
 from entry import Handler
+from vision.worker.settings import Limits, Settings, read_settings
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +24,17 @@ def model_dir(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def config(model_dir: Path) -> dict[str, Any]:
-    return yaml.safe_load((model_dir / "model-config.yaml").read_text())
+    return dict(yaml.safe_load((model_dir / "model-config.yaml").read_text()))
 
 
 @pytest.fixture(scope="session")
-def limits(config: dict[str, Any]) -> dict[str, int]:
-    return config["handler"]["limits"]
+def settings(config: dict[str, Any]) -> Settings:
+    return read_settings(config)
+
+
+@pytest.fixture(scope="session")
+def limits(settings: Settings) -> Limits:
+    return settings.limits
 
 
 def worker_context(model_dir: Path, config: dict[str, Any]) -> Context:

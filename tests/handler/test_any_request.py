@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from vision.errors import RequestError
 from vision.fetch.image_url import UrlFetcher
 from vision.image.source import ALL_FIELDS, locate_image
-from vision.protocol.v1 import Request, error_body, instances_of_envelope, parse_body
+from vision.protocol.request import Request
+from vision.protocol.v1 import error_body, instances_of_envelope, parse_body
+from vision.worker.settings import Limits
 
-LIMITS = {"max_image_bytes": 60, "max_pixels": 100, "max_instances": 3, "max_top_k": 1000, "default_top_k": 5}
+LIMITS = Limits(
+    max_image_bytes=60, max_pixels=100, max_request_pixels=200, max_instances=3, max_top_k=1000, default_top_k=5
+)
 FETCHER = UrlFetcher(allowed_hosts=["example.org"], timeout_s=1, max_bytes=60)
 PLACE = re.compile(r"(body|instances(\[\d\])?(\.(b64|data|url|image|image_bytes)(\.b64)?)?|parameters(\.top_k)?): \S")
 
@@ -35,13 +39,13 @@ def check(parse: Any, *arguments: Any) -> None:
     try:
         request = parse(*arguments, LIMITS)
         assert isinstance(request, Request)
-        assert len(request.instances) == len(request.places) <= LIMITS["max_instances"]
-        assert 1 <= request.top_k <= LIMITS["max_top_k"]
+        assert len(request.instances) == len(request.places) <= LIMITS.max_instances
+        assert 1 <= request.top_k <= LIMITS.max_top_k
         for instance, place in zip(request.instances, request.places, strict=True):
-            image, named = locate_image(instance, place, LIMITS, FETCHER)
-            assert isinstance(image, bytes)
-            assert 0 < len(image) <= LIMITS["max_image_bytes"]
-            assert named.startswith(place)
+            image = locate_image(instance, place, LIMITS.max_image_bytes, FETCHER)
+            assert isinstance(image.source, bytes)
+            assert 0 < len(image.source) <= LIMITS.max_image_bytes
+            assert image.place.startswith(place)
     except RequestError as error:
         assert error.status in (400, 413)
         assert PLACE.match(str(error)), str(error)

@@ -14,6 +14,7 @@ from ts.context import Context
 
 from entry import Handler
 from reliability.pictures import base64_text, encoded, gradient
+from vision.image.source import EncodedImage
 
 JSON = "application/json"
 
@@ -159,11 +160,16 @@ def test_images_are_decoded_together_where_memory_allows(
     """Two of 24 megapixels, or of 26: the limit of one image is 50."""
     pooled = []
     pool = worker.handler._pool
-    monkeypatch.setattr(
-        worker.handler, "_pool", SimpleNamespace(map=lambda *given: pooled.append(1) or pool.map(*given))
-    )
+
+    def noted(*given: Any) -> Any:
+        pooled.append(given)
+        return pool.map(*given)
+
+    monkeypatch.setattr(worker.handler, "_pool", SimpleNamespace(map=noted))
     image = encoded(Image.new("L", (side, side)), "PNG", compress_level=1)
-    decoded = worker.handler._decode([(image, "instances[0]"), (image, "instances[1]")], threads=2)
+    decoded = worker.handler._decode(
+        [EncodedImage(image, "instances[0]"), EncodedImage(image, "instances[1]")], threads=2
+    )
     assert [pixels.shape for pixels in decoded] == [(224, 224, 3)] * 2
     assert bool(pooled) == together
 

@@ -1,21 +1,24 @@
 """Whether an answer depends on the images that are in the batch with it.
 
-    PYTHONPATH=.:handler python -P tests/support/company.py WEIGHTS SETTINGS PIXELS
+    PYTHONPATH=.:handler python -P tests/support/company.py MODEL_DIR PIXELS
 
 prints what differs in float32: in a process of its own other instructions can be asked for.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from vision.model.classifier import Classifier
+from vision.model.facts import read_facts
 from vision.worker.processors import available
+from vision.worker.settings import read_settings
 
 SIZES = (1, 2, 3, 4, 5, 7, 9, 16, 20)  # of batches
 
@@ -41,8 +44,11 @@ def answers_that_differ(made: Classifier, images: list[np.ndarray]) -> list[str]
 
 
 def main() -> None:
-    weights, settings, pixels = sys.argv[1:]
-    made = Classifier(Path(weights), json.loads(settings) | {"precision": "float32"}, gpu_id=None)
+    model_dir, pixels = (Path(word) for word in sys.argv[1:])
+    settings = read_settings(yaml.safe_load((model_dir / "model-config.yaml").read_text()))
+    facts = read_facts(model_dir / "model.yaml")
+    settings = replace(settings, precision="float32")
+    made = Classifier(model_dir / f"{facts.name}.safetensors", facts.preprocessing, settings, gpu_id=None)
     print(*answers_that_differ(made, list(np.load(pixels))), sep="\n", end="")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from torchvision.transforms import functional
 
-from tests.support.reference import TRANSFORM, upright_rgb
+from tests.support.reference import TRANSFORM, torchvision, upright_rgb
 
 
 def reference_pixels(image: bytes) -> np.ndarray:
     """An image file → uint8 (224, 224, 3)."""
+    functional = torchvision.transforms.functional
     resized = functional.resize(
         upright_rgb(image), TRANSFORM.resize_size, interpolation=TRANSFORM.interpolation, antialias=TRANSFORM.antialias
     )

@@ -1,8 +1,8 @@
-"""Image bytes → RGB pixels, as the transforms of torchvision's `AlexNet_Weights.IMAGENET1K_V1` would see them.
+"""Image bytes → RGB pixels, as the transforms of torchvision's weights would see them.
 
-The reference is torchvision/transforms/_presets.py, `ImageClassification(crop_size=224, resize_size=256)`: the short
-side to 256, bilinear with antialiasing, then the centre 224×224. Here only the crop is computed, from the box of the
-original that it shows.
+The reference is torchvision/transforms/_presets.py, `ImageClassification`: the short side is resized, bilinear with
+antialiasing, then the square in the centre is cut out. Here only that is computed, from the box of the original that it
+shows.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ import numpy as np
 from PIL import Image
 
 from vision.errors import DamagedImage, NotAnImage, TooLarge, Unsupported
-from vision.image.guards import orientation, strip_metadata
+from vision.image.formats import FORMATS
+from vision.image.guards import strip_metadata
+from vision.image.guards.exif import orientation
+from vision.image.preprocessing import Preprocessing
 
-CROP = 224  # pixels, torchvision's crop_size
-RESIZE = 256  # pixels of the short side, torchvision's resize_size
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-
-# A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep this many pixels: the antialiasing of
-# the second step then averages over five of them, and no probability moves by more than 0.006 (with three: 0.013).
-SHORT_SIDE_AFTER_REDUCTION = 5 * RESIZE
+# A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep so many times the pixels that it is
+# resized to: the antialiasing then averages over five, and no probability moves by more than 0.006 (with three: 0.013).
+PIXELS_TO_AVERAGE = 5
 
 ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
 STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
@@ -73,7 +72,7 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
     _quieten_pillow()
     stripped = strip_metadata(image_bytes, place, max_pixels)
     try:
-        image = Image.open(io.BytesIO(stripped.image), formats=FORMATS)  # reads the header only
+        image = Image.open(io.BytesIO(stripped.image), formats=tuple(FORMATS))  # reads the header only
         pixels = _pixels_to_decode(image, stripped.scans)
     except Image.DecompressionBombError:
         raise TooLarge(place, max_pixels, "pixels") from None
@@ -88,8 +87,8 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
     return OpenedImage(image, place, pixels, stripped.exif)
 
 
-def decode(opened: OpenedImage) -> np.ndarray:
-    """An opened image → the RGB pixels of its centre crop, uint8 of shape (224, 224, 3).
+def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
+    """An opened image → the RGB pixels of its centre crop, uint8 of shape (crop, crop, 3).
 
     Raises RequestError: DamagedImage (400).
     """
@@ -97,7 +96,7 @@ def decode(opened: OpenedImage) -> np.ndarray:
     assert image is not None, "an image is decoded once"
     try:
         with _silent_libtiff() if image.format == "TIFF" else nullcontext():
-            return _centre_crop(image, opened.exif)
+            return _centre_crop(image, opened.exif, preprocessing)
     except MemoryError:
         raise
     except Exception:  # OSError, SyntaxError, ValueError, struct.error, EOFError, …: Pillow's decoders raise them all
@@ -141,34 +140,33 @@ def _pixels_of_tiles(tags: Any) -> int:
     return -(-int(tags[WIDTH]) // width) * -(-int(tags[LENGTH]) // length) * width * length * planes
 
 
-def _centre_crop(image: Image.Image, exif: bytes) -> np.ndarray:
+def _centre_crop(image: Image.Image, exif: bytes, preprocessing: Preprocessing) -> np.ndarray:
     width, height = image.size
-    reduction = _reduce(image)
+    crop = preprocessing.crop
+    reduction = _reduce(image, preprocessing.resize)
     image.load()
     if image.format == "TIFF":  # which Pillow turns when it loads it
         width, height = image.size
     turned = _orientation(image, exif)
     if turned >= 5:
         width, height = height, width
-    left, top, right, bottom = (side / reduction for side in _crop_box(width, height))
+    left, top, right, bottom = (side / reduction for side in _crop_box(width, height, preprocessing))
     if turned == 1 and _is_rgb(image):
-        return np.asarray(image.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+        return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
     rows = image.width if turned >= 5 else image.height  # of the upright picture
     columns = image.height if turned >= 5 else image.width
-    reach = max(1.0, (bottom - top) / CROP)  # rows above and below a pixel's own that count for it
+    reach = max(1.0, (bottom - top) / crop)  # rows above and below a pixel's own that count for it
     first, last = max(0, int(top - reach)), min(rows, int(bottom + reach) + 2)
     # As Pillow does it, rows are resized first and then columns: so it does not matter where strips of rows begin.
-    narrow = Image.new("RGB", (CROP, last - first))
+    narrow = Image.new("RGB", (crop, last - first))
     step = max(1, STRIP // columns)
     for start in range(first, last, step):
         strip = _upright_rows(image, start, min(start + step, last), turned)
         box = (left, 0, right, strip.height)
-        narrow.paste(
-            _to_rgb(strip).resize((CROP, strip.height), Image.Resampling.BILINEAR, box=box), (0, start - first)
-        )
-    return np.asarray(
-        narrow.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(0, top - first, CROP, bottom - first))
-    )
+        strip = _to_rgb(strip).resize((crop, strip.height), Image.Resampling.BILINEAR, box=box)
+        narrow.paste(strip, (0, start - first))
+    shown = (0, top - first, crop, bottom - first)
+    return np.asarray(narrow.resize((crop, crop), Image.Resampling.BILINEAR, box=shown))
 
 
 def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
@@ -182,11 +180,11 @@ def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Ima
     return strip.transpose(UPRIGHT[turned]) if turned in UPRIGHT else strip
 
 
-def _reduce(image: Image.Image) -> int:
+def _reduce(image: Image.Image, resize: int) -> int:
     """Asks the JPEG decoder for a smaller image where that is enough; returns the divisor (1, 2, 4 or 8)."""
     width, height = image.size
     for divisor in (8, 4, 2):
-        if min(width, height) >= divisor * SHORT_SIDE_AFTER_REDUCTION:
+        if min(width, height) >= divisor * PIXELS_TO_AVERAGE * resize:
             drafted = image.draft(None, (width // divisor, height // divisor))
             return divisor if drafted else 1
     return 1
@@ -226,17 +224,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _crop_box(width: int, height: int) -> tuple[float, float, float, float]:
+def _crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
     """The box of an upright width×height image that torchvision's resize and centre crop show, in its pixels.
 
     Repeats the reference's rounding: `_compute_resized_output_size` truncates the long side, `center_crop` rounds half
     to even.
     """
+    resize, crop = preprocessing.resize, preprocessing.crop
     if width <= height:
-        resized_width, resized_height = RESIZE, int(RESIZE * height / width)
+        resized_width, resized_height = resize, int(resize * height / width)
     else:
-        resized_width, resized_height = int(RESIZE * width / height), RESIZE
-    left = round((resized_width - CROP) / 2.0)
-    top = round((resized_height - CROP) / 2.0)
+        resized_width, resized_height = int(resize * width / height), resize
+    left = round((resized_width - crop) / 2.0)
+    top = round((resized_height - crop) / 2.0)
     x, y = width / resized_width, height / resized_height
-    return left * x, top * y, (left + CROP) * x, (top + CROP) * y
+    return left * x, top * y, (left + crop) * x, (top + crop) * y

@@ -1,49 +1,37 @@
-"""KServe v1: request body → instances, predictions → response body, errors → error body."""
+"""KServe v1: request body → Request, Answer → response body, errors → error body."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
+from vision.protocol.answer import Answer
+from vision.protocol.request import Request
+from vision.worker.settings import Limits
 
 JSON = "application/json"
 IMAGE_TYPES = ("image/", "application/octet-stream")
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 
 
-@dataclass(frozen=True)
-class Request:
-    """One client's request.
-
-    instances: each the JSON value of one instance, or the bytes of an image that was the body itself.
-    places: how to name each instance in an error, `instances[0]` or `body`.
-    top_k: how many classes to answer with, for each instance.
-    """
-
-    instances: list[Any]
-    places: list[str]
-    top_k: int
-
-
-def parse_row(row: dict[str, Any], content_type: str, limits: dict[str, int]) -> Request:
+def parse_row(row: dict[str, object], content_type: str, limits: Limits) -> Request:
     """One TorchServe row → Request.
 
     row: TorchServe puts the body under "body", and the parts of a form under their names.
     content_type: media type of the body, without parameters; may be empty.
-    limits: `max_instances`, `default_top_k` and `max_top_k` from model-config.yaml.
     Raises RequestError (400, or 413 for too many instances).
     """
     if "body" in row:
         return parse_body(row["body"], content_type, limits)
     # `curl -F data=@photo.jpg`, the other form that TorchServe's users know.
-    if isinstance(row.get("data"), (bytes, bytearray)):
-        return _bare_image(row["data"], limits)
+    form = row.get("data")
+    if isinstance(form, (bytes, bytearray)):
+        return _bare_image(form, limits)
     raise MalformedBody(f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)")
 
 
-def parse_body(body: Any, content_type: str, limits: dict[str, int]) -> Request:
+def parse_body(body: object, content_type: str, limits: Limits) -> Request:
     """A body (bytes, or JSON that TorchServe has parsed already) → Request. See `parse_row`."""
     if not isinstance(body, (bytes, bytearray)):
         return _from_json(body, limits)
@@ -55,13 +43,13 @@ def parse_body(body: Any, content_type: str, limits: dict[str, int]) -> Request:
     return _from_json(_load_json(body), limits)
 
 
-def instances_of_envelope(instances: Any, limits: dict[str, int]) -> Request:
+def instances_of_envelope(instances: object, limits: Limits) -> Request:
     """What TorchServe's stock KServe envelope hands over (the bare `instances`) → Request. See `parse_row`."""
     return _from_json({"instances": instances}, limits)
 
 
-def _bare_image(body: bytes | bytearray, limits: dict[str, int]) -> Request:
-    return Request(instances=[bytes(body)], places=["body"], top_k=limits["default_top_k"])
+def _bare_image(body: bytes | bytearray, limits: Limits) -> Request:
+    return Request(instances=[bytes(body)], places=["body"], top_k=limits.default_top_k)
 
 
 def _load_json(body: bytes | bytearray) -> Any:
@@ -93,14 +81,14 @@ def _has_more_values(text: str, most: int) -> bool:
     return False
 
 
-def _from_json(body: Any, limits: dict[str, int]) -> Request:
+def _from_json(body: object, limits: Limits) -> Request:
     if not isinstance(body, dict):
         raise MalformedBody('expected a JSON object {"instances": […]}')
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise MalformedField("instances", "expected a list of at least one instance")
-    if len(instances) > limits["max_instances"]:
-        raise TooLarge("instances", limits["max_instances"], "instances")
+    if len(instances) > limits.max_instances:
+        raise TooLarge("instances", limits.max_instances, "instances")
     return Request(
         instances=instances,
         places=[f"instances[{index}]" for index in range(len(instances))],
@@ -108,32 +96,40 @@ def _from_json(body: Any, limits: dict[str, int]) -> Request:
     )
 
 
-def _top_k(parameters: Any, limits: dict[str, int]) -> int:
+def _top_k(parameters: object, limits: Limits) -> int:
     if parameters is None:
-        return limits["default_top_k"]
+        return limits.default_top_k
     if not isinstance(parameters, dict):
         raise MalformedField("parameters", "expected an object")
-    top_k = parameters.get("top_k", limits["default_top_k"])
-    if type(top_k) is not int or not 1 <= top_k <= limits["max_top_k"]:  # bool is an int too
-        raise MalformedField("parameters.top_k", f"expected an integer from 1 to {limits['max_top_k']}")
+    top_k = parameters.get("top_k", limits.default_top_k)
+    if type(top_k) is not int or not 1 <= top_k <= limits.max_top_k:  # bool is an int too
+        raise MalformedField("parameters.top_k", f"expected an integer from 1 to {limits.max_top_k}")
     return top_k
 
 
-def response_body(predictions: list[Any]) -> bytes:
-    """Predictions (see `classifier.top_k`) → compact JSON in UTF-8."""
-    return json.dumps({"predictions": predictions}, separators=(",", ":")).encode()
+def predictions(answer: Answer) -> list[dict[str, Any]]:
+    """An answer → the JSON value of its `predictions`. Probabilities have six significant digits."""
+    return [
+        {
+            "classes": [
+                {
+                    "index": found.index,
+                    "wnid": found.wnid,
+                    "label": found.label,
+                    "probability": float(f"{found.probability:.6g}"),
+                }
+                for found in prediction.classes
+            ]
+        }
+        for prediction in answer.predictions
+    ]
+
+
+def response_body(answer: Answer) -> bytes:
+    """An answer → compact JSON in UTF-8."""
+    return json.dumps({"predictions": predictions(answer)}, separators=(",", ":")).encode()
 
 
 def error_body(error: RequestError) -> bytes:
     """An error → `{"error": "place: what is wrong"}` as JSON."""
     return json.dumps({"error": str(error)}, ensure_ascii=False).encode()
-
-
-class FinalBodies(list[bytes]):
-    """Response bodies. They count as empty: the stock envelope wraps only what counts as true in {"predictions": …}.
-
-    (The class stands here since TorchServe wants just one in the handler's own module.)
-    """
-
-    def __bool__(self) -> bool:
-        return False

@@ -3,49 +3,92 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, fields
 from typing import Any
-
-COUNTS = ("threads", "max_batch")
-LIMITS = ("max_image_bytes", "max_pixels", "max_request_pixels", "max_instances", "max_top_k", "default_top_k")
 
 # A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
 HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", re.IGNORECASE)
 
 
-def check_settings(config: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for at most, and how many classes it is answered with. model-config.yaml says why."""
+
+    max_image_bytes: int
+    max_pixels: int
+    max_request_pixels: int
+    max_instances: int
+    max_top_k: int
+    default_top_k: int
+
+
+@dataclass(frozen=True)
+class UrlSettings:
+    """Images by URL. timeout_s: in seconds, from the request to the last byte."""
+
+    allowed_hosts: list[str]
+    allow_http: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `handler` part of model-config.yaml."""
+
+    precision: str
+    device: str
+    threads: int
+    max_batch: int
+    limits: Limits
+    url: UrlSettings
+
+
+def read_settings(config: Any) -> Settings:
     """The content of model-config.yaml → its `handler` part. Raises ValueError naming a setting that is wrong."""
-    settings = _mapping(config, "handler", "")
-    limits = _mapping(settings, "limits", "handler.")
-    url = _mapping(settings, "url", "handler.")
-    for name in COUNTS:
-        _check(_is_count(settings.get(name)), f"handler.{name}", "a whole number above 0")
-    for name in LIMITS:
-        _check(_is_count(limits.get(name)), f"handler.limits.{name}", "a whole number above 0")
-    for name in ("precision", "device"):
-        _check(isinstance(settings.get(name), str), f"handler.{name}", "a word")
-    hosts, timeout_s = url.get("allowed_hosts"), url.get("timeout_s")
-    _check(
-        isinstance(hosts, list) and all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts),
-        "handler.url.allowed_hosts",
-        "a list of hosts",
+    handler = _mapping(config, "handler", "")
+    limits = _mapping(handler, "limits", "handler.")
+    url = _mapping(handler, "url", "handler.")
+    return Settings(
+        threads=_count(handler, "threads", "handler."),
+        max_batch=_count(handler, "max_batch", "handler."),
+        limits=Limits(**{field.name: _count(limits, field.name, "handler.limits.") for field in fields(Limits)}),
+        precision=_word(handler, "precision"),
+        device=_word(handler, "device"),
+        url=_url_settings(url),
     )
-    _check(
-        isinstance(timeout_s, (int, float)) and timeout_s > 0, "handler.url.timeout_s", "a number of seconds above 0"
-    )
-    _check(type(url.get("allow_http")) is bool, "handler.url.allow_http", "true or false")
-    return settings
+
+
+def _url_settings(url: dict[str, Any]) -> UrlSettings:
+    hosts, timeout_s, allow_http = url.get("allowed_hosts"), url.get("timeout_s"), url.get("allow_http")
+    if not isinstance(hosts, list) or not all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts):
+        raise _wrong("handler.url.allowed_hosts", "a list of hosts")
+    if not isinstance(timeout_s, (int, float)) or timeout_s <= 0:
+        raise _wrong("handler.url.timeout_s", "a number of seconds above 0")
+    if not isinstance(allow_http, bool):
+        raise _wrong("handler.url.allow_http", "true or false")
+    return UrlSettings(hosts, allow_http, timeout_s)
 
 
 def _mapping(parent: Any, name: str, above: str) -> dict[str, Any]:
     value = parent.get(name) if isinstance(parent, dict) else None
-    _check(isinstance(value, dict), f"{above}{name}", "a mapping")
-    return dict(value or {})
+    if not isinstance(value, dict):
+        raise _wrong(above + name, "a mapping")
+    return value
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
+def _count(parent: dict[str, Any], name: str, above: str) -> int:
+    value = parent.get(name)
+    if type(value) is not int or value <= 0:  # bool is an int too
+        raise _wrong(above + name, "a whole number above 0")
+    return value
 
 
-def _check(right: bool, name: str, expected: str) -> None:
-    if not right:
-        raise ValueError(f"model-config.yaml: {name} must be {expected}")
+def _word(handler: dict[str, Any], name: str) -> str:
+    value = handler.get(name)
+    if not isinstance(value, str):
+        raise _wrong(f"handler.{name}", "a word")
+    return value
+
+
+def _wrong(name: str, expected: str) -> ValueError:
+    return ValueError(f"model-config.yaml: {name} must be {expected}")

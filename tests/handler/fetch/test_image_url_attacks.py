@@ -292,7 +292,12 @@ def test_one_address_inside_is_enough(host: Host, first: bool) -> None:
 def test_a_name_is_resolved_once_and_what_was_checked_is_connected_to(host: Host, other: Host) -> None:
     checked: list[str] = []
     resolver = Resolver([("127.0.0.1", host.port)], [("127.0.0.1", other.port)])
-    rebound = fetcher(resolver, check=lambda address: checked.append(address) is None)
+
+    def check(address: str) -> bool:
+        checked.append(address)
+        return True
+
+    rebound = fetcher(resolver, check=check)
     assert rebound.start(f"http://{NAME}/cat.jpg", PLACE).result() == IMAGE
     assert resolver.questions == [(NAME, 80)]
     assert checked == ["127.0.0.1"]

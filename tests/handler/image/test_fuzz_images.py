@@ -43,6 +43,6 @@ def test_a_number_gives_the_same_mutant_again() -> None:
 
 @pytest.mark.parametrize("name", corpus.seeds())
 def test_a_seed_is_a_whole_image(name: str) -> None:
-    refused = ("tiff group4", "bmp rle8", "bmp rle4")  # fax codes and run lengths: see guards.py
+    refused = ("tiff group4", "bmp rle8", "bmp rle4")  # fax codes and run lengths: see guards/tiff.py and decoder.py
     expected = "400" if name in refused else "pixels"
     assert corpus.trial(corpus.seeds()[name]) == expected

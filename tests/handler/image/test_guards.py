@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from reliability import bombs
+from reliability.decoding import PREPROCESSING, decode
 from reliability.pictures import encoded, gradient
 from vision.errors import TooLarge
 from vision.image import decoder as image_decoder
@@ -104,9 +105,9 @@ def test_strips_do_not_show(mode: str, orientation: int, monkeypatch: pytest.Mon
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = encoded(picture, "JPEG" if mode == "CMYK" else "PNG", exif=exif)
-    whole = image_decoder.decode(image_decoder.open_image(image, "body", 1_000_000))
+    whole = decode(image, 1_000_000)
     monkeypatch.setattr(image_decoder, "STRIP", 2000)
-    strips = image_decoder.decode(image_decoder.open_image(image, "body", 1_000_000))
+    strips = decode(image, 1_000_000)
     assert (np.asarray(strips) == whole).all()
 
 
@@ -123,5 +124,5 @@ def test_twenty_scans_are_free_at_the_limit_of_pixels(scans: int, refused: bool)
 
 def test_an_image_is_let_go_when_it_is_decoded() -> None:
     opened = image_decoder.open_image(encoded(gradient()), "body", 1_000_000)
-    image_decoder.decode(opened)
+    image_decoder.decode(opened, PREPROCESSING)
     assert opened.image is None

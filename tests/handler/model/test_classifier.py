@@ -1,13 +1,12 @@
-"""Device, precision, batches and top-k."""
+"""Batches, their bounds, and what a worker refuses to load."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from reliability.decoding import PREPROCESSING, decode
 from reliability.pictures import encoded, gradient
 from tests.support import company
 from tests.support.company import answers_that_differ
-from vision.image.decoder import decode, open_image
-from vision.model import classifier
-from vision.model.classifier import AlexNet, Classifier, top_k
+from vision.model.alexnet import AlexNet
+from vision.model.classifier import Classifier
+from vision.worker.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,21 @@ def weights_file(model_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pixels() -> list[np.ndarray]:
-    return [decode(open_image(encoded(gradient(300 + 10 * n, 300)), "", 10**8)) for n in range(7)]
+    return [decode(encoded(gradient(300 + 10 * n, 300)), 10**8) for n in range(7)]
 
 
 def test_batches_are_split_at_the_bound_and_keep_their_order(
-    weights_file: Path, config: dict[str, Any], pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    weights_file: Path, settings: Settings, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = Classifier(weights_file, config["handler"] | {"max_batch": 3, "precision": "float32"}, gpu_id=None)
+    split = Classifier(weights_file, PREPROCESSING, replace(settings, max_batch=3, precision="float32"), gpu_id=None)
     sizes = []
     forward = split._forward
-    monkeypatch.setattr(split, "_forward", lambda batch: sizes.append(len(batch)) or forward(batch))
+
+    def noted(batch: list[np.ndarray]) -> torch.Tensor:
+        sizes.append(len(batch))
+        return forward(batch)
+
+    monkeypatch.setattr(split, "_forward", noted)
     together = split.probabilities(pixels)
     assert sizes == [3, 3, 1]
     assert together.shape == (7, 1000)
@@ -63,20 +68,19 @@ def views(photographs: list[Path]) -> np.ndarray:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_answer_does_not_depend_on_its_company(
-    precision: str, weights_file: Path, config: dict[str, Any], views: np.ndarray
+    precision: str, weights_file: Path, settings: Settings, views: np.ndarray
 ) -> None:
-    made = Classifier(weights_file, config["handler"] | {"precision": precision}, gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, replace(settings, precision=precision), gpu_id=None)
     assert answers_that_differ(made, list(views)) == []
 
 
 @pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
 def test_nor_does_it_on_processors_with_fewer_instructions(
-    instructions: str, weights_file: Path, config: dict[str, Any], views: np.ndarray, tmp_path: Path
+    instructions: str, model_dir: Path, views: np.ndarray, tmp_path: Path
 ) -> None:
     """oneDNN and MKL then choose the kernels that they would take on an older one, which works in float32."""
     np.save(tmp_path / "pixels.npy", views[::2])
-    settings = json.dumps(config["handler"])
-    command = [sys.executable, "-P", company.__file__, weights_file, settings, tmp_path / "pixels.npy"]
+    command = [sys.executable, "-P", company.__file__, str(model_dir), str(tmp_path / "pixels.npy")]
     limits = {"ONEDNN_MAX_CPU_ISA": instructions, "MKL_ENABLE_INSTRUCTIONS": instructions.partition("_")[0]}
     environment = os.environ | limits | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -84,9 +88,9 @@ def test_nor_does_it_on_processors_with_fewer_instructions(
 
 
 def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
-    weights_file: Path, config: dict[str, Any], pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    weights_file: Path, settings: Settings, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Classifier(weights_file, config["handler"], gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
     convolve, sizes = AlexNet.convolve, []
 
     def rounding_differently(self: AlexNet, images: torch.Tensor) -> torch.Tensor:
@@ -95,78 +99,41 @@ def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
 
     expected = made.probabilities(pixels[:2])[0]
     monkeypatch.setattr(AlexNet, "convolve", rounding_differently)
-    made = Classifier(weights_file, config["handler"], gpu_id=None)
+    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
     sizes.clear()
     assert torch.equal(made.probabilities(pixels[:1])[0], expected)
     assert sizes == [2]
 
 
-@pytest.mark.parametrize(
-    ("flags", "precision"),
-    [
-        ("flags : fpu sse avx2 amx_bf16 amx_tile", "bfloat16"),
-        ("flags : fpu avx512_bf16", "bfloat16"),
-        ("Features : fp asimd i8mm bf16", "bfloat16"),
-        ("flags : fpu sse avx2 avx512f avx512_vnni", "float32"),
-        ("flags : fpu", "float32"),
-    ],
-)
-def test_bfloat16_where_the_processor_multiplies_it(
-    flags: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
-    monkeypatch.setattr(classifier, "CPU_INFO", tmp_path / "cpuinfo")
-    assert classifier._choose_precision("auto", torch.device("cpu")) == precision
-
-
-def test_float32_where_the_processor_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "CPU_INFO", tmp_path / "missing")
-    assert classifier._choose_precision("auto", torch.device("cpu")) == "float32"
-
-
-def test_precision_and_device_can_be_set(weights_file: Path, config: dict[str, Any]) -> None:
+def test_precision_and_device_can_be_set(weights_file: Path, settings: Settings) -> None:
     for precision in ("float32", "bfloat16"):
-        made = Classifier(weights_file, config["handler"] | {"precision": precision, "device": "cpu"}, gpu_id=3)
+        made = Classifier(weights_file, PREPROCESSING, replace(settings, precision=precision, device="cpu"), gpu_id=3)
         assert f"precision={precision} device=cpu " in made.description
 
 
-def test_the_description_names_bound_and_weights(weights_file: Path, config: dict[str, Any]) -> None:
-    made = Classifier(weights_file, config["handler"], gpu_id=None)
+def test_the_description_names_bound_and_weights(weights_file: Path, settings: Settings) -> None:
+    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
     assert " max_batch=32 weights=untrained sha256=" in made.description
     assert "\n" not in made.description
 
 
-def test_a_wrong_precision_is_one_clear_sentence(weights_file: Path, config: dict[str, Any]) -> None:
+def test_a_wrong_precision_is_one_clear_sentence(weights_file: Path, settings: Settings) -> None:
     with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is 'int4'; use auto, float32 or bf"):
-        Classifier(weights_file, config["handler"] | {"precision": "int4"}, gpu_id=None)
+        Classifier(weights_file, PREPROCESSING, replace(settings, precision="int4"), gpu_id=None)
 
 
-def test_weights_that_do_not_fit_are_one_clear_sentence(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_weights_that_do_not_fit_are_one_clear_sentence(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "alexnet.safetensors").write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
-        Classifier(tmp_path / "alexnet.safetensors", config["handler"], gpu_id=None)
+        Classifier(tmp_path / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
     save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "alexnet.safetensors")
     with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
-        Classifier(tmp_path / "alexnet.safetensors", config["handler"], gpu_id=None)
+        Classifier(tmp_path / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
 
 
-def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Path, config: dict[str, Any]) -> None:
-    made = Classifier(weights_file, config["handler"] | {"precision": "float32"}, gpu_id=None)
+def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Path, settings: Settings) -> None:
+    made = Classifier(weights_file, PREPROCESSING, replace(settings, precision="float32"), gpu_id=None)
     for parameter in made._model.parameters():
         parameter.data = parameter.data * 1e30  # finite, and too large to be multiplied
     with pytest.raises(ArithmeticError):
-        made.probabilities([decode(open_image(encoded(gradient()), "", 10**8))])
-
-
-@pytest.mark.parametrize("k", [1, 5, 1000])
-def test_top_k_falls_monotonically(k: int) -> None:
-    chance = torch.rand(1000, generator=torch.Generator().manual_seed(0))
-    probabilities = chance / chance.sum()
-    classes = [[f"n{index:08}", f"label {index}"] for index in range(1000)]
-    found = top_k(probabilities, k, classes)["classes"]
-    values = [entry["probability"] for entry in found]
-    assert len(found) == k
-    assert values == sorted(values, reverse=True)
-    assert found[0]["index"] == int(probabilities.argmax())
-    assert all(entry["label"] == f"label {entry['index']}" for entry in found)
-    assert values[0] == pytest.approx(float(probabilities.max()), rel=1e-5)
+        made.probabilities([decode(encoded(gradient()), 10**8)])

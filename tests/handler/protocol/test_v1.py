@@ -9,39 +9,42 @@ import pytest
 
 from vision.errors import RequestError, TooLarge
 from vision.protocol import v1 as kserve_v1
+from vision.protocol.answer import Answer, Prediction, ScoredClass
+from vision.protocol.request import Request
+from vision.worker.settings import Limits
 
 ONE = {"instances": [{"b64": "AAAA"}]}
 
 
-def refusal(body: Any, limits: dict[str, int], content_type: str = "application/json") -> RequestError:
+def refusal(body: Any, limits: Limits, content_type: str = "application/json") -> RequestError:
     with pytest.raises(RequestError) as caught:
         kserve_v1.parse_body(body, content_type, limits)
     return caught.value
 
 
-def test_json_bytes_and_json_that_torchserve_has_parsed_give_the_same_request(limits: dict[str, int]) -> None:
+def test_json_bytes_and_json_that_torchserve_has_parsed_give_the_same_request(limits: Limits) -> None:
     as_bytes = kserve_v1.parse_body(bytearray(json.dumps(ONE), "utf-8"), "application/json", limits)
     assert as_bytes == kserve_v1.parse_body(ONE, "application/json", limits)
-    assert as_bytes == kserve_v1.Request(instances=[{"b64": "AAAA"}], places=["instances[0]"], top_k=5)
+    assert as_bytes == Request(instances=[{"b64": "AAAA"}], places=["instances[0]"], top_k=5)
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "image/png", "IMAGE/WEBP", "application/octet-stream"])
-def test_an_image_body_is_one_instance(content_type: str, limits: dict[str, int]) -> None:
+def test_an_image_body_is_one_instance(content_type: str, limits: Limits) -> None:
     request = kserve_v1.parse_body(bytearray(b"{not json}"), content_type, limits)
-    assert request == kserve_v1.Request(instances=[b"{not json}"], places=["body"], top_k=5)
+    assert request == Request(instances=[b"{not json}"], places=["body"], top_k=5)
 
 
-def test_without_a_content_type_the_first_byte_decides(limits: dict[str, int]) -> None:
+def test_without_a_content_type_the_first_byte_decides(limits: Limits) -> None:
     assert kserve_v1.parse_body(b"\xff\xd8\xff", "", limits).instances == [b"\xff\xd8\xff"]
     assert kserve_v1.parse_body(b'  {"instances": [1]}', "", limits).instances == [1]
 
 
-def test_the_file_of_a_form_is_an_image(limits: dict[str, int]) -> None:
+def test_the_file_of_a_form_is_an_image(limits: Limits) -> None:
     assert kserve_v1.parse_row({"data": bytearray(b"\xff\xd8")}, "", limits).instances == [b"\xff\xd8"]
 
 
 @pytest.mark.parametrize("row", [{}, {"text": bytearray(b"x")}, {'{"instances"': bytearray(b"")}, {"data": "text"}])
-def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], limits: dict[str, int]) -> None:
+def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], limits: Limits) -> None:
     with pytest.raises(RequestError, match=r"^body: expected JSON .* or an image") as caught:
         kserve_v1.parse_row(row, "", limits)
     assert caught.value.status == 400
@@ -67,29 +70,29 @@ def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], li
         (b'{"instances": [1], "parameters": 5}', "parameters: expected an object"),
     ],
 )
-def test_a_malformed_body_is_400_and_says_where(body: bytes, sentence: str, limits: dict[str, int]) -> None:
+def test_a_malformed_body_is_400_and_says_where(body: bytes, sentence: str, limits: Limits) -> None:
     error = refusal(body, limits)
     assert (error.status, str(error)) == (400, sentence)
 
 
 @pytest.mark.parametrize("top_k", [1, 5, 1000])
-def test_top_k(top_k: int, limits: dict[str, int]) -> None:
+def test_top_k(top_k: int, limits: Limits) -> None:
     assert kserve_v1.parse_body(ONE | {"parameters": {"top_k": top_k}}, "", limits).top_k == top_k
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"other": 1}])
-def test_top_k_is_five_by_default(parameters: Any, limits: dict[str, int]) -> None:
+def test_top_k_is_five_by_default(parameters: Any, limits: Limits) -> None:
     assert kserve_v1.parse_body(ONE | {"parameters": parameters}, "", limits).top_k == 5
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 1001, 5.0, "5", True, None, [5], float("nan"), 10**400])
-def test_any_other_top_k_is_refused(top_k: Any, limits: dict[str, int]) -> None:
+def test_any_other_top_k_is_refused(top_k: Any, limits: Limits) -> None:
     error = refusal(ONE | {"parameters": {"top_k": top_k}}, limits)
     assert (error.status, str(error)) == (400, "parameters.top_k: expected an integer from 1 to 1000")
 
 
-def test_as_many_instances_as_allowed_and_not_one_more(limits: dict[str, int]) -> None:
-    most = limits["max_instances"]
+def test_as_many_instances_as_allowed_and_not_one_more(limits: Limits) -> None:
+    most = limits.max_instances
     assert len(kserve_v1.parse_body({"instances": [0] * most}, "", limits).instances) == most
     error = refusal({"instances": [0] * (most + 1)}, limits)
     assert isinstance(error, TooLarge)
@@ -98,13 +101,13 @@ def test_as_many_instances_as_allowed_and_not_one_more(limits: dict[str, int]) -
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
 @pytest.mark.parametrize("repeated", ["0,", "[],", '{"":0},', "[[", '{"a":'])
-def test_a_body_full_of_values_is_refused_unread(repeated: str, encoding: str, limits: dict[str, int]) -> None:
+def test_a_body_full_of_values_is_refused_unread(repeated: str, encoding: str, limits: Limits) -> None:
     text = '{"instances": [' + repeated * 10_001
     error = refusal(text.encode(encoding), limits)
     assert (error.status, str(error)) == (413, "body: more than 10000 values")
 
 
-def test_an_image_that_is_called_json_is_not_counted(limits: dict[str, int]) -> None:
+def test_an_image_that_is_called_json_is_not_counted(limits: Limits) -> None:
     error = refusal(b"\xff\xd8" + b"[{," * 10_000, limits)
     assert (error.status, str(error)) == (
         400,
@@ -113,8 +116,8 @@ def test_an_image_that_is_called_json_is_not_counted(limits: dict[str, int]) -> 
 
 
 def test_bodies_of_answers_are_compact_json() -> None:
-    predictions = [{"classes": [{"index": 1, "wnid": "n1", "label": "drake’s", "probability": 0.5}]}]
-    body = kserve_v1.response_body(predictions)
-    assert json.loads(body) == {"predictions": predictions}
+    body = kserve_v1.response_body(Answer([Prediction([ScoredClass(1, "n1", "drake’s", 0.123456789)])]))
+    entry = {"index": 1, "wnid": "n1", "label": "drake’s", "probability": 0.123457}
+    assert json.loads(body) == {"predictions": [{"classes": [entry]}]}
     assert b'"index":1,' in body
     assert json.loads(kserve_v1.error_body(RequestError("instances[2].b64", "…"))) == {"error": "instances[2].b64: …"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from vision.worker.settings import check_settings
+from vision.worker.settings import read_settings
 
 
 @pytest.mark.parametrize(
@@ -39,13 +40,13 @@ def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], valu
         parent = parent[name]
     parent[last] = value
     with pytest.raises(ValueError, match=rf"^model-config.yaml: {sentence}$"):
-        check_settings(wrong)
+        read_settings(wrong)
 
 
 @pytest.mark.parametrize("config", [None, {}, {"handler": None}, {"handler": []}])
 def test_no_settings_at_all(config: Any) -> None:
     with pytest.raises(ValueError, match=r"^model-config.yaml: handler must be a mapping$"):
-        check_settings(config)
+        read_settings(config)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +55,8 @@ def test_no_settings_at_all(config: Any) -> None:
 def test_hosts_that_can_be_listed(config: dict[str, Any], host: str) -> None:
     listed = copy.deepcopy(config)
     listed["handler"]["url"]["allowed_hosts"] = [host]
-    assert check_settings(listed)["url"]["allowed_hosts"] == [host]
+    assert read_settings(listed).url.allowed_hosts == [host]
 
 
 def test_the_settings_of_the_archive_are_right(config: dict[str, Any]) -> None:
-    assert check_settings(config) == config["handler"]
+    assert asdict(read_settings(config)) == config["handler"]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artefact.archive import CONFIG_FILE, HANDLER, WEIGHTS_FILE, Archive, build_archive
-from pipeline.artefact.model import MODEL_NAME
+from pipeline.artefact.archive import CONFIG_FILE, HANDLER, MODEL_FILE, WEIGHTS_FILE, Archive, build_archive
+from pipeline.artefact.model import MODEL, MODEL_NAME, read_model
 from pipeline.artefact.weights import Weights, to_safetensors
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -60,14 +60,16 @@ def test_what_is_told_about_the_archive_is_true(build: Callable[[], Archive], tm
     assert os.listdir(archive.path.parent) == ["alexnet.mar"]
 
 
-def test_it_holds_the_handler_the_labels_the_settings_and_the_weights(
-    build: Callable[[], Archive], handler_directory: Path, tiny: Weights
+def test_it_holds_the_handler_the_model_the_labels_the_settings_and_the_weights(
+    build: Callable[[], Archive], handler_directory: Path, checkout: Path, tiny: Weights
 ) -> None:
     held = contents(build().path)
     modules = [file.relative_to(handler_directory).as_posix() for file in handler_directory.rglob("*.py")]
-    assert held.keys() == {*modules, "imagenet_classes.json", CONFIG_FILE, WEIGHTS_FILE, MANIFEST, SUMS}
+    assert held.keys() == {*modules, MODEL_FILE, "imagenet_classes.json", CONFIG_FILE, WEIGHTS_FILE, MANIFEST, SUMS}
     assert HANDLER in modules
     assert held.pop(WEIGHTS_FILE) == to_safetensors(tiny)
+    assert held.pop(MODEL_FILE) == (checkout / "models" / "alexnet.yaml").read_bytes()
+    assert held.pop("imagenet_classes.json") == (checkout / "models" / "imagenet_classes.json").read_bytes()
     del held[MANIFEST], held[SUMS]
     for name, content in held.items():
         assert content == (handler_directory / name).read_bytes()
@@ -140,7 +142,8 @@ def test_files_and_manifest_are_those_of_torch_model_archiver(
     (tmp_path / WEIGHTS_FILE).write_bytes(to_safetensors(tiny))
     others = tmp_path / "others"  # of a folder it takes what is in it
     shutil.copytree(handler_directory / "vision", others / "vision")
-    shutil.copy(handler_directory / "imagenet_classes.json", others)
+    shutil.copy(MODEL.labels, others)
+    shutil.copy(MODEL.file, others / MODEL_FILE)
     subprocess.run(
         [
             *(Path(sys.executable).with_name("torch-model-archiver"), "--archive-format", "no-archive"),
@@ -161,12 +164,25 @@ def test_files_and_manifest_are_those_of_torch_model_archiver(
     assert manifest(archive.path) == expected | {"createdOn": "01/01/1980 00:00:00"}
 
 
-@pytest.mark.parametrize("name", [HANDLER, "vision/errors.py", "imagenet_classes.json", CONFIG_FILE])
+@pytest.mark.parametrize("name", [HANDLER, "vision/errors.py", CONFIG_FILE])
 def test_the_version_changes_with_any_file(build: Callable[[], Archive], handler_directory: Path, name: str) -> None:
     before = build().version
     with (handler_directory / name).open("a") as file:
         file.write("\n")
     assert build().version != before
+
+
+@pytest.mark.parametrize("name", ["alexnet.yaml", "imagenet_classes.json"])
+def test_the_version_changes_with_the_model(
+    build: Callable[[], Archive], handler_directory: Path, checkout: Path, tiny: Weights, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(checkout / "models", tmp_path / "models")
+    model = read_model(tmp_path / "models" / "alexnet.yaml")
+    same = build_archive(handler_directory, tiny, tmp_path / "alexnet.mar", model)
+    assert same.version == build().version
+    with (tmp_path / "models" / name).open("a") as file:
+        file.write("\n")
+    assert build_archive(handler_directory, tiny, tmp_path / "alexnet.mar", model).version != same.version
 
 
 def test_the_version_changes_with_a_name(build: Callable[[], Archive], handler_directory: Path) -> None:

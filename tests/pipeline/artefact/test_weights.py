@@ -17,9 +17,8 @@ import safetensors.numpy
 import torch
 from safetensors import safe_open
 
+from pipeline.artefact.model import MODEL
 from pipeline.artefact.weights import (
-    IMAGENET_SHA256,
-    IMAGENET_URL,
     SHAPES,
     Weights,
     check_state,
@@ -53,9 +52,9 @@ def test_the_shapes_are_torchvisions() -> None:
 
 
 def test_the_imagenet_weights_are_torchvisions() -> None:
-    assert WEIGHTS.url == IMAGENET_URL
-    assert IMAGENET_URL.endswith(f"-{IMAGENET_SHA256[:8]}.pth")
-    assert len(bytes.fromhex(IMAGENET_SHA256)) == 32
+    assert WEIGHTS.url == MODEL.weights_url
+    assert MODEL.weights_url.endswith(f"-{MODEL.weights_sha256[:8]}.pth")
+    assert len(bytes.fromhex(MODEL.weights_sha256)) == 32
 
 
 # --- Untrained weights ------------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""The border to TorchServe, which has no types: what the handler uses of it, and what TorchServe wants back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Context(Protocol):
+    """What the handler uses of TorchServe's `ts.context.Context`."""
+
+    model_yaml_config: Any
+
+    @property
+    def system_properties(self) -> Mapping[str, Any]: ...
+
+    @property
+    def request_processor(self) -> Sized: ...
+
+    def get_request_header(self, idx: int, key: str) -> object: ...
+
+    def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
+
+    def set_response_content_type(self, idx: int, value: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request of a batch. fields: its body under "body", or the parts of a form under their names."""
+
+    fields: dict[str, object]
+    context: Context
+    index: int
+
+    @property
+    def asks_to_explain(self) -> bool:
+        """Whether it came to :explain."""
+        return self.context.get_request_header(self.index, "explain") == "True"
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type, without parameters; empty where there is none."""
+        part = self.context.get_request_header(self.index, "body")  # TorchServe's note, unless a header hides it
+        return part.get("content-type") or "" if isinstance(part, dict) else ""
+
+
+def each_row(rows: list[dict[str, object]], context: Context) -> list[Row]:
+    """TorchServe's own rows → the requests of the batch."""
+    return [Row(fields, context, index) for index, fields in enumerate(rows)]
+
+
+class FinalBodies(list[bytes]):
+    """Response bodies. They count as empty: the stock envelope wraps only what counts as true in {"predictions": …}.
+
+    (The class stands here since TorchServe wants just one in the handler's own module.)
+    """
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def is_enveloped(rows: Any, context: Context) -> bool:
+    """TorchServe's own rows are a body, or the bytes of a form; JSON instances have no bytes, and none has a body.
+
+    The envelope knows no batches: several rows for as many requests are those requests, whatever one of them holds.
+    """
+    if not isinstance(rows, list) or len(rows) != len(context.request_processor):
+        return True
+    if len(rows) > 1:
+        return False
+    return not all(isinstance(row, dict) and (not row or "body" in row or _has_bytes(row)) for row in rows)
+
+
+def quieten() -> None:
+    """TorchServe logs a line for every batch through the root logger; its metrics, which are lines too, must stay."""
+    logging.getLogger("ts").setLevel(logging.INFO)
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+def _has_bytes(row: dict[str, object]) -> bool:
+    return any(isinstance(value, (bytes, bytearray)) for value in row.values())
