@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
-from typing import Any, Callable
+from typing import Callable
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from vision.errors import MalformedField, RequestError, TooLarge, UrlFailed, UrlNotAllowed, UrlTimedOut
@@ -83,7 +83,7 @@ class UrlFetcher:
         self._requests.add(fetches)
         return fetches
 
-    def start(self, url: Any, place: str) -> PendingImage:
+    def start(self, url: object, place: str) -> PendingImage:
         """Begins to fetch a URL that is a request by itself: see `RequestFetches.start`."""
         return self.for_request().start(url, place)
 
@@ -92,7 +92,7 @@ class UrlFetcher:
         for fetches in list(self._requests):
             fetches.cancel()
 
-    def parse(self, url: Any, place: str) -> SplitResult:
+    def parse(self, url: object, place: str) -> SplitResult:
         """A URL that may be fetched. Raises RequestError: 400 for what is no https URL, 403 for a host not allowed."""
         if not isinstance(url, str):
             raise MalformedField(place, "expected an https URL")
@@ -129,7 +129,7 @@ class RequestFetches:
         self._bytes_left = LARGEST_IMAGES * fetcher.max_bytes
         self._cancelled = False
 
-    def start(self, url: Any, place: str) -> PendingImage:
+    def start(self, url: object, place: str) -> PendingImage:
         """Begins to fetch. Raises RequestError: 400 for what is no https URL, 403 for a host that is not allowed."""
         parts = self._fetcher.parse(url, place)
         deadline = time.monotonic() + self._fetcher.timeout_s

@@ -52,7 +52,7 @@ def _bare_image(body: bytes | bytearray, limits: Limits) -> Request:
     return Request(instances=[bytes(body)], places=["body"], top_k=limits.default_top_k)
 
 
-def _load_json(body: bytes | bytearray) -> Any:
+def _load_json(body: bytes | bytearray) -> object:
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
         if _has_more_values(text, MAX_VALUES):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any
 
 # A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
 HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", re.IGNORECASE)
@@ -43,7 +42,7 @@ class Settings:
     url: UrlSettings
 
 
-def read_settings(config: Any) -> Settings:
+def read_settings(config: object) -> Settings:
     """The content of model-config.yaml → its `handler` part. Raises ValueError naming a setting that is wrong."""
     handler = _mapping(config, "handler", "")
     limits = _mapping(handler, "limits", "handler.")
@@ -58,7 +57,7 @@ def read_settings(config: Any) -> Settings:
     )
 
 
-def _url_settings(url: dict[str, Any]) -> UrlSettings:
+def _url_settings(url: dict[str, object]) -> UrlSettings:
     hosts, timeout_s, allow_http = url.get("allowed_hosts"), url.get("timeout_s"), url.get("allow_http")
     if not isinstance(hosts, list) or not all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts):
         raise _wrong("handler.url.allowed_hosts", "a list of hosts")
@@ -69,21 +68,21 @@ def _url_settings(url: dict[str, Any]) -> UrlSettings:
     return UrlSettings(hosts, allow_http, timeout_s)
 
 
-def _mapping(parent: Any, name: str, above: str) -> dict[str, Any]:
+def _mapping(parent: object, name: str, above: str) -> dict[str, object]:
     value = parent.get(name) if isinstance(parent, dict) else None
     if not isinstance(value, dict):
         raise _wrong(above + name, "a mapping")
     return value
 
 
-def _count(parent: dict[str, Any], name: str, above: str) -> int:
+def _count(parent: dict[str, object], name: str, above: str) -> int:
     value = parent.get(name)
     if type(value) is not int or value <= 0:  # bool is an int too
         raise _wrong(above + name, "a whole number above 0")
     return value
 
 
-def _word(handler: dict[str, Any], name: str) -> str:
+def _word(handler: dict[str, object], name: str) -> str:
     value = handler.get(name)
     if not isinstance(value, str):
         raise _wrong(f"handler.{name}", "a word")
