@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from torchvision.transforms import functional
 
-from tests.support.reference import TRANSFORM, upright_rgb
+from tests.support.reference import TRANSFORM, torchvision, upright_rgb
+
+functional = torchvision.transforms.functional
 
 
 def reference_pixels(image: bytes) -> np.ndarray:
