@@ -15,7 +15,7 @@ from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 
 # Each comes after those that it imports, whose asserts pytest could not explain otherwise.
-PLUGINS = ("waiting", "temporary", "website", "cloud", "versions", "scripts")
+PLUGINS = ("waiting", "temporary", "website", "cloud", "versions", "scripts", "kserve_crds")
 pytest_plugins = [f"tests.support.{name}" for name in PLUGINS]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
