@@ -15,6 +15,10 @@ from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 
+# Each comes after those that it imports, whose asserts pytest could not explain otherwise.
+PLUGINS = ("waiting", "temporary", "website", "cloud", "versions", "scripts", "kserve_crds")
+pytest_plugins = [f"tests.support.{name}" for name in PLUGINS]
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 

@@ -33,15 +33,14 @@ from server.torchserve import STOP_TIMEOUT_S
 
 pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
 
+from tests.support.kserve_crds import Schemas
 from tests.support.renderings import (
     AUTOSCALER,
     CHECKOUT,
-    CRDS,
     MANIFESTS,
     MODE,
     Object,
     crd_faults,
-    crd_schemas,
     faults,
     image_faults,
     kind_faults,
@@ -54,7 +53,6 @@ from tests.support.renderings import (
 )
 
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests")
-needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason=f"KServe's CRDs are not in {CRDS} (KSERVE_CRDS=DIR)")
 
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.is_dir())
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
@@ -114,17 +112,14 @@ def test_a_rendering_is_sound(choice: tuple[str, ...]) -> None:
     assert faults(rendering(*choice)) == []
 
 
-@needs_crds
 @pytest.mark.parametrize("choice", CHOICES, ids="+".join)
-def test_a_rendering_fits_kserves_crds(choice: tuple[str, ...]) -> None:
-    assert crd_faults(rendering(*choice)) == []
+def test_a_rendering_fits_kserves_crds(choice: tuple[str, ...], crd_schemas: Schemas) -> None:
+    assert crd_faults(rendering(*choice), crd_schemas) == []
 
 
-@needs_crds
-def test_the_crds_are_those_of_the_kinds_that_are_used() -> None:
-    assert {"serving.kserve.io/v1beta1 InferenceService", "serving.kserve.io/v1alpha1 ServingRuntime"} <= set(
-        crd_schemas()
-    )
+def test_the_crds_are_those_of_the_kinds_that_are_used(crd_schemas: Schemas) -> None:
+    used = {"serving.kserve.io/v1beta1 InferenceService", "serving.kserve.io/v1alpha1 ServingRuntime"}
+    assert used <= crd_schemas.keys()
 
 
 def test_every_component_is_rendered_and_says_what_it_adds() -> None:
@@ -524,13 +519,13 @@ CRD_BROKEN = {
 }
 
 
-@needs_crds
 @pytest.mark.parametrize("name", CRD_BROKEN)
-def test_what_the_crds_refuse_is_found(name: str) -> None:
+def test_what_the_crds_refuse_is_found(name: str, crd_schemas: Schemas) -> None:
     kind, change, sentence = CRD_BROKEN[name]
     objects = copy.deepcopy(rendering("base"))
     change(one(objects, kind))
-    assert any(sentence in fault for fault in crd_faults(objects)), crd_faults(objects)
+    found = crd_faults(objects, crd_schemas)
+    assert any(sentence in fault for fault in found), found
 
 
 def test_containers_merge_as_kserve_merges_them() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from tests.support.kserve_crds import Schemas
 from tests.support.kserve_models import losses
 from tests.support.structural_schema import Schema, object_errors
 
@@ -24,7 +25,6 @@ Object = dict[str, Any]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MANIFESTS = CHECKOUT / "kserve"
-CRDS = Path(os.environ.get("KSERVE_CRDS", CHECKOUT.parent / "shared" / "kserve-crds"))
 OTHER_KINDS = CHECKOUT / "tests" / "kserve" / "other_kinds.yaml"
 
 KUBERNETES = ("1.32", "1.37")  # the oldest that KServe 0.20 runs on, and the newest that is known
@@ -82,24 +82,14 @@ def object_faults(text: str) -> list[str]:
     return [f"{kind}: {fault.removeprefix(kind)}" for check in checks for fault in check(object_)]
 
 
-def crd_faults(objects: list[Object]) -> list[str]:
+def crd_faults(objects: list[Object], schemas: Schemas) -> list[str]:
     """What the API server refuses of KServe's kinds."""
     return [
         fault
         for object_ in objects
-        if (kind := f"{object_['apiVersion']} {object_['kind']}") in crd_schemas()
-        for fault in object_errors(object_, crd_schemas()[kind])
+        if (kind := f"{object_['apiVersion']} {object_['kind']}") in schemas
+        for fault in object_errors(object_, schemas[kind])
     ]
-
-
-@cache
-def crd_schemas() -> dict[str, Schema]:
-    schemas = {}
-    for file in CRDS.glob("*.yaml"):
-        crd = yaml.load(file.read_text(), yaml.CSafeLoader)["spec"]
-        for version in crd["versions"]:
-            schemas[f"{crd['group']}/{version['name']} {crd['names']['kind']}"] = version["schema"]["openAPIV3Schema"]
-    return schemas
 
 
 @cache

@@ -7,8 +7,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ import pytest
 from pipeline.store.publish import Outcome
 from tests.support.api_server import DOWNLOADING, READY, URL, ApiServer, Call, Moment
 from tests.support.deployments import BROKEN, ONE, TWO
+from tests.support.scripts import Start
 
 pytest_plugins = ["tests.support.api_server"]
 
-Start = Callable[..., subprocess.Popen[str]]
+Deploy = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def start(checkout: Path, overlays: Path, tmp_path: Path, user_environment: None) -> Iterator[Start]:
+def deploy(start: Start, checkout: Path, overlays: Path, tmp_path: Path) -> Deploy:
     """Starts scripts/deploy.sh of a checkout that has the test's own overlays."""
     made = tmp_path / "checkout"
     for folder in ("pipeline", "scripts"):
@@ -33,24 +34,13 @@ def start(checkout: Path, overlays: Path, tmp_path: Path, user_environment: None
     (made / ".venv").symlink_to(checkout / ".venv")
     (made / "kserve").mkdir()
     (made / "kserve" / "overlays").symlink_to(overlays)
-    with ExitStack() as stack:
-
-        def begin(*arguments: object) -> subprocess.Popen[str]:
-            command = [str(made / "scripts" / "deploy.sh"), *map(str, arguments)]
-            started = subprocess.Popen(
-                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-            )
-            stack.enter_context(started)  # waits for it, and closes its pipes
-            stack.callback(started.kill)
-            return started
-
-        yield begin
+    return partial(start, "deploy", of=made)
 
 
 @pytest.fixture
-def run(start: Start) -> Run:
+def run(deploy: Deploy) -> Run:
     def finish(*arguments: object) -> subprocess.CompletedProcess[str]:
-        started = start(*arguments)
+        started = deploy(*arguments)
         stdout, stderr = started.communicate(timeout=60)
         return subprocess.CompletedProcess(started.args, started.returncode, stdout, stderr)
 
@@ -165,9 +155,9 @@ def test_what_does_not_go_together_is_wrong_usage(arguments: list[str], run: Run
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_stopped_while_it_waits_it_names_the_state(number: signal.Signals, start: Start, api: ApiServer) -> None:
+def test_stopped_while_it_waits_it_names_the_state(number: signal.Signals, deploy: Deploy, api: ApiServer) -> None:
     api.scripts[ONE] = [DOWNLOADING]
-    started = start("--storage-uri", ONE)
+    started = deploy("--storage-uri", ONE)
     assert started.stderr is not None
     while "downloading" not in started.stderr.readline():
         assert started.poll() is None
@@ -181,8 +171,8 @@ def test_stopped_while_it_waits_it_names_the_state(number: signal.Signals, start
     )
 
 
-def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(start: Start, api: ApiServer) -> None:
-    started = start("--storage-uri", ONE)
+def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(deploy: Deploy, api: ApiServer) -> None:
+    started = deploy("--storage-uri", ONE)
 
     def stop(call: Call) -> None:
         if call.is_write and "/servingruntimes/" in call.path:
@@ -195,8 +185,8 @@ def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(s
     assert "apply ServiceAccount alexnet, perhaps apply ServingRuntime alexnet-torchserve; run this again" in stderr
 
 
-def test_stopped_while_it_checks_it_says_that_nothing_was_changed(start: Start, api: ApiServer) -> None:
-    started = start("--storage-uri", ONE)
+def test_stopped_while_it_checks_it_says_that_nothing_was_changed(deploy: Deploy, api: ApiServer) -> None:
+    started = deploy("--storage-uri", ONE)
 
     def stop(call: Call) -> None:
         if "subjectaccess" in call.path:
@@ -209,9 +199,9 @@ def test_stopped_while_it_checks_it_says_that_nothing_was_changed(start: Start, 
     assert stderr.splitlines()[-1] == "interrupted; nothing was changed"
 
 
-def test_after_it_was_stopped_running_it_again_follows_what_was_begun(start: Start, run: Run, api: ApiServer) -> None:
+def test_after_it_was_stopped_running_it_again_follows_what_was_begun(deploy: Deploy, run: Run, api: ApiServer) -> None:
     api.scripts[ONE] = [DOWNLOADING]
-    started = start("--storage-uri", ONE)
+    started = deploy("--storage-uri", ONE)
     assert started.stderr is not None
     while "downloading" not in started.stderr.readline():
         assert started.poll() is None

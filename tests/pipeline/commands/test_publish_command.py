@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,11 @@ from pipeline.store.embedded_storage import EmbeddedStorage
 from pipeline.store.pull import pull_version
 from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
+from tests.support.scripts import Start
 
 Files = Mapping[str, Path]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start(checkout: Path, tmp_path: Path, cloud: Any) -> Iterator[Start]:
-    """Starts scripts/publish.sh, which is killed at the end of the test if it runs still."""
-    with ExitStack() as stack:
-
-        def run(*arguments: object) -> subprocess.Popen[str]:
-            command = [str(checkout / "scripts" / "publish.sh"), *map(str, arguments)]
-            started = subprocess.Popen(
-                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-            )
-            stack.enter_context(started)  # waits for it, and closes its pipes
-            stack.callback(started.kill)
-            return started
-
-        yield run
 
 
 def printed(done: subprocess.CompletedProcess[str]) -> str:
@@ -357,7 +339,7 @@ def half_way(start: Start, cloud: Any, in_parts: Path) -> subprocess.Popen[str]:
         return answer
 
     cloud.trouble = hold_back
-    publishing = start(f"gs://{cloud.bucket}/models", "--archive", in_parts)
+    publishing = start("publish", f"gs://{cloud.bucket}/models", "--archive", in_parts)
     for _ in range(3):
         assert arrived.acquire(timeout=60)
     return publishing

@@ -8,8 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.scripts import Start
+
 Processes = Callable[[], list[psutil.Process]]
-Serve = Callable[..., subprocess.Popen[str]]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
-
-
-@pytest.fixture
-def serve(checkout: Path, tmp_path: Path, temporary: Path, user_environment: None) -> Iterator[Serve]:
-    """Starts scripts/serve.sh, of this checkout or of another one, from a folder that is neither."""
-    with ExitStack() as stack:
-
-        def start(*arguments: object, of: Path = checkout) -> subprocess.Popen[str]:
-            command = [str(of / "scripts" / "serve.sh"), *map(str, arguments)]
-            started = subprocess.Popen(
-                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-            )
-            stack.enter_context(started)  # waits for it, and closes its pipes
-            stack.callback(started.terminate)
-            return started
-
-        yield start
 
 
 @pytest.fixture
@@ -77,9 +60,9 @@ def stopped(serving: subprocess.Popen[str], number: signal.Signals) -> tuple[int
 
 
 def test_it_serves_a_directory_until_interrupted(
-    serve: Serve, directory: Path, port: int, tmp_path: Path, processes: Processes, temporary: Path
+    start: Start, directory: Path, port: int, tmp_path: Path, processes: Processes, temporary: Path
 ) -> None:
-    serving = serve(directory, "--port", port)
+    serving = start("serve", directory, "--port", port)
     line, command = ready(serving)
     url = f"http://127.0.0.1:{port}/v1/models/alexnet:predict"
     assert re.fullmatch(rf"ready after \d+\.\d s: {url} \(Ctrl-C stops\)\n", line)
@@ -95,9 +78,9 @@ def test_it_serves_a_directory_until_interrupted(
 
 
 def test_without_a_source_it_serves_its_checkout_until_terminated(
-    serve: Serve, another_checkout: Path, port: int, processes: Processes, temporary: Path
+    start: Start, another_checkout: Path, port: int, processes: Processes, temporary: Path
 ) -> None:
-    serving = serve("--port", port, of=another_checkout)
+    serving = start("serve", "--port", port, of=another_checkout)
     _, command = ready(serving)
     assert f"@{Path('another/docs/photographs')}" in command
     assert stopped(serving, signal.SIGTERM) == (0, "TorchServe is stopping …\n")
@@ -106,11 +89,11 @@ def test_without_a_source_it_serves_its_checkout_until_terminated(
 
 
 def test_without_a_source_the_signature_is_looked_for_beside_the_archive(
-    serve: Serve, another_checkout: Path, tmp_path: Path, port: int
+    start: Start, another_checkout: Path, tmp_path: Path, port: int
 ) -> None:
     public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     (tmp_path / "key.pub").write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    refused = serve("--port", port, "--public-key", tmp_path / "key.pub", of=another_checkout)
+    refused = start("serve", "--port", port, "--public-key", tmp_path / "key.pub", of=another_checkout)
     out, err = refused.communicate(timeout=60)
     assert (refused.returncode, out) == (1, "")
     signature = another_checkout / "model-store" / "alexnet.mar.sig"
@@ -119,7 +102,7 @@ def test_without_a_source_the_signature_is_looked_for_beside_the_archive(
 
 @pytest.mark.parametrize("moment", ["a temporary file", "ts.model_server", "org.pytorch.serve.ModelServer"])
 def test_a_signal_during_start_up_leaves_nothing(
-    moment: str, serve: Serve, directory: Path, port: int, processes: Processes, temporary: Path, eventually: Any
+    moment: str, start: Start, directory: Path, port: int, processes: Processes, temporary: Path, eventually: Any
 ) -> None:
     """As soon as there is something to leave behind: a file, the launcher, Java."""
 
@@ -128,7 +111,7 @@ def test_a_signal_during_start_up_leaves_nothing(
             return any(temporary.iterdir())
         return any(moment in arguments(process) for process in processes())
 
-    serving = serve(directory, "--port", port)
+    serving = start("serve", directory, "--port", port)
     eventually(has_come)
     serving.send_signal(signal.SIGTERM)
     out, err = serving.communicate(timeout=60)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.store.embedded_storage import EmbeddedStorage
-
-Script = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.scripts import Script, Start
 
 
 @pytest.fixture
@@ -23,7 +21,7 @@ def bucket(user_environment: None) -> Iterator[str]:
 
 def test_what_was_published_is_served_and_answers(
     script: Script,
-    checkout: Path,
+    start: Start,
     directory: Path,
     bucket: str,
     photographs: list[Path],
@@ -36,23 +34,12 @@ def test_what_was_published_is_served_and_answers(
     published = script("publish", f"gs://{bucket}/alexnet", "--archive", archive, "--allow-untrained")
     assert published.returncode == 0, published.stderr
     uri = published.stdout.rstrip("\n")
-    serving = subprocess.Popen(
-        [checkout / "scripts" / "serve.sh", uri, "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with serving:
-        try:
-            assert serving.stdout is not None
-            assert "ready after" in serving.stdout.readline()
-            url = f"http://127.0.0.1:{port}"
-            answer = script("predict", photographs[0], "--url", url, "--json")
-            serving.send_signal(signal.SIGINT)
-            _, said = serving.communicate(timeout=60)
-        finally:
-            serving.terminate()
+    serving = start("serve", uri, "--port", port)
+    assert serving.stdout is not None
+    assert "ready after" in serving.stdout.readline()
+    answer = script("predict", photographs[0], "--url", f"http://127.0.0.1:{port}", "--json")
+    serving.send_signal(signal.SIGINT)
+    _, said = serving.communicate(timeout=60)
     assert answer.returncode == 0, answer.stderr
     assert len(json.loads(answer.stdout)["classes"]) == 5
     assert serving.returncode == 0, said

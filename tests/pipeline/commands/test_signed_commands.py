@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pipeline.artefact.signature import Signer, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
+from tests.support.scripts import Start
 
 Files = Mapping[str, Path]
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -145,22 +145,8 @@ def test_an_empty_variable_is_not_taken_for_none(
     assert sentence == "ALEXNET_PUBLIC_KEY is set, but empty: name the file with the public key, or unset it"
 
 
-@pytest.fixture
-def serve(checkout: Path, user_environment: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    with ExitStack() as stack:
-
-        def start(*arguments: object) -> subprocess.Popen[str]:
-            command = [str(checkout / "scripts" / "serve.sh"), *map(str, arguments)]
-            started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            stack.enter_context(started)
-            stack.callback(started.terminate)
-            return started
-
-        yield start
-
-
 def test_what_the_key_has_signed_is_served(
-    serve: Callable[..., subprocess.Popen[str]], directory: Path, keys: tuple[Path, Path], tmp_path: Path, port: int
+    start: Start, directory: Path, keys: tuple[Path, Path], tmp_path: Path, port: int
 ) -> None:
     key, public_key = keys
     models = tmp_path / "models"
@@ -168,7 +154,7 @@ def test_what_the_key_has_signed_is_served(
         (models / name).parent.mkdir(parents=True)
         (models / name).symlink_to(directory / name)
     Signer(key).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
-    serving = serve(models, "--port", port, "--public-key", public_key)
+    serving = start("serve", models, "--port", port, "--public-key", public_key)
     assert serving.stdout is not None
     assert "ready after" in serving.stdout.readline()
     serving.send_signal(signal.SIGINT)

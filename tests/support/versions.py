@@ -1,0 +1,69 @@
+"""Versions of a model that are quickly made and sent: only the way into an archive, and into a bucket, matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.version import ARCHIVE, CONFIG, Version
+from pipeline.artefact.weights import Weights
+from pipeline.shared.progress import Progress
+from pipeline.store.bucket import connect
+from pipeline.store.publish import Outcome, publish_version
+from pipeline.store.storage_uri import StorageUri
+from tests.support.cloud import Cloud
+
+Files = dict[str, Path]
+
+
+class Publish(Protocol):
+    """Publishes files in the bucket, beneath `models`; warnings count as failures."""
+
+    def __call__(
+        self, files: Mapping[str, Path], progress: Progress = ..., warn: Callable[[str], None] = ...
+    ) -> Outcome: ...
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Weights:
+    """Weights that no server can load."""
+    return Weights("tiny", {"a": np.ones(3, np.float32)})
+
+
+def _files(checkout: Path, folder: Path, weights: Weights) -> Files:
+    archive = build_archive(checkout / "handler", weights, folder / "alexnet.mar").path
+    return {CONFIG: checkout / "config.properties", ARCHIVE: archive}
+
+
+@pytest.fixture(scope="session")
+def small(checkout: Path, tiny: Weights, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The files of a version that is sent in one piece."""
+    return _files(checkout, tmp_path_factory.mktemp("small"), tiny)
+
+
+@pytest.fixture(scope="session")
+def large(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The files of a version whose archive is sent in three parts by `publish`, which has smaller ones."""
+    random = np.random.default_rng(1).standard_normal(625_000, np.float32)
+    return _files(checkout, tmp_path_factory.mktemp("large"), Weights("large", {"a": random}))
+
+
+@pytest.fixture
+def publish(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """With smaller parts."""
+    monkeypatch.setattr("pipeline.store.publish.PART_BYTES", 2**20)
+
+    def run(
+        files: Mapping[str, Path],
+        progress: Progress = lambda *_: None,
+        warn: Callable[[str], None] = pytest.fail,
+    ) -> Outcome:
+        prefix = StorageUri(cloud.bucket, "models")
+        return publish_version(connect(for_writing=True), prefix, Version.of(files), files, progress, warn)
+
+    return run

@@ -1,0 +1,61 @@
+"""A website on loopback, whose pages a test writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+Page = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Website(ThreadingHTTPServer):
+    """A server on loopback. `pages`: how each path is answered; `asked`: the paths that clients asked for."""
+
+    daemon_threads = False  # server_close() waits for them
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Visit)
+        self.pages: dict[str, Page] = {}
+        self.asked: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def put(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
+        """A page that is always the same. Returns its URL."""
+
+        def page(visit: BaseHTTPRequestHandler) -> None:
+            visit.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                visit.send_header(name, value)
+            visit.end_headers()
+            visit.wfile.write(body)
+
+        self.pages[path] = page
+        return self.url + path
+
+
+class _Visit(BaseHTTPRequestHandler):
+    server: Website
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.pages[self.path](self)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def website(user_environment: None) -> Iterator[Website]:
+    with Website() as site:
+        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield site
+        site.shutdown()
+        thread.join()
