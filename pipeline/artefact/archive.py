@@ -17,6 +17,7 @@ from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, Mo
 
 from pipeline.artefact.model import MODEL, MODEL_NAME, Model
 from pipeline.artefact.weights import Weights, read_metadata, to_safetensors
+from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NotOurArchive, naming
 
 HANDLER = "entry.py"
@@ -120,5 +121,4 @@ def _write(entries: dict[str, bytes], output: Path) -> tuple[int, str]:
         except BaseException:
             os.unlink(file.name)
             raise
-    with open(output, "rb") as written:
-        return output.stat().st_size, hashlib.file_digest(written, "sha256").hexdigest()
+    return output.stat().st_size, sha256_of(output)

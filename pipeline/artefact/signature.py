@@ -10,7 +10,6 @@ kserve/runtime/server/signature.py checks the same in the serving image, where t
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from model_signing import hashing, signing, verifying
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.version import ARCHIVE, SIGNED, Version
+from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import (
     ChangedSinceSigned,
     KeyUnusable,
@@ -153,7 +153,6 @@ def _differing(files: Files, signature: Path) -> Path:
     """The file that a signature of ours does not fit."""
     signed = _signed(signature)
     for name in SIGNED:
-        with open(files[name], "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != signed.get(name):
-                return files[name]
+        if sha256_of(files[name]) != signed.get(name):
+            return files[name]
     return files[ARCHIVE]  # the signature lists more than these two

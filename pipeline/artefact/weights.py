@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save as serialize
 
 from pipeline.artefact.model import MODEL
+from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import (
     DownloadFailed,
     DownloadUnderWay,
@@ -195,12 +196,12 @@ def imagenet_file(
     """
     file = (cache or cache_directory()) / url.rsplit("/", 1)[1]
     try:
-        if file.is_file() and _sha256(file) == sha256:
+        if file.is_file() and sha256_of(file) == sha256:
             return file
         file.parent.mkdir(parents=True, exist_ok=True)
         with http_client(TIMEOUT) as client, naming(file), _part_file(file) as part:
             _download(client, url, part, progress)
-            if _sha256(Path(part.name)) != sha256:
+            if sha256_of(Path(part.name)) != sha256:
                 raise DownloadFailed(url, file, "what it sent is not the published file, a proxy may have changed it")
             os.replace(part.name, file)
     except httpx.HTTPStatusError as error:
@@ -255,8 +256,3 @@ def _download(client: httpx.Client, url: str, part: IO[bytes], progress: Progres
             so_far += len(chunk)
             progress(so_far, total)
     part.flush()
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from pipeline.deployment.errors import NoAnswer, OutOfReach, SmokeTestFailed
 from pipeline.deployment.objects import Object, annotations_of, name_of
 from pipeline.deployment.pace import Pace
 from pipeline.serving.question import QUESTION
+from pipeline.serving.route import predict_route
 
 MODE = "serving.kserve.io/deploymentMode"
 ITS_OWN_ERRORS = tuple({*range(400, 600)} - {401, 403})  # those two are the API server's
@@ -38,7 +39,7 @@ def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str:
 
 def _answer(cluster: Cluster, service: Object, pace: Pace) -> Answer:
     target, headers = _target(service, cluster.namespace)
-    path = f"/api/v1/namespaces/{cluster.namespace}/services/http:{target}:80/proxy/v1/models/{MODEL_NAME}:predict"
+    path = f"/api/v1/namespaces/{cluster.namespace}/services/http:{target}:80/proxy{predict_route(MODEL_NAME)}"
     deadline = time.monotonic() + pace.smoke
     while True:
         try:
