@@ -7,7 +7,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 IMAGE = alexnet-torchserve:0.1.0
 
-.PHONY: setup demo test lint bench chaos bad-input attack-surface soak reliability audit image
+.PHONY: setup demo test test-quick lint bench chaos bad-input attack-surface soak reliability audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -16,9 +16,14 @@ setup: .venv/.ready
 demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
-# all tests
+# all tests: in the first minute those that need no server, then the rest, for a quarter of an hour
 test: setup .venv-checkov/.ready
+	@echo "first what needs no server, about a minute; then the rest, a quarter of an hour"
 	$(BIN)/python -m pytest
+
+# the first minute alone
+test-quick: setup
+	$(BIN)/python -m pytest -m "not slow"
 
 # formatting, types, shell scripts and the Dockerfile
 lint: setup

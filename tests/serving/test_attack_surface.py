@@ -21,6 +21,8 @@ import pytest
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 
+pytestmark = pytest.mark.slow
+
 PREDICT = "/v1/models/alexnet:predict"
 PATIENCE_S = 30
 SERVER_ADDRESS, HOST_ADDRESS = "10.251.0.1", "10.251.0.2"

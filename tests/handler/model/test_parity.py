@@ -17,6 +17,8 @@ from tests.support.reference import WEIGHTS, Reference
 from vision.image.decoder import decode, open_image
 from vision.model.classifier import AlexNet, Classifier
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 
 
