@@ -8,7 +8,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 
-.PHONY: setup demo test lint bench reliability audit image
+.PHONY: setup demo test test-quick lint format bench reliability audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -17,9 +17,14 @@ setup: .venv/.ready
 demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
-# all tests
+# all tests: in the first minute those that need no server, then the rest, for a quarter of an hour
 test: setup .venv-checkov/.ready
+	@echo "first what needs no server, about a minute; then the rest, a quarter of an hour"
 	$(BIN)/python -m pytest
+
+# the first minute alone
+test-quick: setup
+	$(BIN)/python -m pytest -m "not slow"
 
 # formatting, types, shell scripts and the Dockerfile
 lint: setup
@@ -30,6 +35,12 @@ lint: setup
 	$(BIN)/shfmt -d -i 2 scripts/*.sh .ci/run
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint kserve/runtime/Dockerfile; \
 		else echo "hadolint is not here: the Dockerfile is not checked"; fi
+
+# the formatting that lint asks for
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/shfmt -w -i 2 scripts/*.sh .ci/run
 
 # this project against its peers and against the limit of the machine (20 minutes): benchmarks/README.md
 bench: setup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,3 +61,41 @@ def server(directory: Path) -> Iterator[TorchServe]:
     """A real TorchServe with the archive, started once for all tests that only ask it something."""
     with TorchServe(directory, MODEL_NAME, Ports.any_free()) as running:
         yield running
+
+
+# --- What is quick goes first -----------------------------------------------------------------------------------------
+
+# Who uses one of these starts a server, a script or Terraform. Other tests that take long are marked where they are.
+SERVERS = {"api", "embedded_storage", "overloaded", "running", "server", "servers", "start", "watched"}
+SLOW_FIXTURES = SERVERS | {"script", "terraform"}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, object, object]:
+    for item in items:
+        if isinstance(item, pytest.Function) and SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker("slow")
+    result = yield  # pytest obeys `-m`
+    items.sort(key=is_slow)  # which keeps the order of the others
+    return result
+
+
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
+    slow = sum(map(is_slow, items))
+    return [f"first {len(items) - slow} that need no server, then {slow} that do, or take long"] if slow else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Says between the two how the first went."""
+    result = yield
+    if nextitem is not None and is_slow(nextitem) and not is_slow(item):
+        reporter: pytest.TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+        reporter.write("\n")
+        failed = len(reporter.stats.get("failed", [])) + len(reporter.stats.get("error", []))
+        reporter.write_sep("-", f"{failed} failed (Ctrl-C shows them)" if failed else "all well; the rest follows")
+    return result

@@ -63,6 +63,7 @@ def test_setup_again_does_nothing(checkout: Path) -> None:
     assert done.returncode == 0, "make setup is out of date"
 
 
+@pytest.mark.slow
 def test_the_demo_shows_a_prediction_and_leaves_nothing(
     checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

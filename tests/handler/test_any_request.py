@@ -53,6 +53,7 @@ def check(parse: Any, *arguments: Any) -> None:
         assert json.loads(error_body(error)) == {"error": str(error)}
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(bodies | values)
 def test_any_json(body: Any) -> None:

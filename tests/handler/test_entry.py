@@ -122,6 +122,7 @@ def test_more_instances_than_the_network_takes_at_once(worker: Any) -> None:
     assert len(classes(answer)) == 40
 
 
+@pytest.mark.slow
 def test_the_pixels_of_a_request_add_up(worker: Any) -> None:
     image = encoded(gradient(7000, 7000), "PNG", compress_level=1)
     answers = worker.predict((JSON, body(*[image] * 5)), (JSON, body(image, top_k=1)))

@@ -52,7 +52,10 @@ from tests.support.renderings import (
     render_with,
 )
 
-pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests"),
+]
 
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.is_dir())
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())

@@ -24,6 +24,8 @@ from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports, free_ports
 from reliability.pictures import base64_text
 
+pytestmark = pytest.mark.slow
+
 envoy = pytest.importorskip("envoy", reason="there is no Envoy for this platform")
 
 TYPES = "type.googleapis.com/envoy"

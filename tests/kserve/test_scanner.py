@@ -13,6 +13,8 @@ import yaml
 
 from tests.support.renderings import MANIFESTS, Object, merge, one, pod_labels, render
 
+pytestmark = pytest.mark.slow
+
 OVERLAYS = sorted(found.parent.name for found in (MANIFESTS / "overlays").glob("*/kustomization.yaml"))
 OF_ITS_OWN = [name for name in OVERLAYS if name != "stock-runtime"]  # KServe's runtime is not in the rendering
 

@@ -22,6 +22,8 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 
+pytestmark = pytest.mark.slow
+
 PREDICT = "/v1/models/alexnet:predict"
 PATIENCE_S = 30
 SERVER_ADDRESS, HOST_ADDRESS = "10.251.0.1", "10.251.0.2"

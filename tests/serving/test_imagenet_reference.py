@@ -19,6 +19,8 @@ from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
 from tests.support.reference import WEIGHTS, Reference
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def published() -> Weights:

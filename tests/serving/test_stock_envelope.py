@@ -15,6 +15,8 @@ from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stock(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:

@@ -339,6 +339,7 @@ def test_deletion_is_protected_by_default(folder: str) -> None:
     assert re.search(r"default\s+= true", block[1])
 
 
+@pytest.mark.slow
 def test_trivy_finds_nothing_high_that_is_not_explained(tmp_path: Path) -> None:
     trivy = Path(sys.executable).with_name("trivy")
     if not trivy.exists():
@@ -377,6 +378,7 @@ CHECKOV = CHECKOUT / ".venv-checkov" / "bin" / "checkov"
 SKIP = re.compile(r"^ *#checkov:skip=(CKV2?_GCP_\d+):(.*)\n", re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_checkov_finds_nothing_that_is_not_explained(tmp_path: Path) -> None:
     if not CHECKOV.exists():
         pytest.skip(

@@ -59,6 +59,7 @@ QUICK = {"url": "http://quick.example.org/"}
 SLOW = {"url": "http://slow.example.org/"}
 
 
+@pytest.mark.slow
 def test_a_host_that_is_silent_refuses_its_own_request_alone(
     worker: Any, photograph: bytes, fetching: Callable[[float], None]
 ) -> None:

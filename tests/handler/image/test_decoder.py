@@ -50,6 +50,7 @@ def test_photographs_are_resized_as_torchvision_does(photographs: list[Path]) ->
         assert difference(pixels(image), reference_pixels(image)) <= 1
 
 
+@pytest.mark.slow
 def test_a_large_jpeg_is_decoded_small_and_stays_close() -> None:
     image = encoded(gradient(4000, 3000), "JPEG", quality=95)
     assert difference(pixels(image), reference_pixels(image)) <= 3

@@ -14,6 +14,8 @@ import pytest
 
 from reliability import corpus
 
+pytestmark = pytest.mark.slow
+
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
 MUTANTS = int(os.environ.get("FUZZ_MUTANTS", "20000"))
 EACH = 2000  # of one process

@@ -90,6 +90,7 @@ def test_every_bomb_has_its_outcome() -> None:
     assert OUTCOMES.keys() == bombs.BOMBS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_a_bomb_does_no_harm(name: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

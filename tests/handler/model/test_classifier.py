@@ -66,6 +66,7 @@ def views(photographs: list[Path]) -> np.ndarray:
     return np.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_answer_does_not_depend_on_its_company(
     precision: str, weights_file: Path, settings: Settings, views: np.ndarray
@@ -74,6 +75,7 @@ def test_an_answer_does_not_depend_on_its_company(
     assert answers_that_differ(made, list(views)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
 def test_nor_does_it_on_processors_with_fewer_instructions(
     instructions: str, model_dir: Path, views: np.ndarray, tmp_path: Path

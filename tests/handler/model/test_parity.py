@@ -19,6 +19,8 @@ from vision.model.alexnet import AlexNet
 from vision.model.classifier import Classifier
 from vision.worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 
 

@@ -106,6 +106,7 @@ def refusal(copy: Path) -> str:
     return "nothing is refused"
 
 
+@pytest.mark.slow
 def test_a_changed_byte_is_told_with_its_file(copy: Path) -> None:
     for name in listed(copy):
         kept = (copy / name).rename(copy.with_name("kept"))
@@ -116,6 +117,7 @@ def test_a_changed_byte_is_told_with_its_file(copy: Path) -> None:
     check_files(copy)
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_told_with_its_name(copy: Path) -> None:
     for name in listed(copy):
         kept = (copy / name).rename(copy.with_name("kept"))
@@ -124,6 +126,7 @@ def test_a_missing_file_is_told_with_its_name(copy: Path) -> None:
     check_files(copy)
 
 
+@pytest.mark.slow
 def test_a_module_is_checked_before_it_is_imported(copy: Path) -> None:
     """A worker imports the entry point by its name; a module that is no Python any more is told in one line."""
     for module in sorted(copy.rglob("*.py")):

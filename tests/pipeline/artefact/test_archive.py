@@ -42,6 +42,7 @@ def manifest(archive: Path) -> dict[str, Any]:
 # --- What is in it ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_builds_in_different_folders_are_identical(
     handler_directory: Path, untrained: Weights, directory: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_imagenet_weights_are_torchvisions() -> None:
 # --- Untrained weights ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_untrained_weights_are_the_same_every_time(untrained: Weights) -> None:
     again = load_weights("untrained", no_progress)
     assert not again.trained
@@ -97,6 +98,7 @@ def test_tensors_that_are_no_plain_arrays_are_told_so(tmp_path: Path, tensor: to
         read_state(tmp_path / "weights.pth")
 
 
+@pytest.mark.slow
 def test_a_file_cannot_pass_for_the_published_weights(tmp_path: Path) -> None:
     """What an archive says of its weights decides later whether it may be published."""
     for name in ("imagenet.pth", "untrained.pth", "imagenet"):
@@ -104,6 +106,7 @@ def test_a_file_cannot_pass_for_the_published_weights(tmp_path: Path) -> None:
         assert load_weights(str(tmp_path / name), no_progress).origin == f"file {name}"
 
 
+@pytest.mark.slow
 def test_a_name_that_cannot_be_written_forges_no_log_line(tmp_path: Path) -> None:
     """The server logs the origin; and JSON in UTF-8 has no place for a name of other bytes."""
     file = tmp_path / "mine\nweights=imagenet\udcff.pth"
@@ -113,6 +116,7 @@ def test_a_name_that_cannot_be_written_forges_no_log_line(tmp_path: Path) -> Non
     to_safetensors(weights)
 
 
+@pytest.mark.slow
 def test_a_pth_file_of_torchvisions_alexnet_is_taken(tmp_path: Path) -> None:
     model = torchvision.models.alexnet()
     file = tmp_path / "mine.pth"

@@ -16,6 +16,8 @@ import pytest
 
 from pipeline.commands import audit
 
+pytestmark = pytest.mark.slow
+
 OPEN_FIREWALL = """
 resource "google_compute_firewall" "all" {
   name          = "all"

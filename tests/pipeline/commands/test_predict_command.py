@@ -117,6 +117,7 @@ def test_a_long_name_stays_in_one_line(
     assert done.stdout.splitlines()[0].rstrip() == str(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_although_the_server_does_not_answer(
     checkout: Path, photographs: list[Path], user_environment: None, number: signal.Signals

@@ -77,6 +77,7 @@ def test_a_field_that_somebody_else_set_is_named_and_nothing_is_changed(api: Api
     assert api.writes == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_overlay_of_the_checkout_can_be_deployed_and_removed(
     name: str, api: ApiServer, heard: Heard, checkout: Path

@@ -18,6 +18,8 @@ from google.cloud import storage
 from pipeline.shared.errors import PipelineError
 from pipeline.store.embedded_storage import EmbeddedStorage
 
+pytestmark = pytest.mark.slow
+
 Processes = Callable[[], list[psutil.Process]]
 
 
