@@ -29,10 +29,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def deploy(start: Start, checkout: Path, overlays: Path, tmp_path: Path) -> Deploy:
     """Starts scripts/deploy.sh of a checkout that has the test's own overlays."""
     made = tmp_path / "checkout"
-    for folder in ("pipeline", "scripts"):
+    for folder in ("pipeline", "scripts", "models", "kserve/runtime"):
         shutil.copytree(checkout / folder, made / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (made / ".venv").symlink_to(checkout / ".venv")
-    (made / "kserve").mkdir()
     (made / "kserve" / "overlays").symlink_to(overlays)
     return partial(start, "deploy", of=made)
 

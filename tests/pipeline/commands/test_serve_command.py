@@ -28,7 +28,7 @@ OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
 def another_checkout(checkout: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout in which the archive is built; in this one it may be, or not."""
     made = tmp_path / "another"
-    for folder in ("scripts", "pipeline", "docs/photographs"):
+    for folder in ("scripts", "pipeline", "models", "kserve/runtime", "docs/photographs"):
         shutil.copytree(checkout / folder, made / folder)
     shutil.copy(checkout / "config.properties", made)
     (made / ".venv").symlink_to(checkout / ".venv")
