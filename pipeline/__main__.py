@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +20,9 @@ HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choo
 
 def main(name: str, arguments: list[str]) -> None:
     """Runs the command in pipeline/commands/NAME.py, and exits as `run` does. The others are not even imported."""
-    run(getattr(import_module(f"pipeline.commands.{name}"), name), arguments)
+    with _one_line():  # models/alexnet.yaml is read when its module is imported
+        command = getattr(import_module(f"pipeline.commands.{name}"), name)
+    run(command, arguments)
 
 
 def run(command: Callable[..., Any], arguments: list[str]) -> None:
@@ -27,8 +30,15 @@ def run(command: Callable[..., Any], arguments: list[str]) -> None:
     on_stopping(terminate)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    try:
+    with _one_line():
         app(arguments, prog_name=f"scripts/{command.__name__}.sh")
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """An error from within ends the process with exit status 1, and a line."""
+    try:
+        yield
     except PipelineError as error:
         _fail(error)
     except OSError as error:

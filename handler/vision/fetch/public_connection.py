@@ -11,10 +11,12 @@ import io
 import ipaddress
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, Callable
 from urllib.parse import SplitResult
 
-Resolve = Callable[..., Any]  # socket.getaddrinfo, or what a test puts in its place
+# What socket.getaddrinfo answers: family, kind, protocol, canonical name, address. A test puts another in its place.
+Resolve = Callable[..., Sequence[tuple[int, int, int, str, tuple[Any, ...]]]]
 
 # IPv6 has one block of global addresses. Outside of it lie ::1, link-local, site-local, unique local and multicast, and
 # the forms that wrap an IPv4 address: ::ffff:0:0/96 (mapped), ::/96, and 64:ff9b::/96 (NAT64).

@@ -1,0 +1,38 @@
+"""What all commands have in common: how they begin, and how they end."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+COMMANDS = {"package": "--weights=x", "publish": "gs://bucket", "serve": "x", "predict": "x", "deploy": "--delete"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("name: [", "is not YAML"),
+        ("name: Alex Net", "name must be lower-case letters, digits and hyphens"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_model_that_cannot_be_read_is_one_line(
+    name: str, content: str | None, sentence: str, checkout: Path, tmp_path: Path, user_environment: None
+) -> None:
+    for folder in ("scripts", "pipeline", "kserve/runtime"):
+        shutil.copytree(checkout / folder, tmp_path / folder)
+    (tmp_path / ".venv").symlink_to(checkout / ".venv")
+    (tmp_path / "models").mkdir()
+    if content is not None:
+        (tmp_path / "models" / "alexnet.yaml").write_text(content)
+    done = subprocess.run(
+        [tmp_path / "scripts" / f"{name}.sh", COMMANDS[name]], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert done.stderr.startswith(f"error: {tmp_path / 'models' / 'alexnet.yaml'}")
+    assert sentence in done.stderr
