@@ -42,7 +42,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/shfmt -w -i 2 scripts/*.sh .ci/run
 
-# this project against its peers and against the limit of the machine (20 minutes): benchmarks/README.md
+# this project against its peers and against the limit of the machine (a quarter of an hour): benchmarks/README.md
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 

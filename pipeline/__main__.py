@@ -20,6 +20,7 @@ HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choo
 
 def main(name: str, arguments: list[str]) -> None:
     """Runs the command in pipeline/commands/NAME.py, and exits as `run` does. The others are not even imported."""
+    on_stopping(terminate)
     with _one_line():  # models/alexnet.yaml is read when its module is imported
         command = getattr(import_module(f"pipeline.commands.{name}"), name)
     run(command, arguments)

@@ -65,9 +65,12 @@ def server(directory: Path) -> Iterator[TorchServe]:
 
 # --- What is quick goes first -----------------------------------------------------------------------------------------
 
-# Who uses one of these starts a server, a script or Terraform. Other tests that take long are marked where they are.
-SERVERS = {"api", "embedded_storage", "overloaded", "running", "server", "servers", "start", "watched"}
-SLOW_FIXTURES = SERVERS | {"script", "terraform"}
+# Whose test uses one of these starts a server, a script or Terraform; a new fixture of the kind belongs here. Other
+# tests that take long are marked where they are.
+SLOW_FIXTURES = {
+    *("api", "embedded_storage", "overloaded", "running", "server", "servers", "start", "watched"),
+    *("script", "terraform"),
+}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -75,8 +78,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, o
     for item in items:
         if isinstance(item, pytest.Function) and SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("slow")
+    items.sort(key=is_slow)  # which keeps the order of the others; --stepwise goes by the order in which they run
     result = yield  # pytest obeys `-m`
-    items.sort(key=is_slow)  # which keeps the order of the others
+    items.sort(key=is_slow)  # after --failed-first, for one
     return result
 
 
@@ -86,15 +90,16 @@ def is_slow(item: pytest.Item) -> bool:
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
     slow = sum(map(is_slow, items))
-    return [f"first {len(items) - slow} that need no server, then {slow} that do, or take long"] if slow else []
+    quick = len(items) - slow
+    return [f"first {quick} that need no server, then {slow} that do, or take long"] if quick and slow else []
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Says between the two how the first went."""
     result = yield
-    if nextitem is not None and is_slow(nextitem) and not is_slow(item):
-        reporter: pytest.TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+    reporter: pytest.TerminalReporter | None = item.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None and nextitem is not None and is_slow(nextitem) and not is_slow(item):
         reporter.write("\n")
         failed = len(reporter.stats.get("failed", [])) + len(reporter.stats.get("error", []))
         reporter.write_sep("-", f"{failed} failed (Ctrl-C shows them)" if failed else "all well; the rest follows")

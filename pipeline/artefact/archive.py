@@ -24,7 +24,7 @@ HANDLER = "entry.py"
 WEIGHTS_FILE = f"{MODEL_NAME}.safetensors"
 MODEL_FILE = "model.yaml"
 CONFIG_FILE = "model-config.yaml"
-SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/vision/worker/integrity.py checks it before anything is loaded
+SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/vision/worker/integrity.py checks it first
 
 # Beside them, nothing of handler/ goes into the archive: no caches, no editor's leftovers.
 HANDLER_FILES = (HANDLER, "vision/**/*.py", CONFIG_FILE)
@@ -51,7 +51,7 @@ def build_archive(handler_directory: Path, weights: Weights, output: Path, model
     Raises OSError where it cannot be written; what was there before then stays.
     """
     entries = {
-        WEIGHTS_FILE: to_safetensors(weights),
+        f"{model.name}.safetensors": to_safetensors(weights),
         MODEL_FILE: model.file.read_bytes(),
         model.labels.name: model.labels.read_bytes(),
     }
@@ -61,7 +61,7 @@ def build_archive(handler_directory: Path, weights: Weights, output: Path, model
         entries |= {name.as_posix(): (handler_directory / name).read_bytes() for name in seen}
     sha256s = {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()}
     version = content_version(sha256s)
-    manifest_name, manifest_content = f"{MAR_INF}/{MANIFEST_FILE_NAME}", manifest(version)
+    manifest_name, manifest_content = f"{MAR_INF}/{MANIFEST_FILE_NAME}", manifest(model.name, version)
     sha256s[manifest_name] = hashlib.sha256(manifest_content).hexdigest()
     entries |= {manifest_name: manifest_content, SUMS_FILE: sums(sha256s)}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -95,10 +95,11 @@ def weights_metadata(archive: Path) -> dict[str, str]:
     return metadata
 
 
-def manifest(version: str) -> bytes:
+def manifest(name: str, version: str) -> bytes:
     """The manifest as torch-model-archiver makes it, with a fixed date."""
+    weights_file = f"{name}.safetensors"
     config = ModelArchiverConfig(
-        MODEL_NAME, HANDLER, version, serialized_file=WEIGHTS_FILE, config_file=CONFIG_FILE, export_path=""
+        name, HANDLER, version, serialized_file=weights_file, config_file=CONFIG_FILE, export_path=""
     )
     content = json.loads(ModelExportUtils.generate_manifest_json(config))
     content["createdOn"] = CREATED_ON

@@ -28,11 +28,16 @@ def read_model(file: Path) -> Model:
     """Raises PipelineError naming what is wrong in the file; OSError where it cannot be read."""
     try:
         said = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError):  # such as a date that there is not, or bytes that are no UTF-8
         raise PipelineError(f"{file} is not YAML") from None
     for place, (is_right, expected) in EXPECTED.items():
         if not is_right(_at(said, place)):
             raise PipelineError(f"{file}: {place} must be {expected}")
+    preprocessing = said["preprocessing"]
+    if unknown := sorted(map(str, preprocessing.keys() - {"resize", "crop", "mean", "std"})):
+        raise PipelineError(f"{file}: preprocessing.{unknown[0]} is nothing that images are prepared by")
+    if preprocessing["crop"] > preprocessing["resize"]:
+        raise PipelineError(f"{file}: preprocessing.crop must be at most preprocessing.resize")
     weights = said["weights"]
     return Model(file, said["name"], weights["url"], weights["sha256"], file.with_name(said["labels"]))
 

@@ -25,7 +25,7 @@ from rich.text import Text
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import err, out
 
-CODE = ("handler", "pipeline", "kserve", "scripts")  # benchmarks/ and reliability/ attack servers of their own
+CODE = ("handler", "pipeline", "kserve", "scripts")  # not what measures or attacks servers of its own
 ADVISORIES = "https://api.osv.dev/v1/query"
 SBOM = Path("build", "sbom.cdx.json")
 TIMEOUT_S = 300  # for one tool

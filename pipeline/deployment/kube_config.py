@@ -43,7 +43,7 @@ def current_context() -> Context:
     except (config.ConfigException, yaml.YAMLError, OSError, LookupError, TypeError, ValueError) as error:
         raise KubeConfigUnusable(where, _problem(error)) from None
     if lines:
-        raise PipelineError(f"the kube config's credentials plugin failed ({one_line(lines[-1])}): {LOGIN}")
+        raise PipelineError(f"the kube config's credentials plugin failed ({one_line(lines[-1], 300)}): {LOGIN}")
     configuration.retries = urllib3.Retry(total=1, redirect=0, status=0)
     return Context(client.ApiClient(configuration), current["name"], current["context"].get("namespace") or "default")
 
@@ -54,7 +54,7 @@ def _problem(error: Exception) -> str:
         return f"has no context {name[1]}: choose another with kubectl config use-context, or {GET_CREDENTIALS}"
     if name or "current-context" in str(error):
         return "has no current context: choose one with kubectl config use-context"
-    return f"cannot be used ({one_line(error)}): {GET_CREDENTIALS}"
+    return f"cannot be used ({one_line(error, 300)}): {GET_CREDENTIALS}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ def unreachable(error: Exception, context: str, host: str) -> Unreachable:
     """What to raise where no answer came. context: the name of that of the kube config."""
     reason = getattr(error, "reason", None) or error
     kind = NoAnswer if isinstance(reason, urllib3.exceptions.ReadTimeoutError) else Unreachable
-    said = one_line(reason)
+    said = one_line(reason, 300)
     if "certificate" in said.lower():
         return kind(f"the certificate of {host} is not trusted ({said}): {GET_CREDENTIALS}")
     if isinstance(reason, urllib3.exceptions.NameResolutionError):

@@ -26,7 +26,7 @@ BAR_WIDTH = 32  # characters
 
 
 class Class(TypedDict):
-    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is read."""
+    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is relied on."""
 
     index: int
     wnid: str

@@ -288,7 +288,7 @@ def test_it_ends_with_torchserve(start: Start) -> None:
 def test_a_model_that_cannot_be_loaded_never_counts_as_started(start: Start, directory: Path, tmp_path: Path) -> None:
     shutil.copytree(directory, tmp_path / "models")
     archive = tmp_path / "models" / "model-store" / "alexnet.mar"
-    archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class alexNetHandler"))
+    archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class handler"))
     container = start(tmp_path / "models")
     container.wait_until(lambda: "Model server started." in "".join(container.lines))
     assert [container.probe(path) for path in ("/startup", "/ready", "/live")] == [503, 503, 503]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import struct
 import threading
 import time
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -209,6 +211,8 @@ def test_what_the_image_copies_is_there_and_reaches_the_build(
     copied = [text.split()[:-1] for text in instructions("COPY") if not text.startswith("--from")]
     names = [name for group in copied for name in group]
     assert len(names) == 3
+    server = checkout / "kserve" / "runtime" / "server"
+    assert all((server / name).is_file() for name in ("__main__.py", "question.json", "log4j2.xml"))
     for name in names:
         assert (checkout / name).exists()
         assert any(f"{name}/".startswith(folder) for folder in kept), name
@@ -243,10 +247,41 @@ def test_the_route_and_the_archive_follow_from_the_settings(folder: Callable[[st
     assert (other.archive, other.route) == ("model-store/res-net.v2.mar", predict_route("res-net.v2"))
 
 
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"model": {"modelName": "pets"}}, "pets"),
+        ({"model": {"modelName": "../pets"}}, "v2"),
+        ({"model": {"modelName": 5}}, "v2"),
+        ({}, "v2"),
+        (None, "v2"),
+    ],
+)
+def test_the_route_has_the_name_that_the_archive_gives_itself(
+    folder: Callable[[str], Folder], tmp_path: Path, said: object, name: str
+) -> None:
+    """As TorchServe has it: the file's name counts where there is no other."""
+    (tmp_path / "model-store").mkdir()
+    with zipfile.ZipFile(tmp_path / "model-store" / "v2.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(said))
+    assert folder("load_models=v2.mar\n").route == predict_route(name)
+    (tmp_path / "model-store" / "v2.mar").write_bytes(b"no archive")
+    assert folder("load_models=v2.mar\n").route == predict_route("v2")
+
+
+def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).parent.mkdir()
+    (tmp_path / CONFIG).write_bytes(b"load_models=\xff.mar\n")
+    with pytest.raises(NotServed, match=r"config\.properties is not text: publish it again$"):
+        Folder(tmp_path)
+
+
 def test_the_environment_goes_first(folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch) -> None:
     """As in TorchServe: a signature is about what will be loaded."""
     monkeypatch.setenv("TS_LOAD_MODELS", "other.mar")
-    assert folder("load_models=alexnet.mar\n").archive == "model-store/other.mar"
+    assert folder("load_models=alexnet.mar\nenable_envvars_config=true\n").archive == "model-store/other.mar"
+    for no in ("", "enable_envvars_config=false\n"):
+        assert folder(f"load_models=alexnet.mar\n{no}").archive == "model-store/alexnet.mar"
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,8 @@ def test_the_page_is_written_from_results_that_are_complete(tmp_path: Path, monk
 
 def test_the_page_says_how_a_soak_was_started() -> None:
     assert page.soak_command(OURS, 100_000) == "make reliability ONLY=soak SERVER=ours"
+    shorter = "PYTHONPATH=. python -P -m reliability --only soak --server stock --requests 1500"
+    assert page.soak_command("stock", 1500) == shorter
 
 
 def test_the_page_has_every_marker() -> None:

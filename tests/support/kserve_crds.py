@@ -1,4 +1,4 @@
-"""KServe's CRDs: in the folder that KSERVE_CRDS names, else in one beside the checkout, else downloaded once."""
+"""KServe's CRDs: in the folder that KSERVE_CRDS names, else in ../shared/kserve-crds, else downloaded once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import httpx
 import pytest
 import yaml
 
+from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.http import http_client
 from pipeline.shared.text import one_line
@@ -63,7 +64,7 @@ def crd_folder(beside: Path = BESIDE, source: str = SOURCE) -> Path:
 
 
 def _has(file: Path, sha256: str) -> bool:
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+    return file.is_file() and sha256_of(file) == sha256
 
 
 def _download(http: httpx.Client, url: str, file: Path, sha256: str) -> None:

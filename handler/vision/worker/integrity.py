@@ -1,8 +1,8 @@
 """Whether the files of the unpacked archive are those that were packed, by SHA256SUMS among them.
 
 This finds damage, on its way or on a disk. Who can change the archive on purpose can change SHA256SUMS and this module
-too: against them there is the signature, which is checked before TorchServe starts. The entry point and this module run
-before they are checked.
+too: against them there is the signature, which is checked before TorchServe starts. What runs before
+it is checked: the entry point, this module, and the __init__.py of the two packages that it is in.
 """
 
 from __future__ import annotations

@@ -58,10 +58,12 @@ def read_settings(config: object) -> Settings:
 
 
 def _url_settings(url: dict[str, object]) -> UrlSettings:
+    if unknown := sorted(map(str, url.keys() - {field.name for field in fields(UrlSettings)})):
+        raise ValueError(f"model-config.yaml: handler.url.{unknown[0]} is no setting")
     hosts, timeout_s, allow_http = url.get("allowed_hosts"), url.get("timeout_s"), url.get("allow_http")
     if not isinstance(hosts, list) or not all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts):
         raise _wrong("handler.url.allowed_hosts", "a list of hosts")
-    if not isinstance(timeout_s, (int, float)) or timeout_s <= 0:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:  # NaN is not
         raise _wrong("handler.url.timeout_s", "a number of seconds above 0")
     if not isinstance(allow_http, bool):
         raise _wrong("handler.url.allow_http", "true or false")

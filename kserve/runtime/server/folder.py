@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from ts.model_server import load_properties
@@ -13,6 +16,8 @@ from server.errors import NotServed
 CONFIG = "config/config.properties"
 STORE = "model-store"
 ARCHIVE = re.compile(r"[\w.-]+\.mar", re.ASCII)
+NAME = re.compile(r"[\w.-]+", re.ASCII)
+BY_ENVIRONMENT = "enable_envvars_config"
 
 
 class Folder:
@@ -26,6 +31,8 @@ class Folder:
             raise NotServed(
                 f"{error.filename}: {error.strerror}: {root} should hold what scripts/publish.sh published"
             ) from None
+        except UnicodeDecodeError:
+            raise NotServed(f"{self.config} is not text: publish it again") from None
         self._archive = self._setting("load_models")
         if not ARCHIVE.fullmatch(self._archive):
             raise NotServed(f"{self.config}: load_models={self._archive} is not the name of one file NAME.mar")
@@ -37,8 +44,13 @@ class Folder:
 
     @property
     def route(self) -> str:
-        """The path of predict calls."""
-        return f"/v1/models/{self._archive.removesuffix('.mar')}:predict"
+        """The path of predict calls. TorchServe calls a model as its archive does."""
+        name = self._archive.removesuffix(".mar")
+        with suppress(OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError):  # TorchServe says what is wrong
+            with zipfile.ZipFile(self.store / self._archive) as archive:
+                said = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]["modelName"]
+            name = said if NAME.fullmatch(said) else name
+        return f"/v1/models/{name}:predict"
 
     @property
     def port(self) -> int:
@@ -51,5 +63,6 @@ class Folder:
         return self._properties.get("vmargs", "").split()
 
     def _setting(self, name: str) -> str:
-        """As TorchServe takes it: from the environment, or the file."""
-        return os.environ.get(f"TS_{name.upper()}", self._properties.get(name, ""))
+        """As TorchServe takes it: from the environment, where the file allows that, or from the file."""
+        said = self._properties.get(name, "")
+        return os.environ.get(f"TS_{name.upper()}", said) if self._properties.get(BY_ENVIRONMENT) == "true" else said

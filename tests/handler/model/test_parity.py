@@ -95,9 +95,11 @@ def test_the_module_is_torchvisions(state: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(state)
     reference = torchvision.models.alexnet().eval()
     reference.load_state_dict(state)
-    images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))  # ROWS: no rows are added
+    images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
+        for size in (1, 2, 3):  # rows are added to them
+            assert torch.equal(model(images[:size]), model(images)[:size])
 
 
 def test_the_labels_are_torchvisions(classes: list[list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import py_compile
 import shutil
 import subprocess
@@ -139,6 +140,14 @@ def test_a_module_is_checked_before_it_is_imported(copy: Path) -> None:
         last = worker.stderr.splitlines()[-1]
         assert last.startswith(f"ValueError: {module.relative_to(copy)} is not what was packed (by its SHA-256): ")
         module.write_bytes(packed)
+
+
+def test_what_runs_before_it_is_checked_does_nothing(copy: Path) -> None:
+    for name in sorted(NEEDED_FOR_THE_CHECK):
+        if name.endswith("__init__.py"):
+            (line,) = ast.parse((copy / name).read_text()).body
+            assert isinstance(line, ast.Expr)
+            assert isinstance(line.value, ast.Constant)
 
 
 def test_a_file_too_many_is_told_with_its_name(copy: Path) -> None:

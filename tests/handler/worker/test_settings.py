@@ -30,6 +30,9 @@ from vision.worker.settings import read_settings
         (["url", "allowed_hosts"], ["user@example.org"], "handler.url.allowed_hosts must be a list of hosts"),
         (["url", "allow_http"], "yes", "handler.url.allow_http must be true or false"),
         (["url", "timeout_s"], 0, "handler.url.timeout_s must be a number of seconds above 0"),
+        (["url", "timeout_s"], float("nan"), "handler.url.timeout_s must be a number of seconds above 0"),
+        (["url", "timeout_s"], True, "handler.url.timeout_s must be a number of seconds above 0"),
+        (["url", "allowed_host"], "example.org", "handler.url.allowed_host is no setting"),
     ],
 )
 def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], value: Any, sentence: str) -> None:

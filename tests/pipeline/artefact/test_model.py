@@ -50,7 +50,26 @@ def test_what_is_wrong_is_named(tmp_path: Path, place: str, value: Any, expected
     assert str(refusal.value).endswith(f" must be {expected}" if expected else " must be an https URL")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"name: [", b"\xff\xfe", b"name: alexnet\n"])
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        ("crop", 257, "preprocessing.crop must be at most preprocessing.resize"),
+        ("antialias", True, "preprocessing.antialias is nothing that images are prepared by"),
+    ],
+)
+def test_images_that_could_not_be_prepared_so_are_told(
+    tmp_path: Path, place: str, value: object, sentence: str
+) -> None:
+    said = yaml.safe_load(MODEL.file.read_text())
+    said["preprocessing"][place] = value
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(said))
+    with pytest.raises(PipelineError) as refusal:
+        read_model(file)
+    assert str(refusal.value) == f"{file}: {sentence}"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"name: [", b"\xff\xfe", b"name: alexnet\n", b"name: 2026-02-30\n"])
 def test_what_is_no_such_file_is_told_in_a_line(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)

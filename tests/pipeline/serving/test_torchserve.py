@@ -124,7 +124,7 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
 ) -> None:
     """TorchServe checks each entry's CRC while it unpacks the archive; then it goes on, without a model."""
     archive = build_archive(handler_directory, tiny, incomplete / "model-store" / "alexnet.mar").path
-    archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class alexNetHandler"))
+    archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class handler"))
     with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     assert str(refusal.value).startswith("the model cannot be loaded: alexnet.mar invalid entry CRC (expected 0x")

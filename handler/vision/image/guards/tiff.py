@@ -28,7 +28,7 @@ MAX_FEW_VALUES = 32  # of the other tags: most have one, some one for each chann
 LONG_LISTS = {273, 279, 320, 324, 325}  # strips and tiles, their sizes, the palette
 BYTE_LISTS = {347, 700}  # what JPEGs have in common, and XMP
 COMPRESSION, FILL_ORDER = 259, 266
-TAGS = LONG_LISTS | BYTE_LISTS | {254, 256, 257, 258, 262, 274, 277, 278, 284, 317, 322, 323, 332, 338, 339}
+TAGS = LONG_LISTS | BYTE_LISTS | {254, 256, 257, 258, 262, 277, 278, 284, 317, 322, 323, 332, 338, 339}
 TAGS |= {529, 530, 531, 532, COMPRESSION, FILL_ORDER, ORIENTATION}
 
 # None, LZW, JPEG, deflate by both its numbers, PackBits. Fax codes go on after an error, with a line in the log for
