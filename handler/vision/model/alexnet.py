@@ -53,17 +53,21 @@ class AlexNet(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.convolve(images)
-        if missing := -len(features) % ROWS:
+        return self.classify(self.convolve(images))
+
+    def convolve(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, crop, crop) → features (N, 9216)."""
+        return torch.flatten(self.features(images.to(self.dtype)), start_dim=1)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (N, 9216) → logits (N, 1000), float32."""
+        count = len(features)
+        if missing := -count % ROWS:
             features = nn.functional.pad(features, (0, 0, 0, missing))  # (N, 9216) => (N + missing, 9216)
         hidden = self.classifier[:-1](features)
         with one_thread():  # several would add the products in another order: an answer must not hang on the load
             logits: torch.Tensor = self.classifier[-1](hidden.float())
-        return logits[: len(images)]
-
-    def convolve(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, crop, crop) => features (N, 9216)."""
-        return torch.flatten(self.features(images.to(self.dtype)), start_dim=1)
+        return logits[:count]
 
     def to_precision(self, precision: str) -> None:
         """`float32`; or `bfloat16`, but for the last layer: rounding logits costs more accuracy than it saves time."""
