@@ -49,13 +49,13 @@ class Container:
         interpreter, *arguments = json.loads(entry_point)
         assert interpreter == "python"
         variables = re.findall(r"^ENV (.*)$", dockerfile, re.M)[-1]
-        variables = variables.replace("/opt/torchserve", str(checkout / "kserve" / "runtime"))
         settings = dict(pair.split("=", 1) for pair in shlex.split(variables))
         addresses = dict(zip(("INFERENCE", "MANAGEMENT", "METRICS"), ports, strict=False))
         self.process = subprocess.Popen(
             [*before, sys.executable, *arguments, str(models)],
             cwd="/",
             env=settings
+            | {"PYTHONPATH": str(checkout / "kserve" / "runtime")}  # in the image a .pth file leads to it
             | {"PATH": os.environ["PATH"], "JAVA_HOME": str(java_home()), "TMPDIR": str(scratch), "HOME": str(scratch)}
             | {f"TS_{name}_ADDRESS": f"http://127.0.0.1:{port}" for name, port in addresses.items()}
             | {"TS_GRPC_INFERENCE_PORT": str(ports[3]), "TS_GRPC_MANAGEMENT_PORT": str(ports[4])}

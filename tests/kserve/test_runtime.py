@@ -6,9 +6,11 @@ import json
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 import tomllib
+import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -216,6 +218,21 @@ def test_what_the_image_copies_is_there_and_reaches_the_build(
     for name in names:
         assert (checkout / name).exists()
         assert any(f"{name}/".startswith(folder) for folder in kept), name
+
+
+def test_python_finds_the_server_whatever_pythonpath_says(
+    checkout: Path, instructions: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    """The image's own instruction, in a virtual environment of its own."""
+    (line,) = [text for text in instructions("RUN") if "torchserve.pth" in text]
+    venv.create(tmp_path / "venv", symlinks=True)
+    line = line.replace("/opt/venv", str(tmp_path / "venv"))
+    line = line.replace("/opt/torchserve", str(checkout / "kserve" / "runtime"))
+    subprocess.run(["sh", "-c", line], check=True, timeout=60)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    command = [python, "-P", "-c", "import server; print(server.__file__)"]
+    found = subprocess.run(command, env={"PYTHONPATH": "/nowhere"}, capture_output=True, text=True, timeout=60)
+    assert Path(found.stdout.strip()).parent == checkout / "kserve" / "runtime" / "server", found.stderr
 
 
 def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path) -> None:
