@@ -282,8 +282,42 @@ def test_the_route_has_the_name_that_the_archive_gives_itself(
     with zipfile.ZipFile(tmp_path / "model-store" / "v2.mar", "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(said))
     assert folder("load_models=v2.mar\n").route == predict_route(name)
-    (tmp_path / "model-store" / "v2.mar").write_bytes(b"no archive")
+
+
+def damaged(archive: bytes) -> bytes:
+    """In the middle of what is deflated."""
+    at = archive.index(b"MANIFEST.json") + len(b"MANIFEST.json") + 4
+    return archive[:at] + bytes([archive[at] ^ 0xFF, archive[at + 1] ^ 0xFF]) + archive[at + 2 :]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _: b"",
+        lambda _: b"no archive",
+        lambda archive: archive[: len(archive) // 2],
+        damaged,
+        lambda archive: archive.replace(b"MANIFEST.json", b"MANIFEST.JSON"),
+        lambda archive: archive.replace(b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0"),  # encrypted
+    ],
+)
+@pytest.mark.parametrize("said", ['{"model": {"modelName": "pets"}}', "[" * 100_000, " " * 20_000_000 + "{}"])
+def test_an_archive_that_is_damaged_is_left_to_torchserve(
+    folder: Callable[[str], Folder], tmp_path: Path, spoil: Callable[[bytes], bytes], said: str
+) -> None:
+    (tmp_path / "model-store").mkdir()
+    file = tmp_path / "model-store" / "v2.mar"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", said)
+    file.write_bytes(spoil(file.read_bytes()))
     assert folder("load_models=v2.mar\n").route == predict_route("v2")
+
+
+@pytest.mark.parametrize("address", ["", "http://0.0.0.0", "http://0.0.0.0:http"])
+def test_an_address_without_a_port_is_refused(folder: Callable[[str], Folder], address: str) -> None:
+    served = folder(f"inference_address={address}\nload_models=alexnet.mar\n")
+    with pytest.raises(NotServed, match=r"config\.properties: inference_address=.* has no port$"):
+        _ = served.port
 
 
 def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# As Pillow calls them: as people do.
+# Pillow's name for each, and the usual one.
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF"}
 
 *_others, _last = FORMATS.values()

@@ -17,6 +17,8 @@ CONFIG = "config/config.properties"
 STORE = "model-store"
 ARCHIVE = re.compile(r"[\w.-]+\.mar", re.ASCII)
 NAME = re.compile(r"[\w.-]+", re.ASCII)
+MANIFEST = "MAR-INF/MANIFEST.json"
+MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
 BY_ENVIRONMENT = "enable_envvars_config"
 
 
@@ -46,16 +48,20 @@ class Folder:
     def route(self) -> str:
         """The path of predict calls. TorchServe calls a model as its archive does."""
         name = self._archive.removesuffix(".mar")
-        with suppress(OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError):  # TorchServe says what is wrong
-            with zipfile.ZipFile(self.store / self._archive) as archive:
-                said = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]["modelName"]
+        with suppress(Exception):  # damage has many names, and TorchServe says in its log what is wrong
+            with zipfile.ZipFile(self.store / self._archive) as archive, archive.open(MANIFEST) as manifest:
+                said = json.loads(manifest.read(MOST_MANIFEST_BYTES))["model"]["modelName"]
             name = said if NAME.fullmatch(said) else name
         return f"/v1/models/{name}:predict"
 
     @property
     def port(self) -> int:
-        """Where TorchServe will answer them."""
-        return int(self._setting("inference_address").rpartition(":")[2])
+        """Where TorchServe will answer them. Raises NotServed where the settings do not say."""
+        address = self._setting("inference_address")
+        try:
+            return int(address.rpartition(":")[2])
+        except ValueError:
+            raise NotServed(f"{self.config}: inference_address={address} has no port") from None
 
     @property
     def vmargs(self) -> list[str]:
