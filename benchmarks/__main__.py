@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import charts as pictures_of_results
+from benchmarks import door as door_of
 from benchmarks import figures, tables
 from benchmarks import profile as profiling
 from benchmarks.contenders import CONTENDERS
@@ -28,6 +29,7 @@ from pipeline.shared.terminal import err, out
 
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
 PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
+DOOR = "door.json"
 KEPT = ("date", "seconds", "machine", "weights", "images", "load_s", "warm_up_s")  # of the measurements, in the summary
 NAMES = [contender.name for contender in CONTENDERS]
 
@@ -78,6 +80,18 @@ def profile() -> None:
     tables.write_profile(json.loads((RESULTS / BEFORE).read_text()), found)
     for what, spent in found["ms_per_request"].items():
         out.print(f"{spent:6.2f} ms  {what}", highlight=False)
+
+
+@app.command()
+def door(
+    rounds: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 3,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each load.")] = 10,
+) -> None:
+    """What the front door costs, with 32 clients and with one: results/door.json."""
+    with err.status("preparing") as status:
+        found = door_of.measure(prepare(lambda _: None), rounds, seconds, status.update)
+    _write(DOOR, found)
+    out.print(door_of.show(found["runs"]))
 
 
 @app.command()

@@ -36,6 +36,7 @@ from vision.protocol.request import Request
 from vision.worker import torchserve
 from vision.worker.processors import Processors, available
 from vision.worker.settings import read_settings
+from vision.worker.stages import HEADER, Stages
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -73,6 +74,7 @@ class Handler:
         rows: a list with a dict for each request; under TorchServe's stock KServe envelope, the instances of the one
         request, whatever JSON they are.
         """
+        stages = Stages(len(context.request_processor))
         enveloped = torchserve.is_enveloped(rows, context)
         if enveloped:
             requests = [self._attempt(self._parse_envelope, rows)]
@@ -85,8 +87,12 @@ class Handler:
         with self._processors.lend(lone=len(requests) == 1) as threads:
             torch.set_num_threads(threads)
             pixels = [self._attempt(partial(self._decode, threads=threads), images) for images in files]
+            stages.end("decode")
             answers = self._predict(requests, pixels)
-        bodies = torchserve.FinalBodies(_encode(answer, context, index) for index, answer in enumerate(answers))
+            stages.end("forward")
+        bodies = torchserve.FinalBodies(
+            self._encode(answer, context, index, stages) for index, answer in enumerate(answers)
+        )
         if enveloped and isinstance(answers[0], Answer):
             return v1.predictions(answers[0])  # the envelope puts {"predictions": …} around them
         return bodies
@@ -152,9 +158,13 @@ class Handler:
             logger.exception("%s: defect in %s", self._facts.name, name)
             return Defect()
 
-
-def _encode(answer: Outcome[Answer], context: torchserve.Context, index: int) -> bytes:
-    context.set_response_content_type(index, v1.JSON)
-    status = HTTPStatus(answer.status if isinstance(answer, RequestError) else HTTPStatus.OK)
-    context.set_response_status(status.value, status.phrase, index)
-    return v1.error_body(answer) if isinstance(answer, RequestError) else v1.response_body(answer)
+    def _encode(self, answer: Outcome[Answer], context: torchserve.Context, index: int, stages: Stages) -> bytes:
+        if isinstance(answer, Defect):  # its traceback is in the log already
+            logger.error("%s: defect answered to %s", self._facts.name, torchserve.name_of_request(context, index))
+        context.set_response_content_type(index, v1.JSON)
+        context.set_response_header(
+            index, HEADER, stages.header(context.get_request_header(index, torchserve.REQUEST_START))
+        )
+        status = HTTPStatus(answer.status if isinstance(answer, RequestError) else HTTPStatus.OK)
+        context.set_response_status(status.value, status.phrase, index)
+        return v1.error_body(answer) if isinstance(answer, RequestError) else v1.response_body(answer)

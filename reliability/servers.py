@@ -71,6 +71,12 @@ class Server:
     def java(self) -> psutil.Process:
         return next(process for process in self.processes() if "org.pytorch.serve.ModelServer" in _words(process))
 
+    def envoy(self) -> psutil.Process:
+        return next(process for process in self.processes() if _is_envoy(process))
+
+    def has_envoy(self) -> bool:
+        return any(_is_envoy(process) for process in self.processes())
+
     def leader(self) -> psutil.Process:
         """What a container's runtime would watch and signal."""
         return psutil.Process(self.group.leader.pid)
@@ -163,6 +169,10 @@ def _wait_until_ready(server: Server, within_s: float) -> float:
             return time.monotonic() - began
         time.sleep(POLL_S)
     raise PipelineError(f"no answer within {within_s:.0f} s; the last words:\n{server.group.tail()}")
+
+
+def _is_envoy(process: psutil.Process) -> bool:
+    return _words(process).split(" ")[0].endswith("/envoy")
 
 
 def _words(process: psutil.Process) -> str:

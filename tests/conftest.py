@@ -12,11 +12,11 @@ import pytest
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.weights import Weights, untrained_state
-from pipeline.serving.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import Ports
 
 # Each comes after those that it imports, whose asserts pytest could not explain otherwise.
-PLUGINS = ("waiting", "temporary", "website", "cloud", "versions", "scripts", "kserve_crds")
+PLUGINS = ("waiting", "temporary", "website", "collector", "cloud", "versions", "scripts", "kserve_crds")
 pytest_plugins = [f"tests.support.{name}" for name in PLUGINS]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -63,12 +63,33 @@ def server(directory: Path) -> Iterator[TorchServe]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def door_url(server: TorchServe) -> str:
+    """Where the front door of that server listens."""
+    if not has_envoy():
+        pytest.skip("there is no Envoy for this platform")
+    return server.url
+
+
 # --- What is quick goes first -----------------------------------------------------------------------------------------
 
 # Whose test uses one of these starts a server, a script or Terraform; a new fixture of the kind belongs here. Other
 # tests that take long are marked where they are.
 SLOW_FIXTURES = {
-    *("api", "embedded_storage", "overloaded", "running", "server", "servers", "start", "watched"),
+    *(
+        "api",
+        "deserted",
+        "door",
+        "door_url",
+        "embedded_storage",
+        "overloaded",
+        "running",
+        "server",
+        "servers",
+        "start",
+        "traced",
+    ),
+    "watched",
     *("script", "terraform"),
 }
 

@@ -18,7 +18,8 @@ HANDLER = sorted((CHECKOUT / "handler").rglob("*.py"))
 FLOORS = {"commands": 4, "deployment": 3, "store": 2, "artefact": 1, "serving": 1, "shared": 0}
 
 HANDLERS_OWN = {"handler", "entry", "vision"}
-IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors", "yaml"}  # yaml: TorchServe reads model-config.yaml with it
+# yaml: TorchServe reads model-config.yaml with it. multipart: for a form alone, which comes only through the door.
+IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors", "yaml", "multipart"}
 
 
 def name_of(file: Path) -> str:

@@ -48,9 +48,18 @@ SECRETS_SKIPS = (
 # Nobody looks for secrets in these; how they begin says more than their names do.
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
-# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
+# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm, and
+# the server's own two files (Envoy's settings, the API's document) are templates.
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
-NO_MANIFESTS = ("kustomization.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml", "question.json")
+NO_MANIFESTS = (
+    "kustomization.yaml",
+    "cloudbuild.yaml",
+    "Chart.yaml",
+    "values.yaml",
+    "question.json",
+    "envoy.yaml",
+    "openapi.yaml",
+)
 
 
 @dataclass(frozen=True)

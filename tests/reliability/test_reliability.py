@@ -23,7 +23,7 @@ from reliability.faults.traffic import Rates, overload_faults
 from reliability.servers import OURS, STOCK, Servers
 from reliability.soak import Size, Soak
 
-QUICK = ("all_workers_killed", "clients_vanish", "idle_connections", "log_full")
+QUICK = ("all_workers_killed", "envoy_killed", "clients_vanish", "idle_connections", "slow_uploads", "log_full")
 
 
 @pytest.fixture(scope="module")

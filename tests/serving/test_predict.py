@@ -58,7 +58,6 @@ def test_every_form_of_the_wire_gives_the_same_answer(
     ]
     answers.append(http.post(server.predict_url, content=images[0]).json())  # as `curl -T` does
     answers.append(http.post(server.predict_url, files={"data": images[0]}).json())  # as `curl -F` does
-    answers.append(http.post(f"{server.url}/predictions/alexnet", content=images[0]).json())  # TorchServe's own route
     assert "predictions" in answers[0]
     assert answers.count(answers[0]) == len(answers)
 
@@ -80,13 +79,17 @@ def test_several_instances_and_top_k(server: TorchServe, http: httpx.Client, ima
 
 def test_as_much_as_one_request_may_ask(server: TorchServe, http: httpx.Client) -> None:
     small = base64_text(encoded(gradient(64, 64), "JPEG"))
-    body = {"instances": [{"b64": small}] * 64, "parameters": {"top_k": 1000}}
-    answer = labels(http.post(server.predict_url, json=body))
-    assert [len(classes) for classes in answer] == [1000] * 64
+    for instances, top_k in ((64, 156), (10, 1000)):
+        body = {"instances": [{"b64": small}] * instances, "parameters": {"top_k": top_k}}
+        answer = labels(http.post(server.predict_url, json=body))
+        assert [len(classes) for classes in answer] == [top_k] * instances
+    body = {"instances": [{"b64": small}] * 64, "parameters": {"top_k": 157}}
+    refused = http.post(server.predict_url, json=body)
+    sentence = "parameters.top_k: more than 10000 classes, for all instances together"
+    assert (refused.status_code, refused.json()) == (413, {"error": sentence})
 
 
 NOT_AN_IMAGE = "not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)"
-EXPECTED = "expected JSON (Content-Type: application/json) or an image (Content-Type: image/*)"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,11 @@ def test_json_errors(server: TorchServe, http: httpx.Client, body: bytes, status
 
 @pytest.mark.parametrize(
     ("content_type", "error"),
-    [("image/jpeg", f"body: {NOT_AN_IMAGE}"), ("application/x-www-form-urlencoded", f"body: {EXPECTED}")],
+    [
+        ("image/jpeg", f"body: {NOT_AN_IMAGE}"),
+        # curl's own word for what -d sends: the body decides.
+        ("application/x-www-form-urlencoded", "instances: expected a list of at least one instance"),
+    ],
 )
 def test_other_bodies_that_are_no_image(server: TorchServe, http: httpx.Client, content_type: str, error: str) -> None:
     response = http.post(server.predict_url, content=b'{"instances": []}', headers={"Content-Type": content_type})
@@ -136,10 +143,17 @@ def test_an_image_at_the_limit_of_bytes_gets_through_and_one_more_byte_does_not(
     assert (response.status_code, response.json()) == (413, {"error": "instances[0].b64: more than 10485760 bytes"})
 
 
-def test_a_request_above_torchserves_own_limit_is_413(server: TorchServe, http: httpx.Client) -> None:
+def test_a_request_above_the_limit_is_413(server: TorchServe, http: httpx.Client) -> None:
     headers = {"Content-Type": "image/jpeg"}
     response = http.post(server.predict_url, content=bytes(16_777_217), headers=headers)
-    assert response.status_code == 413
+    assert (response.status_code, response.json()) == (413, {"error": "body: more than 16777216 bytes"})
+
+
+@pytest.mark.parametrize("path", ["/predictions/alexnet", "/ping", "/invocations", "/api-description", "/models"])
+def test_torchserves_own_routes_are_not_here(server: TorchServe, http: httpx.Client, path: str) -> None:
+    for response in (http.get(server.url + path), http.post(server.url + path, content=b"{}")):
+        assert response.status_code == 404
+        assert response.json()["error"].startswith("path: ")
 
 
 def test_eight_at_once_with_one_truncated(server: TorchServe, http: httpx.Client, images: list[bytes]) -> None:

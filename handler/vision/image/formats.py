@@ -7,3 +7,11 @@ FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "B
 
 *_others, _last = FORMATS.values()
 FORMATS_SENTENCE = f"{', '.join(_others)} or {_last}"
+
+# How a file of each begins; TIFF has two byte orders, and BigTIFF too.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def looks_like_an_image(content: bytes | bytearray) -> bool:
+    """By its first bytes."""
+    return bytes(content[:8]).startswith(SIGNATURES)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vision.errors import TooLarge
+from vision.worker.settings import Limits
+
 
 @dataclass(frozen=True)
 class Request:
@@ -17,3 +20,12 @@ class Request:
     instances: list[object]
     places: list[str]
     top_k: int
+
+
+def bounded(request: Request, limits: Limits) -> Request:
+    """The request, if its answer is of a size that it may have. Raises TooLarge (413): instances, or classes."""
+    if len(request.instances) > limits.max_instances:
+        raise TooLarge("instances", limits.max_instances, "instances")
+    if len(request.instances) * request.top_k > limits.max_classes:
+        raise TooLarge("parameters.top_k", limits.max_classes, "classes, for all instances together")
+    return request

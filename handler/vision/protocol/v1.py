@@ -6,21 +6,29 @@ import json
 from typing import Any
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
+from vision.image.formats import looks_like_an_image
 from vision.protocol.answer import Answer
-from vision.protocol.request import Request
+from vision.protocol.forms import BASE64_BELONGS, TOP_K, Form, parse_form
+from vision.protocol.numbers import place_of_numbers
+from vision.protocol.request import Request, bounded
 from vision.worker.settings import Limits
 
 JSON = "application/json"
-IMAGE_TYPES = ("image/", "application/octet-stream")
+JSON_TYPES = (JSON, "text/json")
+IMAGE_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
+FORM = "multipart/form-data"
+URL_ENCODED = "application/x-www-form-urlencoded"
+EXPECTED = f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)"
+NOT_BASE64 = 'expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)'
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 
 
 def parse_row(row: dict[str, object], content_type: str, limits: Limits) -> Request:
     """One TorchServe row → Request.
 
-    row: TorchServe puts the body under "body", and the parts of a form under their names.
-    content_type: media type of the body, without parameters; may be empty.
-    Raises RequestError (400, or 413 for too many instances).
+    row: the body under "body"; without the front door TorchServe decodes a form, and puts its parts under their names.
+    content_type: what the client calls the body, with parameters; may be empty.
+    Raises RequestError (400, or 413 for too much of something).
     """
     if "body" in row:
         return parse_body(row["body"], content_type, limits)
@@ -28,18 +36,29 @@ def parse_row(row: dict[str, object], content_type: str, limits: Limits) -> Requ
     form = row.get("data")
     if isinstance(form, (bytes, bytearray)):
         return _bare_image(form, limits)
-    raise MalformedBody(f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)")
+    raise MalformedBody(EXPECTED)
 
 
 def parse_body(body: object, content_type: str, limits: Limits) -> Request:
     """A body (bytes, or JSON that TorchServe has parsed already) → Request. See `parse_row`."""
     if not isinstance(body, (bytes, bytearray)):
         return _from_json(body, limits)
-    if content_type.lower().startswith(IMAGE_TYPES):
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type.startswith(IMAGE_TYPES):
         return _bare_image(body, limits)
-    # `curl -T photo.jpg` sends no content type at all: then the first byte decides.
-    if not content_type and body.lstrip()[:1] not in (b"{", b"[", b""):
+    if media_type == FORM:
+        return _from_form(parse_form(body, content_type, limits), limits)
+    if media_type in JSON_TYPES:
+        return _from_json(_load_json(body), limits)
+    # What `curl -T` and `curl --data-binary` say of an image, none and URL_ENCODED, is no word of the user's: then the
+    # first bytes decide.
+    if looks_like_an_image(body):
         return _bare_image(body, limits)
+    like_json = body.lstrip()[:1] in (b"{", b"[", b"")
+    if not media_type and not like_json:
+        return _bare_image(body, limits)
+    if media_type == URL_ENCODED and not like_json:
+        raise MalformedBody(f"a form of text is not taken: {BASE64_BELONGS}")
     return _from_json(_load_json(body), limits)
 
 
@@ -49,13 +68,28 @@ def instances_of_envelope(instances: object, limits: Limits) -> Request:
 
 
 def _bare_image(body: bytes | bytearray, limits: Limits) -> Request:
-    return Request(instances=[bytes(body)], places=["body"], top_k=limits.default_top_k)
+    return bounded(Request(instances=[bytes(body)], places=["body"], top_k=limits.default_top_k), limits)
+
+
+def _from_form(form: Form, limits: Limits) -> Request:
+    if form.json is None:
+        top_k = _top_k({} if form.top_k is None else {"top_k": _number(form.top_k)}, limits, TOP_K)
+        return bounded(Request(instances=list(form.files), places=form.places, top_k=top_k), limits)
+    if form.top_k is not None:
+        raise MalformedField(TOP_K, "belongs in the JSON: parameters.top_k")
+    return _from_json(_load_json(form.json), limits)
+
+
+def _number(text: str) -> object:
+    return int(text) if text.isdecimal() else text
 
 
 def _load_json(body: bytes | bytearray) -> object:
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
         if _has_more_values(text, MAX_VALUES):
+            if place := place_of_numbers(text, MAX_VALUES):
+                raise MalformedField(place, NOT_BASE64)
             raise TooLarge("body", MAX_VALUES, "values")
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -87,23 +121,20 @@ def _from_json(body: object, limits: Limits) -> Request:
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise MalformedField("instances", "expected a list of at least one instance")
-    if len(instances) > limits.max_instances:
+    if len(instances) > limits.max_instances:  # before there are as many places
         raise TooLarge("instances", limits.max_instances, "instances")
-    return Request(
-        instances=instances,
-        places=[f"instances[{index}]" for index in range(len(instances))],
-        top_k=_top_k(body.get("parameters"), limits),
-    )
+    places = [f"instances[{index}]" for index in range(len(instances))]
+    return bounded(Request(instances, places, _top_k(body.get("parameters"), limits)), limits)
 
 
-def _top_k(parameters: object, limits: Limits) -> int:
+def _top_k(parameters: object, limits: Limits, place: str = "parameters.top_k") -> int:
     if parameters is None:
         return limits.default_top_k
     if not isinstance(parameters, dict):
         raise MalformedField("parameters", "expected an object")
     top_k = parameters.get("top_k", limits.default_top_k)
     if type(top_k) is not int or not 1 <= top_k <= limits.max_top_k:  # bool is an int too
-        raise MalformedField("parameters.top_k", f"expected an integer from 1 to {limits.max_top_k}")
+        raise MalformedField(place, f"expected an integer from 1 to {limits.max_top_k}")
     return top_k
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 # A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
 HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", re.IGNORECASE)
@@ -19,6 +19,7 @@ class Limits:
     max_instances: int
     max_top_k: int
     default_top_k: int
+    max_classes: int = 10_000  # settings from before it was there are read too
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ def read_settings(config: object) -> Settings:
     return Settings(
         threads=_count(handler, "threads", "handler."),
         max_batch=_count(handler, "max_batch", "handler."),
-        limits=Limits(**{field.name: _count(limits, field.name, "handler.limits.") for field in fields(Limits)}),
+        limits=_limits(limits),
         precision=_word(handler, "precision"),
         device=_word(handler, "device"),
         url=_url_settings(url),
     )
+
+
+def _limits(limits: dict[str, object]) -> Limits:
+    names = [field.name for field in fields(Limits) if field.name in limits or field.default is MISSING]
+    return Limits(**{name: _count(limits, name, "handler.limits.") for name in names})
 
 
 def _url_settings(url: dict[str, object]) -> UrlSettings:

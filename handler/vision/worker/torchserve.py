@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+# What the front door tells the handler; a request that came another way has none of them.
+CONTENT_TYPE = "x-client-content-type"
+REQUEST_START = "x-request-start"
+REQUEST_ID = "x-request-id"
+TRACE = "traceparent"
+
+SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+W3C_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Context(Protocol):
@@ -22,6 +32,8 @@ class Context(Protocol):
     def get_request_header(self, idx: int, key: str) -> object: ...
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None: ...
 
     def set_response_content_type(self, idx: int, value: str) -> None: ...
 
@@ -41,7 +53,10 @@ class Row:
 
     @property
     def content_type(self) -> str:
-        """The body's media type, without parameters; empty where there is none."""
+        """What the client calls the body, with parameters; empty where it says nothing."""
+        told = self.context.get_request_header(self.index, CONTENT_TYPE)
+        if isinstance(told, str):
+            return told
         part = self.context.get_request_header(self.index, "body")  # TorchServe's note, unless a header hides it
         return part.get("content-type") or "" if isinstance(part, dict) else ""
 
@@ -71,6 +86,14 @@ def is_enveloped(rows: Any, context: Context) -> bool:
     if len(rows) > 1:
         return False
     return not all(isinstance(row, dict) and (not row or "body" in row or _has_bytes(row)) for row in rows)
+
+
+def name_of_request(context: Context, index: int) -> str:
+    """For the log: its id and its trace, where they look like that; nothing else that a client could say."""
+    told, trace = context.get_request_header(index, REQUEST_ID), context.get_request_header(index, TRACE)
+    name = f"request {told}" if isinstance(told, str) and SAFE_ID.fullmatch(told) else "a request"
+    found = W3C_TRACE.fullmatch(trace) if isinstance(trace, str) else None
+    return f"{name}, trace {found[1]}" if found else name
 
 
 def quieten() -> None:

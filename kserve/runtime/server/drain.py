@@ -1,10 +1,10 @@
-"""The end that loses no request: TorchServe goes on until no client is connected."""
+"""The end that loses no request: all goes on until no client is connected."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from server import log
@@ -18,17 +18,17 @@ TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
 
 
-def drain(port: int, process: subprocess.Popen[str]) -> None:
-    """Waits until no client is connected: what is on its way is answered, and who has a connection may use it on."""
+def drain(port: int, alive: Callable[[], bool]) -> None:
+    """Waits until no client is connected: what is on its way is answered, and who asks again may."""
     began = time.monotonic()
     log.say("INFO", "asked to end: waiting for clients to leave")
-    while process.poll() is None:
+    while alive():
         waited, clients = time.monotonic() - began, connections(port)
+        if waited >= DRAIN_AT_LEAST_S and clients == 0:
+            return
         if waited >= DRAIN_AT_MOST_S:
             broken_off = f"{clients} clients are still connected after {waited:.0f} s: their connections break off"
             log.say("WARNING", broken_off)
-            return
-        if waited >= DRAIN_AT_LEAST_S and clients == 0:
             return
         time.sleep(POLL_S)
 

@@ -7,7 +7,10 @@ import os
 import re
 import zipfile
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ts.model_server import load_properties
 
@@ -20,6 +23,16 @@ NAME = re.compile(r"[\w.-]+", re.ASCII)
 MANIFEST = "MAR-INF/MANIFEST.json"
 MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
 BY_ENVIRONMENT = "enable_envvars_config"
+
+
+class Address(NamedTuple):
+    """Where something listens."""
+
+    host: str
+    port: int
+
+
+METRICS = Address("127.0.0.1", 8082)  # TorchServe's own default
 
 
 class Folder:
@@ -35,7 +48,7 @@ class Folder:
             ) from None
         except UnicodeDecodeError:
             raise NotServed(f"{self.config} is not text: publish it again") from None
-        self._archive = self._setting("load_models")
+        self._archive = self._archive_of_snapshot() or self._setting("load_models")
         if not ARCHIVE.fullmatch(self._archive):
             raise NotServed(f"{self.config}: load_models={self._archive} is not the name of one file NAME.mar")
 
@@ -45,30 +58,58 @@ class Folder:
         return f"{STORE}/{self._archive}"
 
     @property
-    def route(self) -> str:
-        """The path of predict calls. TorchServe calls a model as its archive does."""
-        name = self._archive.removesuffix(".mar")
-        with suppress(Exception):  # damage has many names, and TorchServe says in its log what is wrong
-            with zipfile.ZipFile(self.store / self._archive) as archive, archive.open(MANIFEST) as manifest:
-                said = json.loads(manifest.read(MOST_MANIFEST_BYTES))["model"]["modelName"]
-            name = said if NAME.fullmatch(said) else name
-        return f"/v1/models/{name}:predict"
+    def obeys_the_environment(self) -> bool:
+        """Whether TS_* variables override the settings."""
+        return self._properties.get(BY_ENVIRONMENT) == "true"
 
     @property
-    def port(self) -> int:
-        """Where TorchServe will answer them. Raises NotServed where the settings do not say."""
-        address = self._setting("inference_address")
-        try:
-            return int(address.rpartition(":")[2])
-        except ValueError:
-            raise NotServed(f"{self.config}: inference_address={address} has no port") from None
+    def route(self) -> str:
+        """The path of predict calls."""
+        return f"/v1/models/{self.model[0]}:predict"
+
+    @cached_property
+    def model(self) -> tuple[str, str]:
+        """Its name and its version, as the archive calls them: TorchServe takes the name from there."""
+        name, version = self._archive.removesuffix(".mar"), ""
+        with suppress(Exception):  # damage has many names, and TorchServe says in its log what is wrong
+            with zipfile.ZipFile(self.store / self._archive) as archive, archive.open(MANIFEST) as manifest:
+                said = json.loads(manifest.read(MOST_MANIFEST_BYTES))["model"]
+            name = said["modelName"] if NAME.fullmatch(said["modelName"]) else name
+            version = said["modelVersion"] if NAME.fullmatch(said["modelVersion"]) else version
+        return name, version
+
+    @property
+    def inference(self) -> Address:
+        """Where requests are answered. Raises NotServed where the settings do not say."""
+        return self._address("inference_address")
+
+    @property
+    def metrics(self) -> Address:
+        """Where Prometheus reads. Raises NotServed where the settings do not say."""
+        return self._address("metrics_address") if self._setting("metrics_address") else METRICS
 
     @property
     def vmargs(self) -> list[str]:
         """For the JVM."""
         return self._properties.get("vmargs", "").split()
 
+    def _archive_of_snapshot(self) -> str:
+        """KServe's own settings name the archive there, and TorchServe reads it first; empty where there is none."""
+        with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            models = json.loads(self._setting("model_snapshot") or "{}")["models"].values()
+            names = {version["marName"] for versions in models for version in versions.values()}
+            return ",".join(sorted(names))
+        return ""
+
+    def _address(self, name: str) -> Address:
+        said = self._setting(name)
+        with suppress(ValueError):
+            parsed = urlsplit(said)
+            if parsed.scheme == "http" and parsed.hostname and parsed.port:
+                return Address(parsed.hostname, parsed.port)
+        raise NotServed(f"{self.config}: {name}={said} has no port: http://HOST:PORT is expected")
+
     def _setting(self, name: str) -> str:
         """As TorchServe takes it: from the environment, where the file allows that, or from the file."""
         said = self._properties.get(name, "")
-        return os.environ.get(f"TS_{name.upper()}", said) if self._properties.get(BY_ENVIRONMENT) == "true" else said
+        return os.environ.get(f"TS_{name.upper()}", said) if self.obeys_the_environment else said

@@ -10,9 +10,11 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from server.door import Door
 from server.errors import NotServed
 from server.model import Model
 
+HEALTH_ADDRESS = os.environ.get("HEALTH_ADDRESS", "0.0.0.0")  # noqa: S104  # for the kubelet  # nosec B104
 HEALTH_PORT = int(os.environ.get("HEALTH_PORT", "8079"))
 HEALTH_CONNECTIONS = 64
 READY_WITHIN_S = float(os.environ.get("READY_WITHIN_S", "60"))
@@ -21,15 +23,15 @@ LIVE_WITHIN_S = float(os.environ.get("LIVE_WITHIN_S", "180"))
 Probes = Mapping[str, Callable[[], bool]]  # path → whether all is fine
 
 
-def listen(model: Model, stopping: threading.Event) -> HealthServer:
+def listen(model: Model, door: Door, stopping: threading.Event) -> HealthServer:
     """Raises NotServed where the port is taken."""
     probes = {
-        "/startup": lambda: model.started,
-        "/ready": lambda: model.answered_within(READY_WITHIN_S) and not stopping.is_set(),
+        "/startup": lambda: model.started and door.open,
+        "/ready": lambda: model.answered_within(READY_WITHIN_S) and door.open and not stopping.is_set(),
         "/live": lambda: model.answered_within(LIVE_WITHIN_S),
     }
     try:
-        return HealthServer(("0.0.0.0", HEALTH_PORT), probes)  # noqa: S104  # for the kubelet  # nosec B104
+        return HealthServer((HEALTH_ADDRESS, HEALTH_PORT), probes)
     except OSError as error:
         raise NotServed(
             f"port {HEALTH_PORT} cannot be listened to ({error.strerror}): set HEALTH_PORT to another"

@@ -1,37 +1,90 @@
-"""The log on stdout: one JSON object a line, with the names that Cloud Logging reads."""
+"""The log on stdout: one JSON object a line, with the names that Cloud Logging reads.
+
+What TorchServe and Envoy print passes through here: a line is cut at a length, and has no control characters, so that
+whatever a client sends can neither fill the disk nor forge a line.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import queue
+import re
 import threading
 import time
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
 
 # What is on its way to stdout; and how long the end waits for somebody to read it.
 LINES: queue.Queue[str] = queue.Queue(10_000)
 FLUSH_TIMEOUT_S = 2
+LONGEST_TEXT = 4096  # characters: the stack trace of a defect is shorter
+LONGEST_READ = 65536
+ABOUT_REQUESTS = ("door", "envoy")
+MOST_BYTES = 400_000  # about 1200 lines at once
+BYTES_A_SECOND = 4_000  # and a dozen a second
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 POLL_S = 0.01
+
+
+class Room:
+    """Who is refused often fills no disk: the lines about requests have a number of bytes, and so many more a second.
+
+    What is asked for (good requests, LOG_REQUESTS) is not counted, nor is what the model and TorchServe say.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = float(MOST_BYTES)
+        self._at = time.monotonic()
+        self._left_out = 0
+
+    def for_line(self, entry: dict[str, Any], size: int) -> bool:
+        if entry.get("logger") not in ABOUT_REQUESTS or entry.get("severity") == "INFO":
+            return True
+        now = time.monotonic()
+        self._bytes = min(MOST_BYTES, self._bytes + (now - self._at) * BYTES_A_SECOND)
+        self._at = now
+        if self._bytes < size:
+            self._left_out += 1
+            return False
+        self._bytes -= size
+        if self._left_out:
+            say("WARNING", f"{self._left_out} lines about refused requests were left out", "door")
+            self._left_out = 0
+        return True
+
+
+ROOM = Room()
 
 
 def start() -> None:
     threading.Thread(target=_write_lines, daemon=True).start()
 
 
-def say(severity: str, message: str) -> None:
+def say(severity: str, message: str, logger: str = "serve") -> None:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    _write(json.dumps({"time": moment, "severity": severity, "logger": "serve", "message": message}) + "\n")
+    _write({"time": moment, "severity": severity, "logger": logger, "message": message})
 
 
-def forward(output: IO[str]) -> None:
-    """What TorchServe logs is JSON; what the JVM prints becomes it."""
-    for line in output:
-        if line.startswith("{"):
-            _write(line)
-        elif line.strip():
-            say("INFO", line.rstrip("\n"))
+def forward(output: IO[str], logger: str) -> None:
+    """What TorchServe and Envoy log is JSON; what else they print becomes it. Returns where the output ends."""
+    with suppress(ValueError):  # closed
+        while line := output.readline(LONGEST_READ):
+            if not line.endswith("\n"):
+                _skip_line(output)
+            entry = None
+            with suppress(ValueError, RecursionError):  # it is cut, or no JSON
+                entry = json.loads(line)
+            if isinstance(entry, dict):
+                if ROOM.for_line(entry, len(line)):
+                    _write(entry)
+            elif line.strip():
+                say("INFO", line.rstrip("\n"), logger)
+
+
+def _skip_line(output: IO[str]) -> None:
+    while (more := output.readline(LONGEST_READ)) and not more.endswith("\n"):
+        pass
 
 
 def flush() -> None:
@@ -40,10 +93,18 @@ def flush() -> None:
         time.sleep(POLL_S)
 
 
-def _write(line: str) -> None:
+def _write(entry: dict[str, Any]) -> None:
     """A log that is full, or that nobody reads, loses lines; it stops neither the server nor its end."""
+    line = json.dumps({name: _clean(value) for name, value in entry.items()}) + "\n"
     with suppress(queue.Full):
         LINES.put_nowait(line)
+
+
+def _clean(value: object) -> object:
+    """A text without control characters but line breaks (of a stack trace), of a length that a line may have."""
+    if not isinstance(value, str):
+        return value
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", value[:LONGEST_TEXT]) + ("…" if len(value) > LONGEST_TEXT else "")
 
 
 def _write_lines() -> None:

@@ -17,7 +17,10 @@ ANSWER_TIMEOUT_S = 150
 
 
 class Model:
-    """Asks it, one question at a time, and remembers when it answered last."""
+    """Asks it, one question at a time, and remembers when it answered last.
+
+    It is asked behind the front door, where no client can take its place.
+    """
 
     def __init__(self, port: int, route: str) -> None:
         self._port = port

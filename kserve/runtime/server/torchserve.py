@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import ts
@@ -15,13 +17,38 @@ from server.errors import NotServed
 from server.folder import Folder
 
 STOP_TIMEOUT_S = 20
+LOOPBACK = "127.0.0.1"
 
 
-def start(folder: Folder) -> subprocess.Popen[str]:
-    """What it prints comes through a pipe. Raises NotServed where there is no Java."""
+@dataclass(frozen=True)
+class Inside:
+    """Where TorchServe listens: on loopback, behind the front door."""
+
+    inference: int
+    metrics: int
+
+    @classmethod
+    def free(cls) -> Inside:
+        with socket.socket() as one, socket.socket() as other:
+            for opened in (one, other):
+                opened.bind((LOOPBACK, 0))
+            return cls(one.getsockname()[1], other.getsockname()[1])
+
+
+def start(folder: Folder, inside: Inside) -> subprocess.Popen[str]:
+    """What it prints comes through a pipe. Raises NotServed where there is no Java, or it would not listen inside."""
+    if not folder.obeys_the_environment:
+        raise NotServed(
+            f"{folder.config} needs the line enable_envvars_config=true: TorchServe is told where to listen"
+        )
+    environment = os.environ | {
+        "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{inside.inference}",
+        "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{inside.metrics}",
+    }
     try:
         return subprocess.Popen(
             _command(folder),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -32,7 +59,7 @@ def start(folder: Folder) -> subprocess.Popen[str]:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Asks it to end, and ends it where it does not."""
+    """Asks it to end, and ends it where it does not. It may have ended by itself."""
     process.terminate()
     try:
         process.wait(STOP_TIMEOUT_S)

@@ -100,11 +100,13 @@ def test_without_a_source_the_signature_is_looked_for_beside_the_archive(
     assert err.startswith(f"error: no signature at {signature}, and a public key is set: ")
 
 
-@pytest.mark.parametrize("moment", ["a temporary file", "ts.model_server", "org.pytorch.serve.ModelServer"])
+@pytest.mark.parametrize(
+    "moment", ["a temporary file", "server", "org.pytorch.serve.ModelServer", "--use-dynamic-base-id"]
+)
 def test_a_signal_during_start_up_leaves_nothing(
     moment: str, start: Start, directory: Path, port: int, processes: Processes, temporary: Path, eventually: Any
 ) -> None:
-    """As soon as there is something to leave behind: a file, the launcher, Java."""
+    """As soon as there is something to leave behind: a file, the server, Java, Envoy."""
 
     def has_come() -> bool:
         if moment == "a temporary file":

@@ -114,8 +114,8 @@ def test_a_file_that_is_too_large_is_told_so(client: Client, checkout: Path, tmp
     image = tmp_path / "large.jpg"
     image.write_bytes(bytes(limit + 1))
     assert refusal(client, str(image)) == f"{image}: 413: instances[0].b64: more than {limit} bytes"
-    image.write_bytes(bytes(2 * limit))  # here TorchServe refuses, before the handler sees anything
-    assert refusal(client, str(image)) == f"{image}: 413: Request Entity Too Large"
+    image.write_bytes(bytes(2 * limit))  # here the front door refuses, before the handler sees anything
+    assert refusal(client, str(image)) == f"{image}: 413: body: more than {16 * 1024 * 1024} bytes"
 
 
 # --- No server, or another one ----------------------------------------------------------------------------------------

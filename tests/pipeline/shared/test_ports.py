@@ -21,14 +21,14 @@ def test_free_ports_are_distinct_and_free() -> None:
 
 def test_any_free_ports_can_be_had() -> None:
     ports = Ports.any_free()
-    assert len(set(astuple(ports))) == 5
+    assert len(set(astuple(ports))) == 6
     ports.check_free()
 
 
 def test_starting_at_takes_the_next_two_ports_and_any_for_grpc() -> None:
     ports = Ports.starting_at(8080)
     assert (ports.inference, ports.management, ports.metrics) == (8080, 8081, 8082)
-    assert len(set(astuple(ports))) == 5
+    assert len(set(astuple(ports))) == 6
 
 
 @pytest.mark.parametrize("use", [field.name for field in fields(Ports)])

@@ -1,0 +1,103 @@
+"""multipart/form-data → the files in it, in their order, or the JSON in it; bounds count before the work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vision.errors import MalformedBody, MalformedField, TooLarge
+from vision.image.formats import looks_like_an_image
+from vision.worker.settings import Limits
+
+BASE64_BELONGS = 'base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
+FILE_FIELDS = ("data", "file", "image", "files", "files[]")
+JSON_FIELD = "data"
+TOP_K = "top_k"
+LONGEST_TOP_K = 10
+MAX_PART_HEADER = 1024  # bytes of one header line of a part: a name, a file's name
+MAX_PART_HEADERS = 8
+BOUNDARY = re.compile(r"[ -~]{1,70}")  # RFC 2046, 5.1.1
+PIECE = 65536  # the parser copies what it has not read yet
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a form holds: files with their places, or JSON; and the text of its top_k."""
+
+    files: list[bytes]
+    places: list[str]
+    json: bytes | None
+    top_k: str | None
+
+
+def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Form:
+    """The body of a form → what it holds. content_type: with its parameters.
+
+    Raises RequestError: 400 for a form that cannot be read or has other fields, 413 for more parts than images may be.
+    """
+    parts = _parts(body, content_type, limits)
+    form = Form([], [], None, None)
+    several = sum(name in FILE_FIELDS for name, _, _ in parts) > 1
+    for name, content, is_file in parts:
+        if name == TOP_K:
+            form = _with_top_k(form, content)
+        elif name not in FILE_FIELDS:
+            raise MalformedBody(f"a form has files in {', '.join(FILE_FIELDS)}, and {TOP_K}; it has another field")
+        elif name == JSON_FIELD and content.lstrip()[:1] in (b"{", b"["):
+            if several:
+                raise MalformedField(name, "JSON goes alone, without files beside it")
+            form = Form([], [], content, form.top_k)
+        else:
+            place = f"{name}[{len(form.files)}]" if several else name
+            if not is_file and not looks_like_an_image(content):
+                raise MalformedField(place, f"expected a file, or JSON; {BASE64_BELONGS}")
+            form.files.append(content)
+            form.places.append(place)
+    if form.json is None and not form.files:
+        raise MalformedBody(f"the form has no file in {', '.join(FILE_FIELDS)}")
+    return form
+
+
+def _with_top_k(form: Form, content: bytes) -> Form:
+    if form.top_k is not None:
+        raise MalformedField(TOP_K, "comes twice")
+    return Form(form.files, form.places, form.json, content[:LONGEST_TOP_K].decode("ascii", "replace"))
+
+
+def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[tuple[str, bytes, bool]]:
+    """The name of each part, its content, and whether it is a file."""
+    import multipart  # not in TorchServe's own images, whose front end reads forms itself
+
+    try:
+        _, options = multipart.parse_options_header(content_type)
+        boundary = options.get("boundary", "")
+        if not BOUNDARY.fullmatch(boundary):
+            raise MalformedBody("a form without a boundary of 1 to 70 characters in its content type")
+        parser = multipart.PushMultipartParser(
+            boundary,
+            max_header_size=MAX_PART_HEADER,
+            max_header_count=MAX_PART_HEADERS,
+            max_segment_count=limits.max_instances + 1,  # and top_k
+            strict=True,
+        )
+        parts: list[tuple[str, bytes, bool]] = []
+        with parser:
+            for start in range(0, len(body), PIECE):
+                for event in parser.parse(body[start : start + PIECE]):
+                    if isinstance(event, multipart.MultipartSegment):
+                        _check_encoding(event.header("Content-Transfer-Encoding"))
+                        part, pieces = event, []
+                    elif event is not None:
+                        pieces.append(event)
+                    else:
+                        parts.append((part.name or "", b"".join(pieces), part.filename is not None))
+    except multipart.ParserLimitReached:
+        raise TooLarge("body", limits.max_instances, f"files, or {MAX_PART_HEADER} bytes of a part's head") from None
+    except multipart.MultipartError:
+        raise MalformedBody("not a form that can be read (multipart/form-data, RFC 7578)") from None
+    return parts
+
+
+def _check_encoding(encoding: str | None) -> None:
+    if encoding is not None and encoding.lower() not in ("binary", "8bit", "7bit"):
+        raise MalformedBody("a part with Content-Transfer-Encoding: send the bytes of the file themselves")

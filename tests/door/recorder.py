@@ -1,0 +1,150 @@
+"""In TorchServe's place: a server that takes nothing but requests without any doubt, and keeps each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socketserver
+import threading
+from dataclasses import dataclass
+
+REQUEST_LINE = b"POST /v1/models/alexnet:predict HTTP/1.1"
+HEADER = re.compile(rb"([a-z][a-z0-9-]*): ([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+CHUNK = re.compile(rb"[0-9a-f]{1,8}")
+# All that the handler's side of the door may hear (the contract), and what HTTP/1.1 needs.
+KNOWN = {
+    *(b"host", b"content-length", b"transfer-encoding", b"content-type", b"x-client-content-type"),
+    *(b"x-request-id", b"traceparent", b"x-request-start"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    identity: str  # its x-request-id
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+class Doubtful(Exception):
+    """What arrived could be read in another way, or is no request."""
+
+
+class Recorder(socketserver.ThreadingTCPServer):
+    """A context manager. Each answer tells the digest of the body that it is for."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.doubts: list[str] = []
+        self.port = 0
+        super().__init__(("127.0.0.1", 0), Connection)
+        self.port = self.server_address[1]
+
+    def __enter__(self) -> Recorder:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def of(self, identity: str) -> list[Request]:
+        return [request for request in self.requests if request.identity == identity]
+
+
+class Connection(socketserver.StreamRequestHandler):
+    server: Recorder
+
+    def handle(self) -> None:
+        try:
+            while line := self.rfile.readline():
+                request = self._request(line)
+                self.server.requests.append(request)
+                body = answer_to(request.body)
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                self.wfile.write(head.encode() + b"x-stages: batch=1\r\n\r\n" + body)
+        except Doubtful as doubt:
+            self.server.doubts.append(str(doubt))
+        except (ConnectionError, EOFError):
+            pass  # the door gave it up: nothing of it counts
+
+    def _line(self, line: bytes) -> bytes:
+        if not line.endswith(b"\n"):
+            raise EOFError
+        if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+            raise Doubtful(f"a line's end: {line[:100]!r}")
+        return line[:-2]
+
+    def _request(self, line: bytes) -> Request:
+        if (said := self._line(line)) != REQUEST_LINE:
+            raise Doubtful(f"request line: {said[:200]!r}")
+        headers: dict[bytes, bytes] = {}
+        while said := self._line(self.rfile.readline()):
+            header = HEADER.fullmatch(said)
+            if not header or header[1] in headers or header[1] not in KNOWN:
+                raise Doubtful(f"header: {said[:200]!r}")
+            headers[header[1]] = header[2] or b""
+        return Request(headers.get(b"x-request-id", b"").decode(), headers, self._body(headers))
+
+    def _body(self, headers: dict[bytes, bytes]) -> bytes:
+        length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
+        if (length is None) == (coding is None) or coding not in (None, b"chunked"):
+            raise Doubtful(f"lengths: {length!r} and {coding!r}")
+        if length is not None:
+            if not re.fullmatch(rb"0|[1-9][0-9]{0,9}", length):
+                raise Doubtful(f"length: {length!r}")
+            return self._exactly(int(length))
+        body = b""
+        while True:
+            size = self._line(self.rfile.readline())
+            if not CHUNK.fullmatch(size):
+                raise Doubtful(f"chunk: {size[:100]!r}")
+            body += self._exactly(int(size, 16))
+            if self._line(self.rfile.readline()):
+                raise Doubtful("a chunk's end, or a trailer")
+            if int(size, 16) == 0:
+                return body
+
+    def _exactly(self, count: int) -> bytes:
+        body = self.rfile.read(count)
+        if len(body) < count:
+            raise EOFError
+        return body
+
+
+def answer_to(body: bytes) -> bytes:
+    return b'{"predictions": ["' + hashlib.sha256(body).hexdigest().encode() + b'"]}'
+
+
+class StatusRecorder(socketserver.ThreadingUnixStreamServer):
+    """In the status server's place: it reads heads alone, as servers of GET requests do, and keeps each first line."""
+
+    daemon_threads = True
+
+    def __init__(self, path: str) -> None:
+        self.lines: list[bytes] = []
+        super().__init__(path, StatusConnection)
+
+    def __enter__(self) -> StatusRecorder:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class StatusConnection(socketserver.StreamRequestHandler):
+    server: StatusRecorder
+
+    def handle(self) -> None:
+        try:
+            while line := self.rfile.readline():
+                self.server.lines.append(line)
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        except ConnectionError:
+            pass
