@@ -34,11 +34,11 @@ from server.metrics import FAMILIES, of_door
 from tests.support.collector import Collector, Span
 from tests.support.waiting import Eventually
 
-TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 STAGES = ["queue", "decode", "forward"]
-SECRET = "geheim"
+SECRET = "geheim"  # pragma: allowlist secret
 
 
 class Seen:
@@ -487,7 +487,7 @@ def test_a_collector_that_is_away_costs_a_line(deserted: Seen, photographs: list
     [
         (spans.ENDPOINT, "collector:4318"),
         (spans.ENDPOINT, "https://collector:4318"),
-        (spans.ENDPOINT, "http://user:word@collector"),
+        (spans.ENDPOINT, "http://user:word@collector"),  # pragma: allowlist secret
         (spans.ENDPOINT, "http://collector:port"),
         (spans.PROTOCOL, "grpc"),
         (spans.SHARE, "1.5"),
