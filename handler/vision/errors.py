@@ -6,6 +6,7 @@
     ├── NotAnImage                    bytes that no allowed decoder recognises
     ├── DamagedImage                  an image that breaks off or cannot be decoded
     ├── Unsupported                   an image of a kind that is refused
+    ├── UnsupportedType (415)         a content type that is not taken
     ├── TooLarge (413)                more bytes, pixels or instances than the limits allow
     ├── UrlNotAllowed (403)           a URL that this server may not fetch
     ├── UrlFailed (502)               the other server answered badly, or not at all
@@ -52,6 +53,13 @@ class DamagedImage(RequestError):
 class Unsupported(RequestError):
     def __init__(self, place: str, what: str) -> None:
         super().__init__(place, f"{what} is not supported")
+
+
+class UnsupportedType(RequestError):
+    status = 415
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("content-type", problem)
 
 
 class TooLarge(RequestError):

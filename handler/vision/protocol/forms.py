@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vision.errors import MalformedBody, MalformedField, TooLarge
+from vision.errors import MalformedBody, MalformedField, TooLarge, UnsupportedType
 from vision.image.formats import looks_like_an_image
+from vision.protocol.kinds import BASE64_BELONGS, looks_like_json
 from vision.worker.settings import Limits
 
-BASE64_BELONGS = 'base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
 FILE_FIELDS = ("data", "file", "image", "files", "files[]")
 JSON_FIELD = "data"
 TOP_K = "top_k"
@@ -17,7 +17,6 @@ LONGEST_TOP_K = 10
 MAX_PART_HEADER = 1024  # bytes of one header line of a part: a name, a file's name
 MAX_PART_HEADERS = 8
 BOUNDARY = re.compile(r"[ -~]{1,70}")  # RFC 2046, 5.1.1
-PIECE = 65536  # the parser copies what it has not read yet
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Form:
 def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Form:
     """The body of a form → what it holds. content_type: with its parameters.
 
-    Raises RequestError: 400 for a form that cannot be read or has other fields, 413 for more parts than images may be.
+    Raises RequestError: 400 for a form that cannot be read or has other fields, 413 for more parts than images may be,
+    415 where there is no library that reads forms.
     """
     parts = _parts(body, content_type, limits)
     form = Form([], [], None, None)
@@ -43,7 +43,7 @@ def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Fo
             form = _with_top_k(form, content)
         elif name not in FILE_FIELDS:
             raise MalformedBody(f"a form has files in {', '.join(FILE_FIELDS)}, and {TOP_K}; it has another field")
-        elif name == JSON_FIELD and content.lstrip()[:1] in (b"{", b"["):
+        elif name == JSON_FIELD and looks_like_json(content):
             if several:
                 raise MalformedField(name, "JSON goes alone, without files beside it")
             form = Form([], [], content, form.top_k)
@@ -61,19 +61,30 @@ def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Fo
 def _with_top_k(form: Form, content: bytes) -> Form:
     if form.top_k is not None:
         raise MalformedField(TOP_K, "comes twice")
-    return Form(form.files, form.places, form.json, content[:LONGEST_TOP_K].decode("ascii", "replace"))
+    text = content.decode("ascii", "replace") if len(content) <= LONGEST_TOP_K else ""
+    return Form(form.files, form.places, form.json, text)
 
 
 def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[tuple[str, bytes, bool]]:
     """The name of each part, its content, and whether it is a file."""
-    import multipart  # not in TorchServe's own images, whose front end reads forms itself
+    try:
+        # Not in TorchServe's own images, whose front end reads forms itself.
+        from multipart import (
+            MultipartError,
+            MultipartSegment,
+            ParserLimitReached,
+            PushMultipartParser,
+            parse_options_header,
+        )
+    except ImportError:
+        raise UnsupportedType("this server reads no forms") from None
 
     try:
-        _, options = multipart.parse_options_header(content_type)
+        _, options = parse_options_header(content_type)
         boundary = options.get("boundary", "")
         if not BOUNDARY.fullmatch(boundary):
             raise MalformedBody("a form without a boundary of 1 to 70 characters in its content type")
-        parser = multipart.PushMultipartParser(
+        parser = PushMultipartParser(
             boundary,
             max_header_size=MAX_PART_HEADER,
             max_header_count=MAX_PART_HEADERS,
@@ -82,18 +93,18 @@ def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[t
         )
         parts: list[tuple[str, bytes, bool]] = []
         with parser:
-            for start in range(0, len(body), PIECE):
-                for event in parser.parse(body[start : start + PIECE]):
-                    if isinstance(event, multipart.MultipartSegment):
-                        _check_encoding(event.header("Content-Transfer-Encoding"))
-                        part, pieces = event, []
-                    elif event is not None:
-                        pieces.append(event)
-                    else:
-                        parts.append((part.name or "", b"".join(pieces), part.filename is not None))
-    except multipart.ParserLimitReached:
+            # All at once: in pieces, what follows the last boundary is refused where it begins a piece of its own.
+            for event in parser.parse(bytes(body)):
+                if isinstance(event, MultipartSegment):
+                    _check_encoding(event.header("Content-Transfer-Encoding"))
+                    part, pieces = event, []
+                elif event is not None:
+                    pieces.append(event)
+                else:
+                    parts.append((part.name or "", b"".join(pieces), part.filename is not None))
+    except ParserLimitReached:
         raise TooLarge("body", limits.max_instances, f"files, or {MAX_PART_HEADER} bytes of a part's head") from None
-    except multipart.MultipartError:
+    except MultipartError:
         raise MalformedBody("not a form that can be read (multipart/form-data, RFC 7578)") from None
     return parts
 

@@ -22,10 +22,10 @@ class Request:
     top_k: int
 
 
-def bounded(request: Request, limits: Limits) -> Request:
+def bounded(request: Request, limits: Limits, place_of_top_k: str = "parameters.top_k") -> Request:
     """The request, if its answer is of a size that it may have. Raises TooLarge (413): instances, or classes."""
     if len(request.instances) > limits.max_instances:
         raise TooLarge("instances", limits.max_instances, "instances")
     if len(request.instances) * request.top_k > limits.max_classes:
-        raise TooLarge("parameters.top_k", limits.max_classes, "classes, for all instances together")
+        raise TooLarge(place_of_top_k, limits.max_classes, "classes, for all instances together")
     return request

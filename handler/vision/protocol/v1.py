@@ -6,18 +6,14 @@ import json
 from typing import Any
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
-from vision.image.formats import looks_like_an_image
 from vision.protocol.answer import Answer
-from vision.protocol.forms import BASE64_BELONGS, TOP_K, Form, parse_form
+from vision.protocol.forms import TOP_K, Form, parse_form
+from vision.protocol.kinds import Kind, kind_of
 from vision.protocol.numbers import place_of_numbers
 from vision.protocol.request import Request, bounded
 from vision.worker.settings import Limits
 
 JSON = "application/json"
-JSON_TYPES = (JSON, "text/json")
-IMAGE_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
-FORM = "multipart/form-data"
-URL_ENCODED = "application/x-www-form-urlencoded"
 EXPECTED = f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)"
 NOT_BASE64 = 'expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)'
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
@@ -28,7 +24,7 @@ def parse_row(row: dict[str, object], content_type: str, limits: Limits) -> Requ
 
     row: the body under "body"; without the front door TorchServe decodes a form, and puts its parts under their names.
     content_type: what the client calls the body, with parameters; may be empty.
-    Raises RequestError (400, or 413 for too much of something).
+    Raises RequestError (400, 413 for too much of something, 415 for a type that is not taken).
     """
     if "body" in row:
         return parse_body(row["body"], content_type, limits)
@@ -43,22 +39,11 @@ def parse_body(body: object, content_type: str, limits: Limits) -> Request:
     """A body (bytes, or JSON that TorchServe has parsed already) → Request. See `parse_row`."""
     if not isinstance(body, (bytes, bytearray)):
         return _from_json(body, limits)
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type.startswith(IMAGE_TYPES):
+    kind = kind_of(body, content_type)
+    if kind is Kind.IMAGE:
         return _bare_image(body, limits)
-    if media_type == FORM:
+    if kind is Kind.FORM:
         return _from_form(parse_form(body, content_type, limits), limits)
-    if media_type in JSON_TYPES:
-        return _from_json(_load_json(body), limits)
-    # What `curl -T` and `curl --data-binary` say of an image, none and URL_ENCODED, is no word of the user's: then the
-    # first bytes decide.
-    if looks_like_an_image(body):
-        return _bare_image(body, limits)
-    like_json = body.lstrip()[:1] in (b"{", b"[", b"")
-    if not media_type and not like_json:
-        return _bare_image(body, limits)
-    if media_type == URL_ENCODED and not like_json:
-        raise MalformedBody(f"a form of text is not taken: {BASE64_BELONGS}")
     return _from_json(_load_json(body), limits)
 
 
@@ -74,7 +59,7 @@ def _bare_image(body: bytes | bytearray, limits: Limits) -> Request:
 def _from_form(form: Form, limits: Limits) -> Request:
     if form.json is None:
         top_k = _top_k({} if form.top_k is None else {"top_k": _number(form.top_k)}, limits, TOP_K)
-        return bounded(Request(instances=list(form.files), places=form.places, top_k=top_k), limits)
+        return bounded(Request(instances=list(form.files), places=form.places, top_k=top_k), limits, TOP_K)
     if form.top_k is not None:
         raise MalformedField(TOP_K, "belongs in the JSON: parameters.top_k")
     return _from_json(_load_json(form.json), limits)
@@ -95,7 +80,7 @@ def _load_json(body: bytes | bytearray) -> object:
     except json.JSONDecodeError as error:
         problem = "empty" if not body.strip() else f"not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
     except UnicodeDecodeError:
-        problem = f"not JSON (not UTF-8); an image itself needs Content-Type: {IMAGE_TYPES[0]}*"
+        problem = "not JSON (not UTF-8); an image itself needs Content-Type: image/*"
     except RecursionError:
         problem = "not JSON that can be read (nested too deeply)"
     except ValueError:

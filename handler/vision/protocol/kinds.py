@@ -1,0 +1,61 @@
+"""What a body is: an image, JSON or a form. Its type is believed where it says something, else its first bytes."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from vision.errors import MalformedBody, UnsupportedType
+from vision.image.formats import looks_like_an_image
+
+IMAGE_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
+JSON_TYPES = ("application/json", "text/json")
+FORM_TYPE = "multipart/form-data"
+URL_ENCODED = "application/x-www-form-urlencoded"
+# Who declares one of these means it. Any other type may be a client's default, or a proxy's, and says nothing.
+OTHER_TYPES = (
+    *("audio/", "font/", "message/", "model/", "multipart/", "video/"),
+    *("application/pdf", "application/xml", "application/zip", "text/html", "text/xml"),
+)
+
+BASE64_BELONGS = 'base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
+# Behind a byte order mark too; UTF-16 and UTF-32 have zeros between.
+LIKE_JSON = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]{0,1000}[\[{]")
+LIKE_A_FIELD = re.compile(rb"[\w.%+\[\]-]{1,100}=")
+
+
+class Kind(Enum):
+    """Of a body."""
+
+    IMAGE = 1
+    JSON = 2
+    FORM = 3
+
+
+def kind_of(body: bytes | bytearray, content_type: str) -> Kind:
+    """content_type: what the client calls the body, with parameters; may be empty, or nonsense.
+
+    Raises RequestError: 415 for a type that is surely something else, 400 for a form of text.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == FORM_TYPE:
+        return Kind.FORM
+    if media_type.startswith(IMAGE_TYPES):
+        return Kind.IMAGE
+    if media_type in JSON_TYPES or media_type.endswith("+json"):
+        return Kind.JSON
+    if media_type.startswith(OTHER_TYPES) or media_type.endswith("+xml"):
+        raise UnsupportedType(f"an image (image/*), JSON ({JSON_TYPES[0]}) or a form ({FORM_TYPE}) is expected")
+    # What `curl -T` and `curl --data-binary` say of an image, nothing and URL_ENCODED, is no word of the user's.
+    if looks_like_an_image(body):
+        return Kind.IMAGE
+    if looks_like_json(body) or not body.strip():
+        return Kind.JSON
+    if media_type == URL_ENCODED or LIKE_A_FIELD.match(body):
+        raise MalformedBody(f"a form of text is not taken: {BASE64_BELONGS}")
+    return Kind.JSON if media_type else Kind.IMAGE
+
+
+def looks_like_json(body: bytes | bytearray) -> bool:
+    """By its first sign; JSON that is neither an object nor a list is none of ours."""
+    return LIKE_JSON.match(body) is not None
