@@ -15,7 +15,8 @@ REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
 
 SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-W3C_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+# ff is no version, and zeros are no trace: https://www.w3.org/TR/trace-context/#traceparent-header
+W3C_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Context(Protocol):

@@ -41,6 +41,9 @@ def test_the_clients_own_content_type_goes_first() -> None:
         ({"x_request_id": "forged\nline"}, None),
         ({"x_request_id": "5-\n"}, None),
         ({"x_request_id": "ok", "traceparent": f"00-{TRACE}-x"}, "ok"),
+        ({"x_request_id": "ok", "traceparent": f"ff-{TRACE}-00f067aa0ba902b7-01"}, "ok"),
+        ({"x_request_id": "ok", "traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"}, "ok"),
+        ({"x_request_id": "ok", "traceparent": f"00-{TRACE}-{'0' * 16}-01"}, "ok"),
         ({}, None),
     ],
 )
