@@ -66,6 +66,10 @@ class Worker:
         self._prepare(headers)
         return self._answers(self.handler.handle(rows, self._context), len(headers))
 
+    def stages(self, count: int) -> list[str]:
+        """What the last answers say of their batch, to the front door."""
+        return [self._context.get_response_headers(index)["x-stages"] for index in range(count)]
+
     def enveloped(self, instances: Any) -> tuple[int, Any]:
         """Through the stock envelope's own code → (status, what TorchServe would serialise)."""
         from ts.torch_handler.request_envelope.kserve import KServeEnvelope

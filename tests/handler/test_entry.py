@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -211,6 +213,65 @@ def test_a_defect_in_the_network_is_500_for_those_in_the_batch(
     monkeypatch.setattr(worker.handler._classifier, "probabilities", lambda pixels: 1 / 0)
     good, bad = worker.predict((JSON, body(images[0])), (JSON, b"{"))
     assert (error(good)[0], error(bad)[0]) == (500, 400)
+
+
+STAGES = re.compile(r"batch=(\d+) queue=(\d+\.\d) decode=\d+\.\d forward=\d+\.\d")  # as the front door reads it
+
+
+def test_every_answer_tells_where_the_time_of_its_batch_went(
+    worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"body": bytearray(body(images[0]))}, {"body": bytearray(b"{")}, {}]
+    long_ago = {"x-request-start": f"t={time.time() - 3600:.6f}"}
+    answers = worker.raw(rows, [long_ago, {}, {}])
+    found = [STAGES.fullmatch(told) for told in worker.stages(3)]
+    assert [answer[0] for answer in answers] == [200, 400, 400]
+    assert [told and told[1] for told in found] == ["3", "3", "3"]
+    assert [told and float(told[2]) > 3_599_000 for told in found] == [True, False, False]
+
+    monkeypatch.setattr(worker.handler._classifier, "probabilities", lambda pixels: 1 / 0)
+    (answer,) = worker.raw(rows[:1], [{}])
+    assert answer[0] == 500
+    assert STAGES.fullmatch(*worker.stages(1))
+
+
+def test_a_defect_names_its_request_and_its_trace_in_the_log(
+    worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker.handler._classifier, "probabilities", lambda pixels: 1 / 0)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = [
+        {"x-request-id": "5747e1f7-801c", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+        {"x-request-id": "forged\nline", "traceparent": "forged"},
+    ]
+    with caplog.at_level(logging.ERROR):
+        worker.raw([{"body": bytearray(body(images[0]))}] * 2, headers)
+    assert f"defect answered to request 5747e1f7-801c, trace {trace}" in caplog.text
+    assert "defect answered to a request\n" in caplog.text
+    assert "forged" not in caplog.text
+
+
+def test_each_file_of_a_form_is_an_image_and_an_error_names_the_one_that_is_none(
+    worker: Any, images: list[bytes]
+) -> None:
+    def form(*files: bytes) -> tuple[str, bytes]:
+        part = b'--x\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\n%s\r\n'
+        return "multipart/form-data; boundary=x", b"".join(part % content for content in files) + b"--x--\r\n"
+
+    both, second, empty, alone = worker.predict(
+        form(*images[:2]), form(images[0], b"no picture"), form(images[0], images[1], b""), form(b"")
+    )
+    (expected,) = worker.predict((JSON, body(*images[:2])))
+    assert classes(both) == classes(expected)
+    no_image = "not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)"
+    assert error(second) == (400, f"data[1]: {no_image}")
+    assert error(empty) == (400, f"data[2]: {no_image}")
+    assert error(alone) == (400, f"data: {no_image}")
+
+
+def test_a_type_that_is_surely_something_else_is_415(worker: Any, images: list[bytes]) -> None:
+    (answer,) = worker.predict(("video/mp4", images[0]))
+    assert error(answer)[0] == 415
 
 
 class TestStockEnvelope:
