@@ -284,7 +284,8 @@ def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pyte
     runtime = one(objects, "ServingRuntime")["spec"]
     (mount,) = (mount for mount in runtime["containers"][0]["volumeMounts"] if mount["name"] == "api-keys")
     assert (mount["mountPath"], mount["readOnly"]) == (os.environ["API_KEYS"], True)
-    assert {"name": "api-keys", "secret": {"secretName": "alexnet-api-keys"}} in runtime["volumes"]  # pragma: allowlist secret
+    volume = {"name": "api-keys", "secret": {"secretName": "alexnet-api-keys"}}  # pragma: allowlist secret
+    assert volume in runtime["volumes"]
     assert [mount["name"] for mount in model["volumeMounts"]] == ["public-key"]
     monkeypatch.setenv("API_KEYS", str(tmp_path))  # where the Secret would be
     filled_in = yaml.safe_load(settings(tmp_path, MODEL_NAME, Address("127.0.0.1", 8080), 8081))

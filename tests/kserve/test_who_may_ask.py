@@ -777,7 +777,11 @@ def test_only_what_is_a_key_is_taken(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     keys, faults = api_keys.read(tmp_path)
     # In the order of the names: "double" comes before "good".
-    assert keys == {"double": good, "longest": "k" * 512, "spaces-around": "fedcba9876543210"}  # pragma: allowlist secret
+    assert keys == {
+        "double": good,
+        "longest": "k" * 512,
+        "spaces-around": "fedcba9876543210",  # pragma: allowlist secret
+    }
     for name in ("good", "empty", "short", "long", "endless", "two-lines", "no-ascii", "'a name'", "'folder'"):
         assert sum(f"{name} " in fault for fault in faults) == 1, name
     for content in files.values():
