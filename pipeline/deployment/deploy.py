@@ -184,6 +184,10 @@ class Deployment:
         ready = Rollout(self._cluster, service_of(objects), self._pace, self._voice.progress).wait()
         self._voice.progress("asking the model")
         label = ask_model(self._cluster, ready, self._pace)
-        self._voice.say(f"predicted    {label} (of a black picture)")
+        if label is None:
+            untried = "a prediction was not tried, since the service wants credentials"
+            self._voice.say(f"ready        the model says so; {untried}")
+        else:
+            self._voice.say(f"predicted    {label} (of a black picture)")
         inside = f"http://{name_of(ready)}-predictor.{self._cluster.namespace}.svc.cluster.local"
         return str(ready["status"].get("url") or inside)

@@ -31,6 +31,7 @@ NEEDED_TO_WAIT: tuple[Permission, ...] = (
     ("get", PODS, "log"),
     ("list", EVENTS, ""),
     ("create", SERVICES, "proxy"),
+    ("get", SERVICES, "proxy"),  # of a service that wants credentials
 )
 
 

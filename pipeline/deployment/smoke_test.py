@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.answer import Answer
@@ -10,47 +11,79 @@ from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NoAnswer, OutOfReach, SmokeTestFailed
 from pipeline.deployment.objects import Object, annotations_of, name_of
 from pipeline.deployment.pace import Pace
+from pipeline.deployment.refusals import refusal
 from pipeline.serving.question import QUESTION
-from pipeline.serving.route import predict_route
+from pipeline.serving.route import model_route, predict_route
 
 MODE = "serving.kserve.io/deploymentMode"
-ITS_OWN_ERRORS = tuple({*range(400, 600)} - {401, 403})  # those two are the API server's
+ANY_ERROR = tuple(range(400, 600))
+NO_PREDICTION = "the model does not answer a prediction"
+NO_WORD = "the model does not say that it answers"
+CREDENTIALS = "credentials:"  # where the front door puts what is wrong with a client's (kserve/runtime/envoy.yaml)
 
 
-def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str:
-    """The label that the model gives to a black picture.
+def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
+    """The label that the model gives to a black picture; None where the service wants credentials for that.
+
+    The server then says whether its model has answered lately, and that has to be so.
 
     Raises SmokeTestFailed, OutOfReach, or what the cluster raises. service: as the cluster has it, ready.
     """
-    answer = _answer(cluster, service, pace)
-    if "error trying to reach service" in answer.message and "timeout" in answer.message:
-        raise OutOfReach(answer.message)
+    answer = _answer(cluster, service, pace, NO_PREDICTION, "POST", predict_route(MODEL_NAME), QUESTION)
+    if _wants_credentials(answer):
+        _require_readiness(_answer(cluster, service, pace, NO_WORD, "GET", model_route(MODEL_NAME)))
+        return None
     if answer.status != 200:
-        said = answer.fields.get("error") or answer.message
-        raise SmokeTestFailed(f"the model does not answer a prediction ({answer.status}: {said})")
+        raise SmokeTestFailed(f"{NO_PREDICTION} ({_said(answer)})")
     try:
         (prediction,) = answer.body["predictions"]
         return str(prediction["classes"][0]["label"])
     except (KeyError, TypeError, ValueError, IndexError):
-        raise SmokeTestFailed(
-            f"what answers is not this model ({answer.message[:100]}): is the storageUri of another?"
-        ) from None
+        raise _another_model(answer) from None
 
 
-def _answer(cluster: Cluster, service: Object, pace: Pace) -> Answer:
+def _require_readiness(answer: Answer) -> None:
+    if answer.status != 200:
+        raise SmokeTestFailed(f"{NO_WORD} ({_said(answer)})")
+    if answer.fields.get("name") != MODEL_NAME or answer.fields.get("ready") is not True:
+        raise _another_model(answer)
+
+
+def _wants_credentials(answer: Answer) -> bool:
+    """Whether this is the door's own 401 or 403. The API server's are a Status."""
+    said = answer.fields.get("error")
+    is_the_doors = answer.fields.keys() == {"error"} and isinstance(said, str) and said.startswith(CREDENTIALS)
+    return answer.status in (401, 403) and is_the_doors
+
+
+def _said(answer: Answer) -> str:
+    return f"{answer.status}: {answer.fields.get('error') or answer.message}"
+
+
+def _another_model(answer: Answer) -> SmokeTestFailed:
+    return SmokeTestFailed(f"what answers is not this model ({answer.message[:100]}): is the storageUri of another?")
+
+
+def _answer(
+    cluster: Cluster, service: Object, pace: Pace, problem: str, method: str, route: str, body: Any = None
+) -> Answer:
+    """That of the service, or of its front door. Raises what is the API server's own. problem: of silence."""
     target, headers = _target(service, cluster.namespace)
-    path = f"/api/v1/namespaces/{cluster.namespace}/services/http:{target}:80/proxy{predict_route(MODEL_NAME)}"
+    path = f"/api/v1/namespaces/{cluster.namespace}/services/http:{target}:80/proxy{route}"
     deadline = time.monotonic() + pace.smoke
     while True:
         try:
-            answer = cluster.ask(
-                "POST", path, body=QUESTION, allowed=ITS_OWN_ERRORS, headers=headers, timeout=pace.answer
-            )
+            answer = cluster.ask(method, path, body=body, allowed=ANY_ERROR, headers=headers, timeout=pace.answer)
         except NoAnswer:
-            raise SmokeTestFailed(f"the model does not answer a prediction within {pace.answer[1]:g} s") from None
+            raise SmokeTestFailed(f"{problem} within {pace.answer[1]:g} s") from None
         if answer.status not in (502, 503, 504) or time.monotonic() >= deadline:
-            return answer
+            break
         time.sleep(pace.poll)  # the proxy may learn of a new pod a moment after it is ready
+    if "error trying to reach service" in answer.message and "timeout" in answer.message:
+        raise OutOfReach(answer.message)
+    if answer.status in (401, 403) and not _wants_credentials(answer):
+        raise refusal(answer, method, path)
+    return answer
 
 
 def _target(service: Object, namespace: str) -> tuple[str, dict[str, str]]:

@@ -5,4 +5,9 @@ from __future__ import annotations
 
 def predict_route(model: str) -> str:
     """The name of a model → the path that predict calls are sent to."""
-    return f"/v1/models/{model}:predict"
+    return f"{model_route(model)}:predict"
+
+
+def model_route(model: str) -> str:
+    """The path under which the server says whether the model answers; it wants no credentials."""
+    return f"/v1/models/{model}"

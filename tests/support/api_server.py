@@ -40,6 +40,7 @@ KINDS = {
     "serving.kserve.io/v1alpha1": {"ServingRuntime": "servingruntimes"},
 }
 ANSWER = {"predictions": [{"classes": [{"index": 0, "wnid": "n1", "label": "tench", "probability": 0.9}]}]}
+IS_READY = {"name": "alexnet", "ready": True}
 
 
 @dataclass
@@ -115,6 +116,7 @@ class ApiServer(ThreadingHTTPServer):
         self.kinds = copy.deepcopy(KINDS)
         self.controller: Object | None = {"image": "kserve/kserve-controller:v0.20.0"}
         self.answers: dict[str, tuple[int, Any]] = {}  # to predictions, by storageUri
+        self.readiness: dict[str, tuple[int, Any]] = {}  # what each says of its model where it is asked for that
         self.log = ["one", "two"]
         self.events: list[Object] = []
         self.finalized = True
@@ -196,7 +198,7 @@ class ApiServer(ThreadingHTTPServer):
         if plural == "pods":
             return "\n".join(self.log[-int(call.query["tailLines"]) :]) + "\n"
         if plural == "services":
-            return self._predict(call)
+            return self._serve(call)
         return getattr(self, f"_{call.method.lower()}")(plural, name[0], call)
 
     def _discovery(self, api_version: str) -> Object:
@@ -325,11 +327,16 @@ class ApiServer(ThreadingHTTPServer):
     def _events(self) -> list[Object]:
         return self.events
 
-    def _predict(self, call: Call) -> Any:
+    def _serve(self, call: Call) -> Any:
+        """The pod's own answer, or the proxy's for it."""
         host = "alexnet-predictor" if self.mode == "Standard" else "alexnet-predictor-00002"
-        assert call.path.endswith(f"/services/http:{host}:80/proxy/v1/models/alexnet:predict")
+        _, _, route = call.path.partition(f"/services/http:{host}:80/proxy")
         assert call.headers["Knative-Serving-Revision"] == (None if self.mode == "Standard" else host)
-        status, body = self.answers.get(self.storage_uri, (200, ANSWER))
+        answers, usual = {
+            ("POST", "/v1/models/alexnet:predict"): (self.answers, ANSWER),
+            ("GET", "/v1/models/alexnet"): (self.readiness, IS_READY),
+        }[call.method, route]
+        status, body = answers.get(self.storage_uri, (200, usual))
         if status != 200:
             problem = Status(status, "")
             problem.body = body

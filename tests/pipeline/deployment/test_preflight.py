@@ -95,6 +95,7 @@ def test_all_permissions_that_are_missing_are_named(api: ApiServer, refusal: Att
 
 
 def test_whatever_it_does_was_asked_for_before(api: ApiServer, overlays: Path) -> None:
+    api.answers[ONE] = 401, {"error": "credentials: none, or not valid"}  # so that there is a second question
     with closing(Cluster()) as cluster:
         Deployment(cluster, overlays, pace=FAST).deploy(ONE)
     reviews = [call.body["spec"]["resourceAttributes"] for call in api.calls if "subjectaccess" in call.path]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 
 import pytest
 
+from pipeline.shared.checkout import CHECKOUT
 from tests.support.api_server import URL, ApiServer, Call
-from tests.support.deployments import FAST, ONE, TWO, Deploy, Make, reason
+from tests.support.deployments import FAST, ONE, TWO, Deploy, Heard, Make, reason
 
 pytest_plugins = ["tests.support.deployments"]
 
@@ -35,21 +37,29 @@ def test_a_service_that_answers_wrongly_is_rolled_back(name: str, api: ApiServer
     assert api.storage_uri == ONE
 
 
-def test_a_model_that_is_silent_is_rolled_back(api: ApiServer, deploy: Deploy, make: Make) -> None:
+@pytest.mark.parametrize(
+    ("route", "sentence"),
+    [
+        ("/v1/models/alexnet:predict", "the model does not answer a prediction"),
+        ("/v1/models/alexnet", "the model does not say that it answers"),
+    ],
+)
+def test_a_model_that_is_silent_is_rolled_back(
+    route: str, sentence: str, api: ApiServer, deploy: Deploy, make: Make
+) -> None:
     deploy(ONE)
+    api.answers[TWO] = 401, {"error": "credentials: none, or not valid"}
     over = threading.Event()
 
     def be_silent(call: Call) -> None:
-        if "/proxy/" in call.path and api.storage_uri == TWO:
+        if call.path.endswith(f"/proxy{route}") and api.storage_uri == TWO:
             over.wait(30)
 
     api.trouble = be_silent
     pace = dataclasses.replace(FAST, answer=(5, 0.2))
     failed = reason(lambda: make(pace).deploy(TWO))
     over.set()
-    assert failed == (
-        f"ready, but the model does not answer a prediction within 0.2 s; rolled back to {ONE}, which is ready again"
-    )
+    assert failed == f"ready, but {sentence} within 0.2 s; rolled back to {ONE}, which is ready again"
     assert api.storage_uri == ONE
 
 
@@ -60,6 +70,109 @@ def test_a_service_that_only_the_api_server_cannot_reach_is_not_rolled_back(api:
     failed = reason(lambda: deploy(TWO))
     assert failed.startswith(f"ready, but the API server cannot reach it ({said}): a NetworkPolicy")
     assert f"apply InferenceService alexnet with {TWO}" in failed
+    assert api.storage_uri == TWO
+
+
+# What the front door answers where the components api-keys or jwt are there.
+DOOR = (CHECKOUT / "kserve" / "runtime" / "envoy.yaml").read_text()
+WANTS_CREDENTIALS = {
+    int(status): {"error": sentence} for status, sentence in re.findall(r'^ *\((401|403), "(.*)"\),$', DOOR, re.M)
+}
+
+
+def test_the_door_has_a_sentence_for_each() -> None:
+    assert WANTS_CREDENTIALS == {
+        401: {"error": "credentials: none, or not valid"},
+        403: {"error": "credentials: not allowed here"},
+    }
+
+
+@pytest.mark.parametrize("status", WANTS_CREDENTIALS)
+def test_a_service_that_wants_credentials_is_asked_whether_its_model_answers(
+    status: int, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    api.answers[ONE] = status, WANTS_CREDENTIALS[status]
+    assert deploy(ONE) == URL
+    asked = [(call.method, call.path.partition("/proxy")[2]) for call in api.calls if "/proxy/" in call.path]
+    assert asked == [("POST", "/v1/models/alexnet:predict"), ("GET", "/v1/models/alexnet")]
+    assert heard.said[-1] == (
+        "ready        the model says so; a prediction was not tried, since the service wants credentials"
+    )
+    assert not any("predicted" in line for line in heard.said)
+
+
+def test_so_is_one_in_knative_mode(api: ApiServer, deploy: Deploy) -> None:
+    api.mode = "Knative"
+    api.answers[ONE] = 401, WANTS_CREDENTIALS[401]
+    assert deploy(ONE) == URL
+
+
+NOT_READY = {
+    "silent": (
+        (503, {"error": "model: not ready: the model does not answer"}),
+        "ready, but the model does not say that it answers (503: model: not ready: the model does not answer)",
+    ),
+    "older": (
+        (401, {"error": "credentials: none, or not valid"}),
+        "ready, but the model does not say that it answers (401: credentials: none, or not valid)",
+    ),
+    "not there": (
+        (404, {"error": "path: there is nothing here"}),
+        "ready, but the model does not say that it answers (404: path: there is nothing here)",
+    ),
+    "not yet": ((200, {"name": "alexnet", "ready": False}), "ready, but what answers is not this model"),
+    "in another form": ((200, {"name": "alexnet", "ready": "True"}), "ready, but what answers is not this model"),
+    "another": ((200, {"name": "resnet", "ready": True}), "ready, but what answers is not this model"),
+    "a page": ((200, "<html>"), "ready, but what answers is not this model"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READY)
+def test_one_whose_model_does_not_say_that_it_answers_is_rolled_back(name: str, api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    api.answers[TWO] = 401, WANTS_CREDENTIALS[401]
+    api.readiness[TWO], sentence = NOT_READY[name]
+    failed = reason(lambda: deploy(TWO))
+    assert failed.startswith(sentence)
+    assert failed.endswith(f"; rolled back to {ONE}, which is ready again")
+    assert api.storage_uri == ONE
+
+
+def test_one_that_only_the_api_server_cannot_reach_by_then_is_not_rolled_back(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    said = "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout"
+    api.answers[TWO] = 401, WANTS_CREDENTIALS[401]
+    api.readiness[TWO] = 503, {"kind": "Status", "message": said}
+    assert reason(lambda: deploy(TWO)).startswith(f"ready, but the API server cannot reach it ({said})")
+    assert api.storage_uri == TWO
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "Status", "error": "credentials: none, or not valid", "message": "Unauthorized"},
+        {"error": "audience: not this one"},
+        {"error": ["credentials: "]},
+        "credentials: none",
+    ],
+)
+def test_a_refusal_that_is_not_the_doors_is_taken_for_the_api_servers(
+    status: int, body: object, api: ApiServer, deploy: Deploy
+) -> None:
+    deploy(ONE)
+    api.answers[TWO] = status, body
+    failed = reason(lambda: deploy(TWO))
+    assert ("does not accept your credentials" if status == 401 else "the API server refuses (403") in failed
+    assert "rolled back" not in failed
+    assert api.storage_uri == TWO
+
+
+def test_so_is_one_of_the_second_question(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    api.answers[TWO] = 401, WANTS_CREDENTIALS[401]
+    api.refuse(401, "Unauthorized", lambda call: call.path.endswith("/proxy/v1/models/alexnet"))
+    assert reason(lambda: deploy(TWO)).startswith("the cluster does not accept your credentials")
     assert api.storage_uri == TWO
 
 
