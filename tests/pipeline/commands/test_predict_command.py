@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.serving.torchserve import TorchServe
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.serving.torchserve import TorchServe, has_envoy
+from pipeline.shared.ports import Ports
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
@@ -75,6 +77,20 @@ def test_without_a_server_it_says_what_to_do_once(
     url = f"http://127.0.0.1:{free_port}"
     sentence = only_error(script("predict", "--url", url, *photographs))
     assert sentence == f"no server at {url}: start one with scripts/serve.sh, or give --url"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_envoy(), reason="Envoy is not here, which asks for keys")
+def test_a_service_that_wants_credentials_says_so_in_a_line(
+    script: Script, only_error: OnlyError, directory: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "alice").write_text("k" * 32)
+    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
+        for extra in ([], ["--json"]):
+            sentence = only_error(script("predict", *extra, "--url", guarded.url, photographs[0]))
+            assert sentence == f"{photographs[0]}: 401: credentials: none, or not valid"
 
 
 def test_what_is_no_url_is_told_so(script: Script, only_error: OnlyError, photographs: list[Path]) -> None:
