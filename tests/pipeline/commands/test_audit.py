@@ -50,6 +50,8 @@ metadata:
   name: fine
 """
 
+TEMPLATE = "filters:\n{% if origins %}\n  - {name: cors}\n{% endif %}\n"
+
 # Put together here, for no part to find them in this file.
 DIGEST = "0123456789abcdef" * 4
 ACCESS_KEY = "AKIA" + "QWERTYUIOPASDFGH"
@@ -274,14 +276,30 @@ def test_a_module_that_is_not_there_is_told(tree: Path, trivy: None) -> None:
         ("pod.yml", PRIVILEGED_POD.replace("image: busybox:1", "image: [busybox:1")),
         ("pod.json", '{"apiVersion": "v1", "kind": "Pod"'),
         ("Dockerfile", "FROM python:3.11\nINSTALL all\n"),
+        ("envoy.yaml", TEMPLATE),
+        ("runtime/sub/envoy.yaml", TEMPLATE),
+        ("runtime/other.yaml", TEMPLATE),
     ],
 )
 def test_a_manifest_that_cannot_be_parsed_is_not_taken_for_safe(tree: Path, trivy: None, name: str, text: str) -> None:
     (tree / "kserve" / "fine.yaml").write_text(CONFIG_MAP)
     assert audit.manifests(tree).fine
+    (tree / "kserve" / name).parent.mkdir(parents=True, exist_ok=True)
     (tree / "kserve" / name).write_text(text)
     outcome = audit.attempt(audit.manifests, tree)
     assert outcome == audit.Outcome(False, f"not done: trivy could not read kserve/{name}")
+
+
+def test_the_servers_templates_are_left_out_and_what_is_beside_them_is_not(
+    tree: Path, checkout: Path, trivy: None
+) -> None:
+    for name in audit.TEMPLATES:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(checkout / name, tree / name)
+    (tree / "kserve" / "fine.yaml").write_text(CONFIG_MAP)
+    assert audit.manifests(tree).fine
+    (tree / "kserve" / "runtime" / "pod.yaml").write_text(PRIVILEGED_POD)
+    assert any(finding.startswith("kserve/runtime/pod.yaml: ") for finding in audit.manifests(tree).findings)
 
 
 # --- The SBOM ---------------------------------------------------------------------------------------------------------
