@@ -23,15 +23,14 @@ from ts.model_server import load_properties
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
-from pipeline.serving.route import predict_route
+from pipeline.serving.route import model_route, predict_route
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
+from server import door, drain, torchserve
 from server.door import settings
-from server.drain import DRAIN_AT_MOST_S
 from server.folder import Address
 from server.health import HEALTH_PORT
-from server.torchserve import STOP_TIMEOUT_S
 
 pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
 
@@ -295,9 +294,15 @@ def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pyte
 
 
 def test_the_public_route_is_that_of_the_model() -> None:
+    """Predictions, their preflights, and whether the model answers; nothing else of what the door tells of itself."""
     (rule,) = one(rendering("base", "public-gateway"), "HTTPRoute")["spec"]["rules"]
-    (match,) = rule["matches"]
-    assert match == {"method": "POST", "path": {"type": "Exact", "value": predict_route(MODEL_NAME)}}
+    let_through = [(match["method"], match["path"]["type"], match["path"]["value"]) for match in rule["matches"]]
+    assert let_through == [
+        ("POST", "Exact", predict_route(MODEL_NAME)),
+        ("OPTIONS", "Exact", predict_route(MODEL_NAME)),
+        ("GET", "Exact", model_route(MODEL_NAME)),
+    ]
+    assert all(match.keys() == {"method", "path"} for match in rule["matches"])
 
 
 def test_one_user_owns_the_download_and_the_server() -> None:
@@ -324,7 +329,21 @@ def test_the_pod_that_takes_the_archive_in_is_sound() -> None:
 def test_a_roll_out_never_has_fewer_replicas_and_leaves_time_to_drain() -> None:
     predictor = one(rendering("standard"), "InferenceService")["spec"]["predictor"]
     assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    assert predictor["terminationGracePeriodSeconds"] > DRAIN_AT_MOST_S + STOP_TIMEOUT_S
+    stopping = door.STOP_TIMEOUT_S + torchserve.STOP_TIMEOUT_S
+    assert predictor["terminationGracePeriodSeconds"] > drain.DRAIN_AT_MOST_S + stopping
+
+
+def test_what_the_readme_adds_for_spot_nodes_ends_a_pod_in_time(tmp_path: Path) -> None:
+    readme = (MANIFESTS / "overlays" / "README.md").read_text()
+    _, _, section = readme.partition("## On spot nodes")
+    (seconds,) = re.findall(r"gives a pod (\d+) s", section)
+    overlay = yaml.safe_load("".join(re.findall(r"^(?:    .*\n)+", section, re.MULTILINE)))
+    root = os.path.relpath(MANIFESTS, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"resources": [f"{root}/overlays/standard"]} | overlay))
+    variables = one(render(tmp_path), "InferenceService")["spec"]["predictor"]["model"]["env"]
+    told = {entry["name"]: float(entry["value"]) for entry in variables if entry["name"].startswith("DRAIN_")}
+    assert told.keys() == {name for name in vars(drain) if name.startswith("DRAIN_")}
+    assert told["DRAIN_AT_LEAST_S"] < told["DRAIN_AT_MOST_S"] < float(seconds)
 
 
 def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe, photographs: list[Path]) -> None:
