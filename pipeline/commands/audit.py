@@ -48,19 +48,9 @@ SECRETS_SKIPS = (
 # Nobody looks for secrets in these; how they begin says more than their names do.
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
-# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm, and
-# the server's own two files (Envoy's settings, the API's document) are templates.
+# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
-NO_MANIFESTS = (
-    "kustomization.yaml",
-    "cloudbuild.yaml",
-    "Chart.yaml",
-    "values.yaml",
-    "question.json",
-    "envoy.yaml",
-    "openapi.yaml",
-)
-
+NO_MANIFESTS = ("kustomization.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml", "question.json")
 
 # No manifests, and no YAML before the server has filled them in: Jinja templates. What they become is tested where
 # it is used: Envoy reads the one (tests/door), and tests/serving/test_openapi.py calls the server by the other.
