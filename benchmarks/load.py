@@ -2,7 +2,8 @@
 
     python -m benchmarks.load URL BODIES --connections 32 --seconds 4 --warm-up 1
 
-BODIES is a folder of request bodies (JSON); connections take them in turn. Prints one line of JSON, see `summary`.
+BODIES is a folder of request bodies (JSON, or photographs as they are); connections take them in turn. Prints one line
+of JSON, see `summary`.
 
 It has the standard library's asyncio and nothing else: requests are bytes that were put together beforehand, and of an
 answer it reads the status and where it ends. So a request costs it little, and how little is part of what it prints.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import resource
 import time
 from collections import Counter
@@ -23,19 +25,29 @@ from urllib.parse import urlsplit
 PATIENCE_S = 30  # for what is under way when the time is over; then it counts as an error
 PAUSE_S = 0.1  # after a refusal, of a connection or of a request: who hammers a full queue measures the refusals
 END_OF_HEAD = b"\r\n\r\n"
+CONTENT_TYPES = {".json": "application/json", ".jpg": "image/jpeg"}
+BUSY = "503"
 
 
 class Run:
     """What the connections share: the requests to send, the clock, and what came of them."""
 
-    def __init__(self, host: str, port: int, requests: list[bytes]) -> None:
+    def __init__(self, host: str, port: int, requests: list[bytes], pause: float = PAUSE_S) -> None:
         self.host, self.port = host, port
         self.requests = cycle(requests)
+        self._pause = pause
         self.measuring = self.stopping = False
         self.completed = 0  # answered 200, within the measured time
         self.latencies: list[float] = []  # s, of what was under way in the measured time
         self.errors: Counter[str] = Counter()
         self.connections = 0
+        self.sent = 0  # requests, from the first one on
+        self.refusals: list[float] = []  # s, until a 503
+        self.retry_after = 0  # of these, with this header
+
+    def pause(self) -> float:
+        """Seconds, on average those that were asked for: who were refused together do not come again together."""
+        return self._pause * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311
 
     def succeeded(self, latency: float) -> None:
         if self.measuring:
@@ -47,6 +59,11 @@ class Run:
         if self.measuring or self.stopping:
             self.errors[what] += 1
 
+    def refused(self, latency: float, retry_after: bool) -> None:
+        if self.measuring or self.stopping:
+            self.refusals.append(latency)
+            self.retry_after += retry_after
+
 
 class Connection(asyncio.Protocol):
     """Sends a request, waits for the whole answer, sends the next; `closed` is set when the connection has ended."""
@@ -56,7 +73,8 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._end: int | None = None  # of the answer, in bytes; None until its head is there
         self._status = ""
-        self._chunked = self._close = False
+        self._chunked = self._close = self._retry_after = False
+        self._pausing: asyncio.TimerHandle | None = None
         self._began: float | None = None  # None: nothing is under way
         self.closed = asyncio.get_running_loop().create_future()
 
@@ -76,8 +94,14 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._began is not None:
             self._run.failed(f"connection lost: {error or 'closed by the server'}")
-        if not self.closed.done():
-            self.closed.set_result(None)
+        if not self._pausing:
+            self._end_here()
+
+    def stop(self) -> None:
+        """Ends a pause; what is under way may end by itself."""
+        if self._pausing:
+            self._pausing.cancel()
+            self._next()
 
     def give_up(self) -> None:
         if self._began is not None:
@@ -88,6 +112,7 @@ class Connection(asyncio.Protocol):
     def _send(self) -> None:
         self._received.clear()
         self._end, self._began = None, time.perf_counter()
+        self._run.sent += 1
         self._transport.write(next(self._run.requests))
 
     def _read_head(self) -> None:
@@ -100,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._chunked = "chunked" in headers.get("transfer-encoding", "")
         keep_alive = headers.get("connection", "keep-alive" if version == "http/1.1" else "close")
         self._close = "close" in keep_alive
+        self._retry_after = "retry-after" in headers
         self._end = end + len(END_OF_HEAD) + int(headers.get("content-length", 0))
 
     def _is_complete(self) -> bool:
@@ -116,13 +142,22 @@ class Connection(asyncio.Protocol):
             self._next()
         else:
             self._run.failed(f"status {self._status}")
-            asyncio.get_running_loop().call_later(PAUSE_S, self._next)
+            if self._status == BUSY:
+                self._run.refused(latency, self._retry_after)
+            self._pausing = asyncio.get_running_loop().call_later(self._run.pause(), self._next)
 
     def _next(self) -> None:
-        if self._run.stopping or self._close:
+        self._pausing = None
+        if self._transport.is_closing():  # a server may close after a refusal: the pause holds all the same
+            self._end_here()
+        elif self._run.stopping or self._close:
             self._transport.close()
-        elif not self._transport.is_closing():
+        else:
             self._send()
+
+    def _end_here(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 async def measure(run: Run, connections: int, seconds: float, warm_up: float) -> tuple[float, float]:
@@ -134,6 +169,8 @@ async def measure(run: Run, connections: int, seconds: float, warm_up: float) ->
     await asyncio.sleep(seconds)
     measured, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
     run.measuring, run.stopping = False, True
+    for connection in list(live.values()):
+        connection.stop()
     _, late = await asyncio.wait(clients, timeout=PATIENCE_S)
     if late:
         for connection in list(live.values()):
@@ -151,15 +188,18 @@ async def _keep_connected(run: Run, number: int, live: dict[int, Connection]) ->
             _, live[number] = await loop.create_connection(lambda: Connection(run), run.host, run.port)
         except OSError as error:
             run.failed(f"no connection: {error.strerror}")
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(run.pause())
         else:
             await live[number].closed
 
 
 def summary(run: Run, connections: int, measured: float, cpu: float) -> dict[str, object]:
-    """Throughput is of answers with status 200 in the measured time. Latencies are in ms, also of what ended later."""
+    """Throughput is of answers with status 200 in the measured time. Latencies are in ms, also of what ended later.
+
+    `sent` is of the warm-up too: by it, what another process spent in the same time is spread over the requests.
+    """
     answered = run.completed + sum(run.errors.values())
-    latencies = sorted(run.latencies)
+    latencies, refusals = sorted(run.latencies), sorted(run.refusals)
     return {
         "connections": connections,
         "requests": run.completed,
@@ -171,6 +211,11 @@ def summary(run: Run, connections: int, measured: float, cpu: float) -> dict[str
         "p99_ms": percentile(latencies, 99),
         "latencies": len(latencies),
         "connects": run.connections,
+        "sent": run.sent,
+        "refused": len(refusals),
+        "refused_p50_ms": percentile(refusals, 50),
+        "refused_p99_ms": percentile(refusals, 99),
+        "refused_with_retry_after": run.retry_after,
         "own_cpu_ms_per_request": 1000 * cpu / answered if answered else None,
     }
 
@@ -183,11 +228,17 @@ def percentile(ordered: list[float], percent: float) -> float | None:
     return 1000 * ordered[max(int(rank), 1) - 1]
 
 
-def request(url: str, body: bytes) -> bytes:
-    """A whole HTTP/1.1 POST of a JSON body."""
+def requests_of(url: str, bodies: Path) -> list[bytes]:
+    """A request for each file that is a body, in the order of their names."""
+    files = [file for file in sorted(bodies.iterdir()) if file.suffix in CONTENT_TYPES]
+    return [request(url, file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files]
+
+
+def request(url: str, body: bytes, content_type: str = CONTENT_TYPES[".json"]) -> bytes:
+    """A whole HTTP/1.1 POST."""
     parts = urlsplit(url)
     head = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -205,11 +256,11 @@ def main() -> None:
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--warm-up", type=float, required=True)
+    parser.add_argument("--pause", type=float, default=PAUSE_S, help="after a refusal, in seconds on average")
     chosen = parser.parse_args()
     parts = urlsplit(chosen.url)
     assert parts.hostname is not None
-    requests = [request(chosen.url, file.read_bytes()) for file in sorted(chosen.bodies.glob("*.json"))]
-    run = Run(parts.hostname, parts.port or 80, requests)
+    run = Run(parts.hostname, parts.port or 80, requests_of(chosen.url, chosen.bodies), chosen.pause)
     measured, cpu = asyncio.run(measure(run, chosen.connections, chosen.seconds, chosen.warm_up))
     print(json.dumps(summary(run, chosen.connections, measured, cpu)))
 

@@ -123,10 +123,7 @@ class Measurement:
             raise PipelineError(f"{contender.name} answers {found}, where {self._labels} is right")
 
     def _load(self, address: str, bodies: Path, connections: int) -> dict[str, Any]:
-        command = [*module("load"), address, bodies, "--connections", connections]
-        command += ["--seconds", LOAD_S, "--warm-up", WARM_UP_S]
-        answer: dict[str, Any] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
-        return answer
+        return put_load(address, bodies, connections, LOAD_S, WARM_UP_S)
 
     def _limit(self) -> Any:
         command = [*module("limit"), self._bodies["image"], self._large]
@@ -140,6 +137,18 @@ def in_turn(contenders: Sequence[Contender]) -> Iterator[Contender]:
         if place % 2:
             yield THIS
         yield contender
+
+
+def put_load(
+    address: str, bodies: Path, connections: int, seconds: float, warm_up: float, pause: float | None = None
+) -> dict[str, Any]:
+    """What the load generator says, see load.summary. pause: after a refusal, in seconds; None: its own."""
+    command = [*module("load"), address, bodies, "--connections", connections]
+    command += ["--seconds", seconds, "--warm-up", warm_up]
+    if pause is not None:
+        command += ["--pause", pause]
+    answer: dict[str, Any] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S + seconds + warm_up)
+    return answer
 
 
 class Probe:

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.load import Run, measure, percentile, request, summary
+from benchmarks.load import PAUSE_S, Run, measure, percentile, request, requests_of, summary
 
 BODIES = [json.dumps({"instances": [{"image": {"b64": "A" * size}}]}).encode() for size in (10, 100_000)]
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -44,9 +45,9 @@ def serving(reply: Reply) -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
-def load(url: str, connections: int = 3) -> dict[str, Any]:
+def load(url: str, connections: int = 3, pause: float = PAUSE_S) -> dict[str, Any]:
     host, port = url.split("/")[2].split(":")
-    run = Run(host, int(port), [request(url, body) for body in BODIES])
+    run = Run(host, int(port), [request(url, body) for body in BODIES], pause)
     measured, cpu = asyncio.run(measure(run, connections, seconds=0.3, warm_up=0.1))
     return summary(run, connections, measured, cpu)
 
@@ -78,6 +79,14 @@ def refusing(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(503)
     handler.send_header("Content-Length", "0")
     handler.end_headers()
+
+
+def refusing_for_a_while(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(503)
+    handler.send_header("Content-Length", "0")
+    handler.send_header("Retry-After", "2")
+    handler.end_headers()
+    handler.close_connection = True  # and does not say so
 
 
 def breaking_off(handler: BaseHTTPRequestHandler) -> None:
@@ -119,7 +128,32 @@ def test_a_refusal_is_an_error_and_no_throughput() -> None:
     assert found["requests"] == found["throughput"] == 0
     assert found["p50_ms"] is None
     assert list(found["error_kinds"]) == ["status 503"]
-    assert found["errors"] > 0
+    assert found["errors"] == found["refused"] > 0
+    assert found["refused_with_retry_after"] == 0
+    assert 0 < found["refused_p50_ms"] <= found["refused_p99_ms"]
+
+
+def test_a_refusal_may_say_when_to_come_again() -> None:
+    with serving(refusing_for_a_while) as (url, got):
+        found = load(url, pause=0.01)
+    assert found["refused_with_retry_after"] == found["refused"] > 0
+    assert found["sent"] == len(got)
+
+
+def test_who_was_refused_pauses_even_where_the_connection_is_lost() -> None:
+    """And leaves at the end, without waiting for the end of the pause."""
+    with serving(refusing_for_a_while) as (url, got):
+        found = load(url, connections=3, pause=1000)
+    assert len(got) == found["sent"] == found["connects"] == 3
+
+
+def test_bodies_are_sent_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "1.json").write_bytes(b"{}")
+    (tmp_path / "0.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "notes.txt").write_bytes(b"no body")
+    photograph, body = requests_of("http://x:8080/v1/models/alexnet:predict", tmp_path)
+    assert b"\r\nContent-Type: image/jpeg\r\nContent-Length: 2\r\n\r\n\xff\xd8" in photograph
+    assert b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" in body
 
 
 def test_half_an_answer_is_an_error() -> None:
