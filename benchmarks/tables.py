@@ -1,4 +1,4 @@
-"""The tables of README.md, written between its markers from results/summary.json, so that they cannot drift."""
+"""The tables of README.md, written between its markers from results/, so that they cannot drift."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from benchmarks import door_figures
 from benchmarks.charts import BY_NAME
 from benchmarks.contenders import OURS
 from benchmarks.places import ROOM
@@ -32,6 +35,39 @@ def write_profile(before: dict[str, Any], now: dict[str, Any], readme: Path = RE
     rows.append(("**together**", *(f"**{sum(found['ms_per_request'].values()):.2f}**" for found in (before, now))))
     rows.append(("requests/s", *(f"{found['throughput']:.0f}" for found in (before, now))))
     _fill_in({"profile": _table(("ms of one core per request", f"before ({before['date']})", "now"), rows)}, readme)
+
+
+def write_door(found: list[dict[str, Any]], readme: Path = README) -> None:
+    """Each as results/door-PROCESSOR.json has it."""
+    _fill_in({"door": door(found)}, readme)
+
+
+def door(found: list[dict[str, Any]]) -> str:
+    """The figures and the goals of each processor, in Markdown."""
+    parts = []
+    for each in found:
+        head = ("", "measured", "goal", "")
+        parts += [
+            _machine(each),
+            _table(("", "with the door", "without"), _door_rows(each["figures"])),
+            _table(head, _target_rows(each["goals"])),
+        ]
+    return "\n\n".join(parts)
+
+
+def door_table(figures: dict[str, Any]) -> Table:
+    """The figures, for a terminal."""
+    table = Table("", "with the door", "without")
+    for row in _door_rows(figures):
+        table.add_row(*row)
+    return table
+
+
+def _door_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (what, spread(with_it, digits), spread(without, digits))
+        for what, with_it, without, digits in door_figures.rows(figures)
+    ]
 
 
 def _fill_in(tables: dict[str, str], readme: Path) -> None:
@@ -98,8 +134,11 @@ def _machine(summary: dict[str, Any]) -> str:
 
 
 def _targets(summary: dict[str, Any]) -> str:
-    rows = [(each["what"], spread(each["figure"], 2), bound(each), verdict(each)) for each in summary["targets"]]
-    return _table(("", "measured", "target", ""), rows)
+    return _table(("", "measured", "target", ""), _target_rows(summary["targets"]))
+
+
+def _target_rows(targets: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    return [(each["what"], spread(each["figure"], 2), bound(each), verdict(each)) for each in targets]
 
 
 def _peers(summary: dict[str, Any]) -> str:

@@ -28,8 +28,10 @@ class Prepared:
     safetensors: Path
 
 
-def prepare(say: Callable[[str], None]) -> Prepared:
+def prepare(say: Callable[[str], None], stock: bool = True) -> Prepared:
     """Made anew at every run, but for the stock archive, which takes long: it depends on nothing that changes here.
+
+    stock: whether the stock archive is needed, for which a peer's environment is installed.
 
     The ImageNet weights where torch.hub's cache has them; otherwise the untrained ones, which are as fast.
     """
@@ -48,7 +50,7 @@ def prepare(say: Callable[[str], None]) -> Prepared:
     shutil.copy(CHECKOUT / "config.properties", prepared.served / "config")
     build_archive(HANDLER, weights, prepared.served / "model-store" / "alexnet.mar")
     prepared.safetensors.write_bytes(to_safetensors(weights))
-    if not (prepared.stock / "alexnet.mar").is_file():
+    if stock and not (prepared.stock / "alexnet.mar").is_file():
         import torch
 
         torch.save({name: torch.from_numpy(array) for name, array in weights.state.items()}, prepared.pth)
