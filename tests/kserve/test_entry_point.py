@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -247,6 +248,63 @@ def test_where_there_is_little_time_clients_with_a_connection_leave_because_each
     assert load.told_to_close == CLIENTS
     assert container.stopped() == 0
     assert not any("still connected" in message for message in container.messages())
+
+
+def test_torchserve_that_dies_while_clients_leave_is_told(start: Start) -> None:
+    container = start(DRAIN_AT_LEAST_S="30")
+    container.wait_until_started()
+    container.process.send_signal(signal.SIGTERM)
+    container.wait_until(lambda: container.probe("/ready") == 503)
+    (java,) = [child for child in container.children() if "java" in child.name()]
+    java.kill()
+    assert container.stopped() == 128 + signal.SIGKILL
+    assert container.messages()[-1] == "TorchServe ended by itself, with exit status -9"
+
+
+def test_the_door_that_dies_while_clients_leave_is_started_again_and_sends_them_away(start: Start) -> None:
+    container = start(DRAIN_AT_LEAST_S="5")
+    container.wait_until_started()
+    container.process.send_signal(signal.SIGTERM)
+    container.wait_until(lambda: container.probe("/ready") == 503)
+    (envoy,) = [child for child in container.children() if child.name() == "envoy"]
+    envoy.kill()
+
+    def told_to_leave() -> bool:
+        connection = HTTPConnection("127.0.0.1", container.port, timeout=PATIENCE_S)
+        with suppress(OSError, HTTPException), closing(connection):
+            connection.request("GET", "/v1/models")
+            answer = connection.getresponse()
+            return answer.status == 200 and answer.headers["Connection"] == "close"
+        return False
+
+    container.wait_until(told_to_leave)
+    assert container.stopped() == 0
+
+
+def test_a_port_that_another_server_has_is_told_and_not_shared(start: Start, running: Container) -> None:
+    container = start(TS_INFERENCE_ADDRESS=f"http://127.0.0.1:{running.port}")
+    assert container.stopped() == 1
+    assert container.messages()[-1].startswith("Envoy ended at its start, with exit status 1")
+    assert any("Address already in use" in message for message in container.messages())
+    assert running.probe("/ready") == 200
+
+
+def test_what_a_killed_server_has_left_is_removed_by_the_next(start: Start, tmp_path: Path) -> None:
+    """As a container that is killed: the pod's /tmp outlives it."""
+    shared = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    try:
+        first = start(TMPDIR=str(shared))
+        first.wait_until_started()
+        first.kill()
+        (left,) = shared.glob("ts-*")
+        second = start(TMPDIR=str(shared))
+        second.wait_until_started()
+        assert not left.exists()
+        second.process.terminate()
+        assert second.stopped() == 0
+        assert list(shared.glob("ts-*")) == []
+    finally:
+        shutil.rmtree(shared)
 
 
 def test_a_model_that_falls_silent_is_not_ready_and_then_not_alive(start: Start) -> None:

@@ -24,11 +24,14 @@ from ts.model_server import load_properties
 
 from pipeline.artefact.version import ARCHIVE, CONFIG
 from pipeline.serving.route import predict_route
+from server import door, variables
 from server.door import NoDoor
 from server.errors import NotServed
 from server.folder import Folder
-from server.health import HEALTH_CONNECTIONS, HEALTH_PORT, LIVE_WITHIN_S, READY_WITHIN_S, HealthServer, listen
+from server.health import HEALTH_PORT, LIVE_WITHIN_S, READY_WITHIN_S, HealthServer, listen
 from server.model import ANSWER_TIMEOUT_S, Model
+from server.scratch import scratch
+from server.small_server import CONNECTIONS, Connection, SmallServer
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
@@ -134,14 +137,12 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
 def test_a_probe_gets_in_whoever_holds_connections_open(health: HealthServer) -> None:
     address = ("127.0.0.1", health.server_port)
     with ExitStack() as stack:
-        silent = [
-            stack.enter_context(socket.create_connection(address, PATIENCE_S)) for _ in range(3 * HEALTH_CONNECTIONS)
-        ]
+        silent = [stack.enter_context(socket.create_connection(address, PATIENCE_S)) for _ in range(3 * CONNECTIONS)]
         for path in ("/startup", "/ready", "/live"):
             connection = stack.enter_context(closing(HTTPConnection(*address, timeout=PATIENCE_S)))
             connection.request("GET", path)
             assert connection.getresponse().status == 200
-        for one in silent[: 2 * HEALTH_CONNECTIONS]:
+        for one in silent[: 2 * CONNECTIONS]:
             assert one.recv(1) == b"", "the oldest make room"
 
 
@@ -321,11 +322,14 @@ def test_an_archive_that_is_damaged_is_left_to_torchserve(
     assert folder("load_models=v2.mar\n").route == predict_route("v2")
 
 
-@pytest.mark.parametrize("address", ["", "http://0.0.0.0", "http://0.0.0.0:http", "0.0.0.0:8080", "unix:/tmp/a.sock"])
+@pytest.mark.parametrize(
+    "address", ["", "http://0.0.0.0", "http://0.0.0.0:http", "0.0.0.0:8080", "http://a.test:8080", "unix:/tmp/a.sock"]
+)
 def test_an_address_without_a_port_is_refused(folder: Callable[[str], Folder], address: str) -> None:
     served = folder(f"inference_address={address}\nload_models=alexnet.mar\n")
     with pytest.raises(
-        NotServed, match=r"config\.properties: inference_address=.* has no port: http://HOST:PORT is expected$"
+        NotServed,
+        match=r"config\.properties: inference_address=.* is no IP address with a port: http://0.0.0.0:8080 is one$",
     ):
         _ = served.inference
 
@@ -357,3 +361,88 @@ def test_anything_but_one_archive_is_refused(folder: Callable[[str], Folder], na
 def test_settings_without_an_archive_are_refused(folder: Callable[[str], Folder]) -> None:
     with pytest.raises(NotServed, match=r"load_models= is not"):
         folder("inference_address=http://0.0.0.0:8080\n")
+
+
+# --- Variables --------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_have_a_least_and_a_most() -> None:
+    assert variables.whole_number("N", "007", 1, 10) == 7
+    for wrong in ("", "0", "11", "-1", "1.0", "1e1", " 1", "٣", "9" * 5000, "one", "0x1"):
+        with pytest.raises(NotServed, match=r"^N=.* is no whole number from 1 to 10$"):
+            variables.whole_number("N", wrong, 1, 10)
+    assert [variables.switch("S", said) for said in ("1", "True", "0", "false", "")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    with pytest.raises(NotServed, match=r"^S=maybe is neither 1 nor 0$"):
+        variables.switch("S", "maybe")
+
+
+@pytest.mark.parametrize("said", ["abc", "1m", "nan", "-1", "inf", "1e9"])
+def test_seconds_that_make_no_sense_are_told_before_anything_is_served(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read where the module is imported, which nobody sees."""
+    monkeypatch.setattr(variables, "_faults", [])
+    variables.check()
+    monkeypatch.setenv("DRAIN_AT_MOST_S", said)
+    assert variables.seconds("DRAIN_AT_MOST_S", 60) == 60
+    with pytest.raises(NotServed, match=rf"^DRAIN_AT_MOST_S={said} is no number of seconds from 0 to 86400$"):
+        variables.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("REQUEST_TIMEOUT_S", "0"),
+        ("UNREAD_TIMEOUT_S", "9999999"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_REQUESTS", "-3"),
+        ("TRUSTED_HOPS", "-1"),
+        ("LOG_REQUESTS", "perhaps"),
+        ("CORS_ALLOWED_ORIGINS", ","),
+    ],
+)
+def test_a_variable_of_the_door_that_makes_no_sense_is_named(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, said)
+    with pytest.raises(NotServed, match=rf"^{name}={re.escape(said)} \S"):
+        door.NAMES[next(key for key, variable in door.NAMES.items() if variable.name == name)].value()
+
+
+# --- A folder of our own ----------------------------------------------------------------------------------------------
+
+
+def test_what_the_dead_have_left_is_removed_and_what_the_living_have_is_not(temporary: Path) -> None:
+    left = temporary / "ts-dead"
+    left.mkdir()
+    (left / "lock").touch()
+    (left / "models").mkdir()
+    other = temporary / "ts-of-somebody-else"
+    other.mkdir()
+    with scratch() as first:
+        assert not left.exists()
+        with scratch() as second:
+            assert first.is_dir()
+            assert second.is_dir()
+            assert first != second
+        assert not second.exists()
+    assert list(temporary.iterdir()) == [other]
+
+
+# --- Addresses --------------------------------------------------------------------------------------------------------
+
+
+def test_ipv6_is_an_address_too(folder: Callable[[str], Folder]) -> None:
+    served = folder("inference_address=http://[::]:8080\nmetrics_address=http://localhost:8082\nload_models=a.mar\n")
+    assert (served.inference, served.metrics) == (("::", 8080), ("127.0.0.1", 8082))
+    try:
+        server = SmallServer("::1", 0, Connection, "TS_METRICS_ADDRESS")
+    except NotServed:
+        pytest.skip("this machine has no IPv6")
+    server.server_close()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import sys
-import tempfile
 import threading
+
+# First of all: as process 1, a container's, it would get no signal that it has not asked for.
+STOPPING = threading.Event()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: STOPPING.set())
+
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from server import callers, health, log, metrics, torchserve
+from server import callers, health, log, metrics, torchserve, variables
 from server.api_keys import ApiKeys
 from server.background import in_background
 from server.door import Door, NoDoor
@@ -19,56 +24,63 @@ from server.drain import drain
 from server.errors import NotServed
 from server.folder import Folder
 from server.model import Model
+from server.scratch import scratch
 from server.signature import check_signature
 from server.status import StatusServer
 
 MODELS = "/mnt/models"
 POLL_S = 0.1
+BY_SIGNAL = 128  # and its number: as shells and Kubernetes tell the status of a process that a signal has ended
 
 
 def main() -> int:
     """Returns the exit status: 0 where it was asked to end, otherwise that of TorchServe, and never 0."""
     log.start()
-    scratch = Path(tempfile.mkdtemp(prefix="door-"))
     try:
-        return serve(Path(sys.argv[1] if len(sys.argv) > 1 else MODELS), scratch)
+        variables.check()
+        with scratch() as folder:
+            return serve(Path(sys.argv[1] if len(sys.argv) > 1 else MODELS), folder)
     except NotServed as reason:
         log.say("ERROR", str(reason))
         return 1
+    except OSError as reason:
+        log.say("ERROR", f"{reason.filename or 'the server'}: {reason.strerror or reason}: nothing is served")
+        return 1
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         log.flush()
 
 
-def serve(models: Path, scratch: Path) -> int:
-    """scratch: a folder of our own, for sockets and settings."""
+def serve(models: Path, folder_of_ours: Path) -> int:
+    """folder_of_ours: for sockets, settings and what TorchServe unpacks."""
     public_key = os.environ.get("ALEXNET_PUBLIC_KEY")
     if public_key is not None:
         check_signature(models, Path(public_key))
-    folder, inside, stopping = Folder(models), torchserve.Inside.free(), threading.Event()
+    folder, inside = Folder(models), torchserve.Inside.free()
     name, version = folder.model
     door: Door
     keys: ApiKeys | None = None
     if os.environ.get("FRONT_DOOR") == "none":
         callers.check_door()
+        log.say("WARNING", "there is no front door: TorchServe answers by itself, without its bounds")
         door, inside = NoDoor(), replace(inside, inference=folder.inference.port)
     elif os.environ.get("TS_SERVICE_ENVELOPE"):
         raise NotServed("TS_SERVICE_ENVELOPE is set: the handler reads KServe's bodies itself; unset it")
     else:
-        door = Door(scratch, name, folder.inference, inside.inference)
+        door = Door(folder_of_ours, name, folder.inference, inside.inference)
         if api_keys := os.environ.get("API_KEYS"):
-            keys = ApiKeys(Path(api_keys), scratch)
+            keys = ApiKeys(Path(api_keys), folder_of_ours)
     model = Model(inside.inference, folder.route)
+    socket = folder_of_ours / "status.sock"
     servers = [
-        health.listen(model, door, stopping),
-        StatusServer(scratch / "status.sock", name, version, model, stopping, models / folder.archive),
+        health.listen(model, door, STOPPING),
+        StatusServer(socket, name, version, model, STOPPING, models / folder.archive),
         metrics.MetricsServer(
             folder.metrics, [metrics.of_torchserve(inside.metrics), metrics.of_door(door.statistics)]
         ),
     ]
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    process = torchserve.start(folder, inside)
+    if STOPPING.is_set():
+        return 0
+    process = torchserve.start(folder, inside, folder_of_ours)
     forwarding = in_background(log.forward, process.stdout, "torchserve")
     try:
         door.start()
@@ -77,18 +89,25 @@ def serve(models: Path, scratch: Path) -> int:
         in_background(model.ask_now_and_then)
         if keys:
             in_background(keys.look_now_and_then)
-        while process.poll() is None and not stopping.wait(POLL_S):
-            door.keep_up()
+        while _go_on(process, door) and not STOPPING.wait(POLL_S):
+            pass
         if process.poll() is None:
             door.let_go()
-            drain(folder.inference.port, lambda: process.poll() is None and door.up)
+            drain(folder.inference.port, lambda: _go_on(process, door))
+        if process.poll() is None:
             return 0
         forwarding.join(torchserve.STOP_TIMEOUT_S)  # its last words
         log.say("ERROR", f"TorchServe ended by itself, with exit status {process.returncode}")
-        return process.returncode or 1
+        return BY_SIGNAL - process.returncode if process.returncode < 0 else process.returncode or 1
     finally:
         door.stop()
         torchserve.stop(process)
+
+
+def _go_on(process: subprocess.Popen[str], door: Door) -> bool:
+    """Whether TorchServe is there; the door is started again where it has to be."""
+    door.keep_up()
+    return process.poll() is None
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,9 @@ def read(folder: Path) -> tuple[dict[str, str], frozenset[str]]:
         return {}, frozenset({f"the folder cannot be read ({error.strerror})"})
     for name in names:
         try:
+            if not stat.S_ISREG(os.stat(folder / name).st_mode):  # a pipe would keep us waiting
+                faults.add(f"{_shown(name)} is no file")
+                continue
             with open(folder / name, "rb") as file:
                 key = file.read(MOST_BYTES).decode("ascii", "replace").strip()
         except FileNotFoundError:

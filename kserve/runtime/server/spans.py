@@ -51,7 +51,8 @@ class Collector(NamedTuple):
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{self.path}"
 
 
 def collector() -> Collector | None:
@@ -115,7 +116,10 @@ class Spans:
 
     def _send(self) -> None:
         for lines in self._batches():
-            spans = [span for line in lines for span in _spans(line)]
+            spans: list[dict[str, Any]] = []
+            for line in lines:
+                with suppress(ValueError, LookupError, TypeError, AttributeError):  # of which Envoy lost a part
+                    spans += _spans(line)
             if not spans:
                 continue
             try:

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +34,11 @@ class Inside:
             return cls(one.getsockname()[1], other.getsockname()[1])
 
 
-def start(folder: Folder, inside: Inside) -> subprocess.Popen[str]:
-    """What it prints comes through a pipe. Raises NotServed where there is no Java, or it would not listen inside."""
+def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str]:
+    """What it prints comes through a pipe. scratch: where it unpacks the archive, and has its workers' sockets.
+
+    Raises NotServed where there is no Java, or it would not listen inside.
+    """
     if not folder.obeys_the_environment:
         raise NotServed(
             f"{folder.config} needs the line enable_envvars_config=true: TorchServe is told where to listen"
@@ -47,8 +49,9 @@ def start(folder: Folder, inside: Inside) -> subprocess.Popen[str]:
     }
     try:
         return subprocess.Popen(
-            _command(folder),
+            _command(folder, scratch),
             env=environment,
+            process_group=0,  # Ctrl-C in a terminal is for this process, which then lets clients leave
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -66,16 +69,17 @@ def stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         log.say("WARNING", f"TorchServe did not stop within {STOP_TIMEOUT_S} s and is killed")
         process.kill()
+        process.wait()
 
 
-def _command(folder: Folder) -> list[str]:
+def _command(folder: Folder, scratch: Path) -> list[str]:
     """What the launcher would start."""
     home = os.environ.get("JAVA_HOME")
     packages = Path(ts.__file__).resolve().parent.parent
     return [
         str(Path(home, "bin", "java")) if home else "java",
         f"-Dmodel_server_home={packages}",
-        f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+        f"-Djava.io.tmpdir={scratch}",
         f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml').resolve().as_uri()}",
         *folder.vmargs,
         *("-cp", str(packages / "ts" / "frontend" / "*")),
