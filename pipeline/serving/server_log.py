@@ -56,7 +56,7 @@ class ServerLog:
         if logger == "serve" and level == "ERROR":
             self.server_error = first
         if logger == DOOR:  # about a request; a good one is there where it was asked for
-            self._forward(f"{first} ({entry.get('client')})")
+            self._forward(f"door: {first} ({entry.get('client')})")
             return
         self._last.append(f"{level} {logger} {first}")
         if first.startswith(NOT_LOADED):

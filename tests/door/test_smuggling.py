@@ -85,12 +85,39 @@ def test_nothing_else_got_behind_the_door(
 
 
 def test_the_door_says_what_a_client_calls_its_body_and_nothing_else_of_its_head(recorded: Recorded) -> None:
-    lines = ("Content-Type: image/png", "X-Request-Id: its-own", "Cookie: a=b", "Authorization: Bearer x", "X_Y: z")
+    lines = (
+        "Content-Type: multipart/form-data; boundary=x",
+        "X-Request-Id: its-own",
+        "Cookie: a=b",
+        "Authorization: Bearer x",
+        "X_Y: z",
+    )
     assert asked(recorded.port, post(BODY, *lines)).status == 200
     (request,) = recorded.torchserve.of("its-own")
-    assert request.headers[b"x-client-content-type"] == b"image/png"
+    assert request.headers[b"x-client-content-type"] == b"multipart/form-data; boundary=x"
     assert request.headers[b"content-type"] == b"application/octet-stream"
     assert not {b"cookie", b"authorization", b"x_y"} & request.headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("application/json; charset=utf-8", b"application/json"),
+        ("IMAGE/JPEG", b"image/jpeg"),
+        ("application/x-www-form-urlencoded", b"application/octet-stream"),
+        ("application/json, multipart/form-data; boundary=x", b"application/json"),
+        ("multipart/form-data; boundary=application/json", b"application/octet-stream"),
+        ("image/" + "x" * 100, b"application/octet-stream"),
+        ("image/x multipart/form-data; boundary=x", b"image/x"),
+        ("", b"application/octet-stream"),
+    ],
+)
+def test_torchserve_hears_of_json_of_an_image_or_of_bytes(said: str, heard: bytes, recorded: Recorded) -> None:
+    """So it decodes no form, and the handler of an older archive still knows what it got."""
+    name = f"type-{abs(hash(said))}"
+    assert asked(recorded.port, post(BODY, f"Content-Type: {said}", f"X-Request-Id: {name}")).status == 200
+    (request,) = recorded.torchserve.of(name)
+    assert request.headers[b"content-type"] == heard
 
 
 def test_http2_fields_that_come_twice_or_after_a_pseudo_header(recorded: Recorded) -> None:

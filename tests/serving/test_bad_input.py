@@ -206,4 +206,5 @@ def test_bad_images_leave_no_line_in_the_log(watched: TorchServe, said: list[str
     _post(watched, tiff[:9] + struct.pack("<50I", *[2**32 - 1] * 50) + tiff[209:], JPEG)
     _post(watched, tiff[: len(tiff) // 2], JPEG)
     _post(watched, IMAGE, JPEG)
-    assert said[before:] == []
+    # The door has its own for each refusal, and up to a second late.
+    assert [line for line in said[before:] if not line.startswith("door: ")] == []

@@ -1,4 +1,4 @@
-"""The container's main process: TorchServe, what the kubelet asks about it, and an end that loses no request.
+"""The container's main process: TorchServe, the front door before it, and an end that loses no request.
 
 TorchServe calls itself ready before the model is loaded, and breaks off every connection when it is told to stop. So
 this process asks the model a question now and then, answers the probes by what came of it, and keeps a signal to itself
