@@ -76,21 +76,8 @@ def door_url(server: TorchServe) -> str:
 # Whose test uses one of these starts a server, a script or Terraform; a new fixture of the kind belongs here. Other
 # tests that take long are marked where they are.
 SLOW_FIXTURES = {
-    *(
-        "api",
-        "deserted",
-        "door",
-        "door_url",
-        "embedded_storage",
-        "overloaded",
-        "running",
-        "server",
-        "servers",
-        "start",
-        "traced",
-    ),
-    "watched",
-    *("script", "terraform"),
+    *("api", "deserted", "door", "door_url", "embedded_storage", "overloaded", "running", "server", "servers"),
+    *("script", "start", "terraform", "traced", "watched"),
 }
 
 

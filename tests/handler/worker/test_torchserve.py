@@ -63,6 +63,6 @@ def test_stages_are_told_in_milliseconds() -> None:
     assert all(float(spent) < 60_000 for spent in told.groups()[1:])
 
 
-@pytest.mark.parametrize("start", [None, "", "t=", "t=x", "t=nan", "t=-inf", f"t={time.time() + 3600:.3f}", 5])
+@pytest.mark.parametrize("start", [None, "", "t=", "t=x", "t=nan", "t=-inf", "t=99999999999.000", 5])
 def test_a_start_that_makes_no_sense_is_no_wait(start: object) -> None:
     assert Stages(1).header(start).startswith("batch=1 queue=0.0")
