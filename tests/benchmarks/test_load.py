@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.load import PAUSE_S, Run, measure, percentile, request, requests_of, summary
+from tests.support.in_a_thread import in_a_thread
 
 BODIES = [json.dumps({"instances": [{"image": {"b64": "A" * size}}]}).encode() for size in (10, 100_000)]
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -35,14 +35,8 @@ def serving(reply: Reply) -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1/models/alexnet:predict", got
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1/models/alexnet:predict", got
 
 
 def load(url: str, connections: int = 3, pause: float = PAUSE_S) -> dict[str, Any]:

@@ -245,6 +245,14 @@ def heads_of_parts(port: int) -> None:
             assert_refused(answer)
 
 
+def texts_that_never_end(port: int) -> None:
+    """What looks for something in JSON that is damaged may begin again at each quote, bracket or number."""
+    for again in (b'\\"', b'"[', b"[1,1,", b'[1,1,"', b'{"a":', b"[[", b"1e9,", b'"\\u0061'):
+        body = b'{"instances": [{"b64": "' + again * (15 * MIB // len(again))
+        for answer in at_once(2, partial(asked, port, post(body, JSON))):
+            assert_refused(answer)
+
+
 def bombs(port: int) -> None:
     for answer in at_once(16, lambda: asked(port, post(BOMB, "Content-Encoding: gzip"))):
         assert answer.status == 413
@@ -333,8 +341,8 @@ ATTACKS: list[Attack] = [
     *(forms_of_16_mb, forms_of_400_kb, forms_that_cannot_be_decoded, answers_of_5_mb, answers_that_nobody_reads),
     *(heads_that_can_be_read_otherwise, slow_uploads, slow_heads, silent_connections, uploads_that_fill_memory),
     *(trickling_readers, tiny_chunks, chunk_extensions, expectations, pipelines, heads_of_parts, bombs),
-    *(refused_without_end, rapid_reset, continuations, streams_that_never_end, closed_windows, packed_heads),
-    control_frames,
+    *(texts_that_never_end, refused_without_end, rapid_reset, continuations, streams_that_never_end),
+    *(closed_windows, packed_heads, control_frames),
 ]
 
 

@@ -9,7 +9,6 @@ import base64
 import json
 import re
 import socket
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,6 +31,7 @@ from server.errors import NotServed
 from server.folder import Address
 from server.metrics import FAMILIES, of_door
 from tests.support.collector import Collector, Span
+from tests.support.in_a_thread import in_a_thread
 from tests.support.waiting import Eventually
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
@@ -337,12 +337,8 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def behind() -> Iterator[Behind]:
-    with Behind() as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
+    with in_a_thread(Behind()) as listening:
         yield listening
-        listening.shutdown()
-        thread.join()
 
 
 @pytest.fixture

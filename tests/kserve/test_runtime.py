@@ -32,6 +32,7 @@ from server.health import HEALTH_PORT, LIVE_WITHIN_S, READY_WITHIN_S, HealthServ
 from server.model import ANSWER_TIMEOUT_S, Model
 from server.scratch import scratch
 from server.small_server import CONNECTIONS, Connection, SmallServer
+from tests.support.in_a_thread import in_a_thread
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
@@ -125,13 +126,8 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
     model._answered_at = time.monotonic()
     monkeypatch.setattr("server.health.HEALTH_PORT", 0)
     monkeypatch.setattr("server.health.Health.timeout", 10 * PATIENCE_S)
-    server = listen(model, NoDoor(), threading.Event())
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_a_thread(listen(model, NoDoor(), threading.Event())) as server:
+        yield server
 
 
 def test_a_probe_gets_in_whoever_holds_connections_open(health: HealthServer) -> None:

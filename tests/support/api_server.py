@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pipeline.deployment.objects import Object
+from tests.support.in_a_thread import in_a_thread
 
 MANAGER = "torchserve-alexnet"
 TOKEN = "token-of-the-test"
@@ -501,13 +501,9 @@ labels:
 @pytest.fixture
 def api(user_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     """The cluster of the current kube context, in this process and in what it starts."""
-    with ApiServer() as served:
-        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with in_a_thread(ApiServer()) as served:
         monkeypatch.setenv("KUBECONFIG", str(write_kube_config(tmp_path / "kube-config", served.url)))
         yield served
-        served.shutdown()
-        thread.join()
 
 
 def write_kube_config(file: Path, url: str, user: Object | None = None, **changes: Any) -> Path:

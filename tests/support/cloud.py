@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from pipeline.store.embedded_storage import EmbeddedStorage
+from tests.support.in_a_thread import in_a_thread
 
 # Headers between two hosts, which are not passed on.
 UNKEPT = ("Connection", "Content-Length", "Date", "Server", "Transfer-Encoding")
@@ -203,13 +204,9 @@ def cloud(
 ) -> Iterator[Cloud]:
     """What Google's libraries take for Cloud Storage, in this process and in what it starts."""
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
-    with Cloud(embedded_storage.url) as served:
+    with in_a_thread(Cloud(embedded_storage.url)) as served:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", served.url)
-        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield served
-        served.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.support.in_a_thread import in_a_thread
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,5 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
+    with in_a_thread(Collector()) as listening:
         yield listening
-        listening.shutdown()
-        thread.join()

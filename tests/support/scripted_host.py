@@ -8,6 +8,8 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 
+from tests.support.in_a_thread import in_a_thread
+
 FOUND = b"HTTP/1.1 200 OK\r\n"
 Answer = Callable[["Host", Callable[[bytes], None]], None]
 
@@ -71,12 +73,8 @@ def redirects(location: str, status: int = 302) -> Answer:
 @contextlib.contextmanager
 def running_host(answer: bytes) -> Iterator[Host]:
     """One that answers so until it is told otherwise."""
-    with Host(answer) as host:
-        thread = threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with in_a_thread(Host(answer)) as host:
         try:
             yield host
         finally:
             host.stopping.set()
-            host.shutdown()
-            thread.join()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.support.in_a_thread import in_a_thread
 
 Page = Callable[[BaseHTTPRequestHandler], None]
 
@@ -53,9 +54,5 @@ class _Visit(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def website(user_environment: None) -> Iterator[Website]:
-    with Website() as site:
-        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with in_a_thread(Website()) as site:
         yield site
-        site.shutdown()
-        thread.join()

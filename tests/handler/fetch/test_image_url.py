@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from pipeline.shared.ports import free_ports
+from tests.support.in_a_thread import in_a_thread
 from vision.errors import MalformedField, RequestError, TooLarge, UrlFailed, UrlNotAllowed, UrlTimedOut
 from vision.fetch.image_url import REQUEST_FETCHES, UrlFetcher
 
@@ -94,15 +95,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadingHTTPSe
     server.names = []  # type: ignore[attr-defined]
     context.sni_callback = lambda _socket, name, _context: server.names.append(name)  # type: ignore[attr-defined]
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, in_a_thread(server):
         patch.setenv("SSL_CERT_FILE", str(certificate))
         yield server
-    server.stopping.set()  # type: ignore[attr-defined]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        server.stopping.set()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
