@@ -152,7 +152,8 @@ class Handler:
         try:
             return step(value)
         except RequestError as error:
-            return error
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)  # whose frames would keep the body
         except Exception:
             name = getattr(step, "func", step).__name__  # func: of a partial
             logger.exception("%s: defect in %s", self._facts.name, name)

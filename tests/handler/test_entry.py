@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,6 +118,41 @@ def test_the_error_names_instance_and_field(worker: Any, images: list[bytes]) ->
 def test_a_request_is_refused_whole(worker: Any, images: list[bytes]) -> None:
     (answer,) = worker.predict((JSON, body(images[0], b"no picture", images[1])))
     assert b"predictions" not in answer[2]
+
+
+class Body(bytearray):
+    """One that can be asked whether it is still there."""
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("image/jpeg", b"\xff\xd8" + bytes(11 << 20)),
+        ("image/jpeg", b"\xff\xd8\xff\xe0"),
+        ("image/png", encoded(gradient(4, 4), "PNG")[:-30]),
+        (JSON, b'{"instances": [{"b64": "'),
+        (JSON, b'{"instances": [{"b64": "!"}, {"b64": "AAAA"}]}'),
+        (JSON, b'{"instances": [{"b64": ["'),
+        (JSON, b'{"instances": [{"image_url": "https://example.invalid/a.jpg"}]}'),
+        ("video/mp4", b"abc"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data; name=" + b"a" * 2000),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n"),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\n--c"),
+        ("multipart/form-data", b"--b\r\n"),
+    ],
+)
+def test_no_body_outlives_its_answer(worker: Any, content_type: str, content: bytes) -> None:
+    """An error's traceback has frames, and they have bodies: 16 MiB that would stay until Python looks for cycles."""
+    sent = Body(content)
+    there = weakref.ref(sent)
+    gc.collect()
+    gc.disable()
+    try:
+        assert worker.predict((content_type, sent))[0][0] != 200
+        del sent
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 def test_more_instances_than_the_network_takes_at_once(worker: Any) -> None:

@@ -102,9 +102,11 @@ def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[t
                     pieces.append(event)
                 else:
                     parts.append((part.name or "", b"".join(pieces), part.filename is not None))
-    except ParserLimitReached:
+    except ParserLimitReached as error:
+        error.__traceback__ = None  # the parser keeps the error, and this would keep the parser and the body
         raise TooLarge("body", limits.max_instances, f"files, or {MAX_PART_HEADER} bytes of a part's head") from None
-    except MultipartError:
+    except MultipartError as error:
+        error.__traceback__ = None
         raise MalformedBody("not a form that can be read (multipart/form-data, RFC 7578)") from None
     return parts
 
