@@ -8,7 +8,7 @@ import random
 import signal
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 
 import pytest
@@ -16,6 +16,8 @@ import pytest
 from reliability.clients import PHOTOGRAPHS
 from reliability.pictures import base64_text, encoded, gradient
 from reliability.servers import OURS, Server, Servers
+from server.door import REQUESTS_A_PROCESSOR
+from server.processors import processors
 from tests.door.wire import Answer, Http2, Wire, asked, head, post
 from tests.support.waiting import Eventually
 
@@ -396,6 +398,21 @@ def test_what_is_too_much_is_503_at_once_and_says_when_to_ask_again(narrow: Serv
         assert answer.status == 503
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         error(answer)
+
+
+def test_as_many_as_there_are_places_may_come_at_once(strict: Server) -> None:
+    """Also where the door has no connection to TorchServe yet. One more is refused."""
+    places, more = REQUESTS_A_PROCESSOR * processors(), 5
+    strict.java().suspend()
+    try:
+        with ThreadPoolExecutor(places + more) as pool:
+            asking = [pool.submit(asked, port(strict), post(b"{}", JSON)) for _ in range(places + more)]
+            refused = [one.result().status for _, one in zip(range(more), as_completed(asking))]
+            assert refused == [503] * more
+            strict.java().resume()
+            assert sorted(one.result().status for one in asking) == [400] * places + [503] * more
+    finally:
+        strict.java().resume()
 
 
 def killed(server: Server) -> None:

@@ -100,7 +100,7 @@ def settings(
         "name_pattern": pattern,
         "status": STATUS.replace("{name}", pattern),
         "at_torchserve": at_torchserve,
-        "waiting": max(1, most - at_torchserve),
+        "places": most,
         "large_requests": LARGE_REQUESTS,
         "max_request_bytes": MAX_REQUEST_BYTES,
         "small_request_bytes": SMALL_REQUEST_BYTES,
