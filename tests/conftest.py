@@ -6,8 +6,10 @@ import shutil
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.model import MODEL_NAME
@@ -81,19 +83,43 @@ SLOW_FIXTURES = {
 }
 
 
+# `make test` has two processes (pytest-xdist). What may start a server is all in one of them: two that look for free
+# ports at the same time may find the same. These are for the other.
+WITHOUT_SERVERS = (
+    *("tests/handler/", "tests/terraform/", "tests/benchmarks/", "tests/pipeline/artefact/"),
+    *("tests/kserve/test_manifests.py", "tests/kserve/test_scanner.py", "tests/kserve/test_crds.py"),
+    *("tests/pipeline/commands/test_audit.py", "tests/pipeline/commands/test_package_command.py"),
+)
+# Whose tests ask how long others wait: at the end, when the other process has nothing to do any more.
+LAST = "test_attacks.py"
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, object, object]:
     for item in items:
         if isinstance(item, pytest.Function) and SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("slow")
-    items.sort(key=is_slow)  # which keeps the order of the others; --stepwise goes by the order in which they run
+    items.sort(key=when)  # which keeps the order of the others; --stepwise goes by the order in which they run
     result = yield  # pytest obeys `-m`
-    items.sort(key=is_slow)  # after --failed-first, for one
+    items.sort(key=when)  # after --failed-first, for one
     return result
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    class TwoProcesses(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0] if nodeid.startswith(WITHOUT_SERVERS) else "servers"
+
+    return TwoProcesses(config, log)
 
 
 def is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
+
+
+def when(item: pytest.Item) -> tuple[bool, bool]:
+    return is_slow(item), item.path.name == LAST
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
