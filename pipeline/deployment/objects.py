@@ -43,6 +43,11 @@ def conditions_of(thing: Object) -> list[Condition]:
     ]
 
 
+def lacking(thing: Object) -> list[Condition]:
+    """What is not as it is when all is well: `Stopped` is false then, which nobody waits for."""
+    return [found for found in conditions_of(thing) if found.status != "True" and found.type != "Stopped"]
+
+
 def is_ready(thing: Object) -> bool:
     return any(found.type == "Ready" and found.status == "True" for found in conditions_of(thing))
 

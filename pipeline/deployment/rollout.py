@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipeline.deployment.annotations import DEPLOYED
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotReady, Unreachable
-from pipeline.deployment.objects import Object, annotations_of, conditions_of, is_ready, name_of
+from pipeline.deployment.objects import Object, annotations_of, is_ready, lacking, name_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.pods import doing_of
 from pipeline.deployment.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS
@@ -116,7 +116,7 @@ def _summary(service: Object, deployments: list[Object], pods: list[Object]) -> 
     up = sum(is_ready(pod) for pod in pods)
     doing = [f"{name_of(pod)}: {doing_of(pod)}" for pod in pods if not is_ready(pod)]
     if up >= wanted and not doing:
-        behind = sorted(found.type for found in conditions_of(service) if found.status != "True")
+        behind = sorted(found.type for found in lacking(service))
         waits_for = ", ".join(name for name in behind if name != "Ready") or "the pods before it to end"
         doing = [f"waiting for {waits_for}"]
     return "; ".join((f"{up} of {wanted} pods ready", *doing))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.objects import Object, conditions_of, name_of
+from pipeline.deployment.objects import Object, conditions_of, lacking, name_of
 from pipeline.deployment.pods import INITIALIZER, Container, containers_of, init_containers_of
 from pipeline.deployment.resources import EVENTS
 from pipeline.shared.text import one_line
@@ -120,7 +120,7 @@ def _of_service(service: Object, has_deployment: bool, patience: float) -> Troub
         return Trouble(f"KServe does not accept the InferenceService: {one_line(said)}", patience)
     if has_deployment:
         return None  # its pods say more
-    for condition in conditions_of(service):
+    for condition in lacking(service):
         if condition.status == "False" and condition.message:
             return Trouble(f"{condition.type} is false: {one_line(condition.message)}")
     return None

@@ -47,6 +47,25 @@ def test_a_service_that_is_ready_with_the_old_pods_is_waited_for(api: ApiServer,
     assert heard.waited.index("ready") == 4
 
 
+STOPPED = {"type": "Stopped", "status": "False", "message": "nobody stopped it"}
+
+
+def test_that_it_is_not_stopped_is_nothing_to_wait_for(
+    api: ApiServer, deploy: Deploy, make: Make, heard: Heard
+) -> None:
+    routes = {"type": "IngressReady", "status": "False"}
+    unready = Moment(READY.pod, conditions=[routes, STOPPED])
+    api.scripts[ONE] = [Moment(READY.pod, conditions=[STOPPED]), unready, READY]
+    deploy(ONE)
+    assert heard.waited[:2] == [
+        "1 of 1 pods ready; waiting for the pods before it to end",
+        "1 of 1 pods ready; waiting for IngressReady",
+    ]
+    api.scripts[TWO] = [Moment(conditions=[STOPPED], has_deployment=False, has_pod=False)]
+    failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001)).deploy(TWO))
+    assert failed.startswith("not ready within 0.05 s: waiting for KServe to make the Deployment; ")
+
+
 PULL = "Back-off pulling image: not found"
 FAILURES = {
     "image that cannot be pulled": (
