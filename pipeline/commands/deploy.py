@@ -16,6 +16,9 @@ def deploy(
     storage_uri: Annotated[
         str | None, typer.Option(metavar="gs://…", help="The version, as scripts/publish.sh printed it.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the service, which may be one of several in a namespace.")
+    ] = None,
     overlay: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of kserve/overlays; without it, standard.")
     ] = None,
@@ -42,7 +45,7 @@ def deploy(
     with ExitStack() as stack:
         cluster = stack.enter_context(closing(Cluster(namespace)))
         voice = Voice(err.print, warn, stack.enter_context(_changes("asking the cluster")))
-        deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout))
+        deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout), name)
         if storage_uri is not None:
             url = deployment.deploy(storage_uri, overlay or STANDARD, image, rollback=not no_rollback)
         elif rollback:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.deployment.names import SERVICE, with_name
 from pipeline.deployment.voice import Line
 from pipeline.shared.signals import Terminated
 
 
 class Changes:
-    def __init__(self, namespace: str) -> None:
+    """service: its name, as soon as it is known."""
+
+    def __init__(self, namespace: str, service: str = SERVICE) -> None:
         self._namespace = namespace
+        self.service = service
         self.begin()
 
     def begin(self) -> None:
@@ -44,5 +48,6 @@ class Changes:
             return "nothing was changed"
         return (
             f"in namespace {self._namespace} this has been asked for, and the cluster goes on with it: "
-            f"{', '.join(made)}; run this again to follow it, or use --rollback or --delete"
+            f"{', '.join(made)}; run this again to follow it, or use {with_name('--rollback', self.service)} or "
+            f"{with_name('--delete', self.service)}"
         )

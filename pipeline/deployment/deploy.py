@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.annotations import (
     OBJECTS,
     OVERLAY,
@@ -29,6 +28,7 @@ from pipeline.deployment.errors import (
 )
 from pipeline.deployment.history import History
 from pipeline.deployment.manifests import STANDARD, in_namespace, placed, render
+from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
     INFERENCE_SERVICE,
     Object,
@@ -57,17 +57,29 @@ from pipeline.shared.errors import PipelineError
 
 
 class Deployment:
-    """The InferenceService of kserve/overlays in one namespace of a cluster.
+    """An InferenceService of kserve/overlays in one namespace of a cluster, which may have several.
+
+    name: of the service; without one, as the overlay has it.
 
     Every method raises PipelineError. A signal that ends one (see Terminated) leaves a state that `voice.warn` names.
     """
 
-    def __init__(self, cluster: Cluster, overlays: Path, voice: Voice | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        overlays: Path,
+        voice: Voice | None = None,
+        pace: Pace | None = None,
+        name: str | None = None,
+    ) -> None:
+        if name is not None:
+            check_name(name)
+        self._name = name
         self._cluster = cluster
         self._overlays = overlays
         self._voice = voice or Voice()
         self._pace = pace or Pace()
-        self._changes = Changes(cluster.namespace)
+        self._changes = Changes(cluster.namespace, name or SERVICE)
 
     def deploy(self, storage_uri: str, overlay: str = STANDARD, image: str | None = None, rollback: bool = True) -> str:
         """Applies a version, and waits until it answers → the service's URL.
@@ -76,6 +88,7 @@ class Deployment:
         """
         with self._changes.named_when_stopped(self._voice.warn):
             rendered = self._rendered(overlay, storage_uri, image)
+            self._changes.service = name_of(service_of(rendered))
             self._check_cluster()
             self._check_objects(rendered, storage_uri)
             history = History(self._live(rendered))
@@ -86,9 +99,10 @@ class Deployment:
         """Returns to the version before → the service's URL. Done twice, it is where it was."""
         with self._changes.named_when_stopped(self._voice.warn):
             self._check_cluster()
-            live = self._cluster.get(INFERENCE_SERVICES, MODEL_NAME)
+            name = self._name or SERVICE
+            live = self._cluster.get(INFERENCE_SERVICES, name)
             if live is None:
-                raise NotDeployed(MODEL_NAME, self._cluster.namespace)
+                raise NotDeployed(name, self._cluster.namespace)
             runtime_name = live["spec"]["predictor"].get("model", {}).get("runtime")
             runtime = self._cluster.get(SERVING_RUNTIMES, runtime_name) if runtime_name else None
             objects = History([found for found in (runtime, live) if found]).previous()
@@ -112,7 +126,7 @@ class Deployment:
     # --- What is to be applied, and what was --------------------------------------------------------------------------
 
     def _rendered(self, overlay: str, storage_uri: str, image: str | None) -> list[Object]:
-        objects = placed(render(self._overlays, overlay), storage_uri, image)
+        objects = placed(render(self._overlays, overlay, self._name), storage_uri, image)
         chosen = image_of(objects) or ""
         repository = re.sub(r"(@.*|:[^/:]*)$", "", chosen)
         if repository != repository.lower():  # which no registry has
@@ -122,14 +136,18 @@ class Deployment:
 
     def _perhaps_applied(self, overlay: str | None) -> list[Object]:
         """What this overlay has; without one, what the last had, and by their names what those before it had."""
+        if overlay is not None:
+            objects = render(self._overlays, overlay, self._name)
+            self._changes.service = name_of(service_of(objects))
+            return in_namespace(objects, self._cluster.namespace)
+        name = self._name or SERVICE
         is_known = self._cluster.knows(INFERENCE_SERVICES.api_version, INFERENCE_SERVICE)
-        live = self._cluster.get(INFERENCE_SERVICES, MODEL_NAME) if is_known else None
+        live = self._cluster.get(INFERENCE_SERVICES, name) if is_known else None
         ours = our_annotations_of(live)
-        objects = render(self._overlays, overlay or ours.get(OVERLAY, STANDARD))
-        if overlay is None:
-            rendered = {reference_to(found) for found in objects}
-            earlier = objects_from_list(ours.get(OBJECTS, ""))
-            objects += [found for found in earlier if reference_to(found) not in rendered]
+        objects = render(self._overlays, ours.get(OVERLAY, STANDARD), name)
+        rendered = {reference_to(found) for found in objects}
+        earlier = objects_from_list(ours.get(OBJECTS, ""))
+        objects += [found for found in earlier if reference_to(found) not in rendered]
         return in_namespace(objects, self._cluster.namespace)
 
     def _check_cluster(self) -> None:
@@ -157,9 +175,11 @@ class Deployment:
             for line in failure.logs:
                 self._voice.warn(line)
             if not rollback:
-                raise LeftAsItIs(failure, PREVIOUS_URI in our_annotations_of(service_of(objects))) from None
+                service = service_of(objects)
+                has_previous = PREVIOUS_URI in our_annotations_of(service)
+                raise LeftAsItIs(failure, name_of(service), has_previous) from None
             if earlier is None:
-                raise NothingToReturnTo(failure) from None
+                raise NothingToReturnTo(failure, name_of(service_of(objects))) from None
             self._go_back(earlier, failure)
         except PipelineError as error:
             raise PipelineError(f"{error} ({self._changes.state()})") from None

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.deployment.names import with_name
 from pipeline.deployment.objects import Object, title_of
 from pipeline.shared.errors import PipelineError
 
@@ -81,7 +82,7 @@ class NotDeployed(PipelineError):
     def __init__(self, name: str, namespace: str) -> None:
         super().__init__(
             f"there is no InferenceService {name} in namespace {namespace}: "
-            "deploy one with --storage-uri, or choose another --namespace"
+            "deploy one with --storage-uri, or choose another --name or --namespace"
         )
 
 
@@ -116,18 +117,19 @@ class OutOfReach(PipelineError):
 
 
 class LeftAsItIs(PipelineError):
-    """has_previous: whether there is a version to go back to."""
+    """name: the service's. has_previous: whether there is a version to go back to."""
 
-    def __init__(self, failure: VersionFailed, has_previous: bool) -> None:
-        way = "--rollback returns to what was before" if has_previous else "deploy another, or use --delete"
+    def __init__(self, failure: VersionFailed, name: str, has_previous: bool) -> None:
+        back, away = with_name("--rollback", name), with_name("--delete", name)
+        way = f"{back} returns to what was before" if has_previous else f"deploy another, or use {away}"
         super().__init__(f"{failure}; it is left as it is ({way})")
 
 
 class NothingToReturnTo(PipelineError):
-    def __init__(self, failure: VersionFailed) -> None:
+    def __init__(self, failure: VersionFailed, name: str) -> None:
         super().__init__(
             f"{failure}; there is no earlier version to go back to, so it is left in place: "
-            "deploy another, or remove it with scripts/deploy.sh --delete"
+            f"deploy another, or remove it with scripts/deploy.sh {with_name('--delete', name)}"
         )
 
 

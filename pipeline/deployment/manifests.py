@@ -3,46 +3,78 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
 from pipeline.deployment.errors import OverlayUnusable
-from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object, server_containers, service_of
+from pipeline.deployment.names import MARK, SERVICE, named
+from pipeline.deployment.objects import (
+    INFERENCE_SERVICE,
+    SERVING_RUNTIME,
+    Object,
+    name_of,
+    server_containers,
+    service_of,
+)
 from pipeline.shared.errors import PipelineError
 
 STANDARD = "standard"  # the overlay of those who name none
 
-# What others refer to comes before them.
 FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", SERVING_RUNTIME)
 LAST = (INFERENCE_SERVICE,)
+IN_NO_NAMESPACE = ("Namespace", "ClusterStorageContainer")  # of the kinds that overlays have
 
 
 def overlay_names(overlays: Path) -> list[str]:
     return sorted(found.parent.name for found in overlays.glob("*/kustomization.yaml"))
 
 
-def render(overlays: Path, name: str) -> list[Object]:
+def render(overlays: Path, overlay: str, name: str | None = None) -> list[Object]:
     """The objects of an overlay, in the order in which they are applied. Nothing in the checkout is changed.
 
-    Raises PipelineError: there is no such overlay, nothing that renders it, or it cannot be rendered.
+    name: what the service is called, and all that is called after it; without one, as the overlay has it.
+
+    Raises PipelineError: there is no such overlay, nothing that renders it, or it cannot be rendered; or it has a name
+    of its own, and another one is wanted.
     """
     names = overlay_names(overlays)
-    if name not in names:
-        raise PipelineError(f"there is no overlay {name}: choose one of {', '.join(names) or 'none that are there'}")
+    if overlay not in names:
+        raise PipelineError(f"there is no overlay {overlay}: choose one of {', '.join(names) or 'none that are there'}")
+    if name is None:
+        return in_order(_rendered(overlays / overlay, overlay))
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch).resolve()
+        marked = {"namePrefix": MARK, "resources": [os.path.relpath((overlays / overlay).resolve(), folder)]}
+        (folder / "kustomization.yaml").write_text(json.dumps(marked))
+        objects = _rendered(folder, overlay)
+    own = name_of(service_of(objects)).removeprefix(MARK)
+    if own not in (SERVICE, name):
+        raise OverlayUnusable(overlay, f"calls its service {own} itself: leave --name out, or say --name {own}")
+    return in_order(named(objects, own, name))
+
+
+def _rendered(folder: Path, overlay: str) -> list[Object]:
     command = _renderer()
     # Google's kubectl asks the cluster for its version even so, and waits where there is none: it is shown none.
     environment = os.environ | {"KUBECONFIG": os.devnull}
-    done = subprocess.run([*command, str(overlays / name)], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip() or "it says nothing").splitlines()[-1].removeprefix("error: ")
-        raise OverlayUnusable(name, f"cannot be rendered: {said}")
+        raise OverlayUnusable(overlay, f"cannot be rendered: {said}")
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
     if [found["kind"] for found in objects].count(INFERENCE_SERVICE) != 1:
-        raise OverlayUnusable(name, "does not have one InferenceService, as an overlay of this project has")
+        raise OverlayUnusable(overlay, "does not have one InferenceService, as an overlay of this project has")
+    return objects
+
+
+def in_order(objects: list[Object]) -> list[Object]:
+    """In which they are applied: what others refer to comes before them."""
     return sorted(objects, key=lambda found: _rank(found["kind"]))
 
 
@@ -81,4 +113,10 @@ def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[O
 
 
 def in_namespace(objects: list[Object], namespace: str) -> list[Object]:
-    return [found | {"metadata": found["metadata"] | {"namespace": namespace}} for found in objects]
+    """The same objects in this namespace, but for those that are in none."""
+    return [
+        found
+        if found["kind"] in IN_NO_NAMESPACE
+        else found | {"metadata": found["metadata"] | {"namespace": namespace}}
+        for found in objects
+    ]

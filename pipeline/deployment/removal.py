@@ -8,11 +8,10 @@ from pipeline.deployment.applied_fields import applied_by
 from pipeline.deployment.changes import Changes
 from pipeline.deployment.cluster import FIELD_MANAGER, Cluster
 from pipeline.deployment.errors import NotGone
+from pipeline.deployment.manifests import IN_NO_NAMESPACE
 from pipeline.deployment.objects import Object, name_of, title_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.voice import Voice
-
-SHARED = ("Namespace", "ClusterStorageContainer")  # with what is not ours
 
 
 class Removal:
@@ -36,7 +35,7 @@ class Removal:
         if applied_by(FIELD_MANAGER, live) is None:
             self._voice.warn(f"{title} was not applied by this tool: it stays")
             return False
-        if thing["kind"] in SHARED:
+        if thing["kind"] in IN_NO_NAMESPACE:  # with what is not ours
             self._voice.warn(f"{title} stays, others may use it: kubectl delete {thing['kind']} {name_of(thing)}")
             return False
         with self._changes.making(f"delete {title}"):

@@ -38,12 +38,16 @@ from tests.support.kserve_crds import Schemas
 from tests.support.renderings import (
     AUTOSCALER,
     CHECKOUT,
+    COMPONENTS,
     MANIFESTS,
     MODE,
+    OVERLAYS,
     Object,
     crd_faults,
     faults,
+    go_together,
     image_faults,
+    in_order,
     kind_faults,
     merge,
     metadata_faults,
@@ -57,40 +61,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests"),
 ]
-
-OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.is_dir())
-COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
-
-ON_KNATIVE = {"scale-to-zero", "canary-knative"}
-ON_STANDARD = {
-    "autoscaling-hpa",
-    "autoscaling-keda",
-    "canary-standard",
-    "disruption-budget",
-    "network-policy",
-    "public-gateway",
-}
-APART = [
-    {"autoscaling-hpa", "autoscaling-keda"},
-    {"local-archive", "restricted-namespace"},
-    *({name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit")),  # whose image checks none
-]
-
-
-def go_together(components: tuple[str, ...]) -> bool:
-    chosen = set(components)
-    if chosen & ON_STANDARD and chosen & (ON_KNATIVE | {"knative"}):
-        return False
-    return not any(pair <= chosen for pair in APART)
-
-
-def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
-    """With what they need, as the READMEs say: knative first, restricted-namespace last."""
-    needed = {"knative"} if set(components) & ON_KNATIVE else set()
-    return tuple(
-        sorted({*components, *needed}, key=lambda name: (name != "knative", name == "restricted-namespace", name))
-    )
-
 
 CHOICES = [(name,) for name in OVERLAYS] + sorted(
     {
@@ -145,7 +115,8 @@ def test_every_kustomization_is_short_and_every_file_is_used() -> None:
             "envoy.yaml",
             "upload.yaml",
         }
-        assert there == {name for name in used.get("resources", []) if name.endswith(".yaml")}, file
+        named = [*used.get("resources", []), *used.get("configurations", [])]
+        assert there == {name for name in named if name.endswith(".yaml")}, file
     for name in OVERLAYS:  # which only combine
         used = yaml.safe_load((MANIFESTS / "overlays" / name / "kustomization.yaml").read_text())
         assert used.keys() <= {"apiVersion", "kind", "resources", "components", "images"}
@@ -358,7 +329,9 @@ def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe,
     predictor = one(rendering("base", "autoscaling-keda"), "InferenceService")["spec"]["predictor"]
     query = predictor["autoScaling"]["metrics"][0]["external"]["metric"]["query"]
     labels = set()
-    for name, chosen in re.findall(r'(ts_\w+)\{(\w+="\w+")\}', query):
+    selectors = re.findall(r'(ts_\w+)\{(\w+="\w+"), pod=~"[^"]+"\}', query)  # `pod` is Prometheus's own
+    assert len(selectors) == 2
+    for name, chosen in selectors:
         (line,) = (line for line in metrics.splitlines() if line.startswith(f"{name}{{"))
         assert chosen in line
         labels.add(line.partition("{")[2].partition("}")[0])

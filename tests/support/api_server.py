@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pipeline.deployment.objects import Object
+from pipeline.shared.checkout import CHECKOUT
 from tests.support.in_a_thread import in_a_thread
 
 MANAGER = "torchserve-alexnet"
@@ -39,6 +41,7 @@ KINDS = {
     "serving.kserve.io/v1beta1": {"InferenceService": "inferenceservices"},
     "serving.kserve.io/v1alpha1": {"ServingRuntime": "servingruntimes"},
 }
+IN_NO_NAMESPACE = ("Namespace", "ClusterStorageContainer")
 ANSWER = {"predictions": [{"classes": [{"index": 0, "wnid": "n1", "label": "tench", "probability": 0.9}]}]}
 IS_READY = {"name": "alexnet", "ready": True}
 
@@ -141,7 +144,7 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def storage_uri(self) -> str:
-        return str(self.service["spec"]["predictor"]["model"]["storageUri"])
+        return _uri(self.service)
 
     @property
     def storage_uris(self) -> list[str]:
@@ -188,16 +191,20 @@ class ApiServer(ThreadingHTTPServer):
             return self._discovery(api_version)
         if api_version == "apps/v1" and call.query.get("labelSelector", "").startswith("control-plane"):
             return {"items": self._controllers(self.controller) if self.controller else []}
-        if rest[0] == "namespaces" and len(rest) == 2:
+        if rest[0] == "namespaces" and len(rest) == 2 and call.method == "GET":
             if rest[1] not in self.namespaces:
                 raise Status(404, f'namespaces "{rest[1]}" not found')
-            return {"metadata": {"name": rest[1]}}
-        plural, *name = rest[2:]
-        if plural in ("deployments", "pods", "events") and not name:
-            return {"items": list(getattr(self, f"_{plural}")())}
+            bare = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": rest[1]}}
+            return self.objects.get(("namespaces", rest[1]), bare)
+        plural, *name = rest[2:] if rest[0] == "namespaces" and len(rest) > 2 else rest
+        if plural == "events" and not name:
+            return {"items": self.events}
+        if plural in ("deployments", "pods") and not name:
+            chosen = call.query["labelSelector"].removeprefix("serving.kserve.io/inferenceservice=")
+            return {"items": list(getattr(self, f"_{plural}")(self.objects["inferenceservices", chosen]))}
         if plural == "pods":
             return "\n".join(self.log[-int(call.query["tailLines"]) :]) + "\n"
-        if plural == "services":
+        if plural == "services" and "/proxy/" in call.path:
             return self._serve(call)
         return getattr(self, f"_{call.method.lower()}")(plural, name[0], call)
 
@@ -205,7 +212,9 @@ class ApiServer(ThreadingHTTPServer):
         kinds = self.kinds.get(api_version)
         if kinds is None:
             raise Status(404, "the server could not find the requested resource")
-        found = [{"name": name, "kind": kind, "namespaced": kind != "Namespace"} for kind, name in kinds.items()]
+        found = [
+            {"name": name, "kind": kind, "namespaced": kind not in IN_NO_NAMESPACE} for kind, name in kinds.items()
+        ]
         status = [{"name": f"{item['name']}/status", "kind": item["kind"], "namespaced": True} for item in found]
         return {"resources": found + status}
 
@@ -222,8 +231,9 @@ class ApiServer(ThreadingHTTPServer):
             del self.objects[plural, name]  # the next look finds nothing
             return found
         if plural == "inferenceservices":
-            self._looks[self._mark()] = self._looks.get(self._mark(), -1) + 1
-            found = found | {"status": self._status()}
+            mark = _mark(found)
+            self._looks[mark] = self._looks.get(mark, -1) + 1
+            found = found | {"status": self._status(found)}
         return found
 
     def _delete(self, plural: str, name: str, call: Call) -> Object:
@@ -282,66 +292,71 @@ class ApiServer(ThreadingHTTPServer):
 
     # KServe and the nodes.
 
-    def _mark(self) -> str:
-        return str(self.service["metadata"].get("annotations", {}).get("torchserve-alexnet/deployed"))
+    def _moment(self, service: Object) -> Moment:
+        script = self.scripts.get(_uri(service), AT_ONCE)
+        return script[min(max(self._looks.get(_mark(service), 0), 0), len(script) - 1)]
 
-    def _moment(self) -> Moment:
-        script = self.scripts.get(self.storage_uri, AT_ONCE)
-        return script[min(max(self._looks.get(self._mark(), 0), 0), len(script) - 1)]
-
-    def _status(self) -> Object:
-        moment = self._moment()
+    def _status(self, service: Object) -> Object:
+        moment, name = self._moment(service), service["metadata"]["name"]
         return {
             "conditions": [{"type": "Ready", "status": "True" if moment.ready else "False"}, *moment.conditions],
-            "url": URL,
+            "url": f"http://{name}-models.example.com",
             "deploymentMode": self.mode,
-            "components": {"predictor": {"latestReadyRevision": "alexnet-predictor-00002"}},
+            "components": {"predictor": {"latestReadyRevision": f"{name}-predictor-00002"}},
             "modelStatus": moment.model,
         }
 
-    def _deployments(self) -> Iterator[Object]:
-        moment = self._moment()
+    def _deployments(self, service: Object) -> Iterator[Object]:
+        moment = self._moment(service)
         if not moment.has_deployment:
             return
         counts = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": int(moment.ready)}
         yield {
-            "metadata": {"name": "alexnet-predictor", "generation": 2},
-            "spec": {"replicas": 1, "template": {"metadata": {"annotations": self._annotations()}}},
+            "metadata": {"name": f"{service['metadata']['name']}-predictor", "generation": 2},
+            "spec": {"replicas": 1, "template": {"metadata": {"annotations": _handed_on(service)}}},
             "status": {"observedGeneration": 2} | counts | moment.deployment,
         }
 
-    def _pods(self) -> Iterator[Object]:
+    def _pods(self, service: Object) -> Iterator[Object]:
+        moment, name = self._moment(service), f"{service['metadata']['name']}-predictor"
         yield {  # one of the version before, which is fine
-            "metadata": {"name": "alexnet-predictor-old", "annotations": {"torchserve-alexnet/deployed": "before"}},
+            "metadata": {"name": f"{name}-old", "annotations": {"torchserve-alexnet/deployed": "before"}},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }
-        if self._moment().has_pod:
-            metadata = {"name": "alexnet-predictor-new", "annotations": self._annotations()}
-            yield {"metadata": metadata, "status": self._moment().pod}
-
-    def _annotations(self) -> Object:
-        """KServe hands those of the InferenceService on, and adds one of its own."""
-        annotations: Object = self.service["metadata"].get("annotations", {})
-        return annotations | {"internal.serving.kserve.io/storage-initializer-sourceuri": self.storage_uri}
-
-    def _events(self) -> list[Object]:
-        return self.events
+        if moment.has_pod:
+            yield {"metadata": {"name": f"{name}-new", "annotations": _handed_on(service)}, "status": moment.pod}
 
     def _serve(self, call: Call) -> Any:
         """The pod's own answer, or the proxy's for it."""
-        host = "alexnet-predictor" if self.mode == "Standard" else "alexnet-predictor-00002"
-        _, _, route = call.path.partition(f"/services/http:{host}:80/proxy")
+        _, _, asked = call.path.partition("/services/http:")
+        host, _, route = asked.partition(":80/proxy")
+        name = host.removesuffix("-00002").removesuffix("-predictor")
+        assert host == (f"{name}-predictor" if self.mode == "Standard" else f"{name}-predictor-00002")
         assert call.headers["Knative-Serving-Revision"] == (None if self.mode == "Standard" else host)
         answers, usual = {
             ("POST", "/v1/models/alexnet:predict"): (self.answers, ANSWER),
             ("GET", "/v1/models/alexnet"): (self.readiness, IS_READY),
         }[call.method, route]
-        status, body = answers.get(self.storage_uri, (200, usual))
+        status, body = answers.get(_uri(self.objects["inferenceservices", name]), (200, usual))
         if status != 200:
             problem = Status(status, "")
             problem.body = body
             raise problem
         return body
+
+
+def _mark(service: Object) -> str:
+    return str(service["metadata"].get("annotations", {}).get("torchserve-alexnet/deployed"))
+
+
+def _uri(service: Object) -> str:
+    return str(service["spec"]["predictor"]["model"]["storageUri"])
+
+
+def _handed_on(service: Object) -> Object:
+    """KServe hands the annotations of an InferenceService on, and adds one of its own."""
+    annotations: Object = service["metadata"].get("annotations", {})
+    return annotations | {"internal.serving.kserve.io/storage-initializer-sourceuri": _uri(service)}
 
 
 class _Visit(BaseHTTPRequestHandler):
@@ -492,6 +507,7 @@ spec:
 """
 KUSTOMIZATION = """
 resources: [manifests.yaml]
+configurations: [names.yaml]
 labels:
   - pairs:
       app.kubernetes.io/part-of: torchserve-alexnet
@@ -527,6 +543,7 @@ def overlays(tmp_path: Path) -> Path:
         (made / name).mkdir(parents=True)
         (made / name / "kustomization.yaml").write_text(KUSTOMIZATION)
         (made / name / "manifests.yaml").write_text(MANIFESTS)
+        shutil.copy(CHECKOUT / "kserve" / "base" / "names.yaml", made / name)
     account, _, service = MANIFESTS.split("---\n")
     (made / "stock-runtime" / "manifests.yaml").write_text(f"{account}---\n{service}")
     return made

@@ -61,7 +61,7 @@ def heard() -> Heard:
 def make(api: ApiServer, overlays: Path, heard: Heard) -> Iterator[Make]:
     """A deployment of the current kube context, as another process would have it."""
     with closing(Cluster()) as cluster:
-        yield lambda pace=FAST: Deployment(cluster, overlays, heard.voice, pace)
+        yield lambda pace=FAST, name=None: Deployment(cluster, overlays, heard.voice, pace, name)
 
 
 @pytest.fixture

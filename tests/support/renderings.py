@@ -40,7 +40,40 @@ RESTRICTED = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+# What can be chosen, and what of it goes together: the READMEs of the components say so.
+OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.is_dir())
+COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
+
+ON_KNATIVE = {"scale-to-zero", "canary-knative"}
+ON_STANDARD = {
+    "autoscaling-hpa",
+    "autoscaling-keda",
+    "canary-standard",
+    "disruption-budget",
+    "network-policy",
+    "public-gateway",
+}
+APART = [
+    {"autoscaling-hpa", "autoscaling-keda"},
+    {"local-archive", "restricted-namespace"},
+    *({name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit")),  # whose image checks none
+]
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+
+
+def go_together(components: tuple[str, ...]) -> bool:
+    chosen = set(components)
+    if chosen & ON_STANDARD and chosen & (ON_KNATIVE | {"knative"}):
+        return False
+    return not any(pair <= chosen for pair in APART)
+
+
+def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
+    """With what they need, as the READMEs say: knative first, restricted-namespace last."""
+    needed = {"knative"} if set(components) & ON_KNATIVE else set()
+    return tuple(
+        sorted({*components, *needed}, key=lambda name: (name != "knative", name == "restricted-namespace", name))
+    )
 
 
 def render(directory: Path) -> list[Object]:

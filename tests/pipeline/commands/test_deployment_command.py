@@ -83,6 +83,20 @@ def test_the_namespace_can_be_chosen(run: Run, api: ApiServer) -> None:
     assert all("/namespaces/default/" in call.path for call in api.writes)
 
 
+def test_two_services_live_in_one_namespace(run: Run, api: ApiServer) -> None:
+    assert run("--storage-uri", ONE).stdout == f"{URL}\n"
+    first = dict(api.objects)
+    for uri in (TWO, ONE):
+        assert run("--storage-uri", uri, "--name", "cats").stdout == "http://cats-models.example.com\n"
+    assert run("--rollback", "--name", "cats").returncode == 0
+    assert api.objects["inferenceservices", "cats"]["spec"]["predictor"]["model"]["storageUri"] == TWO
+    done = run("--delete", "--name", "cats")
+    assert (done.returncode, done.stdout, api.objects) == (0, "", first)
+    assert done.stderr.splitlines()[-1] == (
+        "deleted      InferenceService cats, ServingRuntime cats-torchserve, ServiceAccount cats"
+    )
+
+
 def test_an_overlay_can_be_chosen(run: Run, api: ApiServer) -> None:
     assert run("--storage-uri", ONE, "--overlay", "stock-runtime").returncode == 0
     assert api.applied == ["ServiceAccount", "InferenceService"]
@@ -130,6 +144,13 @@ def test_without_a_kube_config_there_is_one_line(option: str, run: Run, monkeypa
     assert done.stderr.startswith("error: no kube config at /nowhere/config: ")
 
 
+def test_what_is_no_name_is_one_line(run: Run, api: ApiServer) -> None:
+    done = run("--storage-uri", ONE, "--name", "Cats")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: 'Cats' cannot be a service's name: small letters, digits and hyphens")
+    assert api.calls == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -151,6 +172,17 @@ def test_what_does_not_go_together_is_wrong_usage(arguments: list[str], run: Run
 
 
 # --- When it is stopped -----------------------------------------------------------------------------------------------
+
+
+def test_stopped_it_names_the_service_in_what_can_be_done(deploy: Deploy, api: ApiServer) -> None:
+    api.scripts[ONE] = [DOWNLOADING]
+    started = deploy("--storage-uri", ONE, "--name", "cats")
+    assert started.stderr is not None
+    while "downloading" not in started.stderr.readline():
+        assert started.poll() is None
+    os.kill(started.pid, signal.SIGTERM)
+    _, stderr = started.communicate(timeout=30)
+    assert stderr.endswith("to follow it, or use --rollback --name cats or --delete --name cats\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -215,5 +247,15 @@ def test_after_it_was_stopped_running_it_again_follows_what_was_begun(deploy: De
 def test_help_is_quick_and_names_all_options(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    for option in ("storage-uri", "overlay", "namespace", "image", "rollback", "delete", "no-rollback", "timeout"):
+    for option in (
+        "storage-uri",
+        "name",
+        "overlay",
+        "namespace",
+        "image",
+        "rollback",
+        "delete",
+        "no-rollback",
+        "timeout",
+    ):
         assert re.search(rf"--{option}\b", done.stdout)

@@ -1,0 +1,51 @@
+"""What a service is called, and what is called after it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pipeline.shared.errors import PipelineError
+
+SERVICE = "alexnet"  # the InferenceService of kserve/base
+
+# A DNS label is at most 63 characters long, and the longest that is made of the name is Knative's NAME-predictor-00001.
+LONGEST = 47
+# KServe makes a Service NAME and a Service NAME-predictor; components have a Service and a route with the others. With
+# one of these endings, a service would take what belongs to another.
+TAKEN = ("-predictor", "-metrics", "-public")
+
+# Stands before every name in a rendering of which the service's name is not known yet.
+MARK = "name-to-come-"
+
+
+def check_name(name: str) -> None:
+    """Raises PipelineError where KServe would refuse an InferenceService of this name, or mix it up with another's."""
+    # https://github.com/kserve/kserve/blob/v0.20.0/pkg/apis/serving/v1beta1/inference_service_validation.go
+    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > LONGEST:
+        raise PipelineError(
+            f"{name!r} cannot be a service's name: small letters, digits and hyphens, a letter first, "
+            f"no hyphen last, at most {LONGEST}"
+        )
+    if name.endswith(TAKEN):
+        raise PipelineError(f"a service's name does not end in {' or '.join(TAKEN)}: KServe's own names do")
+
+
+def named(value: Any, own: str, name: str) -> Any:
+    """JSON in which names are marked, with their names.
+
+    own: what the marked rendering calls the service. That becomes `name`, what begins with it begins with `name`, and
+    any other name has `name-` before it.
+    """
+    if isinstance(value, dict):
+        return {key: named(inner, own, name) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [named(inner, own, name) for inner in value]
+    if isinstance(value, str):
+        return value.replace(MARK + own, name).replace(MARK, f"{name}-")
+    return value
+
+
+def with_name(option: str, name: str) -> str:
+    """An option of scripts/deploy.sh as it is given for this service: `--delete --name cats`."""
+    return option if name == SERVICE else f"{option} --name {name}"
