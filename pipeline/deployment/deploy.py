@@ -27,7 +27,7 @@ from pipeline.deployment.errors import (
     WayBackFailed,
 )
 from pipeline.deployment.history import History
-from pipeline.deployment.manifests import STANDARD, in_namespace, placed, render
+from pipeline.deployment.manifests import STANDARD, in_namespace, in_order, placed, render
 from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
     INFERENCE_SERVICE,
@@ -148,7 +148,7 @@ class Deployment:
         rendered = {reference_to(found) for found in objects}
         earlier = objects_from_list(ours.get(OBJECTS, ""))
         objects += [found for found in earlier if reference_to(found) not in rendered]
-        return in_namespace(objects, self._cluster.namespace)
+        return in_namespace(in_order(objects), self._cluster.namespace)
 
     def _check_cluster(self) -> None:
         check_cluster(self._cluster, self._voice.say)

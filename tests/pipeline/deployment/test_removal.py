@@ -86,6 +86,19 @@ def test_delete_knows_what_an_earlier_overlay_had(api: ApiServer, deploy: Deploy
     assert api.objects == {}
 
 
+def test_delete_takes_the_service_before_what_it_needs_also_of_earlier_overlays(
+    api: ApiServer, deploy: Deploy, make: Make, heard: Heard
+) -> None:
+    """Its runtime is of an overlay before this one."""
+    deploy(ONE)
+    deploy(TWO, "stock-runtime")
+    make().delete()
+    assert heard.said[-1] == (
+        "deleted      InferenceService alexnet, ServingRuntime alexnet-torchserve, ServiceAccount alexnet"
+    )
+    assert api.objects == {}
+
+
 def test_delete_knows_what_a_deployment_had_that_was_rolled_back(
     api: ApiServer, deploy: Deploy, make: Make, guarded: str
 ) -> None:
