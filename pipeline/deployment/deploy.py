@@ -27,7 +27,7 @@ from pipeline.deployment.errors import (
     WayBackFailed,
 )
 from pipeline.deployment.history import History
-from pipeline.deployment.manifests import STANDARD, in_namespace, in_order, placed, render
+from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespace, in_order, placed, render
 from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
     INFERENCE_SERVICE,
@@ -127,6 +127,7 @@ class Deployment:
 
     def _rendered(self, overlay: str, storage_uri: str, image: str | None) -> list[Object]:
         objects = placed(render(self._overlays, overlay, self._name), storage_uri, image)
+        check_namespace(objects, overlay, self._cluster.namespace)
         chosen = image_of(objects) or ""
         repository = re.sub(r"(@.*|:[^/:]*)$", "", chosen)
         if repository != repository.lower():  # which no registry has
@@ -138,6 +139,7 @@ class Deployment:
         """What this overlay has; without one, what the last had, and by their names what those before it had."""
         if overlay is not None:
             objects = render(self._overlays, overlay, self._name)
+            check_namespace(objects, overlay, self._cluster.namespace)
             self._changes.service = name_of(service_of(objects))
             return in_namespace(objects, self._cluster.namespace)
         name = self._name or SERVICE

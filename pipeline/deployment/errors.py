@@ -8,6 +8,7 @@ PipelineError
 │   └── MayNot (403)        a permission is missing
 ├── NoNamespace             the cluster does not have the namespace
 ├── OverlayUnusable         an overlay that cannot be rendered, or is none of this project's
+├── OtherNamespace          an overlay that chooses its namespace itself, and another is wanted
 ├── PlaceholderImage        an overlay whose image nobody has chosen
 ├── NotDeployed             there is nothing of which to find the version before
 ├── NoVersionBefore         there is nothing to go back to
@@ -71,6 +72,16 @@ class NoNamespace(PipelineError):
 class OverlayUnusable(PipelineError):
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"overlay {name} {problem}")
+
+
+class OtherNamespace(PipelineError):
+    """chosen: by the overlay. namespace: where it was to go."""
+
+    def __init__(self, overlay: str, chosen: str, namespace: str) -> None:
+        super().__init__(
+            f"overlay {overlay} belongs into namespace {chosen}, and not {namespace}, where what it says of that "
+            f"namespace would not hold: give --namespace {chosen}, or edit the overlay"
+        )
 
 
 class PlaceholderImage(PipelineError):

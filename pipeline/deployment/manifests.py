@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from pipeline.deployment.errors import OverlayUnusable
+from pipeline.deployment.errors import OtherNamespace, OverlayUnusable
 from pipeline.deployment.names import MARK, SERVICE, named
 from pipeline.deployment.objects import (
     INFERENCE_SERVICE,
@@ -120,3 +120,10 @@ def in_namespace(objects: list[Object], namespace: str) -> list[Object]:
         else found | {"metadata": found["metadata"] | {"namespace": namespace}}
         for found in objects
     ]
+
+
+def check_namespace(objects: list[Object], overlay: str, namespace: str) -> None:
+    """Raises OtherNamespace where the overlay chooses one itself: what it says of that would not hold in this one."""
+    chosen = {found["metadata"]["namespace"] for found in objects if "namespace" in found["metadata"]}
+    if others := sorted(chosen - {namespace}):
+        raise OtherNamespace(overlay, others[0], namespace)

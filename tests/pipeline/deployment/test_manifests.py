@@ -10,7 +10,7 @@ import pytest
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.deploy import Deployment
 from tests.support.api_server import ApiServer
-from tests.support.deployments import FAST, ONE, Attempt
+from tests.support.deployments import FAST, ONE, Attempt, reason
 
 pytest_plugins = ["tests.support.deployments"]
 
@@ -61,3 +61,52 @@ def test_kustomize_renders_where_there_is_no_kubectl(
     with closing(Cluster()) as cluster:
         Deployment(cluster, overlays, pace=FAST).deploy(ONE)
     assert api.applied == ["InferenceService"]
+
+
+@pytest.fixture
+def restricted(api: ApiServer, overlays: Path) -> str:
+    """An overlay that says of a namespace that it is restricted, and belongs into it."""
+    api.namespaces.add("guarded")
+    (overlays / "restricted").mkdir()
+    (overlays / "restricted" / "kustomization.yaml").write_text(
+        "namespace: guarded\nresources: [../standard, namespace.yaml]\n"
+    )
+    (overlays / "restricted" / "namespace.yaml").write_text(
+        "apiVersion: v1\nkind: Namespace\n"
+        "metadata: {name: guarded, labels: {pod-security.kubernetes.io/enforce: restricted}}\n"
+    )
+    return "restricted"
+
+
+def test_an_overlay_that_chooses_its_namespace_is_not_put_into_another(
+    api: ApiServer, refusal: Attempt, restricted: str, overlays: Path
+) -> None:
+    """Where what it says of its own would not hold."""
+    sentence = (
+        "overlay restricted belongs into namespace guarded, and not models, where what it says of that namespace would "
+        "not hold: give --namespace guarded, or edit the overlay"
+    )
+    assert refusal(overlay=restricted) == sentence
+    with closing(Cluster()) as cluster:
+        assert reason(lambda: Deployment(cluster, overlays, pace=FAST).delete(restricted)) == sentence
+    assert api.writes == []
+
+
+def test_it_can_be_deployed_into_its_own(api: ApiServer, restricted: str, overlays: Path) -> None:
+    with closing(Cluster("guarded")) as cluster:
+        Deployment(cluster, overlays, pace=FAST).deploy(ONE, restricted)
+    assert api.applied == ["Namespace", "ServiceAccount", "ServingRuntime", "InferenceService"]
+    namespaces = [found["metadata"].get("namespace") for found in (call.body for call in api.writes)]
+    assert namespaces == [None, "guarded", "guarded", "guarded"]
+
+
+def test_what_was_put_into_another_before_can_still_be_removed(api: ApiServer, restricted: str, overlays: Path) -> None:
+    kustomization = overlays / restricted / "kustomization.yaml"
+    with closing(Cluster()) as cluster:
+        deployment = Deployment(cluster, overlays, pace=FAST)
+        chosen = kustomization.read_text()
+        kustomization.write_text(chosen.replace("namespace: guarded\n", ""))
+        deployment.deploy(ONE, restricted)
+        kustomization.write_text(chosen)
+        deployment.delete()
+    assert [plural for plural, _ in api.objects] == ["namespaces"]
