@@ -81,6 +81,9 @@ def test_the_demo_shows_a_prediction_and_leaves_nothing(
         "predict",
         "stop",
     ]
+    steps = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("✓")}
+    (version,) = re.findall(r"version ([0-9a-f]{12})\b", steps["package"])
+    assert all(version in steps[step] for step in ("publish", "pull", "serve"))
     assert len(re.findall(r" \d+\.\d\d%", done.stdout)) == 5
     assert list(scratch.iterdir()) == []
 

@@ -37,7 +37,11 @@ VERSION_DIGITS = 12
 
 @dataclass(frozen=True)
 class Archive:
-    """A finished archive. `version` derives from its content; `size` is in bytes."""
+    """A finished archive; `size` is in bytes. `version` is what its manifest says to TorchServe, and nobody else.
+
+    It derives from what is in the archive, so it knows neither settings nor signature, and cannot be the name of what
+    is published: that is Version.name.
+    """
 
     path: Path
     version: str

@@ -7,7 +7,8 @@ In Cloud Storage it is a folder of that name, in which `version.json` describes 
     alexnet/60810fdba6d3/model.sig                    where the archive was signed: a signature of the two
     alexnet/60810fdba6d3/version.json                 written last: what has none is not a version yet
 
-A signature is part of the name like everything else: signed and unsigned, the same archive makes two versions.
+A signature is part of the name like everything else: signed and unsigned, the same archive makes two versions. This
+name is what scripts/package.sh prints, what the folder is called, and what a server says that it serves.
 """
 
 from __future__ import annotations

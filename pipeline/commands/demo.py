@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative
+from pipeline.artefact.version import Version
+from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, version_files
 from pipeline.commands.package import build
 from pipeline.commands.publish import send
 from pipeline.commands.serve import pull
@@ -36,18 +37,19 @@ def demo() -> None:
                     "going on with untrained ones, so the predictions below are meaningless."
                 )
                 loaded, archive = build("untrained", scratch / BUILT_ARCHIVE.name)
-            done(f"{archive.path.name}, {megabytes(archive.size)}, version {archive.version}, weights {loaded.origin}")
+            version = Version.of(version_files(archive.path)).name
+            done(f"{archive.path.name}, {megabytes(archive.size)}, version {version}, weights {loaded.origin}")
         with EmbeddedStorage("demo") as storage:
             with _step("publish") as done:
                 uri = send(StorageUri(storage.bucket, MODEL_NAME), archive.path, allow_untrained=True).uri
                 done(f"{uri}, in an embedded Cloud Storage")
             with _step("pull") as done:
                 directory = pull(uri, scratch)
-                done("downloaded by KServe's storage initializer, and checked")
+                done(f"version {directory.name}, downloaded by KServe's storage initializer, and checked")
         with _step("serve") as done:
             obey = stack.enter_context(NotedSignals()).obey
             server = stack.enter_context(TorchServe(directory, MODEL_NAME, Ports.any_free(), log=err.print, obey=obey))
-            done(server.predict_url)
+            done(f"{server.predict_url}, version {directory.name}")
         with _step("predict") as done:
             with Client(server.url, MODEL_NAME) as client:
                 classes = client.predict(str(PHOTOGRAPH), top_k=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.artefact.version import ARCHIVE, CONFIG
+from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE
 from pipeline.shared.checkout import CHECKOUT
 
 BUILT_ARCHIVE = CHECKOUT / ARCHIVE
@@ -15,6 +15,12 @@ PHOTOGRAPH = CHECKOUT / "docs" / "photographs" / "grace_hopper.jpg"
 def signed_files(archive: Path) -> dict[str, Path]:
     """What a version is made of, but for its signature: object names → the archive, and this checkout's config."""
     return {CONFIG: CHECKOUT / "config.properties", ARCHIVE: archive}
+
+
+def version_files(archive: Path) -> dict[str, Path]:
+    """What a version is made of, with the signature that lies beside the archive, if any does."""
+    signature = signature_beside(archive)
+    return signed_files(archive) | ({SIGNATURE: signature} if signature.exists() else {})
 
 
 def signature_beside(archive: Path) -> Path:

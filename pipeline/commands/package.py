@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.archive import Archive, build_archive
+from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights
-from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files
+from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import megabytes, out, transfer_bar, warn
 
@@ -39,7 +40,7 @@ def package(
     if not loaded.trained:
         warn("The weights are untrained: what this archive predicts is meaningless.")
     out.print(f"archive  {relative(archive.path)}")
-    out.print(f"version  {archive.version}")
+    out.print(f"version  {Version.of(version_files(archive.path)).name}")
     out.print(f"weights  {loaded.origin}")
     out.print(f"size     {archive.size} bytes ({megabytes(archive.size)})")
     out.print(f"sha256   {archive.sha256}")

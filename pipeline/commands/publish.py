@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.version import SIGNATURE, Version
-from pipeline.commands.files import BUILT_ARCHIVE, signature_beside, signed_files
+from pipeline.commands.files import BUILT_ARCHIVE, version_files
 from pipeline.shared.errors import NoArchive, UntrainedArchive
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import err, megabytes, out, transfer_bar, warn
@@ -47,16 +47,13 @@ def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
     """Raises PipelineError where there is no archive, it should not be published, or Cloud Storage refuses."""
     if not archive.is_file():
         raise NoArchive(archive, "--archive")
-    files = signed_files(archive)
-    signature = signature_beside(archive)
-    if signature.exists():
-        files[SIGNATURE] = signature
+    files = version_files(archive)
     with err.status("reading the archive …"):
         version = Version.of(files)
     if SIGNATURE in files:
         from pipeline.artefact.signature import check_fit  # its library takes 0.9 s
 
-        check_fit(version, signature)
+        check_fit(version, files[SIGNATURE])
     if not version.trained and not allow_untrained:
         raise UntrainedArchive(archive)
     with err.status(f"publishing version {version.name} …"), transfer_bar("sending") as progress:

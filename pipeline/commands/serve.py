@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.version import SIGNATURE, SIGNED
-from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files
+from pipeline.artefact.version import SIGNATURE, SIGNED, VERSION_FILE, Version
+from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files, version_files
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
@@ -100,4 +100,6 @@ def _directory_to_serve(source: str | None) -> Iterator[Path]:
         (Path(made) / "config").mkdir()
         (Path(made) / "config" / "config.properties").symlink_to(CHECKOUT / "config.properties")
         (Path(made) / "model-store").symlink_to(BUILT_ARCHIVE.parent)
+        with suppress(PipelineError, OSError):  # what is no archive of ours is told where it is loaded
+            (Path(made) / VERSION_FILE).write_bytes(Version.of(version_files(BUILT_ARCHIVE)).to_json())
         yield Path(made)

@@ -289,6 +289,32 @@ def test_the_route_has_the_name_that_the_archive_gives_itself(
     assert folder("load_models=v2.mar\n").route == predict_route(name)
 
 
+@pytest.mark.parametrize(
+    ("description", "version"),
+    [
+        ('{"version": "0123456789ab"}', "0123456789ab"),
+        (None, "fedcba987654"),
+        ("", "fedcba987654"),
+        ("{}", "fedcba987654"),
+        ("[1]", "fedcba987654"),
+        ('{"version": 7}', "fedcba987654"),
+        ('{"version": "<script>"}', "fedcba987654"),
+        ("[" * 100_000, "fedcba987654"),
+        (" " * 2_000_000 + '{"version": "0123456789ab"}', "fedcba987654"),
+    ],
+)
+def test_the_version_is_the_published_one_or_else_the_archives(
+    folder: Callable[[str], Folder], tmp_path: Path, description: str | None, version: str
+) -> None:
+    (tmp_path / "model-store").mkdir()
+    with zipfile.ZipFile(tmp_path / "model-store" / "v2.mar", "w") as archive:
+        said = {"model": {"modelName": "pets", "modelVersion": "fedcba987654"}}
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(said))
+    if description is not None:
+        (tmp_path / "version.json").write_text(description)
+    assert folder("load_models=v2.mar\n").model == ("pets", version)
+
+
 def damaged(archive: bytes) -> bytes:
     """In the middle of what is deflated."""
     at = archive.index(b"MANIFEST.json") + len(b"MANIFEST.json") + 4

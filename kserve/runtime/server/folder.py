@@ -18,11 +18,13 @@ from ts.model_server import load_properties
 from server.errors import NotServed
 
 CONFIG = "config/config.properties"
+DESCRIPTION = "version.json"
 STORE = "model-store"
 ARCHIVE = re.compile(r"[\w.-]+\.mar", re.ASCII)
 NAME = re.compile(r"[\w.-]+", re.ASCII)
 MANIFEST = "MAR-INF/MANIFEST.json"
 MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
+MOST_DESCRIPTION_BYTES = 1_000_000
 BY_ENVIRONMENT = "enable_envvars_config"
 
 
@@ -40,7 +42,7 @@ class Folder:
     """Raises NotServed where the settings cannot be read, or do not name one archive of the store."""
 
     def __init__(self, root: Path) -> None:
-        self.config, self.store = root / CONFIG, root / STORE
+        self.config, self.store, self._description = root / CONFIG, root / STORE, root / DESCRIPTION
         try:
             self._properties: dict[str, str] = load_properties(str(self.config))
         except OSError as error:
@@ -70,13 +72,19 @@ class Folder:
 
     @cached_property
     def model(self) -> tuple[str, str]:
-        """Its name and its version, as the archive calls them: TorchServe takes the name from there."""
+        """Its name, which TorchServe takes from the archive, and its version: as it was published, if it was."""
         name, version = self._archive.removesuffix(".mar"), ""
         with suppress(Exception):  # damage has many names, and TorchServe says in its log what is wrong
             with zipfile.ZipFile(self.store / self._archive) as archive, archive.open(MANIFEST) as manifest:
                 said = json.loads(manifest.read(MOST_MANIFEST_BYTES))["model"]
             name = said["modelName"] if NAME.fullmatch(said["modelName"]) else name
             version = said["modelVersion"] if NAME.fullmatch(said["modelVersion"]) else version
+        with (
+            suppress(OSError, ValueError, LookupError, TypeError, RecursionError),
+            open(self._description, "rb") as file,
+        ):
+            published = json.loads(file.read(MOST_DESCRIPTION_BYTES))["version"]
+            version = published if NAME.fullmatch(published) else version
         return name, version
 
     @property

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.artefact.version import Version
+from pipeline.commands.files import version_files
+
 pytestmark = pytest.mark.slow
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,6 +45,7 @@ def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, dir
     with made.open("rb") as written:
         assert told["sha256"] == file_digest(written, "sha256").hexdigest()
     assert told["archive"] == "made/alexnet.mar"
+    assert told["version"] == Version.of(version_files(made)).name
     assert told["weights"] == "untrained"
     assert told["size"].split()[:2] == [str(made.stat().st_size), "bytes"]
     assert filecmp.cmp(made, directory / "model-store" / "alexnet.mar", shallow=False)  # of another process

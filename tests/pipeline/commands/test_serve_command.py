@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pipeline.artefact.version import ARCHIVE, CONFIG, Version
+from pipeline.serving.torchserve import has_envoy
 from tests.support.scripts import Start
 
 Processes = Callable[[], list[psutil.Process]]
@@ -83,6 +86,11 @@ def test_without_a_source_it_serves_its_checkout_until_terminated(
     serving = start("serve", "--port", port, of=another_checkout)
     _, command = ready(serving)
     assert f"@{Path('another/docs/photographs')}" in command
+    if has_envoy():  # the front door has the pages that say so
+        told = httpx.get(f"http://127.0.0.1:{port}/v2/models/alexnet", trust_env=False).json()
+        files = {CONFIG: another_checkout / "config.properties", ARCHIVE: another_checkout / ARCHIVE}
+        version = Version.of(files)
+        assert told["versions"] == [version.name]
     assert stopped(serving, signal.SIGTERM) == (0, "TorchServe is stopping …\n")
     assert processes() == []
     assert list(temporary.iterdir()) == []

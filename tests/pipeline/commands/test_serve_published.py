@@ -7,8 +7,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from pipeline.serving.torchserve import has_envoy
 from pipeline.store.embedded_storage import EmbeddedStorage
 from tests.support.scripts import Script, Start
 
@@ -38,6 +40,7 @@ def test_what_was_published_is_served_and_answers(
     assert serving.stdout is not None
     assert "ready after" in serving.stdout.readline()
     answer = script("predict", photographs[0], "--url", f"http://127.0.0.1:{port}", "--json")
+    told = httpx.get(f"http://127.0.0.1:{port}/v2/models/alexnet", trust_env=False).json() if has_envoy() else None
     serving.send_signal(signal.SIGINT)
     _, said = serving.communicate(timeout=60)
     assert answer.returncode == 0, answer.stderr
@@ -46,3 +49,5 @@ def test_what_was_published_is_served_and_answers(
     assert "TorchServe is stopping …\n" in said
     (kept,) = (tmp_path / "cache" / "torchserve-alexnet").glob("[!.]*")
     assert uri == f"gs://{bucket}/alexnet/{kept.name}"
+    if told is not None:  # the front door has the pages that say so
+        assert told["versions"] == [kept.name]

@@ -53,7 +53,9 @@ def test_package_signs_beside_the_archive_and_unsigned_none_is_left(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "signed   made/alexnet.mar.sig"
     archive, signature = tmp_path / "made" / "alexnet.mar", tmp_path / "made" / "alexnet.mar.sig"
-    verify({CONFIG: checkout / "config.properties", ARCHIVE: archive}, signature, public_key)
+    files = {CONFIG: checkout / "config.properties", ARCHIVE: archive}
+    verify(files, signature, public_key)
+    assert f"\nversion  {Version.of({**files, SIGNATURE: signature}).name}\n" in done.stdout
     assert script(*arguments).returncode == 0
     assert [file.name for file in archive.parent.iterdir()] == ["alexnet.mar"]
 
