@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,19 +20,17 @@ from typing import IO
 
 import httpx
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import save as serialize
 
+from pipeline.artefact.file_kind import MOST_HEADER_BYTES
 from pipeline.artefact.model import MODEL
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import (
     DownloadFailed,
     DownloadUnderWay,
     MisfitWeights,
-    NoStateDict,
-    NoWeights,
-    PipelineError,
     ProxyUnusable,
+    WeightsElsewhere,
     naming,
     told,
 )
@@ -61,7 +60,14 @@ SHAPES: dict[str, tuple[int, ...]] = {
 # agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
 UNTRAINED_SEED = 15
 
-MOST_HEADER_BYTES = 100_000_000  # of a safetensors file, by its own specification
+URL = re.compile(r"(?!file:)([A-Za-z][A-Za-z0-9+.-]+)://")
+DOWNLOADS = {
+    "gs": "gcloud storage cp",
+    "http": "curl -fLO",
+    "https": "curl -fLO",
+    "s3": "aws s3 cp",
+    "hf": "hf download",
+}
 
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
@@ -69,10 +75,13 @@ TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict that fits AlexNet, and where it came from: `imagenet`, `untrained` or `file NAME`."""
+    """A state dict that fits AlexNet, and where it came from: `imagenet`, `untrained`, `file NAME` or
+    `file NAME (PLACE IN IT)`. passed_over: the places of others in the file.
+    """
 
     origin: str
     state: dict[str, np.ndarray]
+    passed_over: tuple[str, ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -80,20 +89,24 @@ class Weights:
 
 
 def load_weights(source: str, progress: Progress) -> Weights:
-    """`imagenet`, `untrained` or the path of a .pth or .safetensors file → Weights.
+    """`imagenet`, `untrained` or the path of a file that torch.save or safetensors has made → Weights.
 
     Raises PipelineError where they cannot be had or do not fit AlexNet.
     """
     if source == "untrained":
         return Weights("untrained", untrained_state())
+    if url := URL.match(source):
+        raise WeightsElsewhere(source, DOWNLOADS.get(url[1].lower()))
+    from pipeline.artefact.checkpoint import read_checkpoint  # torch takes seconds, and is needed for files only
+
+    file = imagenet_file(progress) if source == "imagenet" else Path(source)
+    chosen = read_checkpoint(file, SHAPES)
+    check_state(chosen.state, file)
     if source == "imagenet":
-        file, origin = imagenet_file(progress), "imagenet"
-    else:
-        file = Path(source)
-        origin = "file " + "".join(letter if letter.isprintable() else "?" for letter in file.name)
-    state = read_state(file)
-    check_state(state, file)
-    return Weights(origin, state)
+        return Weights("imagenet", chosen.state)
+    place = f" ({chosen.place})" if chosen.place else ""
+    name = "".join(letter if letter.isprintable() else "?" for letter in file.name)
+    return Weights(f"file {name}{place}", chosen.state, tuple(chosen.passed_over))
 
 
 def untrained_state(seed: int = UNTRAINED_SEED) -> dict[str, np.ndarray]:
@@ -113,29 +126,10 @@ def untrained_state(seed: int = UNTRAINED_SEED) -> dict[str, np.ndarray]:
 
 
 def read_state(file: Path) -> dict[str, np.ndarray]:
-    """A .pth file (tensors only: nothing in it is executed) or .safetensors file → its arrays, as float32."""
-    if not file.is_file():
-        raise NoWeights(file)
-    import torch  # takes seconds, and is needed for files only
-    from safetensors.torch import load_file
+    """A file of weights → its arrays, as float32: what fits AlexNet, or comes closest to it. See checkpoint.py."""
+    from pipeline.artefact.checkpoint import read_checkpoint  # torch takes seconds, and is needed for files only
 
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise PipelineError(f"{file} is not a safetensors file: {error}") from None
-    except OSError:
-        raise
-    except Exception:  # pickle, zipfile and torch each say in a way of their own that they cannot read it
-        raise NoStateDict(file, "is not a state dict that can be loaded safely") from None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise NoStateDict(file, "holds no state dict")
-    try:
-        return {str(name): tensor.detach().float().contiguous().numpy() for name, tensor in state.items()}
-    except (RuntimeError, TypeError):  # sparse, quantised, or without data
-        raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers") from None
+    return read_checkpoint(file, SHAPES).state
 
 
 def check_state(state: dict[str, np.ndarray], file: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.shared.terminal import megabytes, out, transfer_bar, warn
 
 def package(
     weights: Annotated[
-        str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, .pth or .safetensors.")
+        str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, or a checkpoint with one.")
     ] = "imagenet",
     output: Annotated[Path, typer.Option(metavar="FILE", help="Where the archive goes.")] = BUILT_ARCHIVE,
     sign: Annotated[
@@ -37,6 +37,8 @@ def package(
         signer.sign(signed_files(archive.path), signature)
     else:
         signature.unlink(missing_ok=True)  # of the archive before
+    if loaded.passed_over:
+        warn(f"The file has other weights too, which were not taken: {', '.join(loaded.passed_over)}.")
     if not loaded.trained:
         warn("The weights are untrained: what this archive predicts is meaningless.")
     out.print(f"archive  {relative(archive.path)}")

@@ -6,7 +6,9 @@
     ├── PortUnusable              a port is taken, or not ours to take
     │   artefact
     ├── NoWeights                 there is no such file of weights
+    ├── WeightsElsewhere          a URL where a file is expected
     ├── NoStateDict               the file has something else in it, or what cannot be loaded safely
+    ├── SeveralStateDicts         it has more than one that fits, and no rule says which
     ├── MisfitWeights             a state dict of another network
     ├── WeightsUnavailable        the ImageNet weights cannot be had, for a `reason`
     │   ├── DownloadFailed        the download did not come to its end
@@ -87,9 +89,23 @@ class NoWeights(PipelineError):
         )
 
 
+class WeightsElsewhere(PipelineError):
+    def __init__(self, url: str, download: str | None) -> None:
+        how = f" ({download})" if download else ""
+        super().__init__(f"{url} is not on this machine: download it first{how}, and give --weights the file")
+
+
 class NoStateDict(PipelineError):
-    def __init__(self, file: Path, what: str) -> None:
-        super().__init__(f"{file} {what}: save one with torch.save(model.state_dict(), …)")
+    def __init__(self, file: Path, what: str, to_do: str = "save one with torch.save(model.state_dict(), …)") -> None:
+        super().__init__(f"{file} {what}: {to_do}")
+
+
+class SeveralStateDicts(PipelineError):
+    def __init__(self, file: Path, places: Sequence[str]) -> None:
+        super().__init__(
+            f"{file} holds more than one state dict that fits ({', '.join(places)}): "
+            "save the one you mean with torch.save(…, 'weights.pth')"
+        )
 
 
 class MisfitWeights(PipelineError):

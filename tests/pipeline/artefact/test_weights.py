@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,7 +92,7 @@ def test_untrained_logits_spread(untrained: Weights, photographs: list[Path]) ->
 )
 def test_tensors_that_are_no_plain_arrays_are_told_so(tmp_path: Path, tensor: torch.Tensor) -> None:
     torch.save({"a": tensor}, tmp_path / "weights.pth")
-    with pytest.raises(PipelineError, match=r"holds tensors that are not plain arrays of numbers$"):
+    with pytest.raises(PipelineError, match=r"holds tensors that are not plain arrays of numbers: a is one$"):
         read_state(tmp_path / "weights.pth")
 
 
@@ -160,75 +158,29 @@ def test_parameters_are_taken_like_tensors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_state(tmp_path / "weights.pth")["a"], np.ones(2, np.float32))
 
 
-class Bomb:
-    """A pickle of it makes a folder when it is loaded."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.target),)
-
-
-def pickle_plainly(value: Any, file: Path) -> None:
-    file.write_bytes(pickle.dumps(value))
-
-
-@pytest.mark.parametrize("save", [torch.save, pickle_plainly])
-def test_nothing_in_a_file_is_executed(tmp_path: Path, save: Save) -> None:
-    file, target = tmp_path / "weights.pth", tmp_path / "executed"
-    save({"a": Bomb(target)}, file)
-    with pytest.raises(PipelineError) as refusal:
-        read_state(file)
-    assert str(refusal.value) == (
-        f"{file} is not a state dict that can be loaded safely: save one with torch.save(model.state_dict(), …)"
-    )
-    assert not target.exists()
-    pickle.loads(pickle.dumps(Bomb(target)))
-    assert target.exists()  # it would have
-
-
-def write(content: bytes) -> Callable[[Path], None]:
-    def save(file: Path) -> None:
-        file.write_bytes(content)
-
-    return save
-
-
-def save_with_torch(value: Any) -> Callable[[Path], None]:
-    return lambda file: torch.save(value, file)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "make", "fact"),
+    ("checkpoint", "place"),
     [
-        pytest.param("gone.pth", lambda file: None, "no weights at {file}: give --weights the path", id="missing"),
-        pytest.param("folder.pth", Path.mkdir, "no weights at {file}: ", id="folder"),
-        pytest.param("a.pth", write(b""), "{file} is not a state dict that can be loaded safely", id="empty"),
-        pytest.param("a.pth", write(b"<html>"), "{file} is not a state dict that can be loaded safely", id="html"),
-        pytest.param("a.pth", write(b"PK\3\4" * 99), "{file} is not a state dict that can be", id="half a zip"),
-        pytest.param("a.pth", save_with_torch(torch.nn.Linear(1, 1)), "{file} is not a state dict", id="whole module"),
-        pytest.param("a.pth", save_with_torch([torch.ones(1)]), "{file} holds no state dict", id="list"),
-        pytest.param("a.pth", save_with_torch({"epoch": 3}), "{file} holds no state dict", id="number"),
-        pytest.param("a.pth", save_with_torch({"state_dict": {}}), "{file} holds no state dict", id="checkpoint"),
-        pytest.param("a.safetensors", write(b""), "{file} is not a safetensors file: ", id="empty safetensors"),
-        pytest.param(
-            "a.safetensors", write(b"<html>" * 9), "{file} is not a safetensors file: ", id="html safetensors"
+        (lambda state: {f"module.{name}": tensor for name, tensor in state.items()}, ""),
+        (
+            lambda state: {"epoch": 1, "state_dict": {f"model.{name}": it for name, it in state.items()}},
+            "state_dict.model",
         ),
-        pytest.param(
-            "a.safetensors", write(b"\x00" * 4096), "{file} is not a safetensors file: ", id="zeros safetensors"
-        ),
+        (lambda state: {"model": state, "model_ema": {**state, "n_averaged": torch.tensor(1)}}, "model_ema"),
     ],
+    ids=["DataParallel", "Lightning", "averaged"],
 )
-def test_what_is_no_weights_file_is_refused_in_one_line(
-    tmp_path: Path, name: str, make: Callable[[Path], None], fact: str
+def test_where_the_weights_were_in_a_checkpoint_is_their_origin(
+    tmp_path: Path, untrained: Weights, checkpoint: Callable[[Any], Any], place: str
 ) -> None:
-    file = tmp_path / name
-    make(file)
-    with pytest.raises(PipelineError) as refusal:
-        load_weights(str(file), no_progress)
-    assert str(refusal.value).startswith(fact.format(file=file))
-    assert "\n" not in str(refusal.value)
+    state = {name: torch.from_numpy(value).half() for name, value in untrained.state.items()}
+    torch.save(checkpoint(state), tmp_path / "a.pth")
+    weights = load_weights(str(tmp_path / "a.pth"), no_progress)
+    assert (weights.origin, weights.trained) == (f"file a.pth ({place})" if place else "file a.pth", True)
+    assert weights.passed_over == ()  # they are the same
+    for name, array in weights.state.items():
+        np.testing.assert_array_equal(array, state[name].float().numpy())
 
 
 # --- Do they fit? -----------------------------------------------------------------------------------------------------
@@ -274,7 +226,7 @@ def test_what_does_not_fit_is_said_in_one_line(spoil: Callable[[dict[str, np.nda
 
 
 def test_many_misfits_are_counted_and_the_first_is_the_same_every_time() -> None:
-    state = {f"module.{name}": np.zeros(1, np.float32) for name in reversed(SHAPES)}
+    state = {f"layers.{name}": np.zeros(1, np.float32) for name in reversed(SHAPES)}
     with pytest.raises(PipelineError, match=r": classifier\.1\.bias is missing \(and 31 more\)$"):
         check_state(state, FILE)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.artefact.version import Version
+from pipeline.artefact.weights import Weights
 from pipeline.commands.files import version_files
 
 pytestmark = pytest.mark.slow
@@ -51,6 +53,15 @@ def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, dir
     assert filecmp.cmp(made, directory / "model-store" / "alexnet.mar", shallow=False)  # of another process
 
 
+def test_of_several_state_dicts_it_says_which_it_took(script: Script, untrained: Weights, tmp_path: Path) -> None:
+    state = {name: torch.from_numpy(value) for name, value in untrained.state.items()}
+    torch.save({"model": state, "model_ema": state | {"classifier.6.bias": torch.ones(1000)}}, tmp_path / "a.pth")
+    done = script("package", "--weights", tmp_path / "a.pth", "--output", tmp_path / "a.mar")
+    assert done.returncode == 0
+    assert "\nweights  file a.pth (model_ema)\n" in done.stdout
+    assert done.stderr == "The file has other weights too, which were not taken: model.\n"
+
+
 def test_without_a_network_it_says_what_to_do(
     script: Script, only_error: OnlyError, previous: Path, tmp_path: Path, free_port: int
 ) -> None:
@@ -71,7 +82,7 @@ def test_a_cache_that_cannot_be_made_is_named(script: Script, only_error: OnlyEr
 
 def test_a_file_that_holds_no_weights_is_named(script: Script, only_error: OnlyError, previous: Path) -> None:
     sentence = only_error(script("package", "--weights", previous, "--output", previous))
-    assert sentence.startswith(f"{previous} is not a state dict that can be loaded safely")
+    assert sentence == f"{previous} is text, which begins with 'the archive before': look into it"
     assert untouched(previous)
 
 

@@ -1,0 +1,242 @@
+"""A checkpoint as training leaves it: which of the state dicts in it is meant, and how its weights are called.
+
+Whatever a checkpoint is made of, each tensor in it has a path: the keys that lead to it and the parts of its name, such
+as `state_dict`, `model`, `features`, `0`, `weight`. Of this path
+
+1. what wrappers have put in is left out, wherever it stands: `module`, `_orig_mod`, …;
+2. the end that the network calls a weight is its name, and what is before it says which state dict it belongs to.
+
+Of the state dicts that fit the network, averaged weights (EMA, SWA) go before those they were averaged from, as in
+timm's load_state_dict. Where this leaves several that differ, none is taken: a wrong guess would look like an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.artefact.safe_load import load
+from pipeline.shared.errors import NoStateDict, PipelineError, SeveralStateDicts
+
+Shapes = Mapping[str, tuple[int, ...]]
+Keys = tuple[str, ...]
+
+# What stands in names because of: DataParallel, DistributedDataParallel, AveragedModel and DeepSpeed; torch.compile;
+# Lightning's Fabric; PyTorch's and FairScale's FSDP; activation checkpoints.
+WRAPPERS = {
+    "module",
+    "_orig_mod",
+    "_forward_module",
+    "_fsdp_wrapped_module",
+    "_fpw_module",
+    "_checkpoint_wrapped_module",
+}
+
+AVERAGED = {"ema", "swa", "avg", "average", "averaged", "shadow"}
+BEFORE_AVERAGING = {"current"}  # Lightning's WeightAveraging: state_dict is the average, and this what it is made of
+
+# In names that Lightning saves among the network's: what was trained with, such as the classes' weights in the loss.
+OF_NO_NETWORK = re.compile(r"(^|[._])(loss|losses|criterion|metrics?)([._]|$)", re.IGNORECASE)
+
+# In names, where a state dict is not that of a plain network → what it is, and what to do.
+UNFINISHED = {
+    "_packed_params": ("holds quantised weights", "save those from before quantisation"),
+    "weight_orig": ("holds pruned weights and their masks", "call torch.nn.utils.prune.remove(), and save again"),
+    "parametrizations": (
+        "holds parametrised weights",
+        "call torch.nn.utils.parametrize.remove_parametrizations(), and save again",
+    ),
+    "weight_g": ("holds weights apart from their norm", "call torch.nn.utils.remove_weight_norm(), and save again"),
+    "_flat_param": ("holds flat weights of FSDP", "save them with StateDictType.FULL_STATE_DICT"),
+    "lora_A": ("holds adapters beside the weights (LoRA)", "merge them into the weights, and save again"),
+}
+
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of keys such as model_ema, modelEMA, EmaModel
+MOST_DEPTH = 16  # of containers in containers
+LONGEST_PLACE = 80  # characters
+OUTERMOST = "the outermost dictionary"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A state dict, as float32 arrays; `place` in the file; and the places of others that fit but were passed over.
+
+    A place is empty where there is nothing but this state dict around it.
+    """
+
+    state: dict[str, np.ndarray]
+    place: str
+    passed_over: list[str]
+
+
+def read_checkpoint(file: Path, shapes: Shapes) -> Chosen:
+    """The state dict in a file that fits the network, or what comes closest to it: see above for the rule.
+
+    shapes: the names of the network's weights → their shapes.
+    Nothing in the file is executed. Raises PipelineError where it cannot be read, holds no state dict, or several.
+    """
+    leaves = list(_leaves(load(file), WRAPPERS - {part for name in shapes for part in name.split(".")}))
+    if not leaves:
+        raise NoStateDict(file, "holds no state dict")
+    candidates = _candidates(leaves, shapes, file)
+    fitting = sorted((one for one in candidates if one.fits(shapes)), key=lambda one: one.rank)
+    if not fitting:
+        _check_finished(leaves, candidates, file)
+        closest = candidates[0].tensors | candidates[0].others if candidates else _largest(leaves)
+        return Chosen(_arrays(closest, file), "", [])  # for the caller, who says what is missing
+    chosen, *others = fitting
+    others = [other for other in others if not other.equals(chosen)]
+    if rivals := [other for other in others if other.rank == chosen.rank]:
+        raise SeveralStateDicts(file, [one.place or OUTERMOST for one in (chosen, *rivals)])
+    return Chosen(_arrays(chosen.tensors, file), chosen.place, [other.place or OUTERMOST for other in others])
+
+
+def _largest(leaves: list[_Leaf]) -> dict[str, torch.Tensor]:
+    """The dictionary with most tensors: what is told of, where no name is the network's."""
+    containers: dict[Keys, dict[str, torch.Tensor]] = {}
+    for leaf in leaves:
+        containers.setdefault(leaf.container, {})[leaf.name] = leaf.tensor
+    return max(containers.values(), key=len)
+
+
+# --- What is in it ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaf:
+    """A tensor. container: the keys that lead to the dictionary it is in. path: those and its name, in parts."""
+
+    container: Keys
+    name: str
+    path: Keys
+    tensor: torch.Tensor
+
+    @property
+    def matters(self) -> bool:
+        """Whether a network may compute with it: not with a counter, such as `n_averaged`, nor with its loss."""
+        is_counter = self.tensor.dim() == 0 and not self.tensor.is_floating_point()
+        return not is_counter and OF_NO_NETWORK.search(self.name) is None
+
+    def path_from(self, prefix: Keys) -> Keys:
+        return self.path[len(prefix) :] if self.path[: len(prefix)] == prefix else self.path
+
+
+def _leaves(loaded: Any, wrappers: set[str], container: Keys = (), seen: set[int] | None = None) -> Iterator[_Leaf]:
+    """All tensors but those of optimizers, each container once."""
+    seen = set() if seen is None else seen
+    if id(loaded) in seen or len(container) > MOST_DEPTH:
+        return
+    seen.add(id(loaded))
+    entries = loaded.items() if isinstance(loaded, Mapping) else enumerate(loaded)
+    for key, value in entries:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            value = torch.from_numpy(value)
+        if isinstance(value, torch.Tensor) and isinstance(loaded, Mapping):
+            parts = [part for name in (*container, str(key)) for part in name.split(".")]
+            path = tuple(part for part in parts if part not in wrappers)
+            yield _Leaf(container, str(key), path, value)
+        elif isinstance(value, Mapping | list | tuple) and "optim" not in str(key).lower():
+            yield from _leaves(value, wrappers, (*container, str(key)), seen)
+
+
+@dataclass(eq=False)
+class _Candidate:
+    """Tensors whose paths differ only in a name that the network has: one state dict, or a part of one.
+
+    others: what is in the same dictionaries and belongs to no other candidate.
+    """
+
+    prefix: Keys
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    containers: set[Keys] = field(default_factory=set)
+    others: dict[str, torch.Tensor] = field(default_factory=dict)
+    averaged: bool = False
+
+    def in_shape(self, shapes: Shapes) -> int:
+        """How many of the network's weights are here, in their shapes, and no whole numbers."""
+        return sum(
+            tuple(tensor.shape) == shapes[name] and tensor.is_floating_point() for name, tensor in self.tensors.items()
+        )
+
+    def fits(self, shapes: Shapes) -> bool:
+        return self.in_shape(shapes) == len(shapes) and not self.others
+
+    def equals(self, other: _Candidate) -> bool:
+        return all(_same(tensor, other.tensors[name]) for name, tensor in self.tensors.items())
+
+    @property
+    def rank(self) -> int:
+        words = {word.lower() for part in self.prefix for word in WORD.findall(part)}
+        if self.averaged or words & AVERAGED:
+            return 0
+        return 2 if words & BEFORE_AVERAGING else 1
+
+    @property
+    def place(self) -> str:
+        place = "".join(letter if letter.isprintable() else "?" for letter in ".".join(self.prefix))
+        return place if len(place) <= LONGEST_PLACE else f"{place[:LONGEST_PLACE]}…"
+
+
+def _candidates(leaves: list[_Leaf], shapes: Shapes, file: Path) -> list[_Candidate]:
+    """Those that have every weight, or else the one with most of them; none where no name is the network's.
+
+    Raises PipelineError where one has a name twice, with different values.
+    """
+    found: dict[Keys, _Candidate] = {}
+    longest = max(name.count(".") + 1 for name in shapes)
+    owners: list[_Candidate | None] = []
+    for leaf in leaves:
+        owner = None
+        for start in range(max(0, len(leaf.path) - longest), len(leaf.path)):
+            prefix, name = leaf.path[:start], ".".join(leaf.path[start:])
+            if name in shapes:
+                owner = found.setdefault(prefix, _Candidate(prefix))
+                if not _same(owner.tensors.setdefault(name, leaf.tensor), leaf.tensor):
+                    raise PipelineError(f"{file} has {name} twice, with different values: save one state dict alone")
+                owner.containers.add(leaf.container)
+                break
+        owners.append(owner)
+    candidates = [candidate for candidate in found.values() if candidate.in_shape(shapes) == len(shapes)]
+    if found and not candidates:
+        candidates = [max(found.values(), key=lambda one: (one.in_shape(shapes), -one.rank))]
+    for leaf, owner in zip(leaves, owners, strict=True):
+        for candidate in candidates:
+            candidate.averaged |= leaf.path == (*candidate.prefix, "n_averaged")
+            if leaf.container in candidate.containers and owner not in candidates and leaf.matters:
+                candidate.others[".".join(leaf.path_from(candidate.prefix))] = leaf.tensor
+    return candidates
+
+
+def _check_finished(leaves: list[_Leaf], candidates: list[_Candidate], file: Path) -> None:
+    """Raises NoStateDict where a name or a type says why nothing fits."""
+    for mark, (what, to_do) in UNFINISHED.items():
+        if any(mark in part for leaf in leaves for part in leaf.path):
+            raise NoStateDict(file, what, to_do)
+    for tensor in candidates[0].tensors.values() if candidates else ():
+        if not tensor.is_floating_point():
+            what, to_do = UNFINISHED["_packed_params"]
+            raise NoStateDict(file, f"{what} ({tensor.dtype})", to_do)
+
+
+# --- Tensors ----------------------------------------------------------------------------------------------------------
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    try:
+        return one is other or (one.dtype == other.dtype and torch.equal(one, other))
+    except RuntimeError:  # of sparse ones, or of those without data
+        return False
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor], file: Path) -> dict[str, np.ndarray]:
+    """As float32. Raises PipelineError for sparse and quantised tensors, and those without data."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers: {name} is one")
+    return {name: tensor.detach().float().contiguous().numpy() for name, tensor in tensors.items()}
