@@ -235,8 +235,13 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _arrays(tensors: Mapping[str, torch.Tensor], file: Path) -> dict[str, np.ndarray]:
-    """As float32. Raises PipelineError for sparse and quantised tensors, and those without data."""
+    """As float32. Raises PipelineError for tensors that are sparse, quantised, without data, or of their own types."""
+    arrays = {}
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
-            raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers: {name} is one")
-    return {name: tensor.detach().float().contiguous().numpy() for name, tensor in tensors.items()}
+        try:
+            if type(tensor.data) is not torch.Tensor or tensor.is_complex():
+                raise TypeError
+            arrays[name] = tensor.detach().float().contiguous().numpy()
+        except (RuntimeError, TypeError):
+            raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers: {name} is one") from None
+    return arrays

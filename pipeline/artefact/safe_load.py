@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import pathlib
-import pickletools
+import pickle  # nosec B403: for its error, and nothing is loaded with it
+import pickletools  # nosec B403: it only takes pickles apart
 import re
 import types
 import warnings
@@ -29,7 +30,7 @@ class _Stand:
 
 # What training leaves beside the weights, and torch does not allow by itself: types that only hold values.
 VALUES: list[Any] = [
-    *(int, float, bool, str, list, tuple, dict, frozenset),
+    *(int, float, bool, str, bytes, list, tuple, dict, frozenset, range, slice),
     *(argparse.Namespace, types.SimpleNamespace),
     *(dt.datetime, dt.date, dt.timedelta, dt.timezone),
     (lambda *_: {}, "collections.defaultdict"),  # torch fills nothing but dict and list
@@ -62,6 +63,11 @@ ATTACKS = re.compile(
 # How a pickle begins that is of one object: with its class, which torch.save wrote with its source before version 1.6.
 AN_OBJECT = re.compile(rb"\x80.(c(?!collections\nOrderedDict\n)|\(X\x06\0\0\0module)", re.DOTALL)
 
+SPREAD = (
+    "holds tensors that are spread over processes (DTensor)",
+    "save them whole, with StateDictOptions(full_state_dict=True) of torch.distributed.checkpoint.state_dict",
+)
+
 MOST_PICKLED_BYTES = 16 << 20  # that are looked at, for what a refusal says
 
 
@@ -82,19 +88,19 @@ def load(file: Path) -> object:
     except OSError:
         raise
     except Exception as error:  # pickle, zipfile and torch each say in a way of their own that they cannot read it
-        raise _unread(file, str(error)) from None
+        raise _unread(file, error) from None
     if not isinstance(loaded, dict | list | tuple):
         raise NoStateDict(file, f"holds no state dict, but one {type(loaded).__name__}")
     return loaded
 
 
-def _unread(file: Path, said: str) -> NoStateDict:
+def _unread(file: Path, error: Exception) -> NoStateDict:
     """Why torch.load does not read it: in torch's words a sentence of several lines, with advice to trust the file."""
-    foreign = re.search(r"GLOBAL ([\w.<>]+)", said)
-    if foreign is None and "Unsupported operand" in said:
-        return NoStateDict(
-            file, "was pickled in a way that cannot be read without executing it (pickle_protocol is 2 by default)"
-        )
+    foreign = re.search(r"GLOBAL ([\w.<>]+)", str(error))
+    if foreign is None and "DTensor" in str(error):
+        return NoStateDict(file, *SPREAD)
+    if foreign is None and isinstance(error, pickle.UnpicklingError):
+        return NoStateDict(file, "was pickled in a way that cannot be read without executing it, or is damaged")
     if foreign is None:
         return NoStateDict(file, "is a file of torch.save that is damaged or not whole", AGAIN)
     name = foreign[1]

@@ -183,7 +183,9 @@ def test_a_plain_pickle_is_not_loaded(tmp_path: Path, protocol: int, value: obje
 
 def test_a_pickle_of_another_protocol_is_told_so(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "a.pth", pickle_protocol=4)
-    assert refusal(tmp_path / "a.pth").startswith("was pickled in a way that cannot be read without executing it")
+    assert refusal(tmp_path / "a.pth").startswith(
+        "was pickled in a way that cannot be read without executing it, or is"
+    )
 
 
 @pytest.mark.parametrize(
@@ -372,6 +374,31 @@ def test_a_file_of_pytorch_before_0_2_is_told_so_and_the_line_leads_to_a_file_th
     sentence = refusal(tmp_path / "a.pth")
     assert sentence.startswith("was saved by PyTorch before 0.2, as a tar archive, and loading that could execute")
     assert follow(sentence, tmp_path).state.keys() == SHAPES.keys()
+
+
+SPREAD = """
+import torch
+from torch.distributed.tensor import DeviceMesh, distribute_tensor
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+torch.save({"weight": distribute_tensor(torch.ones(2, 3), DeviceMesh("cpu", [0]))}, "a.pth")
+torch.distributed.destroy_process_group()
+"""
+READ = """
+from pathlib import Path
+from pipeline.artefact.checkpoint import read_checkpoint
+read_checkpoint(Path("a.pth"), {"weight": (2, 3)})
+"""
+
+
+@pytest.mark.slow
+def test_tensors_that_are_spread_over_processes_are_told_so(tmp_path: Path, importable: dict[str, str]) -> None:
+    """In processes of their own: who has imported those tensors may load them."""
+    python = [sys.executable, "-W", "ignore", "-P", "-c"]
+    subprocess.run([*python, SPREAD], cwd=tmp_path, check=True, timeout=60)
+    done = subprocess.run([*python, READ], cwd=tmp_path, env=importable, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1].startswith(
+        "pipeline.shared.errors.NoStateDict: a.pth holds tensors that are spread over processes (DTensor): save them"
+    )
 
 
 def test_a_torch_package_is_told_so(tmp_path: Path) -> None:
