@@ -103,10 +103,13 @@ def _unread(file: Path, error: Exception) -> NoStateDict:
         return NoStateDict(file, "was pickled in a way that cannot be read without executing it, or is damaged")
     if foreign is None:
         return NoStateDict(file, "is a file of torch.save that is damaged or not whole", AGAIN)
-    name = foreign[1]
+    name, pickled = foreign[1], _pickled(file)
+    if name == "getattr" and b"_modules" in pickled:
+        return NoStateDict(
+            file, "holds a method of a module, as torch.save(model.state_dict, …) leaves it", "save what it returns"
+        )
     if ATTACKS.fullmatch(name):
         return NoStateDict(file, f"holds {name}, which loading it would call", "do not load it, with any program")
-    pickled = _pickled(file)
     loaded = f'torch.load({literal(file)}, "cpu", weights_only=False)'
     where = "where you trust it, and its classes can be imported"
     if AN_OBJECT.match(pickled) and b"_modules" in pickled:

@@ -289,6 +289,15 @@ def test_calls_of_python_are_named(tmp_path: Path, function: Callable[..., Any])
     assert "which loading it would call: do not load it, with any program" in refusal(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("options", [{}, OLD], ids=["zip", "before 1.6"])
+def test_parentheses_that_were_forgotten_are_no_attack(tmp_path: Path, options: dict[str, Any]) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.save(nn.Linear(3, 2).state_dict, tmp_path / "a.pth", **options)
+    assert refusal(tmp_path / "a.pth") == (
+        "holds a method of a module, as torch.save(model.state_dict, …) leaves it: save what it returns"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, OLD], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net"])
