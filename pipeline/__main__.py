@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import errno
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from pipeline.shared.errors import PipelineError, told
 from pipeline.shared.signals import on_stopping, terminate
 from pipeline.shared.terminal import complain
 
+WIDEST_HELP = 100  # characters: longer lines are hard to read
 HINTS = {errno.ENOSPC: "free some space and run this again", errno.EACCES: "choose a place that you may write to"}
+
+
+class Command(TyperCommand):
+    """Its --help has each option on a line of its own, so that it reads well in a terminal of any width."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        records = [record for parameter in self.get_params(ctx) if (record := parameter.get_help_record(ctx))]
+        with formatter.section("Arguments and options"):
+            for usage, meaning in records:
+                shown = re.sub(r" <[^<>]*>$", "", usage)  # the name of a type in Python
+                formatter.write(f"  {shown}\n{_paragraph(meaning, formatter.width)}\n")
+
+
+def _paragraph(text: str, width: int) -> str:
+    """Indented. A path or an URL stays in one piece, however long it is."""
+    return textwrap.fill(
+        text, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def main(name: str, arguments: list[str]) -> None:
@@ -29,8 +52,9 @@ def main(name: str, arguments: list[str]) -> None:
 def run(command: Callable[..., Any], arguments: list[str]) -> None:
     """Runs one command, and exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
     on_stopping(terminate)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    width = min(shutil.get_terminal_size().columns, WIDEST_HELP)
+    app.command(cls=Command, context_settings={"terminal_width": width})(command)
     with _one_line():
         app(arguments, prog_name=f"scripts/{command.__name__}.sh")
 

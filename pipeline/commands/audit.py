@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.terminal import err, out
+from pipeline.shared.terminal import out, spinner
 
 CODE = ("handler", "pipeline", "kserve", "scripts")  # not what measures or attacks servers of its own
 ADVISORIES = "https://api.osv.dev/v1/query"
@@ -75,7 +75,7 @@ def main() -> None:
     table = Table("", "part", "outcome", box=None, pad_edge=False)
     outcomes = {}
     for name, part in PARTS.items():
-        with err.status(f"{name} …"):
+        with spinner(f"{name} …"):
             outcomes[name] = attempt(part, CHECKOUT)
     for name, outcome in outcomes.items():
         for finding in outcome.findings:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.terminal import err, out, warn
+from pipeline.shared.terminal import err, out, spinner, warn
 
 
 def deploy(
@@ -22,8 +22,12 @@ def deploy(
     overlay: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of kserve/overlays; without it, standard.")
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Without it, that of the kube context.")] = None,
-    image: Annotated[str | None, typer.Option(help="The serving image; without it, that of the overlay.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE", help="Without it, that of the kube context.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="The serving image; without it, that of the overlay.")
+    ] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Return to the version before.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what was applied, and nothing else.")] = False,
     no_rollback: Annotated[bool, typer.Option("--no-rollback", help="Leave a version that fails.")] = False,
@@ -60,13 +64,13 @@ def deploy(
 def _changes(first: str) -> Iterator[Callable[[str], None]]:
     """Shows what is being waited for: beside a spinner, or where there is no terminal, as a line for each change."""
     last = first
-    with err.status(first) as status:
+    with spinner(first) as say:
 
         def show_if_new(line: str) -> None:
             nonlocal last
             if line != last:
                 last = line
-                status.update(line)
+                say(line)
                 if not err.is_terminal:
                     err.print(f"waiting      {line}")
 

@@ -9,6 +9,7 @@ from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE
 from pipeline.shared.checkout import CHECKOUT
 
 BUILT_ARCHIVE = CHECKOUT / ARCHIVE
+SHOWN_ARCHIVE = f"{ARCHIVE} of this checkout"  # by --help
 PHOTOGRAPH = CHECKOUT / "docs" / "photographs" / "grace_hopper.jpg"
 
 

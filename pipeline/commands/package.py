@@ -10,7 +10,14 @@ import typer
 from pipeline.artefact.archive import Archive, build_archive
 from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights
-from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
+from pipeline.commands.files import (
+    BUILT_ARCHIVE,
+    SHOWN_ARCHIVE,
+    relative,
+    signature_beside,
+    signed_files,
+    version_files,
+)
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import megabytes, out, transfer_bar, warn
 
@@ -19,7 +26,9 @@ def package(
     weights: Annotated[
         str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, or a checkpoint with one.")
     ] = "imagenet",
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Where the archive goes.")] = BUILT_ARCHIVE,
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where the archive goes.", show_default=SHOWN_ARCHIVE)
+    ] = BUILT_ARCHIVE,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign it, and config.properties, with this private key: ECDSA, PEM."),

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.version import SIGNATURE, Version
-from pipeline.commands.files import BUILT_ARCHIVE, version_files
+from pipeline.commands.files import BUILT_ARCHIVE, SHOWN_ARCHIVE, version_files
 from pipeline.shared.errors import NoArchive, UntrainedArchive
 from pipeline.shared.signals import leave, on_stopping
-from pipeline.shared.terminal import err, megabytes, out, transfer_bar, warn
+from pipeline.shared.terminal import err, megabytes, out, spinner, transfer_bar, warn
 from pipeline.store.bucket import connect
 from pipeline.store.publish import Outcome, publish_version
 from pipeline.store.registry import list_versions
@@ -22,7 +22,8 @@ from pipeline.store.storage_uri import StorageUri
 def publish(
     destination: Annotated[str, typer.Argument(metavar="gs://BUCKET[/PREFIX]", help="Where versions lie.")],
     archive: Annotated[
-        Path, typer.Option(metavar="FILE", help="The archive, as scripts/package.sh made it.")
+        Path,
+        typer.Option(metavar="FILE", help="The archive, as scripts/package.sh made it.", show_default=SHOWN_ARCHIVE),
     ] = BUILT_ARCHIVE,
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
     allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
@@ -48,7 +49,7 @@ def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
     if not archive.is_file():
         raise NoArchive(archive, "--archive")
     files = version_files(archive)
-    with err.status("reading the archive …"):
+    with spinner("reading the archive …"):
         version = Version.of(files)
     if SIGNATURE in files:
         from pipeline.artefact.signature import check_fit  # its library takes 0.9 s
@@ -56,13 +57,13 @@ def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
         check_fit(version, files[SIGNATURE])
     if not version.trained and not allow_untrained:
         raise UntrainedArchive(archive)
-    with err.status(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
+    with spinner(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
         client = connect(for_writing=True)
         return publish_version(client, prefix, version, files, progress, warn)
 
 
 def _list(prefix: StorageUri) -> None:
-    with err.status(f"asking for {prefix} …"):
+    with spinner(f"asking for {prefix} …"):
         versions = list_versions(connect(), prefix, warn)
     if not versions:
         warn(f"no versions right beneath {prefix}")

@@ -1,6 +1,13 @@
-"""What others say, made fit for a sentence."""
+"""What others say, made fit for a sentence and for a terminal."""
 
 from __future__ import annotations
+
+import re
+
+# Control characters of ASCII and Latin-1, but for tab and line feed: escape sequences begin with them. Unicode's own,
+# which change the direction of what stands beside them, or end a line. And surrogates, which Python makes of file names
+# that are no UTF-8.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def one_line(text: object, most: int | None = 400) -> str:
@@ -11,3 +18,8 @@ def one_line(text: object, most: int | None = 400) -> str:
 def first_line(text: object) -> str:
     """For libraries that go on for paragraphs."""
     return str(text).strip().partition("\n")[0]
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: `\\x1b` for an escape, and so on. Tabs and ends of lines stay."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
