@@ -14,12 +14,13 @@ from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, version
 from pipeline.commands.package import build
 from pipeline.commands.publish import send
 from pipeline.commands.serve import pull
-from pipeline.serving.client import Client, show
+from pipeline.serving.bars import show
+from pipeline.serving.client import Client
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.errors import WeightsUnavailable
 from pipeline.shared.ports import Ports
 from pipeline.shared.signals import NotedSignals
-from pipeline.shared.terminal import err, megabytes, out, warn
+from pipeline.shared.terminal import err, megabytes, out, spinner, warn
 from pipeline.store.embedded_storage import EmbeddedStorage
 from pipeline.store.storage_uri import StorageUri
 
@@ -69,6 +70,6 @@ def _step(name: str) -> Iterator[Callable[[str], None]]:
     def done(what: str) -> None:
         outcome[0] = what
 
-    with err.status(f"{name} …"):
+    with spinner(f"{name} …"):
         yield done
     out.print(f"✓ {name:8} {outcome[0]} ({time.monotonic() - began:.1f} s)")

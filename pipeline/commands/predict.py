@@ -3,28 +3,80 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.progress import track
 
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.serving.client import Client, show
+from pipeline.serving import credentials
+from pipeline.serving.bars import show
+from pipeline.serving.client import Client, b64_instance, file_instance
+from pipeline.serving.pictures import MOST_BYTES, bounded, fetch, scheme_of
 from pipeline.shared.errors import NotClassified
+from pipeline.shared.http import trusted
 from pipeline.shared.signals import leave, on_stopping
-from pipeline.shared.terminal import complain, err, out
+from pipeline.shared.terminal import complain, err, out, warn
+
+VARIABLE = "ALEXNET_TOKEN"
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, or https URLs.")],
-    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8080",
-    top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many classes to show.")] = 5,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", help="Image files, https:// URLs, or objects gs://BUCKET/NAME.")
+    ],
+    url: Annotated[
+        str,
+        typer.Option(metavar="URL", help="The server, or any URL of its model; HOST:PORT is enough for http."),
+    ] = "http://127.0.0.1:8080",
+    top_k: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=1000, help="How many classes to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
+    by_url: Annotated[
+        bool, typer.Option("--by-url", help="The server fetches https:// images, which it has to be allowed to.")
+    ] = False,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'NAME: VALUE'|@FILE",
+            help="A header, such as 'Host: NAME' at a gateway's address; may be repeated. @FILE has one a line, "
+            "and is the place for secrets: ps shows command lines.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds a bearer token; /dev/stdin works.")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            help=f"A bearer token. ps shows it: the variable {VARIABLE} or --token-file keeps it secret.",
+        ),
+    ] = None,
+    gcloud_token: Annotated[
+        bool, typer.Option("--gcloud-token", help="The token is that of gcloud auth print-identity-token.")
+    ] = False,
+    audience: Annotated[
+        str | None,
+        typer.Option(metavar="AUDIENCE", help="For whom --gcloud-token is, where gcloud has a service account."),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Certificates (PEM): trust a server with one of these, or of these authorities."
+        ),
+    ] = None,
 ) -> None:
     """Classify images: one KServe v1 call for each."""
     on_stopping(leave)
+    headers = _headers(header or [], token, token_file, gcloud_token, audience)
     failed = False
-    with Client(url, MODEL_NAME) as client:
+    with Client(url, MODEL_NAME, headers, trusted(ca), _instance(by_url)) as client:
+        if client.sends_secrets_openly:
+            warn(f"{client.address} is no https: everybody on the way can read the token or key")
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is
         answers = client.predict_all(images, top_k)
         watched = track(answers, "classifying", len(images), console=err, transient=True, disable=quiet)
@@ -38,3 +90,50 @@ def predict(
                 show(f"{image} ({number} of {len(images)})" if len(images) > 1 else image, answer, out)
     if failed:
         raise typer.Exit(1)
+
+
+def _headers(
+    said: list[str], token: str | None, token_file: Path | None, gcloud_token: bool, audience: str | None
+) -> dict[str, str]:
+    """Those that were asked for, and the token. Raises BadParameter, BadHeader or CredentialsMissing."""
+    if [token is not None, token_file is not None, gcloud_token].count(True) > 1:
+        raise typer.BadParameter("give one of --token, --token-file and --gcloud-token")
+    if audience is not None and not gcloud_token:
+        raise typer.BadParameter("--audience goes with --gcloud-token")
+    headers = credentials.headers(said)
+    bearer = None
+    if token is not None:
+        bearer = credentials.token_of(token, "--token")
+    elif token_file is not None:
+        bearer = credentials.token_in(token_file)
+    elif gcloud_token:
+        bearer = credentials.identity_token(audience)
+    if bearer is not None and "authorization" in headers:
+        raise typer.BadParameter("a header Authorization and a token were given: give one")
+    if bearer is None and "authorization" not in headers and os.environ.get(VARIABLE):
+        bearer = credentials.token_of(os.environ[VARIABLE], VARIABLE)
+    return headers if bearer is None else headers | {"authorization": f"Bearer {bearer}"}
+
+
+def _instance(by_url: bool) -> Callable[[str], dict[str, str]]:
+    """How an image becomes a KServe v1 instance. by_url: the server fetches what is https."""
+
+    @cache
+    def storage() -> Any:
+        from pipeline.store.bucket import connect
+
+        return connect()
+
+    def instance(image: str) -> dict[str, str]:
+        scheme = scheme_of(image)
+        if scheme is None:
+            return file_instance(image)
+        if scheme == "https":
+            return {"url": image} if by_url else b64_instance(fetch(image))
+        if scheme == "gs":
+            from pipeline.store.pictures import read_object  # Google's libraries take 0.2 s
+
+            return b64_instance(bounded(image, read_object(storage(), image, MOST_BYTES)))
+        raise NotClassified(image, f"{scheme}:// is not fetched: images are files, https:// or gs://")
+
+    return instance

@@ -1,28 +1,32 @@
-"""KServe v1 predict calls, and how their answers are shown."""
+"""KServe v1 predict calls."""
 
 from __future__ import annotations
 
 import base64
-import errno
-import os
-from collections.abc import Iterator
+import re
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypedDict
 
 import httpx
-from rich.console import Console
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
-from pipeline.serving.route import predict_route
-from pipeline.shared.errors import NoServer, NotClassified, PipelineError
-from pipeline.shared.http import http_client
+from pipeline.serving.address import Address
+from pipeline.serving.pictures import read_file
+from pipeline.serving.trouble import trouble
+from pipeline.shared.errors import BadHeader, NoServer, NotClassified
+from pipeline.shared.http import http_client, is_loopback, proxy_of, trusted
 from pipeline.shared.text import one_line
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
 CALLS_AT_ONCE = 8  # enough for the server to form batches
-BAR_WIDTH = 32  # characters
+MOST_ANSWER_BYTES = 16 * 1024 * 1024  # the server's own bound (config.properties, max_response_size)
+ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
+
+SECRET = {"authorization", "x-api-key", "cookie"}  # headers
+NOT_FETCHED = ".url: not fetched: "  # in what the server says of a URL that it may not fetch
+BY_URL = ": the server's setting handler.url.allowed_hosts (handler/model-config.yaml) names the hosts that it may ask"
+CREDENTIALS = "--token-file, --gcloud-token or --header @FILE"
 
 
 class Class(TypedDict):
@@ -35,30 +39,44 @@ class Class(TypedDict):
 
 
 class Client:
-    """Asks a model of the server under `url` to classify images. A context manager.
+    """Asks a model of a server to classify images. A context manager.
+
+    url: of the server, see Address. model: what is asked, if the URL does not name another one.
+    headers: sent with each call, names in lower case. verify: whose certificates are accepted.
+    instance: an image, as the user names it → a KServe v1 instance; it raises NotClassified.
 
     Proxies are for hosts other than loopback.
     """
 
-    def __init__(self, url: str, model: str) -> None:
-        try:
-            parsed = httpx.URL(url)
-            host = parsed.host
-            host.encode("idna")  # which connecting would do, with a less helpful error
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise PipelineError(f"{url} is not a URL: {error}") from None
-        if parsed.scheme not in ("http", "https") or not host:
-            raise PipelineError(f"{url} is not a URL of a server: expected http://HOST:PORT")
-        local = host in ("127.0.0.1", "localhost", "::1")
-        self._address = str(parsed).rstrip("/")
-        self._route = predict_route(model)
-        self._http = http_client(TIMEOUT, trust_env=not local)
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | None = None,
+        instance: Callable[[str], dict[str, str]] | None = None,
+    ) -> None:
+        self.address = Address.parse(url, model)
+        self._headers = dict(headers or {})
+        if self.address.server.userinfo and "authorization" in self._headers:
+            raise BadHeader("--url", "has a name or password, and there is a token or a header beside it: give one")
+        self._proxy = proxy_of(self.address.server)
+        self._instance = instance or file_instance
+        self._extensions = _server_name(self.address.server, self._headers.get("host"))
+        self._http = http_client(TIMEOUT, proxy=self._proxy, trust_env=False, verify=verify or trusted())
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._http.close()
+
+    @property
+    def sends_secrets_openly(self) -> bool:
+        """Whether a token or a key leaves this machine without encryption."""
+        url = self.address.server
+        has_some = bool(url.userinfo) or not SECRET.isdisjoint(self._headers)
+        return has_some and url.scheme == "http" and not is_loopback(url.host)
 
     def predict_all(self, images: list[str], top_k: int) -> Iterator[list[Class] | NotClassified]:
         """For each image, in order: what `predict` returns, or the NotClassified it raises. NoServer ends it all."""
@@ -76,38 +94,96 @@ class Client:
             pool.shutdown(cancel_futures=True)
 
     def predict(self, image: str, top_k: int) -> list[Class]:
-        """One KServe v1 call for an image file or an https URL → its classes, most probable first.
+        """One KServe v1 call for an image → its classes, most probable first.
 
         Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it.
         """
-        body = {"instances": [instance(image)], "parameters": {"top_k": top_k}}
+        body = {"instances": [self._instance(image)], "parameters": {"top_k": top_k}}
+        url = self.address.predict
         try:
-            response = self._http.post(self._address + self._route, json=body)
-        except httpx.ConnectError:
-            raise NoServer(self._address) from None
+            response = self._answer(url, body)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            found = trouble(error, url, self._proxy)
+            raise NoServer(str(self.address), found.remedy, None if found.nothing_here else found.what) from None
         except httpx.TimeoutException:
-            raise NotClassified(image, f"no answer from {self._address} within {TIMEOUT.read:g} s") from None
-        except httpx.HTTPError as error:
-            raise NotClassified(image, f"the connection to {self._address} broke off ({error})") from None
+            raise NotClassified(image, f"no answer from {self.address} within {TIMEOUT.read:g} s") from None
+        except httpx.RequestError as error:
+            found = trouble(error, url, self._proxy)
+            raise NotClassified(image, f"{found.what}: {found.remedy}") from None
         if not response.is_success:
-            raise NotClassified(image, _refusal(response))
+            raise NotClassified(image, self._refusal(response))
         try:
             return _classes(response)
-        except (ValueError, LookupError, TypeError):
-            strange = f"{self._address} does not answer as this model does: is it another server?"
-            raise NotClassified(image, strange) from None
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise NotClassified(image, self._strange(response)) from None
+
+    def _answer(self, url: httpx.URL, body: dict[str, Any]) -> httpx.Response:
+        """With as much of its body as is of use. Raises httpx.RequestError."""
+        with self._http.stream("POST", url, json=body, headers=self._headers, extensions=self._extensions) as response:
+            content = bytearray()
+            for chunk in response.iter_bytes(65536):
+                content += chunk
+                if len(content) > MOST_ANSWER_BYTES:
+                    break
+        headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=response.request)
+
+    def _strange(self, response: httpx.Response) -> str:
+        what = "answers with a web page" if _is_page(response) else "does not answer as this model does"
+        hint = f"is it a login page ({CREDENTIALS})" if _is_page(response) else "is it"
+        return f"{self.address} {what}: {hint}{', or' if _is_page(response) else ''} another server?"
+
+    def _refusal(self, response: httpx.Response) -> str:
+        """The server's own sentence: the model's {"error": …}, TorchServe's {"message": …}; or whose it seems to be."""
+        status = response.status_code
+        said = _said(response)
+        sentence = f"{status}: {said or one_line(response.reason_phrase) or 'no reason given'}"
+        given = bool(self.address.server.userinfo) or not SECRET.isdisjoint(self._headers)
+        if status == 401:
+            return f"{sentence}: {'what was given is not accepted' if given else f'give {CREDENTIALS}'}"
+        if said is not None:
+            return f"{sentence}{BY_URL}" if status == 403 and NOT_FETCHED in said else sentence
+        if status == 407:
+            return f"{sentence}: the proxy wants a name and a password"
+        if response.has_redirect_location:
+            return f"{status}: {self._redirect(response)}"
+        if status == 403:
+            return (
+                f"{sentence}: a gateway says so, not the model: {'may this account call it' if given else CREDENTIALS}?"
+            )
+        if status == 404:
+            return (
+                f"{sentence}: an ingress or gateway may say so, which knows no such host or path: "
+                "give --header 'Host: …', or another --url"
+            )
+        if status == 400 and self.address.server.scheme == "http" and "https" in response.text.lower():
+            return f"{sentence}: {self.address.server.netloc.decode()} speaks HTTPS, not HTTP: give https://…"
+        if status in (502, 503, 504):
+            return f"{sentence}: a gateway or proxy says so, not the model: is a pod ready?"
+        return sentence
+
+    def _redirect(self, response: httpx.Response) -> str:
+        ours, target = self.address.server, self.address.predict.join(response.headers["location"])
+        shown = target.copy_with(userinfo=None, query=None, fragment=None)
+        if target.host == ours.host and target.path == self.address.predict.path:
+            return f"redirects to {target.scheme}: give --url {shown.copy_with(path=ours.path)}"
+        return f"redirects to {one_line(shown)}, as to a login page: give {CREDENTIALS}"
 
 
-def instance(image: str) -> dict[str, str]:
-    """An image file or an https URL → a KServe v1 instance. Raises NotClassified where it cannot be read."""
-    if image.startswith("https://"):
-        return {"url": image}
-    if image.startswith("http://"):
-        raise NotClassified(image, "images are fetched over https only")
-    try:
-        return {"b64": base64.b64encode(Path(image).read_bytes()).decode()}
-    except OSError as error:
-        raise NotClassified(image, os.strerror(error.errno or errno.EIO)) from None
+def file_instance(image: str) -> dict[str, str]:
+    """An image file → a KServe v1 instance. Raises NotClassified where it cannot be read."""
+    return b64_instance(read_file(image))
+
+
+def b64_instance(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def _server_name(url: httpx.URL, host: str | None) -> dict[str, str]:
+    """At an IP address, whose certificate is for a name: TLS asks for that of the Host header, and checks it."""
+    if host and url.scheme == "https" and ADDRESS.fullmatch(url.host):
+        return {"sni_hostname": host.partition(":")[0]}
+    return {}
 
 
 def _classes(response: httpx.Response) -> list[Class]:
@@ -119,23 +195,18 @@ def _classes(response: httpx.Response) -> list[Class]:
     return list(classes)
 
 
-def _refusal(response: httpx.Response) -> str:
-    """The server's own sentence: the model's {"error": …}, TorchServe's {"message": …}, or none at all (413)."""
+def _said(response: httpx.Response) -> str | None:
+    """What a JSON body says, of this server's or of TorchServe's shape."""
     try:
         body = response.json()
-        sentence = body.get("error") or body.get("message")
-    except (ValueError, AttributeError):
-        sentence = None
-    return f"{response.status_code}: {one_line(sentence or response.reason_phrase, None)}"
+        said = body.get("error") or body.get("message")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return one_line(said) or None
 
 
-def show(title: str, classes: list[Class], console: Console) -> None:
-    """The classes of one image as a table with bars."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for _ in ("label", "bar", "probability"):
-        table.add_column(no_wrap=True)
-    for entry in classes:
-        bar = ProgressBar(total=1, completed=entry["probability"], width=BAR_WIDTH)
-        table.add_row(entry["label"], bar, f"{entry['probability']:6.2%}")
-    console.print(title, style="bold")
-    console.print(table, soft_wrap=False)
+def _is_page(response: httpx.Response) -> bool:
+    start = response.content[:1024].lstrip().lower()
+    return response.headers.get("content-type", "").startswith("text/html") or start.startswith(
+        (b"<!doctype", b"<html")
+    )

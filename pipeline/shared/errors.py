@@ -3,6 +3,7 @@
     PipelineError                 the base: one line that says what is wrong, where, and what to do
     │   shared
     ├── ProxyUnusable             the environment names a proxy that cannot be used
+    ├── CertificatesUnusable      a file of certificates that has none
     ├── PortUnusable              a port is taken, or not ours to take
     │   artefact
     ├── NoWeights                 there is no such file of weights
@@ -22,6 +23,9 @@
     ├── NotSignedBy               the signature is none, or by another key
     ├── SignatureOfAnother        the signature beside an archive is that of an earlier one
     │   serving
+    ├── NoUrl                     what cannot be the URL of a server
+    ├── BadHeader                 a header that cannot be sent
+    ├── CredentialsMissing        a token that is none, or cannot be had
     ├── NoServer                  nothing answers at the URL
     ├── NotClassified             one image has no answer
     ├── NoArchive                 there is nothing to serve or to publish
@@ -72,6 +76,11 @@ class Uri(Protocol):
 class ProxyUnusable(PipelineError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: {reason}")
+
+
+class CertificatesUnusable(PipelineError):
+    def __init__(self, file: Path, why: str) -> None:
+        super().__init__(f"{file} {why}: give the certificate of the authority, or of the server")
 
 
 class PortUnusable(PipelineError):
@@ -185,9 +194,26 @@ class SignatureOfAnother(PipelineError):
 # --- serving ----------------------------------------------------------------------------------------------------------
 
 
+class NoUrl(PipelineError):
+    def __init__(self, said: str, why: str | None = None) -> None:
+        reason = f" ({why})" if why else ""
+        super().__init__(f"{said!r} is not a URL of a server{reason}: expected http://HOST:PORT or https://HOST")
+
+
+class BadHeader(PipelineError):
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where} {why}")
+
+
+class CredentialsMissing(PipelineError):
+    pass
+
+
 class NoServer(PipelineError):
-    def __init__(self, address: str) -> None:
-        super().__init__(f"no server at {address}: start one with scripts/serve.sh, or give --url")
+    def __init__(self, address: str, remedy: str, cause: str | None = None) -> None:
+        super().__init__(
+            f"no answer from {address}: {cause}: {remedy}" if cause else f"no server at {address}: {remedy}"
+        )
 
 
 class NotClassified(PipelineError):

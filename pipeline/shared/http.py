@@ -1,15 +1,71 @@
-"""HTTP clients, through the proxy that the environment names."""
+"""HTTP clients: through the proxy that the environment names, and which certificates they trust."""
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import ssl
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import certifi
 import httpx
 
-from pipeline.shared.errors import ProxyUnusable
+from pipeline.shared.errors import CertificatesUnusable, ProxyUnusable
 
 
-def http_client(timeout: httpx.Timeout, trust_env: bool = True) -> httpx.Client:
+def http_client(timeout: httpx.Timeout, **options: Any) -> httpx.Client:
     """Raises ProxyUnusable, where httpx raises whatever it stumbles over: a wrong URL or scheme, or SOCKS."""
     try:
-        return httpx.Client(timeout=timeout, trust_env=trust_env)
+        return httpx.Client(timeout=timeout, **options)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         raise ProxyUnusable(str(error).partition(". ")[0]) from None
+
+
+def proxy_of(url: httpx.URL) -> str | None:
+    """The proxy that the environment (on macOS: or the system) names for a URL; none for loopback.
+
+    Networks in NO_PROXY (10.0.0.0/8) are heeded, as curl does.
+    """
+    if is_loopback(url.host) or urllib.request.proxy_bypass(url.netloc.decode()) or _in_network_without_proxy(url.host):
+        return None
+    proxies = urllib.request.getproxies()
+    found = proxies.get(url.scheme) or proxies.get("all")
+    return found if not found or "://" in found else f"http://{found}"
+
+
+def is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def trusted(authorities: Path | None = None) -> ssl.SSLContext:
+    """Whose certificates are accepted: those of the authorities in this file (PEM) alone, as curl's --cacert; without
+    one, those of SSL_CERT_FILE or SSL_CERT_DIR; without these, those that this machine or Mozilla knows.
+
+    Raises CertificatesUnusable.
+    """
+    if authorities is None:
+        context = ssl.create_default_context()  # which reads the two variables
+        if not ("SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ):
+            context.load_verify_locations(certifi.where())
+        return context
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except ssl.SSLError:
+        raise CertificatesUnusable(authorities, "has no certificate in PEM (-----BEGIN CERTIFICATE-----)") from None
+    except OSError as error:
+        raise CertificatesUnusable(authorities, f"cannot be read ({error.strerror})") from None
+
+
+def _in_network_without_proxy(host: str) -> bool:
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        for entry in urllib.request.getproxies_environment().get("no", "").split(","):
+            with suppress(ValueError):
+                if "/" in entry and address in ipaddress.ip_network(entry.strip(), strict=False):
+                    return True
+    return False

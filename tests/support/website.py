@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,15 +16,24 @@ Page = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Website(ThreadingHTTPServer):
-    """A server on loopback. `pages`: how each path is answered; `asked`: the paths that clients asked for."""
+    """A server on loopback, over TLS where it has a context.
+
+    pages: how each path is answered. asked: the paths that clients asked for. headers: those of the last request.
+    """
 
     daemon_threads = False  # server_close() waits for them
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Visit)
         self.pages: dict[str, Page] = {}
         self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.headers: Message = Message()
+        self.url = f"http{'s' if context else ''}://127.0.0.1:{self.server_port}"
+        if context:  # a handshake takes place where a visit is answered, so that none holds up the next one
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, *_: object) -> None:
+        """Clients may leave at any time."""
 
     def put(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
         """A page that is always the same. Returns its URL."""
@@ -42,6 +54,7 @@ class _Visit(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.headers = self.headers
         self.server.pages[self.path](self)
 
     def do_POST(self) -> None:
@@ -52,7 +65,13 @@ class _Visit(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def running_website(context: ssl.SSLContext | None = None) -> Iterator[Website]:
+    with in_a_thread(Website(context)) as site:
+        yield site
+
+
 @pytest.fixture
 def website(user_environment: None) -> Iterator[Website]:
-    with in_a_thread(Website()) as site:
+    with running_website() as site:
         yield site

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import Ports
+from pipeline.store.bucket import connect
+from pipeline.store.embedded_storage import EmbeddedStorage
+from tests.support.website import running_website
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
@@ -90,12 +97,157 @@ def test_a_service_that_wants_credentials_says_so_in_a_line(
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
         for extra in ([], ["--json"]):
             sentence = only_error(script("predict", *extra, "--url", guarded.url, photographs[0]))
-            assert sentence == f"{photographs[0]}: 401: credentials: none, or not valid"
+            assert sentence == (
+                f"{photographs[0]}: 401: credentials: none, or not valid: "
+                "give --token-file, --gcloud-token or --header @FILE"
+            )
 
 
 def test_what_is_no_url_is_told_so(script: Script, only_error: OnlyError, photographs: list[Path]) -> None:
-    sentence = only_error(script("predict", "--url", "localhost:8080", photographs[0]))
-    assert sentence == "localhost:8080 is not a URL of a server: expected http://HOST:PORT"
+    sentence = only_error(script("predict", "--url", "ftp://localhost", photographs[0]))
+    assert sentence == "'ftp://localhost' is not a URL of a server: expected http://HOST:PORT or https://HOST"
+
+
+def test_the_url_that_serve_prints_is_one_that_it_takes(
+    script: Script, server: TorchServe, photographs: list[Path]
+) -> None:
+    done = script("predict", "--url", server.predict_url, photographs[0])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- Headers and tokens -----------------------------------------------------------------------------------------------
+
+
+def answer(website: Any) -> None:
+    website.put(PREDICT, b'{"predictions": [{"classes": [{"label": "tabby", "probability": 0.5}]}]}')
+
+
+def test_headers_and_a_token_reach_the_server(
+    script: Script, website: Any, photographs: list[Path], tmp_path: Path
+) -> None:
+    answer(website)
+    (tmp_path / "token").write_text("from-file\n")
+    (tmp_path / "headers").write_text("x-api-key: key\n")
+    options = ["--header", "Host: a.example", "--header", "@headers", "--token-file", "token"]
+    done = script("predict", "--url", website.url, *options, photographs[0], environment={"ALEXNET_TOKEN": "unused"})
+    assert (done.returncode, done.stderr) == (0, "")
+    sent = {name: website.headers[name] for name in ("Host", "X-API-Key", "Authorization")}
+    assert sent == {"Host": "a.example", "X-API-Key": "key", "Authorization": "Bearer from-file"}
+
+
+@pytest.mark.parametrize(
+    ("options", "authorization"),
+    [
+        ([], "Bearer from-environment"),
+        (["--token", "given"], "Bearer given"),
+        (["--header", "Authorization: Basic eA=="], "Basic eA=="),
+        (["--gcloud-token"], "Bearer from-gcloud"),
+    ],
+)
+def test_the_environments_token_is_for_calls_without_another(
+    script: Script, website: Any, photographs: list[Path], tmp_path: Path, options: list[str], authorization: str
+) -> None:
+    answer(website)
+    gcloud = tmp_path / "bin" / "gcloud"  # which needs an account of Google's
+    gcloud.parent.mkdir()
+    gcloud.write_text("#!/bin/sh\necho from-gcloud\n")
+    gcloud.chmod(0o755)
+    environment = {"ALEXNET_TOKEN": "from-environment", "PATH": f"{gcloud.parent}:{os.environ['PATH']}"}
+    done = script("predict", "--url", website.url, *options, photographs[0], environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert website.headers["Authorization"] == authorization
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--token", "a", "--token-file", "b"], "give one of --token, --token-file and --gcloud-token"),
+        (["--token", "a", "--gcloud-token"], "give one of --token, --token-file and --gcloud-token"),
+        (["--audience", "a"], "--audience goes with --gcloud-token"),
+        (["--token", "a", "--header", "authorization: b"], "a header Authorization and a token were given"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(script: Script, options: list[str], sentence: str) -> None:
+    done = script("predict", *options, "a.jpg")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_envoy(), reason="Envoy is not here, which asks for keys")
+def test_with_its_key_a_client_is_answered(
+    script: Script, directory: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "alice").write_text("k" * 32)
+    (tmp_path / "headers").write_text(f"x-api-key: {'k' * 32}")
+    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
+        done = script("predict", "--url", guarded.url, "--header", "@headers", photographs[0])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- Images that are fetched ------------------------------------------------------------------------------------------
+
+
+def test_images_of_the_web_are_fetched_here_and_by_the_server_where_it_is_asked(
+    script: Script, only_error: OnlyError, server: TorchServe, photographs: list[Path], tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with running_website(context) as site:
+        image = site.put("/a.jpg", photographs[0].read_bytes())
+        trust = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        done = script("predict", "--json", "--url", server.url, image, photographs[0], environment=trust)
+        assert (done.returncode, done.stderr) == (0, "")
+        web, file = as_json(done)
+        assert (web["image"], web["classes"]) == (image, file["classes"])
+        site.asked.clear()
+        refused = only_error(script("predict", "--by-url", "--url", server.url, image, environment=trust))
+        assert refused.startswith(f"{image}: 403: instances[0].url: not fetched: ")
+        assert "handler.url.allowed_hosts" in refused
+        assert site.asked == []
+
+
+def test_images_in_cloud_storage_are_read_here(
+    script: Script, server: TorchServe, photographs: list[Path], user_environment: None
+) -> None:
+    with EmbeddedStorage("pictures") as storage:
+        bucket = connect().bucket("pictures")
+        bucket.blob("a cat?/ü.jpg").upload_from_filename(photographs[0])
+        bucket.blob("empty.jpg").upload_from_string(b"")
+        names = ["gs://pictures/a cat?/ü.jpg", "gs://pictures/gone.jpg", "gs://pictures/", "gs://pictures/empty.jpg"]
+        done = script("predict", "--json", "--url", server.url, *names, photographs[0])
+    assert storage.bucket == "pictures"
+    assert done.returncode == 1
+    stored, file = as_json(done)
+    assert (stored["image"], stored["classes"]) == (names[0], file["classes"])
+    first, second, third = done.stderr.splitlines()
+    assert first == "error: gs://pictures/gone.jpg: there is no such object"
+    assert second == "error: gs://pictures/: names no object: expected gs://BUCKET/NAME"
+    assert third.startswith("error: gs://pictures/empty.jpg: 400: instances[0].b64: not an image (")
+
+
+@pytest.mark.parametrize("image", ["http://a.example/b.jpg", "s3://a/b.jpg", "FTP://a/b.jpg"])
+def test_other_schemes_are_not_fetched(script: Script, only_error: OnlyError, image: str) -> None:
+    scheme = image.partition(":")[0].lower()
+    sentence = only_error(script("predict", image))
+    assert sentence == f"{image}: {scheme}:// is not fetched: images are files, https:// or gs://"
+
+
+# --- Terminals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_in_a_terminal_of_any_width_the_probability_is_whole(
+    script: Script, server: TorchServe, photographs: list[Path], columns: int
+) -> None:
+    done = script("predict", "--url", server.url, photographs[0], environment={"COLUMNS": str(columns)})
+    _, *rows = done.stdout.splitlines()
+    assert len(re.findall(r" \d+\.\d\d%", done.stdout)) == 5
+    assert all(len(row.rstrip()) <= columns for row in rows)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--top-k", "0", "a.jpg"], ["--top-k", "1001", "a.jpg"], ["--top", "a.jpg"]])

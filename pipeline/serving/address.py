@@ -1,0 +1,57 @@
+"""What a user gives as --url: where the server is, and which model is asked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import httpx
+
+from pipeline.serving.route import predict_route
+from pipeline.shared.errors import NoUrl
+
+# HOST, HOST:PORT or [ADDRESS]:PORT, as browsers and curl take it without a scheme.
+WITHOUT_SCHEME = re.compile(r"(?![0-9]+(/|$))([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?([/?].*)?")
+
+# What the server answers beneath its address (kserve/runtime/envoy.yaml): the end of a URL that somebody has copied.
+OURS = re.compile(
+    r"/(v1|v2)?/?$|/(docs|openapi\.json)$|/v2/health/(live|ready)$"
+    r"|/v1/models/?$|/v1/models/(?P<v1>[\w.-]+)(:predict|:explain|%3A(predict|explain))?/?$"
+    r"|/v2/models/?$|/v2/models/(?P<v2>[\w.-]+)(/versions/[\w.-]+)?(/infer|/explain|/ready)?/?$",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Of a model. What is before the paths of the protocol (an ingress may have something there) and a query stay."""
+
+    server: httpx.URL
+    model: str
+
+    @classmethod
+    def parse(cls, text: str, model: str) -> Address:
+        """A URL, with any path of the server's, or HOST:PORT. model: if the path names none. Raises NoUrl."""
+        said = f"http://{text}" if WITHOUT_SCHEME.fullmatch(text) else text
+        try:
+            url = httpx.URL(said)
+            url.host.encode("idna")  # which connecting would do, with a less helpful error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise NoUrl(text, str(error).rstrip(".")) from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise NoUrl(text)
+        if url.port is not None and not 0 < url.port < 65536:
+            raise NoUrl(text, f"{url.port} is no port")
+        found = OURS.search(url.path)
+        named = (found["v1"] or found["v2"]) if found else None
+        path = url.path[: found.start()] if found else url.path.rstrip("/")
+        return cls(url.copy_with(path=path or "/", fragment=None), named or model)
+
+    @property
+    def predict(self) -> httpx.URL:
+        """Where predict calls are sent."""
+        return self.server.copy_with(path=self.server.path.rstrip("/") + predict_route(self.model))
+
+    def __str__(self) -> str:
+        """For sentences: without what may be secret, a password or a query."""
+        return str(self.server.copy_with(userinfo=None, query=None)).rstrip("/")

@@ -1,0 +1,80 @@
+"""Pictures, from files and from the web, as bytes. However large or slow they are, reading them ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+
+import httpx
+
+from pipeline.serving.trouble import trouble
+from pipeline.shared.errors import NotClassified
+from pipeline.shared.http import http_client, proxy_of, trusted
+from pipeline.shared.text import one_line
+
+MOST_BYTES = 32 * 1024 * 1024  # twice of what the server takes as a body
+FETCH_TIMEOUT_S = 60
+WAIT = httpx.Timeout(10, connect=5)  # seconds, for the next bytes
+MOST_REDIRECTS = 5
+AGENT = "torchserve-alexnet (scripts/predict.sh)"  # some sites refuse who does not say who asks
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def scheme_of(image: str) -> str | None:
+    """`https` or `gs`, say, in lower case; None for a file."""
+    found = SCHEME.match(image)
+    return found[1].lower() if found else None
+
+
+def read_file(image: str) -> bytes:
+    """Raises NotClassified."""
+    try:
+        with open(image, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise NotClassified(image, os.strerror(getattr(error, "errno", None) or errno.EINVAL)) from None
+    return bounded(image, content)
+
+
+def fetch(image: str) -> bytes:
+    """What an https URL leads to. Raises NotClassified."""
+    deadline = time.monotonic() + FETCH_TIMEOUT_S
+    with http_client(WAIT, verify=trusted(), headers={"User-Agent": AGENT, "Accept-Encoding": "identity"}) as http:
+        try:
+            url = httpx.URL(image)
+            for _ in range(MOST_REDIRECTS + 1):
+                with http.stream("GET", url) as response:
+                    if response.next_request is None:
+                        return _body(image, response, deadline)
+                    url = response.next_request.url
+                if url.scheme != "https":
+                    raise NotClassified(image, f"not fetched: it redirects to {url.scheme}://, and not to https://")
+        except (httpx.InvalidURL, UnicodeError) as error:  # the latter of a name that no host can have
+            raise NotClassified(image, f"is not a URL: {error}") from None
+        except httpx.RequestError as error:
+            raise NotClassified(image, f"not fetched: {trouble(error, url, proxy_of(url)).what}") from None
+    raise NotClassified(image, f"not fetched: more than {MOST_REDIRECTS} redirects")
+
+
+def _body(image: str, response: httpx.Response, deadline: float) -> bytes:
+    if not response.is_success:
+        raise NotClassified(image, f"not fetched: {response.status_code} {one_line(response.reason_phrase)}".rstrip())
+    if (packed := response.headers.get("content-encoding", "identity")) != "identity":
+        raise NotClassified(image, f"not fetched: the host sends it packed ({one_line(packed, 40)})")
+    content = bytearray()
+    for chunk in response.iter_raw():
+        content += chunk
+        if len(content) > MOST_BYTES:
+            break
+        if time.monotonic() > deadline:
+            raise NotClassified(image, f"not fetched: it did not arrive within {FETCH_TIMEOUT_S} s")
+    return bounded(image, bytes(content))
+
+
+def bounded(image: str, content: bytes) -> bytes:
+    """Raises NotClassified where the content is longer than what is read."""
+    if len(content) > MOST_BYTES:
+        raise NotClassified(image, f"more than {MOST_BYTES} bytes")
+    return content

@@ -1,0 +1,82 @@
+"""What --url takes: everything that this project prints or documents as a URL, and what a browser would take."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.serving.address import Address
+from pipeline.shared.errors import NoUrl
+
+V1 = "/v1/models/alexnet:predict"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "http://127.0.0.1:8080",
+        "http://127.0.0.1:8080/",
+        "127.0.0.1:8080",
+        "127.0.0.1:8080/",
+        "HTTP://127.0.0.1:8080/",
+        *(
+            f"http://127.0.0.1:8080{path}"
+            for path in (
+                *(V1, "/v1/models/alexnet%3Apredict", "/v1/models/alexnet:explain", "/v1/models/alexnet"),
+                *("/v1", "/v1/", "/v1/models", "/v1/models/", "/docs", "/openapi.json", "/#top"),
+                *(
+                    "/v2",
+                    "/v2/",
+                    "/v2/health/live",
+                    "/v2/health/ready",
+                    "/v2/models/alexnet",
+                    "/v2/models/alexnet/ready",
+                ),
+                *("/v2/models/alexnet/infer", "/v2/models/alexnet/versions/1/infer"),
+            )
+        ),
+    ],
+)
+def test_any_path_of_the_servers_leads_to_the_server(said: str) -> None:
+    address = Address.parse(said, "alexnet")
+    assert str(address) == "http://127.0.0.1:8080"
+    assert str(address.predict) == f"http://127.0.0.1:8080{V1}"
+
+
+@pytest.mark.parametrize(
+    ("said", "predict"),
+    [
+        ("localhost:8080", f"http://localhost:8080{V1}"),
+        ("localhost", f"http://localhost{V1}"),
+        ("[::1]:8080", f"http://[::1]:8080{V1}"),
+        ("alexnet-alexnet.example.com", f"http://alexnet-alexnet.example.com{V1}"),
+        ("https://alexnet.example.com", f"https://alexnet.example.com{V1}"),
+        ("https://bücher.example/v1", f"https://xn--bcher-kva.example{V1}"),
+        ("https://a.example/serving/ns/alexnet", f"https://a.example/serving/ns/alexnet{V1}"),
+        (f"https://a.example/serving/ns/alexnet{V1}", f"https://a.example/serving/ns/alexnet{V1}"),
+        ("https://a.example/v1/models/cats:predict", "https://a.example/v1/models/cats:predict"),
+        ("https://a.example/v2/models/cats/infer", "https://a.example/v1/models/cats:predict"),
+        ("https://a.example/?key=secret", f"https://a.example{V1}?key=secret"),
+        ("https://me:secret@a.example/", f"https://me:secret@a.example{V1}"),
+    ],
+)
+def test_where_predict_calls_go(said: str, predict: str) -> None:
+    address = Address.parse(said, "alexnet")
+    assert address.predict == predict
+    assert "secret" not in str(address)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("", " ", "8080", ":8080", "//127.0.0.1:8080", "http://", "https:///v1", "http://127.0.0.1:port"),
+        *("localhost:port", "http://127.0.0.1:0", "localhost:99999", "http://[::1", "ftp://127.0.0.1"),
+        *("grpc://127.0.0.1:8081", "file:///etc/hosts", "http://127.0.0.1:8080\n", "http://xn--a", "http://a..b"),
+    ],
+)
+def test_what_is_no_url_of_a_server_is_told_in_a_line(said: str) -> None:
+    with pytest.raises(NoUrl) as raised:
+        Address.parse(said, "alexnet")
+    sentence = str(raised.value)
+    assert sentence.startswith(f"{said!r} is not a URL of a server")
+    assert sentence.endswith(": expected http://HOST:PORT or https://HOST")
+    assert "\n" not in sentence
