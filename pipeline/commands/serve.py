@@ -16,15 +16,30 @@ import typer
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.version import SIGNATURE, SIGNED, VERSION_FILE, Version
 from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files, version_files
-from pipeline.serving.torchserve import TorchServe, has_envoy
+from pipeline.serving.torchserve import ENVELOPE, TorchServe, check_files, has_envoy
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
 from pipeline.shared.signals import NotedSignals, Terminated
-from pipeline.shared.terminal import err, out, transfer_bar, warn
+from pipeline.shared.terminal import err, out, spinner, transfer_bar, warn
 from pipeline.store.storage_uri import StorageUri
 
 PUBLIC_KEY = "ALEXNET_PUBLIC_KEY"  # the same variable as in the serving image
+
+# Variables of TorchServe that this command sets, or does not let through, and why.
+NOT_OF_THE_USER = dict.fromkeys(
+    ("TS_INFERENCE_ADDRESS", "TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS"),
+    "all of it listens on loopback, and --port says where",
+) | {
+    "TS_GRPC_INFERENCE_ADDRESS": "gRPC listens on loopback",
+    "TS_GRPC_MANAGEMENT_ADDRESS": "gRPC listens on loopback",
+    "TS_GRPC_INFERENCE_PORT": "gRPC takes any free port",
+    "TS_GRPC_MANAGEMENT_PORT": "gRPC takes any free port",
+    "TS_CONFIG_FILE": "the settings are those of what is served",
+    "TS_MODEL_STORE": "the archive is that of what is served",
+    "TS_LOAD_MODELS": "the archive is that of what is served",
+    "TS_MODEL_SNAPSHOT": "the archive is that of what is served",
+}
 
 
 def serve(
@@ -36,7 +51,8 @@ def serve(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=1, max=65533, help="For inference; management and metrics take the next two.")
+        int,
+        typer.Option(metavar="PORT", min=1, max=65533, help="For inference; management and metrics take the next two."),
     ] = 8080,
     public_key: Annotated[
         Path | None,
@@ -55,10 +71,10 @@ def serve(
         warn("there is no Envoy here, so TorchServe answers by itself: docs/operating.md says what is missing then")
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
-        with err.status("TorchServe is starting …"):
+        with spinner("TorchServe is starting …"):
             directory = stack.enter_context(_directory_to_serve(source))
             server = stack.enter_context(
-                TorchServe(directory, MODEL_NAME, Ports.starting_at(port), log=err.print, obey=obey)
+                TorchServe(directory, MODEL_NAME, Ports.starting_at(port), err.print, _settings_of_the_user(), obey)
             )
         out.print(f"ready after {time.monotonic() - began:.1f} s: {server.predict_url} (Ctrl-C stops)")
         photograph = shlex.quote(relative(PHOTOGRAPH))
@@ -70,11 +86,22 @@ def serve(
         err.print("TorchServe is stopping …")
 
 
+def _settings_of_the_user() -> dict[str, str]:
+    """The TS_* variables, which override config.properties here as in the pod, but for those that would take away what
+    this command promises: its ports, and loopback. Raises PipelineError for one that the pod does not take either."""
+    if os.environ.get(ENVELOPE):
+        raise PipelineError(f"{ENVELOPE} is set: the handler reads KServe's bodies itself; unset it")
+    found = {name: value for name, value in os.environ.items() if name.startswith("TS_")}
+    for name in sorted(found.keys() & NOT_OF_THE_USER):
+        warn(f"{name} is not heeded here: {NOT_OF_THE_USER[name]}")
+    return {name: value for name, value in found.items() if name not in NOT_OF_THE_USER}
+
+
 def pull(uri: StorageUri, cache: Path | None = None) -> Path:
     """The folder in the cache with the version at a storageUri. Raises PipelineError where there is no such version."""
     from pipeline.store.pull import cache_directory, pull_version  # Google's libraries take 0.2 s
 
-    with err.status(f"looking for {uri} …"), transfer_bar("downloading") as progress:
+    with spinner(f"looking for {uri} …"), transfer_bar("downloading") as progress:
         return pull_version(uri, cache or cache_directory(), progress, warn)
 
 
@@ -86,7 +113,7 @@ def _verify(source: str | None, public_key: Path) -> None:
         files, signature = signed_files(BUILT_ARCHIVE), signature_beside(BUILT_ARCHIVE)
     else:
         files, signature = {name: Path(source, name) for name in SIGNED}, Path(source, SIGNATURE)
-    with err.status("checking the signature …"):
+    with spinner("checking the signature …"):
         verify(files, signature, public_key)
 
 
@@ -96,6 +123,7 @@ def _directory_to_serve(source: str | None) -> Iterator[Path]:
     if source is not None:
         yield Path(source)
         return
+    check_files(CHECKOUT / "config.properties", BUILT_ARCHIVE)  # which the user knows, and not the directory made here
     with tempfile.TemporaryDirectory(prefix="alexnet-") as made:
         (Path(made) / "config").mkdir()
         (Path(made) / "config" / "config.properties").symlink_to(CHECKOUT / "config.properties")

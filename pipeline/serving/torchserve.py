@@ -103,6 +103,10 @@ class TorchServe:
         try:
             self._start()
             self._wait_until_ready()
+        except ServerFailed:
+            self._stop()
+            self._ports.check_free()  # where another server was quicker, that is the reason
+            raise
         except BaseException:
             self._stop()
             raise
@@ -148,6 +152,7 @@ class TorchServe:
         environment |= {
             "PYTHONPATH": str(RUNTIME),  # the container's package `server`; not what scripts/ set, for themselves
             "JAVA_HOME": str(java_home()),
+            "LC_ALL": "C.UTF-8",  # with LC_ALL=C, Java finds no file whose path has an umlaut
             "TMPDIR": str(scratch),  # unpacked archives and sockets
             # An envelope wants bodies that TorchServe has parsed, which it does not behind the door.
             "FRONT_DOOR": "envoy" if has_envoy() and ENVELOPE not in self._environment else "none",
@@ -225,7 +230,11 @@ def has_envoy() -> bool:
 
 def check_directory(directory: Path, model: str) -> None:
     """Raises PipelineError unless TorchServe can serve the model from this directory."""
-    config, archive = directory / "config" / "config.properties", directory / "model-store" / f"{model}.mar"
+    check_files(directory / "config" / "config.properties", directory / "model-store" / f"{model}.mar")
+
+
+def check_files(config: Path, archive: Path) -> None:
+    """Raises PipelineError unless these are what TorchServe can serve."""
     if not config.is_file():
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     if not archive.is_file():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
+
+import psutil
 
 from pipeline.shared.errors import PortUnusable
 
 LOOPBACK = "127.0.0.1"
+SERVING = ["-m", "pipeline", "serve"]  # after the interpreter and -P, as scripts/run has it
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,27 @@ class Ports:
                 try:
                     probe.bind((LOOPBACK, port))
                 except OSError as error:
-                    why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+                    taken = error.errno == errno.EADDRINUSE
+                    why = f"is taken{_by_whom(port)}" if taken else f"cannot be used ({error.strerror})"
                     raise PortUnusable(port, field.name, why) from None
+
+
+def _by_whom(port: int) -> str:
+    """The process that listens there, where that can be known: other users' cannot."""
+    with suppress(psutil.Error, OSError):  # macOS tells root alone
+        for found in psutil.net_connections("tcp"):
+            listens = found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port
+            if found.pid and listens:
+                return f" by {_told(psutil.Process(found.pid))}"
+    return ""
+
+
+def _told(process: psutil.Process) -> str:
+    """Its number and its program. Of a server of ours, those of the command that would start it again."""
+    for above in process.parents():
+        if above.cmdline()[2:5] == SERVING:
+            return f"pid {above.pid} (scripts/serve.sh)"
+    return f"pid {process.pid} ({process.name()})"
 
 
 def free_ports(count: int) -> list[int]:

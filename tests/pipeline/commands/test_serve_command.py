@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +144,112 @@ def arguments(process: psutil.Process) -> list[str]:
 def test_a_taken_port_is_told_in_one_line(script: Script, only_error: OnlyError, directory: Path, port: int) -> None:
     with socket.create_server(("127.0.0.1", port + 1)):
         sentence = only_error(script("serve", directory, "--port", port))
-    assert sentence.startswith(f"port {port + 1} (for management) is taken: ")
+    assert sentence.startswith(f"port {port + 1} (for management) is taken by pid ")
+
+
+def test_whoever_has_the_port_is_told(script: Script, only_error: OnlyError, directory: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        sentence = only_error(script("serve", directory, "--port", port))
+    assert sentence == (
+        f"port {port} (for inference) is taken by pid {os.getpid()} ({psutil.Process().name()}): "
+        "stop what uses it, or choose another with --port"
+    )
+
+
+def test_of_two_at_once_one_serves_and_the_other_says_why_in_a_line(start: Start, directory: Path, port: int) -> None:
+    """Neither finds the port taken when it looks."""
+    both = [start("serve", directory, "--port", port) for _ in range(2)]
+    ended: list[subprocess.Popen[str]] = []
+    while not ended:
+        ended = [serving for serving in both if serving.poll() is not None]
+        time.sleep(0.05)
+    (refused,) = ended
+    (serving,) = [one for one in both if one is not refused]
+    ready(serving)
+    out, err = refused.communicate(timeout=60)
+    assert (refused.returncode, out) == (1, "")
+    (line,) = [said for said in err.splitlines() if said.startswith("error: ")]
+    assert err.endswith(f"{line}\n")
+    assert re.match(rf"error: port \d+ \(for \w+\) is taken by pid {serving.pid} \(scripts/serve\.sh\): ", line)
+    assert stopped(serving, signal.SIGTERM)[0] == 0
+
+
+def test_without_an_archive_the_path_is_that_of_the_checkout(
+    start: Start, another_checkout: Path, port: int, temporary: Path
+) -> None:
+    archive = another_checkout / "model-store" / "alexnet.mar"
+    archive.unlink()
+    refused = start("serve", "--port", port, of=another_checkout)
+    out, err = refused.communicate(timeout=60)
+    assert (refused.returncode, out) == (1, "")
+    assert err == f"error: no archive at {archive}: build one with scripts/package.sh\n"
+    archive.write_bytes(b"half an archive")
+    refused = start("serve", "--port", port, of=another_checkout)
+    _, err = refused.communicate(timeout=60)
+    assert err.startswith(f"error: {archive} is no archive, or half of one: ")
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_a_path_with_umlauts_is_served_in_any_locale(
+    locale: str, start: Start, directory: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Bücher und 猫"
+    folder.symlink_to(directory)
+    monkeypatch.setenv("LC_ALL", locale)
+    serving = start("serve", folder, "--port", port)
+    assert "ready after" in ready(serving)[0]
+    assert stopped(serving, signal.SIGTERM) == (0, "TorchServe is stopping …\n")
+
+
+# --- TS_* variables ---------------------------------------------------------------------------------------------------
+
+
+def settings_of(port: int) -> dict[str, str]:
+    """What TorchServe's Java was started with."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            environment = process.environ()
+            if process.name() == "java" and f":{port + 1}" in environment.get("TS_MANAGEMENT_ADDRESS", ""):
+                return environment
+    raise AssertionError("no such TorchServe")
+
+
+def test_variables_reach_torchserve_but_for_those_that_would_move_it(
+    start: Start, directory: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TS_JOB_QUEUE_SIZE", "7")
+    monkeypatch.setenv("TS_DISABLE_SYSTEM_METRICS", "false")
+    kept = {
+        "TS_INFERENCE_ADDRESS": "http://0.0.0.0:1",
+        "TS_MANAGEMENT_ADDRESS": "http://0.0.0.0:2",
+        "TS_METRICS_ADDRESS": "http://0.0.0.0:3",
+        "TS_GRPC_INFERENCE_ADDRESS": "0.0.0.0",
+        "TS_GRPC_INFERENCE_PORT": "4",
+        "TS_CONFIG_FILE": "/gone",
+        "TS_MODEL_STORE": "/gone",
+        "TS_LOAD_MODELS": "other.mar",
+    }
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    serving = start("serve", directory, "--port", port)
+    ready(serving)
+    environment = settings_of(port)
+    assert (environment["TS_JOB_QUEUE_SIZE"], environment["TS_DISABLE_SYSTEM_METRICS"]) == ("7", "false")
+    assert [name for name, value in kept.items() if environment.get(name) == value] == []
+    assert serving.stderr is not None
+    serving.send_signal(signal.SIGTERM)
+    _, said = serving.communicate(timeout=60)
+    assert [name for name in kept if f"{name} is not heeded here: " not in said] == []
+
+
+def test_an_envelope_is_refused_as_in_the_pod(
+    script: Script, only_error: OnlyError, directory: Path, port: int, checkout: Path
+) -> None:
+    done = script("serve", directory, "--port", port, environment={"TS_SERVICE_ENVELOPE": "kserve"})
+    sentence = only_error(done)
+    assert sentence == "TS_SERVICE_ENVELOPE is set: the handler reads KServe's bodies itself; unset it"
+    assert sentence in (checkout / "kserve" / "runtime" / "server" / "__main__.py").read_text()
 
 
 def test_a_directory_without_an_archive_is_told_in_one_line(

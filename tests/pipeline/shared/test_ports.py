@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from dataclasses import astuple, fields, replace
+from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.shared.errors import PipelineError
@@ -36,10 +41,31 @@ def test_starting_at_takes_the_next_two_ports_and_any_for_grpc() -> None:
 def test_a_taken_port_is_named_with_its_use(use: str, address: str) -> None:
     with socket.create_server((address, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            PipelineError, match=rf"^port {port} \(for {use}\) is taken: .* choose another with --port$"
-        ):
+        by = rf"pid {os.getpid()} \(python.*\)"
+        with pytest.raises(PipelineError, match=rf"^port {port} \(for {use}\) is taken by {by}: .* with --port$"):
             replace(Ports.any_free(), **{use: port}).check_free()
+
+
+def test_of_a_server_of_ours_the_command_is_named(tmp_path: Path) -> None:
+    """What it has started would be started again."""
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__main__.py").write_text(
+        "import subprocess, sys\n"
+        "listen = 'import socket, time; s = socket.create_server((\"127.0.0.1\", 0)); '\n"
+        "listen += 'print(s.getsockname()[1], flush=True); time.sleep(600)'\n"
+        "subprocess.run([sys.executable, '-c', listen])\n"
+    )
+    command = [sys.executable, "-P", "-m", "pipeline", "serve"]
+    with subprocess.Popen(command, env={"PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout is not None
+            port = int(serving.stdout.readline())
+            with pytest.raises(PipelineError, match=rf" is taken by pid {serving.pid} \(scripts/serve\.sh\): "):
+                replace(Ports.any_free(), metrics=port).check_free()
+        finally:
+            for process in psutil.Process(serving.pid).children(recursive=True):
+                process.kill()
+            serving.kill()
 
 
 def test_a_port_that_was_in_use_a_moment_ago_is_free() -> None:
