@@ -1,11 +1,30 @@
 #!/bin/sh
 # What Terraform made, as variables of the shell: eval "$(scripts/environment.sh)"
-root=$(cd -- "$(dirname -- "$0")/.." && pwd)
+root=$(unset CDPATH && cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P) || exit 1
 
 fail() {
   echo "error: $*" >&2
   exit 1
 }
+
+case ${1-} in
+"") ;;
+-h | --help)
+  cat <<'END'
+Usage: eval "$(scripts/environment.sh)"
+
+  Prints what Terraform made for a shell:
+  the variables BUCKET, IMAGE, NAMESPACE,
+  PROJECT and REGION. terraform/cluster
+  has to be applied before.
+END
+  exit 0
+  ;;
+*)
+  echo "error: $1: scripts/environment.sh takes no arguments, but --help" >&2
+  exit 2
+  ;;
+esac
 
 command -v terraform >/dev/null || fail "terraform is not installed: terraform/README.md says what is needed"
 

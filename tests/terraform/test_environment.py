@@ -128,7 +128,7 @@ def test_what_terraform_says_itself_is_passed_on_in_a_line(tmp_path: Path) -> No
 
 def test_without_terraform_a_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    for tool in ("sh", "dirname"):
+    for tool in ("sh", "dirname", "readlink"):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
     done = run_script(CHECKOUT / "scripts" / "environment.sh", PATH=str(tmp_path / "bin"))
     assert (done.returncode, done.stdout) == (1, "")
