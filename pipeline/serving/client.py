@@ -14,11 +14,13 @@ import httpx
 from pipeline.serving.address import Address
 from pipeline.serving.pictures import read_file
 from pipeline.serving.trouble import trouble
+from pipeline.shared.deadline import within
 from pipeline.shared.errors import BadHeader, NoServer, NotClassified
 from pipeline.shared.http import http_client, is_loopback, proxy_of, trusted
 from pipeline.shared.text import one_line
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
+LONGEST_S = 90  # from the first byte of a call to the last of its answer
 CALLS_AT_ONCE = 8  # enough for the server to form batches
 MOST_ANSWER_BYTES = 16 * 1024 * 1024  # the server's own bound (config.properties, max_response_size)
 ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
@@ -101,12 +103,12 @@ class Client:
         body = {"instances": [self._instance(image)], "parameters": {"top_k": top_k}}
         url = self.address.predict
         try:
-            response = self._answer(url, body)
+            response = within(LONGEST_S, lambda: self._answer(url, body))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             found = trouble(error, url, self._proxy)
             raise NoServer(str(self.address), found.remedy, None if found.nothing_here else found.what) from None
-        except httpx.TimeoutException:
-            raise NotClassified(image, f"no answer from {self.address} within {TIMEOUT.read:g} s") from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise NotClassified(image, f"no whole answer from {self.address} in time ({TIMEOUT.read:g} s)") from None
         except httpx.RequestError as error:
             found = trouble(error, url, self._proxy)
             raise NotClassified(image, f"{found.what}: {found.remedy}") from None
@@ -129,9 +131,9 @@ class Client:
         return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=response.request)
 
     def _strange(self, response: httpx.Response) -> str:
-        what = "answers with a web page" if _is_page(response) else "does not answer as this model does"
-        hint = f"is it a login page ({CREDENTIALS})" if _is_page(response) else "is it"
-        return f"{self.address} {what}: {hint}{', or' if _is_page(response) else ''} another server?"
+        if response.headers.get("content-type", "").startswith("text/html"):
+            return f"{self.address} answers with a web page: is it that of a login ({CREDENTIALS}), or another server?"
+        return f"{self.address} does not answer as this model does: is it another server?"
 
     def _refusal(self, response: httpx.Response) -> str:
         """The server's own sentence: the model's {"error": …}, TorchServe's {"message": …}; or whose it seems to be."""
@@ -165,8 +167,8 @@ class Client:
     def _redirect(self, response: httpx.Response) -> str:
         ours, target = self.address.server, self.address.predict.join(response.headers["location"])
         shown = target.copy_with(userinfo=None, query=None, fragment=None)
-        if target.host == ours.host and target.path == self.address.predict.path:
-            return f"redirects to {target.scheme}: give --url {shown.copy_with(path=ours.path)}"
+        if target.path == self.address.predict.path:
+            return f"redirects to another address: give --url {shown.copy_with(path=ours.path)}"
         return f"redirects to {one_line(shown)}, as to a login page: give {CREDENTIALS}"
 
 
@@ -203,10 +205,3 @@ def _said(response: httpx.Response) -> str | None:
     except (ValueError, AttributeError, RecursionError):
         return None
     return one_line(said) or None
-
-
-def _is_page(response: httpx.Response) -> bool:
-    start = response.content[:1024].lstrip().lower()
-    return response.headers.get("content-type", "").startswith("text/html") or start.startswith(
-        (b"<!doctype", b"<html")
-    )

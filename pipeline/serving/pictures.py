@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-import time
 
 import httpx
 
 from pipeline.serving.trouble import trouble
+from pipeline.shared.deadline import within
 from pipeline.shared.errors import NotClassified
 from pipeline.shared.http import http_client, proxy_of, trusted
 from pipeline.shared.text import one_line
@@ -40,14 +40,20 @@ def read_file(image: str) -> bytes:
 
 def fetch(image: str) -> bytes:
     """What an https URL leads to. Raises NotClassified."""
-    deadline = time.monotonic() + FETCH_TIMEOUT_S
+    try:
+        return within(FETCH_TIMEOUT_S, lambda: _fetch(image))
+    except TimeoutError:
+        raise NotClassified(image, f"not fetched: it did not arrive within {FETCH_TIMEOUT_S:g} s") from None
+
+
+def _fetch(image: str) -> bytes:
     with http_client(WAIT, verify=trusted(), headers={"User-Agent": AGENT, "Accept-Encoding": "identity"}) as http:
         try:
             url = httpx.URL(image)
             for _ in range(MOST_REDIRECTS + 1):
                 with http.stream("GET", url) as response:
                     if response.next_request is None:
-                        return _body(image, response, deadline)
+                        return _body(image, response)
                     url = response.next_request.url
                 if url.scheme != "https":
                     raise NotClassified(image, f"not fetched: it redirects to {url.scheme}://, and not to https://")
@@ -58,7 +64,7 @@ def fetch(image: str) -> bytes:
     raise NotClassified(image, f"not fetched: more than {MOST_REDIRECTS} redirects")
 
 
-def _body(image: str, response: httpx.Response, deadline: float) -> bytes:
+def _body(image: str, response: httpx.Response) -> bytes:
     if not response.is_success:
         raise NotClassified(image, f"not fetched: {response.status_code} {one_line(response.reason_phrase)}".rstrip())
     if (packed := response.headers.get("content-encoding", "identity")) != "identity":
@@ -68,8 +74,6 @@ def _body(image: str, response: httpx.Response, deadline: float) -> bytes:
         content += chunk
         if len(content) > MOST_BYTES:
             break
-        if time.monotonic() > deadline:
-            raise NotClassified(image, f"not fetched: it did not arrive within {FETCH_TIMEOUT_S} s")
     return bounded(image, bytes(content))
 
 

@@ -60,7 +60,9 @@ def trouble(error: httpx.RequestError, url: httpx.URL, proxy: str | None) -> Tro
         return Trouble(f"{place} did not answer in time", "look at the server's log")
     if url.scheme == "http" and proxy is None and (TLS_ALERT in str(error) or _speaks_tls(url)):
         return Trouble(f"{place} speaks HTTPS, not HTTP", "give https://…")
-    return Trouble(f"the connection to {place} broke off ({one_line(error)})", "look at the server's log")
+    return Trouble(
+        f"the connection to {url.scheme}://{place} broke off ({one_line(error)})", "look at the server's log"
+    )
 
 
 def _of_tls(error: ssl.SSLError, url: httpx.URL) -> Trouble:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -108,9 +109,21 @@ def test_no_more_is_read_than_may_be(site: Website, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_longer_is_waited_than_may_be(site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "FETCH_TIMEOUT_S", 0)
-    site.pages["/a"] = without_end
-    assert refusal(f"{site.url}/a") == "not fetched: it did not arrive within 0 s"
+    monkeypatch.setattr(pictures, "FETCH_TIMEOUT_S", 0.5)
+    asked, over = threading.Event(), threading.Event()
+
+    def silent(visit: BaseHTTPRequestHandler) -> None:
+        """Sends something again and again, so that no wait for the next byte comes to its end."""
+        asked.set()
+        with suppress(OSError):
+            visit.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.02):
+                visit.wfile.write(b"x: y\r\n")
+
+    site.pages["/a"] = silent
+    assert refusal(f"{site.url}/a") == "not fetched: it did not arrive within 0.5 s"
+    assert asked.is_set()
+    over.set()
 
 
 def test_trouble_on_the_way_is_told_by_its_cause(

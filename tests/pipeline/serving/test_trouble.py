@@ -20,7 +20,7 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.client import Client
 from pipeline.shared.errors import NoServer, PipelineError
 from pipeline.shared.http import trusted
-from tests.support.scripted_host import FOUND, pours, running_host
+from tests.support.scripted_host import FOUND, pours, running_host, trickles
 from tests.support.website import Website, running_website
 
 PREDICT = "/v1/models/alexnet:predict"
@@ -112,7 +112,7 @@ def test_a_server_that_never_answers(told: Told, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pipeline.serving.client.TIMEOUT", httpx.Timeout(0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert told(url) == f"no answer from {url} within 0.2 s"
+        assert told(url) == f"no whole answer from {url} in time (0.2 s)"
 
 
 # --- Proxies ----------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_a_host_that_closes_the_connection(told: Told, scheme: str) -> None:
     with closing(after=65536) as port:
         sentence = told(f"{scheme}://127.0.0.1:{port}")
     if scheme == "http":
-        assert sentence.startswith(f"the connection to 127.0.0.1:{port} broke off (")
+        assert sentence.startswith(f"the connection to http://127.0.0.1:{port} broke off (")
     else:
         assert f"TLS with 127.0.0.1:{port} failed (" in sentence
 
@@ -316,9 +316,9 @@ NO_SUCH = (
          f"302: redirects to https://accounts.google.com/o/oauth2/v2/auth, as to a login page: {GIVE}"),
         (302, {"Location": "/dex/auth?client_id=x"}, b"",
          f"302: redirects to {{url}}/dex/auth, as to a login page: {GIVE}"),
-        (301, {"Location": f"https://127.0.0.1{PREDICT}"}, b"", "301: redirects to https: give --url https://127.0.0.1/"),
+        (301, {"Location": f"https://127.0.0.1{PREDICT}"}, b"", "301: redirects to another address: give --url https://127.0.0.1/"),
         (301, {"Location": "http://[::1"}, b"",
-         "the connection to {place} broke off (Invalid URL in location header: Invalid port: ':1'.): "
+         "the connection to {url} broke off (Invalid URL in location header: Invalid port: ':1'.): "
          "look at the server's log"),
         (301, {}, b"", "301: Moved Permanently"),
         (401, {}, b"Invalid IAP credentials: empty token", f"401: Unauthorized: {GIVE}"),
@@ -332,7 +332,7 @@ NO_SUCH = (
          "503: Service Unavailable: a gateway or proxy says so, not the model: is a pod ready?"),
         (503, {}, b'{"error": "server: busy"}', "503: server: busy"),
         (200, {"Content-Type": "text/html"}, b"<html><title>Sign in</title></html>",
-         "{url} answers with a web page: is it a login page (--token-file, --gcloud-token or --header @FILE), "
+         "{url} answers with a web page: is it that of a login (--token-file, --gcloud-token or --header @FILE), "
          "or another server?"),
     ],
 )  # fmt: skip
@@ -348,6 +348,14 @@ def test_credentials_that_are_not_accepted(website: Website, told: Told) -> None
     said = told(website.url, authorization="Bearer secret")
     assert said == "401: Unauthorized: what was given is not accepted"
     assert website.headers["Authorization"] == "Bearer secret"
+
+
+def test_an_answer_that_trickles_is_not_waited_for(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.serving.client.LONGEST_S", 0.5)
+    with running_host(b"") as host:
+        host.answer = trickles(FOUND, b"x: y\r\n")
+        url = f"http://127.0.0.1:{host.port}"
+        assert told(url) == f"no whole answer from {url} in time (60 s)"
 
 
 def test_an_answer_without_end_is_no_answer(told: Told) -> None:
