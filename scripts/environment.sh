@@ -13,10 +13,10 @@ case ${1-} in
   cat <<'END'
 Usage: eval "$(scripts/environment.sh)"
 
-  Prints what Terraform made for a shell:
-  the variables BUCKET, IMAGE, NAMESPACE,
-  PROJECT and REGION. terraform/cluster
-  has to be applied before.
+  Prints what Terraform made, as lines:
+  BUCKET, IMAGE, NAMESPACE, PROJECT and
+  REGION. terraform/cluster has to be
+  applied before.
 END
   exit 0
   ;;

@@ -21,6 +21,7 @@ from pipeline.artefact.archive import build_archive
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
 from pipeline.artefact.weights import Weights
 from pipeline.shared.errors import PipelineError
+from pipeline.shared.terminal import megabytes
 from pipeline.store.bucket import connect
 from pipeline.store.embedded_storage import EmbeddedStorage
 from pipeline.store.pull import pull_version
@@ -39,6 +40,11 @@ def printed(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.rstrip("\n")
 
 
+def size_of(files: Files) -> str:
+    """As it is told, for an expression."""
+    return re.escape(megabytes(Version.of(files).size))
+
+
 # --- When all is well -------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +54,7 @@ def test_it_prints_the_storage_uri_alone(ending: str, script: Script, cloud: Any
     done = script("publish", prefix + ending, "--archive", small[ARCHIVE])
     uri = f"{prefix}/{Version.of(small).name}"
     assert printed(done) == uri
-    assert re.fullmatch(r"sent 0\.1 MB in \d+\.\d s\n", done.stderr)
+    assert re.fullmatch(rf"sent {size_of(small)} in \d+\.\d s\n", done.stderr)
     assert read_version(connect(), StorageUri.parse(uri)) == Version.of(small)
 
 
@@ -97,8 +103,8 @@ def test_versions_are_listed_the_newest_first(
     done = script("publish", "--list", f"gs://{cloud.bucket}/models/")
     newer, older = done.stdout.splitlines()
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+"
-    assert re.fullmatch(rf"{moment} +0\.1 MB  tiny       +{second}", newer)
-    assert re.fullmatch(rf"{moment} +2\.6 MB  large      +{first}", older)
+    assert re.fullmatch(rf"{moment} +{size_of(small)}  tiny       +{second}", newer)
+    assert re.fullmatch(rf"{moment} +{size_of(large)}  large      +{first}", older)
     assert (done.returncode, done.stderr) == (0, "")
 
 
