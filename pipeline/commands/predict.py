@@ -74,7 +74,7 @@ def predict(
     on_stopping(leave)
     headers = _headers(header or [], token, token_file, gcloud_token, audience)
     failed = False
-    with Client(url, MODEL_NAME, headers, trusted(ca), _instance(by_url)) as client:
+    with Client(url, MODEL_NAME, headers, trusted(ca) if ca else None, _instance(by_url)) as client:
         if client.sends_secrets_openly:
             warn(f"{client.address} is no https: everybody on the way can read the token or key")
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is

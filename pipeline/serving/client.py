@@ -44,7 +44,7 @@ class Client:
     """Asks a model of a server to classify images. A context manager.
 
     url: of the server, see Address. model: what is asked, if the URL does not name another one.
-    headers: sent with each call, names in lower case. verify: whose certificates are accepted.
+    headers: sent with each call, names in lower case. verify: whose certificates are accepted, as `trusted` without it.
     instance: an image, as the user names it → a KServe v1 instance; it raises NotClassified.
 
     Proxies are for hosts other than loopback.
@@ -65,7 +65,9 @@ class Client:
         self._proxy = proxy_of(self.address.server)
         self._instance = instance or file_instance
         self._extensions = _server_name(self.address.server, self._headers.get("host"))
-        self._http = http_client(TIMEOUT, proxy=self._proxy, trust_env=False, verify=verify or trusted())
+        if verify is None:
+            verify = trusted() if self.address.server.scheme == "https" else ssl.create_default_context()
+        self._http = http_client(TIMEOUT, proxy=self._proxy, trust_env=False, verify=verify)
 
     def __enter__(self) -> Client:
         return self

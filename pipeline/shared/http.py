@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import certifi
 import httpx
 
 from pipeline.shared.errors import CertificatesUnusable, ProxyUnusable
@@ -48,10 +47,12 @@ def trusted(authorities: Path | None = None) -> ssl.SSLContext:
 
     Raises CertificatesUnusable.
     """
+    if authorities is None and os.environ.get("SSL_CERT_FILE"):
+        authorities = Path(os.environ["SSL_CERT_FILE"])
     if authorities is None:
-        context = ssl.create_default_context()  # which reads the two variables
-        if not ("SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ):
-            context.load_verify_locations(certifi.where())
+        context = httpx.create_ssl_context()  # those of SSL_CERT_DIR, or Mozilla's
+        if not os.environ.get("SSL_CERT_DIR"):
+            context.load_default_certs()
         return context
     try:
         return ssl.create_default_context(cafile=authorities)

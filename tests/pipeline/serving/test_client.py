@@ -89,7 +89,7 @@ def test_further_headers_reach_the_server(website: Any, photograph: str) -> None
     [
         ("http://a.example", {"authorization": "Bearer t"}, True),
         ("http://10.0.0.1", {"x-api-key": "k"}, True),
-        ("http://me:secret@a.example", {}, True),
+        ("http://me:secret@a.example", {}, True),  # pragma: allowlist secret
         ("http://a.example", {"host": "b.example"}, False),
         ("https://a.example", {"authorization": "Bearer t"}, False),
         ("http://127.0.0.1:8080", {"authorization": "Bearer t"}, False),
@@ -102,7 +102,7 @@ def test_a_secret_that_anybody_on_the_way_can_read_is_noticed(url: str, headers:
 
 
 def test_a_name_in_the_url_is_sent_but_not_shown(website: Any, photograph: str) -> None:
-    url = website.url.replace("http://", "http://me:secret@")
+    url = website.url.replace("http://", "http://me:secret@")  # pragma: allowlist secret
     website.put(PREDICT, b"{}")
     with Client(url, MODEL_NAME) as client:
         assert "secret" not in refusal(client, photograph)

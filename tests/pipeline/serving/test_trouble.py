@@ -120,7 +120,7 @@ def test_a_server_that_never_answers(told: Told, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_dead_proxy(told: Told, free_port: int, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret@127.0.0.1:{free_port}")
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret@127.0.0.1:{free_port}")  # pragma: allowlist secret
     sentence = told(f"{scheme}://a.example")
     assert sentence == (
         f"no answer from {scheme}://a.example: the proxy http://127.0.0.1:{free_port} refuses connections: "
@@ -154,6 +154,14 @@ def test_the_authorities_of_the_environment_are_trusted(
     one = secure()
     monkeypatch.setenv("SSL_CERT_FILE", str(one.ca))
     assert label(one.url) == "tabby"
+
+
+def test_a_variable_that_names_no_file_is_told(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    with pytest.raises(PipelineError, match=r"gone\.pem cannot be read \(No such file or directory\)"):
+        Client("https://a.example", MODEL_NAME)
+    with Client("http://a.example", MODEL_NAME):
+        pass  # which has no use for it
 
 
 def test_an_unknown_authority(secure: Callable[..., Secure], told: Told) -> None:
