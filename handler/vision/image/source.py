@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from dataclasses import dataclass
 
 from vision.errors import MalformedField, NotAnImage, TooLarge
 from vision.fetch.image_url import PendingImage, RequestFetches, UrlFetcher
+from vision.image.base64_text import DATA, decode_base64
+from vision.image.text import kind_of_text
 
 # The names under which clients of KServe and of its neighbours send an image.
 BASE64_FIELDS = ("b64", "data")  # TF Serving and Vertex AI; TorchServe's KServe examples
@@ -15,7 +15,8 @@ NESTED_FIELDS = ("image", "image_bytes")  # KServe's custom predictor example; T
 URL_FIELD = "url"
 ALL_FIELDS = (*BASE64_FIELDS, *NESTED_FIELDS, URL_FIELD)
 
-DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
+NOT_BASE64 = 'expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)'
+BYTES_EXPECTED = 'the bytes of an image are expected; base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,12 @@ class LocatedImage:
     place: str
 
     def wait(self) -> EncodedImage:
-        """Waits for the fetch, if there is one. Raises RequestError: 403, 413, 502 or 504."""
-        content = self.source if isinstance(self.source, bytes) else self.source.result()
+        """Waits for the fetch, if there is one. Raises RequestError: 400, 403, 413, 502 or 504."""
+        if isinstance(self.source, bytes):
+            return EncodedImage(self.source, self.place)
+        content = self.source.result()
+        if kind := kind_of_text(content):
+            raise MalformedField(self.place, f"the host answered with {kind}, and not with an image")
         return EncodedImage(content, self.place)
 
 
@@ -45,7 +50,7 @@ def locate_image(instance: object, place: str, max_bytes: int, fetcher: UrlFetch
     Raises RequestError: 400 for a wrong form, 413 above `max_bytes`, 403 for a URL that is not allowed.
     """
     if isinstance(instance, bytes):
-        return LocatedImage(_bounded(instance, place, max_bytes), place)
+        return LocatedImage(_bounded(_bytes_of_an_image(instance, place), place, max_bytes), place)
     if not isinstance(instance, dict):
         raise MalformedField(place, 'expected an object such as {"b64": "…"}')
     fields = [name for name in ALL_FIELDS if name in instance]
@@ -53,36 +58,27 @@ def locate_image(instance: object, place: str, max_bytes: int, fetcher: UrlFetch
         raise MalformedField(place, f"expected exactly one of {', '.join(ALL_FIELDS)}")
 
     field, value, place = fields[0], instance[fields[0]], f"{place}.{fields[0]}"
-    if field == URL_FIELD:
+    if field == URL_FIELD and not (isinstance(value, str) and DATA.match(value)):
         return LocatedImage(fetcher.start(value, place), place)
     if field in NESTED_FIELDS:
         if not isinstance(value, dict) or "b64" not in value:
             raise MalformedField(place, 'expected {"b64": "…"}')
         value, place = value["b64"], f"{place}.b64"
-    return LocatedImage(_decode_base64(value, place, max_bytes), place)
+    if not isinstance(value, str):
+        raise MalformedField(place, NOT_BASE64 if isinstance(value, (list, dict)) else "expected base64 text")
+    image = decode_base64(value, place, max_bytes)
+    if kind := kind_of_text(image):
+        raise MalformedField(place, f"base64 of {kind}: encode the bytes of the image, once")
+    return LocatedImage(_bounded(image, place, max_bytes), place)
 
 
-def _decode_base64(text: object, place: str, max_bytes: int) -> bytes:
-    if not isinstance(text, str):
-        raise MalformedField(place, "expected base64 text")
-    prefix = DATA_URI.match(text)
-    if prefix:
-        text = text[prefix.end() :]
-    if len(text) // 4 * 3 > max_bytes + 2:  # base64: 3 bytes in 4 characters, up to 2 of padding
-        raise TooLarge(place, max_bytes, "bytes")
-    try:
-        image = base64.b64decode(text, validate=True)
-    except ValueError:  # binascii.Error is one
-        image = _decode_wrapped_base64(text, place)
-    return _bounded(image, place, max_bytes)
-
-
-def _decode_wrapped_base64(text: str, place: str) -> bytes:
-    """base64(1) and MIME break lines: worth a second look, with the line breaks removed."""
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except ValueError:
-        raise MalformedField(place, "not base64 (standard alphabet, with padding)") from None
+def _bytes_of_an_image(content: bytes, place: str) -> bytes:
+    kind = kind_of_text(content)
+    if kind == "JSON":
+        raise MalformedField(place, "JSON, where the bytes of an image are expected: send it as application/json")
+    if kind:
+        raise MalformedField(place, f"{kind}, where {BYTES_EXPECTED}")
+    return content
 
 
 def _bounded(image: bytes, place: str, max_bytes: int) -> bytes:

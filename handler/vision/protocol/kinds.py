@@ -7,6 +7,7 @@ from enum import Enum
 
 from vision.errors import MalformedBody, UnsupportedType
 from vision.image.formats import looks_like_an_image
+from vision.image.text import kind_of_text
 
 IMAGE_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 JSON_TYPES = ("application/json", "text/json")
@@ -53,7 +54,7 @@ def kind_of(body: bytes | bytearray, content_type: str) -> Kind:
         return Kind.JSON
     if media_type == URL_ENCODED or LIKE_A_FIELD.match(body):
         raise MalformedBody(f"a form of text is not taken: {BASE64_BELONGS}")
-    return Kind.JSON if media_type else Kind.IMAGE
+    return Kind.JSON if media_type and not kind_of_text(body) else Kind.IMAGE  # where base64 is told what it is
 
 
 def looks_like_json(body: bytes | bytearray) -> bool:

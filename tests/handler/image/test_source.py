@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reliability.pictures import base64_text
-from vision.errors import MalformedField, NotAnImage, RequestError, TooLarge, UrlNotAllowed
+from reliability.pictures import base64_text, encoded, gradient
+from vision.errors import NotAnImage, RequestError, TooLarge, UrlNotAllowed
 from vision.fetch.image_url import UrlFetcher
 from vision.image.source import EncodedImage, locate_image
 from vision.worker.settings import Limits
@@ -36,9 +36,9 @@ def refusal(instance: Any, limits: Limits) -> RequestError:
         ({"data": TEXT}, "instances[7].data"),
         ({"image": {"b64": TEXT}}, "instances[7].image.b64"),
         ({"image_bytes": {"b64": TEXT}}, "instances[7].image_bytes.b64"),
-        ({"b64": "data:image/svg+xml;base64," + TEXT}, "instances[7].b64"),
         ({"image": {"b64": "data:image/jpeg;base64," + TEXT}}, "instances[7].image.b64"),
         ({"b64": base64.encodebytes(BYTES).decode()}, "instances[7].b64"),  # with line breaks
+        ({"url": "data:image/jpeg;base64," + TEXT}, "instances[7].url"),
         ({"b64": TEXT, "key": "mine", "label": 3}, "instances[7].b64"),  # what others add is theirs
         (BYTES, "instances[7]"),
     ],
@@ -68,30 +68,59 @@ def test_a_nested_form_must_nest(field: str, value: Any, limits: Limits) -> None
     assert str(refusal({field: value}, limits)) == f'instances[7].{field}: expected {{"b64": "…"}}'
 
 
-@pytest.mark.parametrize("value", [None, 5, ["QUJD"], {"b64": TEXT}])
+@pytest.mark.parametrize("value", [None, 5, True])
 def test_base64_is_text(value: Any, limits: Limits) -> None:
     assert str(refusal({"b64": value}, limits)) == "instances[7].b64: expected base64 text"
 
 
+@pytest.mark.parametrize("value", [["QUJD"], {"b64": TEXT}, [1, 2], {"type": "Buffer", "data": [1, 2]}, {"0": 1}])
+@pytest.mark.parametrize("field", ["b64", "data", "image", "image_bytes"])
+def test_a_list_of_numbers_or_a_buffer_is_no_text(value: Any, field: str, limits: Limits) -> None:
+    instance = {field: {"b64": value}} if field in ("image", "image_bytes") else {field: value}
+    said = str(refusal(instance, limits))
+    assert said.endswith(': expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)')
+
+
+IMAGE = encoded(gradient(), "PNG")
+IMAGE_TEXT = base64_text(IMAGE)
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("content", "kind"),
     [
-        "QUJ",
-        "QUJDR",
-        "Q===",
-        "-_-_",
-        "QUJD!",
-        "ÄÖÜß",
-        "\ud800abc",
-        "QU\0JD",
-        "data:text/plain;base64,QUJD",
-        "data:image/png,QUJD",
+        (IMAGE_TEXT.encode(), "base64"),
+        (f'"{IMAGE_TEXT}"'.encode(), "base64"),
+        (f"b'{IMAGE_TEXT}'".encode(), "base64"),
+        (base64.encodebytes(IMAGE), "base64"),
+        (b"\n" + IMAGE_TEXT.encode(), "base64"),
+        (base64.urlsafe_b64encode(encoded(gradient(), "JPEG")), "base64"),
+        (base64.b64encode(encoded(gradient(), "TIFF")), "base64"),
+        (b"AAAAGGZ0eXBoZWljAAAAAG1pZjFoZWljAAABpW1ldGEAAAAAAAAAIWhkbHIAAAAA", "base64"),  # HEIC
+        (f"data:image/png;base64,{IMAGE_TEXT}".encode(), "a data: URI"),
+        (f'"DATA:;base64,{IMAGE_TEXT}"'.encode(), "a data: URI"),
+        (b"data:image/svg+xml;utf8,<svg/>", "a data: URI"),
     ],
 )
-def test_what_is_not_base64_is_refused(text: str, limits: Limits) -> None:
-    error = refusal({"b64": text}, limits)
-    assert isinstance(error, MalformedField)
-    assert str(error) == "instances[7].b64: not base64 (standard alphabet, with padding)"
+def test_text_where_bytes_are_expected_is_told(content: bytes, kind: str, limits: Limits) -> None:
+    expected = 'the bytes of an image are expected; base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
+    assert str(refusal(content, limits)) == f"instances[7]: {kind}, where {expected}"
+    once = f"instances[7].b64: base64 of {kind}: encode the bytes of the image, once"
+    assert str(refusal({"b64": base64_text(content)}, limits)) == once
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"instances": []}', b'\xef\xbb\xbf {"type": "Buffer", "data": []}', b"[[0, 1]]", b"{}"]
+)
+def test_json_where_bytes_are_expected_is_told(content: bytes, limits: Limits) -> None:
+    expected = "JSON, where the bytes of an image are expected: send it as application/json"
+    assert str(refusal(content, limits)) == f"instances[7]: {expected}"
+
+
+@pytest.mark.parametrize(
+    "content", [b"garbage", b"no picture", b"x" * 1000, b"[", b"{not json}", b"GIF89aAAAA", b"BM" * 50]
+)
+def test_what_may_be_anything_is_not_called_text(content: bytes, limits: Limits) -> None:
+    assert locate(content, limits).content == content
 
 
 @pytest.mark.parametrize("instance", [{"b64": ""}, {"b64": "data:image/png;base64,"}, {"b64": "  "}, b""])

@@ -1,0 +1,102 @@
+"""Base64 as clients make it → bytes. What can be read in one way only is taken; what could be two things is refused.
+
+    iVBORw0KGgo…                                    RFC 4648: either alphabet, not both; padding right, or left out
+    data:image/png;name=cat.png;base64,iVBOR…       RFC 2397: whatever its media type and parameters; %2B in it is a +
+    iVBORw0K                                        broken into lines of any length; by spaces, into lines of one length
+    Ggo…
+
+A few copies of the text are held at a time, and nothing for each of its lines: there may be millions.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import string
+from contextlib import suppress
+
+from vision.errors import MalformedField, TooLarge
+
+# Of a data: URI, or what a client left of one. A semicolon is not in base64, so it need not begin with `data:`.
+HEAD = re.compile(r"[^;,]{0,256}(?:;[^;]{0,1024}){0,20}?;\s{0,9}base64\s{0,9}(?:;[^,;]{0,256}){0,5},", re.IGNORECASE)
+LONGEST_HEAD = 8192
+DATA = re.compile(r"\s{0,99}data:", re.IGNORECASE)
+PERCENT = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%0D", "\r"), ("%0A", "\n"), ("%20", " "))  # as in addresses
+ESCAPED = (("\\n", "\n"), ("\\r", "\r"), ("\\/", "/"))  # as in JSON, once more than needed
+PYTHON_BYTES = re.compile(r"(?:bytearray\()?[bB]['\"]")
+BETWEEN = re.compile(rb"[^\s][ \t]+[^\s]")  # two letters of one line
+LETTERS = (string.ascii_letters + string.digits + "+/-_").encode()
+NOT_BASE64 = "not base64 (of either alphabet, padded or not)"
+FILLING = b" \t\r\n\v\f"
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
+    """Raises RequestError: 400 for what is not base64, or could be two things; 413 for more than `max_bytes`."""
+    if len(text) % 4 == 0 and text[-4:].count("=") < 3 and _size(len(text)) <= max_bytes:
+        with suppress(ValueError):  # binascii.Error is one
+            return base64.b64decode(text, validate=True)  # most are as they should be
+    text = text.strip().lstrip(BYTE_ORDER_MARK)
+    if PYTHON_BYTES.match(text):
+        raise MalformedField(place, "not base64, but how Python writes bytes, b'…': send .decode() of them")
+    text = _without_head(text, place)
+    try:
+        encoded = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise MalformedField(place, NOT_BASE64) from None
+    return _decode(_joined(encoded, place), place, max_bytes)
+
+
+def _without_head(text: str, place: str) -> str:
+    """And without escapes."""
+    head = HEAD.match(text, 0, LONGEST_HEAD)
+    if head is None:
+        if DATA.match(text):
+            raise MalformedField(place, "a data: URI without ;base64, before its data")
+    else:
+        text = text[head.end() :]
+    for sign, escapes in (("%", PERCENT), ("\\", ESCAPED)):
+        if sign in text:
+            for escape, letter in escapes:
+                text = text.replace(escape, letter).replace(escape.lower(), letter)
+    return text
+
+
+def _joined(encoded: bytes, place: str) -> bytes:
+    """Its lines, as one."""
+    encoded = encoded.strip()
+    between = BETWEEN.search(encoded)
+    joined = encoded.translate(None, FILLING)
+    # `echo $(base64 FILE)` has spaces for line breaks; but a form that is decoded has them for +.
+    if between and not _has_equal_lines(encoded, joined):
+        raise MalformedField(place, "not base64: it has spaces, which may have been line breaks, or +")
+    return joined
+
+
+def _has_equal_lines(encoded: bytes, joined: bytes) -> bool:
+    """Whether single spaces break it into lines of one length, the last no longer, and no letter is missing."""
+    length = encoded.find(b" ")
+    if length < 0 or length % 4 or len(joined) % 4:
+        return False
+    breaks = encoded[length :: length + 1]
+    return len(breaks) == len(encoded) - len(joined) == breaks.count(b" ")
+
+
+def _decode(encoded: bytes, place: str, max_bytes: int) -> bytes:
+    unpadded = encoded.rstrip(b"=")
+    letters, padding = len(unpadded), len(encoded) - len(unpadded)
+    if unpadded.translate(None, LETTERS):
+        raise MalformedField(place, NOT_BASE64)
+    if letters % 4 == 1 or (padding and (padding > 2 or len(encoded) % 4)):
+        raise MalformedField(place, "not base64: a letter is missing, or one too many")
+    if _size(letters) > max_bytes:
+        raise TooLarge(place, max_bytes, "bytes")
+    url_safe = b"-" in encoded or b"_" in encoded
+    if url_safe and (b"+" in encoded or b"/" in encoded):
+        raise MalformedField(place, "not base64: it has letters of both alphabets, + or / and - or _")
+    return base64.b64decode(unpadded + b"=" * (-letters % 4), b"-_" if url_safe else None)
+
+
+def _size(letters: int) -> int:
+    """How many bytes they make; padding counts as letters."""
+    return letters * 3 // 4
