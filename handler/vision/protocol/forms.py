@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from vision.errors import MalformedBody, MalformedField, TooLarge, UnsupportedType
 from vision.image.formats import looks_like_an_image
 from vision.protocol.kinds import BASE64_BELONGS, looks_like_json
+from vision.protocol.top_k import LONGEST_TOP_K, TOP_K
 from vision.worker.settings import Limits
 
 FILE_FIELDS = ("data", "file", "image", "files", "files[]")
 JSON_FIELD = "data"
-TOP_K = "top_k"
-LONGEST_TOP_K = 10
 MAX_PART_HEADER = 1024  # bytes of one header line of a part: a name, a file's name
 MAX_PART_HEADERS = 8
 BOUNDARY = re.compile(r"[ -~]{1,70}")  # RFC 2046, 5.1.1
