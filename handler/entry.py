@@ -65,6 +65,7 @@ class Handler:
         preprocessing, gpu_id, batch_size = self._facts.preprocessing, system.get("gpu_id"), system["batch_size"]
         self._classifier = Classifier(weights_file, preprocessing, settings, gpu_id, warm_size=batch_size)
         self._classes = read_classes(model_dir / self._facts.labels)
+        settings.check_classes(len(self._classes))
         logger.info("%s: %s", self._facts.name, self._classifier.description)
         torchserve.quieten()
 
@@ -83,12 +84,15 @@ class Handler:
         # Every fetch is started before one is waited for.
         located = [self._attempt(self._locate, request) for request in requests]
         files = [self._attempt(self._wait, images) for images in located]
-        self._fetcher.cancel()  # what the refused requests still have under way
+        self._attempt(self._cancel, None)
         with self._processors.lend(lone=len(requests) == 1) as threads:
             torch.set_num_threads(threads)
             pixels = [self._attempt(partial(self._decode, threads=threads), images) for images in files]
             stages.end("decode")
-            answers = self._predict(requests, pixels)
+            probabilities = self._predict(pixels)
+            answers = [
+                self._attempt(partial(self._rank, request), rows) for request, rows in zip(requests, probabilities)
+            ]
             stages.end("forward")
         bodies = torchserve.FinalBodies(
             self._encode(answer, context, index, stages) for index, answer in enumerate(answers)
@@ -115,6 +119,10 @@ class Handler:
     def _wait(self, images: list[LocatedImage]) -> list[EncodedImage]:
         return [image.wait() for image in images]
 
+    def _cancel(self, _: None) -> None:
+        """What the refused requests still have under way."""
+        self._fetcher.cancel()
+
     def _decode(self, images: list[EncodedImage], threads: int) -> list[np.ndarray]:
         max_pixels, max_together = self._limits.max_pixels, self._limits.max_request_pixels
         opened = [image_decoder.open_image(image.content, image.place, max_pixels) for image in images]
@@ -126,24 +134,22 @@ class Handler:
         decode = partial(image_decoder.decode, preprocessing=self._facts.preprocessing)
         return list((self._pool.map if together else map)(decode, opened))
 
-    def _predict(
-        self, requests: list[Outcome[Request]], pixels: list[Outcome[list[np.ndarray]]]
-    ) -> list[Outcome[Answer]]:
-        """For each request its answer, or the error that it had already; all images form one batch."""
-        batch = [image for images in pixels if not isinstance(images, RequestError) for image in images]
-        probabilities = self._attempt(self._classifier.probabilities, batch) if batch else torch.empty(0)
-        rows = iter(() if isinstance(probabilities, RequestError) else probabilities)
-        answers: list[Outcome[Answer]] = []
-        for request, images in zip(requests, pixels):
-            if isinstance(request, RequestError):
-                answers.append(request)
-            elif isinstance(images, RequestError):
-                answers.append(images)
-            elif isinstance(probabilities, RequestError):
-                answers.append(probabilities)
-            else:
-                answers.append(Answer([top_k(next(rows), request.top_k, self._classes) for _ in images]))
-        return answers
+    def _predict(self, pixels: list[Outcome[list[np.ndarray]]]) -> list[Outcome[torch.Tensor]]:
+        """For each request the probabilities of its images, (images, classes), or the error that it had already.
+
+        All images form one batch. Where that fails, each request is tried by itself: it may be that one alone fails.
+        """
+        sound = [images for images in pixels if not isinstance(images, RequestError)]
+        if len(sound) > 1:
+            together = self._attempt(self._classifier.probabilities, [image for images in sound for image in images])
+            if not isinstance(together, RequestError):
+                rows = iter(torch.split(together, [len(images) for images in sound]))
+                return [images if isinstance(images, RequestError) else next(rows) for images in pixels]
+        return [self._attempt(self._classifier.probabilities, images) for images in pixels]
+
+    def _rank(self, request: Outcome[Request], probabilities: torch.Tensor) -> Answer:
+        assert isinstance(request, Request), "what was refused has no probabilities"
+        return Answer([top_k(row, request.top_k, self._classes) for row in probabilities])
 
     def _attempt(self, step: Callable[[A], B], value: Outcome[A]) -> Outcome[B]:
         """The step's result, or the RequestError that it raised; an earlier RequestError passes through."""
@@ -160,12 +166,12 @@ class Handler:
             return Defect()
 
     def _encode(self, answer: Outcome[Answer], context: torchserve.Context, index: int, stages: Stages) -> bytes:
-        if isinstance(answer, Defect):  # its traceback is in the log already
+        body = self._attempt(v1.response_body, answer)
+        if isinstance(body, Defect):  # its traceback is in the log already
             logger.error("%s: defect answered to %s", self._facts.name, torchserve.name_of_request(context, index))
         context.set_response_content_type(index, v1.JSON)
-        context.set_response_header(
-            index, HEADER, stages.header(context.get_request_header(index, torchserve.REQUEST_START))
-        )
-        status = HTTPStatus(answer.status if isinstance(answer, RequestError) else HTTPStatus.OK)
+        start = context.get_request_header(index, torchserve.REQUEST_START)
+        context.set_response_header(index, HEADER, stages.header(start))
+        status = HTTPStatus(body.status if isinstance(body, RequestError) else HTTPStatus.OK)
         context.set_response_status(status.value, status.phrase, index)
-        return v1.error_body(answer) if isinstance(answer, RequestError) else v1.response_body(answer)
+        return v1.error_body(body) if isinstance(body, RequestError) else body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -19,10 +20,14 @@ def top_k(probabilities: torch.Tensor, k: int, classes: list[tuple[str, str]]) -
     """Probabilities of one image, float32 (1000,) → its prediction, most probable class first.
 
     classes: (WordNet id, label) for each index.
+    Raises ArithmeticError where they are not finite.
     """
-    values, indices = probabilities.topk(k)
+    largest, indices = probabilities.topk(k)
+    values = largest.tolist()
+    if not all(map(math.isfinite, values)):  # softmax makes all of them NaN, or none
+        raise ArithmeticError("the network's answer is not finite: are these weights trained for this model?")
     found = []
-    for probability, index in zip(values.tolist(), indices.tolist()):
+    for probability, index in zip(values, indices.tolist()):
         wnid, label = classes[index]
         found.append(ScoredClass(index, wnid, label, probability))
     return Prediction(found)

@@ -6,7 +6,10 @@ import re
 from dataclasses import MISSING, dataclass, fields
 
 # A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
-HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", re.IGNORECASE)
+HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.IGNORECASE)
+LAST_PORT = 65_535
+MOST_THREADS = 1024  # more than any machine has: beyond some thousands they cannot be started
+RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where responseTimeout is not set
 
 
 @dataclass(frozen=True)
@@ -42,38 +45,73 @@ class Settings:
     limits: Limits
     url: UrlSettings
 
+    def check_classes(self, classes: int) -> None:
+        """Raises ValueError where a request could ask for more classes than the model has."""
+        if self.limits.max_top_k > classes:
+            raise _wrong("handler.limits.max_top_k", f"at most {classes}, the model's classes")
+
 
 def read_settings(config: object) -> Settings:
     """The content of model-config.yaml → its `handler` part. Raises ValueError naming a setting that is wrong."""
     handler = _mapping(config, "handler", "")
     limits = _mapping(handler, "limits", "handler.")
     url = _mapping(handler, "url", "handler.")
+    for settings, kind, above in ((handler, Settings, "handler."), (limits, Limits, "handler.limits.")):
+        _refuse_unknown(settings, kind, above)
     return Settings(
-        threads=_count(handler, "threads", "handler."),
+        threads=_threads(handler),
         max_batch=_count(handler, "max_batch", "handler."),
         limits=_limits(limits),
         precision=_word(handler, "precision"),
         device=_word(handler, "device"),
-        url=_url_settings(url),
+        url=_url_settings(url, _response_timeout_s(config)),
     )
+
+
+def _threads(handler: dict[str, object]) -> int:
+    threads = _count(handler, "threads", "handler.")
+    if threads > MOST_THREADS:
+        raise _wrong("handler.threads", f"at most {MOST_THREADS}")
+    return threads
 
 
 def _limits(limits: dict[str, object]) -> Limits:
     names = [field.name for field in fields(Limits) if field.name in limits or field.default is MISSING]
-    return Limits(**{name: _count(limits, name, "handler.limits.") for name in names})
+    made = Limits(**{name: _count(limits, name, "handler.limits.") for name in names})
+    for most in ("max_top_k", "max_classes"):  # else every request that says nothing of top_k is refused
+        if made.default_top_k > getattr(made, most):
+            raise _wrong("handler.limits.default_top_k", f"at most {most}, which is {getattr(made, most)}")
+    return made
 
 
-def _url_settings(url: dict[str, object]) -> UrlSettings:
-    if unknown := sorted(map(str, url.keys() - {field.name for field in fields(UrlSettings)})):
-        raise ValueError(f"model-config.yaml: handler.url.{unknown[0]} is no setting")
+def _url_settings(url: dict[str, object], response_timeout_s: float) -> UrlSettings:
+    _refuse_unknown(url, UrlSettings, "handler.url.")
     hosts, timeout_s, allow_http = url.get("allowed_hosts"), url.get("timeout_s"), url.get("allow_http")
-    if not isinstance(hosts, list) or not all(isinstance(host, str) and HOST.fullmatch(host) for host in hosts):
+    if not isinstance(hosts, list) or not all(map(_is_host, hosts)):
         raise _wrong("handler.url.allowed_hosts", "a list of hosts")
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:  # NaN is not
         raise _wrong("handler.url.timeout_s", "a number of seconds above 0")
+    if timeout_s >= response_timeout_s:  # a host that is slow would end the worker, and all requests of its batch
+        raise _wrong("handler.url.timeout_s", f"less than responseTimeout, which is {response_timeout_s:g} s")
     if not isinstance(allow_http, bool):
         raise _wrong("handler.url.allow_http", "true or false")
     return UrlSettings(hosts, allow_http, timeout_s)
+
+
+def _is_host(said: object) -> bool:
+    found = HOST.fullmatch(said) if isinstance(said, str) else None
+    return found is not None and int(found["port"] or 0) <= LAST_PORT
+
+
+def _response_timeout_s(config: object) -> float:
+    """TorchServe's setting, beside ours. What is wrong with it, TorchServe says."""
+    said = config.get("responseTimeout") if isinstance(config, dict) else None
+    return said if type(said) is int and said > 0 else RESPONSE_TIMEOUT_S
+
+
+def _refuse_unknown(settings: dict[str, object], kind: type, above: str) -> None:
+    if unknown := sorted(map(str, settings.keys() - {field.name for field in fields(kind)})):
+        raise ValueError(f"model-config.yaml: {above}{unknown[0]} is no setting")
 
 
 def _mapping(parent: object, name: str, above: str) -> dict[str, object]:

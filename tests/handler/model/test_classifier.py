@@ -20,6 +20,7 @@ from tests.support import company
 from tests.support.company import answers_that_differ
 from vision.model.alexnet import AlexNet
 from vision.model.classifier import Classifier
+from vision.model.ranking import top_k
 from vision.worker.settings import Settings
 
 
@@ -134,8 +135,10 @@ def test_weights_that_do_not_fit_are_one_clear_sentence(tmp_path: Path, settings
 
 
 def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Path, settings: Settings) -> None:
+    """Of its own request: it is judged where each is ranked."""
     made = Classifier(weights_file, PREPROCESSING, replace(settings, precision="float32"), gpu_id=None)
     for parameter in made._model.parameters():
         parameter.data = parameter.data * 1e30  # finite, and too large to be multiplied
+    (row,) = made.probabilities([decode(encoded(gradient()), 10**8)])
     with pytest.raises(ArithmeticError):
-        made.probabilities([decode(encoded(gradient()), 10**8)])
+        top_k(row, 5, [("n", "label")] * 1000)

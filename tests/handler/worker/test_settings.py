@@ -20,6 +20,18 @@ from vision.worker.settings import read_settings
         (["limits"], None, "handler.limits must be a mapping"),
         (["max_batch"], 0, "handler.max_batch must be a whole number above 0"),
         (["threads"], True, "handler.threads must be a whole number above 0"),
+        (["threads"], 1_000_000, "handler.threads must be at most 1024"),
+        (["thread"], 1, "handler.thread is no setting"),
+        (["limits", "max_topk"], 5, "handler.limits.max_topk is no setting"),
+        (["limits", "default_top_k"], 1001, "handler.limits.default_top_k must be at most max_top_k, which is 1000"),
+        (["limits", "max_top_k"], 4, "handler.limits.default_top_k must be at most max_top_k, which is 4"),
+        (["limits", "max_classes"], 4, "handler.limits.default_top_k must be at most max_classes, which is 4"),
+        (["url", "allowed_hosts"], ["example.org:99999"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["example.org:65536"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "allowed_hosts"], ["example.org:0"], "handler.url.allowed_hosts must be a list of hosts"),
+        (["url", "timeout_s"], float("inf"), "handler.url.timeout_s must be less than responseTimeout, which is 120 s"),
+        (["url", "timeout_s"], 1e300, "handler.url.timeout_s must be less than responseTimeout, which is 120 s"),
+        (["url", "timeout_s"], 120, "handler.url.timeout_s must be less than responseTimeout, which is 120 s"),
         (["precision"], 16, "handler.precision must be a word"),
         (["url"], [], "handler.url must be a mapping"),
         (["url", "allowed_hosts"], "example.org", "handler.url.allowed_hosts must be a list of hosts"),
@@ -53,12 +65,36 @@ def test_no_settings_at_all(config: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["example.org", "IMAGES.example.org:8443", "localhost", "192.0.2.1", "[2001:db8::1]:443"]
+    "host",
+    [
+        "example.org",
+        "IMAGES.example.org:8443",
+        "localhost",
+        "192.0.2.1",
+        "[2001:db8::1]:443",
+        "a.example:1",
+        "a.example:65535",
+    ],
 )
 def test_hosts_that_can_be_listed(config: dict[str, Any], host: str) -> None:
     listed = copy.deepcopy(config)
     listed["handler"]["url"]["allowed_hosts"] = [host]
     assert read_settings(listed).url.allowed_hosts == [host]
+
+
+def test_no_more_classes_than_the_model_has(config: dict[str, Any]) -> None:
+    settings = read_settings(config)
+    settings.check_classes(1000)
+    with pytest.raises(
+        ValueError, match=r"^model-config.yaml: handler.limits.max_top_k must be at most 999, the model's"
+    ):
+        settings.check_classes(999)
+
+
+def test_a_host_may_be_slower_where_the_worker_may_be_too(config: dict[str, Any]) -> None:
+    slow = copy.deepcopy(config)
+    slow["responseTimeout"], slow["handler"]["url"]["timeout_s"] = 601, 600
+    assert read_settings(slow).url.timeout_s == 600
 
 
 def test_the_settings_of_the_archive_are_right(config: dict[str, Any]) -> None:

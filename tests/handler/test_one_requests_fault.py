@@ -1,0 +1,185 @@
+"""Whatever goes wrong with one request, and wherever: those beside it get the answers that they would have had."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import entry
+from entry import Handler
+from reliability.pictures import base64_text
+
+HANDLER = str(Path(entry.__file__).parent)
+Answer = tuple[int, str, bytes]
+
+# What runs for the batch as a whole, and reads nothing that a client has chosen but what a pattern allows.
+FOR_ALL = {
+    *("Handler.handle", "Handler._attempt", "Handler._predict", "Handler._encode"),
+    *("Stages.__init__", "Stages.end", "Stages.header", "Processors.lend", "Processors._lock"),
+    *("is_enveloped", "each_row", "name_of_request", "error_body", "RequestError.__init__", "Defect.__init__"),
+}
+STEPS = {"Handler._parse", "Handler._locate", "Handler._wait", "Handler._decode", "Handler._rank", "response_body"}
+
+
+@pytest.fixture(scope="module")
+def bodies(photographs: list[Path]) -> list[bytearray]:
+    """Three requests: JSON, a form, and an image with its orientation and colours."""
+    first, second, third = (photograph.read_bytes() for photograph in photographs[:3])
+    document = {"instances": [{"b64": "data:image/jpeg;base64," + base64_text(first)}], "parameters": {"top_k": 2}}
+    return [bytearray(json.dumps(document).encode()), bytearray(_form(second)), bytearray(third)]
+
+
+TYPES = ["application/json", "multipart/form-data; boundary=x", "image/jpeg"]
+
+
+def _form(image: bytes) -> bytes:
+    return b'--x\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\n%s\r\n--x--\r\n' % image
+
+
+def answers(worker: Any, bodies: list[bytearray]) -> list[Answer]:
+    found: list[Answer] = worker.predict(*zip(TYPES, bodies, strict=True))
+    return found
+
+
+def test_an_answer_that_is_not_finite_is_its_own_requests_alone(
+    worker: Any, bodies: list[bytearray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(worker, bodies)
+    probabilities = worker.handler._classifier.probabilities
+
+    def poisoned(pixels: list[np.ndarray]) -> torch.Tensor:
+        found: torch.Tensor = probabilities(pixels).clone()
+        found[1] = float("nan")
+        return found
+
+    monkeypatch.setattr(worker.handler._classifier, "probabilities", poisoned)
+    first, second, third = answers(worker, bodies)
+    assert [first, third] == [expected[0], expected[2]]
+    assert second[0] == 500
+
+
+def test_where_a_batch_fails_each_request_is_tried_by_itself(
+    worker: Any, bodies: list[bytearray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(worker, bodies)
+    probabilities, sizes, seen = worker.handler._classifier.probabilities, [], []
+
+    def failing(pixels: list[np.ndarray]) -> torch.Tensor:
+        sizes.append(len(pixels))
+        seen.extend(pixels)
+        if any(np.array_equal(image, seen[1]) for image in pixels):
+            raise MemoryError
+        found: torch.Tensor = probabilities(pixels)
+        return found
+
+    monkeypatch.setattr(worker.handler._classifier, "probabilities", failing)
+    first, second, third = answers(worker, bodies)
+    assert [first, third] == [expected[0], expected[2]]
+    assert second[0] == 500
+    assert sizes == [3, 1, 1, 1]
+
+
+def test_more_classes_than_there_are_fail_one_request(
+    worker: Any, bodies: list[bytearray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that would let it happen are refused when the model is loaded."""
+    expected = answers(worker, bodies)
+    monkeypatch.setattr(worker.handler, "_limits", replace(worker.handler._limits, max_top_k=2000))
+    document = json.loads(bodies[0])
+    greedy = bytearray(json.dumps({**document, "parameters": {"top_k": 1500}}).encode())
+    first, *others = answers(worker, [greedy, *bodies[1:]])
+    assert first[0] == 500
+    assert others == expected[1:]
+
+
+def test_settings_that_allow_more_classes_than_there_are_keep_the_model_from_loading(
+    model_dir: Path, config: dict[str, Any]
+) -> None:
+    from tests.handler.conftest import worker_context
+
+    limits = {**config["handler"]["limits"], "max_top_k": 1001}
+    wrong = {**config, "handler": {**config["handler"], "limits": limits}}
+    with pytest.raises(
+        ValueError, match=r"^model-config.yaml: handler.limits.max_top_k must be at most 1000, the model's"
+    ):
+        Handler().initialize(worker_context(model_dir, wrong))
+
+
+class Injected(Exception):
+    """What no code of ours expects."""
+
+
+class Calls:
+    """Counts the calls of the handler's functions by their names; one of them fails."""
+
+    def __init__(self, failing: tuple[str, int] | None = None) -> None:
+        self.within: Counter[str] = Counter()  # a step that is one request's
+        self.outside: Counter[str] = Counter()
+        self._failing = failing
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event != "call" or not code.co_filename.startswith(HANDLER) or code.co_name.startswith("<"):
+            return
+        counter = self.within if _is_within_a_step(frame) else self.outside
+        counter[code.co_qualname] += 1
+        if counter is self.within and self._failing == (code.co_qualname, counter[code.co_qualname]):
+            raise Injected
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        sys.setprofile(self)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+
+
+def _is_within_a_step(frame: FrameType) -> bool:
+    caller = frame.f_back
+    while caller is not None:
+        if caller.f_code is Handler._attempt.__code__:
+            return True
+        caller = caller.f_back
+    return False
+
+
+def test_every_step_is_one_requests_own(worker: Any, bodies: list[bytearray]) -> None:
+    """Outside of `_attempt` there is nothing but what is listed above."""
+    calls = Calls()
+    with calls.watched():
+        answers(worker, bodies)
+        answers(worker, [bytearray(b"{"), bytearray(b"x"), bytearray(b"y")])
+    assert calls.outside.keys() <= FOR_ALL
+    assert STEPS | {"Handler._cancel", "Classifier.probabilities"} <= calls.within.keys()
+
+
+@pytest.mark.slow
+def test_whichever_call_fails_the_other_requests_have_their_answers(
+    worker: Any, bodies: list[bytearray], subtests: pytest.Subtests
+) -> None:
+    """At the first and at the last call of each function that runs for a request."""
+    calls = Calls()
+    expected = answers(worker, bodies)
+    with calls.watched():
+        assert answers(worker, bodies) == expected
+    for name, count in sorted(calls.within.items()):
+        for number in sorted({1, count}):
+            with subtests.test(name, call=number):
+                with Calls((name, number)).watched():
+                    found = answers(worker, bodies)
+                others = [mine for mine, before in zip(found, expected, strict=True) if mine != before]
+                assert len(others) == 1 if name in STEPS else len(others) <= 1
+                assert all(status >= 400 for status, _, _ in others)
+                assert answers(worker, bodies) == expected
