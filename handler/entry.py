@@ -66,6 +66,7 @@ class Handler:
         self._classifier = Classifier(weights_file, preprocessing, settings, gpu_id, warm_size=batch_size)
         self._classes = read_classes(model_dir / self._facts.labels)
         settings.check_classes(len(self._classes))
+        self._version = torchserve.version_of_archive(context)
         logger.info("%s: %s", self._facts.name, self._classifier.description)
         torchserve.quieten()
 
@@ -104,7 +105,7 @@ class Handler:
     def _parse(self, row: torchserve.Row) -> Request:
         if row.asks_to_explain:
             raise MalformedBody("this model explains nothing; send it to :predict")
-        return v1.parse_row(row.fields, row.content_type, self._limits)
+        return v1.parse_row(row.fields, row.content_type, self._limits, row.top_k)
 
     def _parse_envelope(self, instances: object) -> Request:
         return v1.instances_of_envelope(instances, self._limits)
@@ -171,7 +172,9 @@ class Handler:
             logger.error("%s: defect answered to %s", self._facts.name, torchserve.name_of_request(context, index))
         context.set_response_content_type(index, v1.JSON)
         start = context.get_request_header(index, torchserve.REQUEST_START)
-        context.set_response_header(index, HEADER, stages.header(start))
+        for name, value in ((HEADER, stages.header(start)), (torchserve.VERSION, self._version)):
+            if value:
+                context.set_response_header(index, name, value)
         status = HTTPStatus(body.status if isinstance(body, RequestError) else HTTPStatus.OK)
         context.set_response_status(status.value, status.phrase, index)
         return v1.error_body(body) if isinstance(body, RequestError) else body

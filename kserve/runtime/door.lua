@@ -8,6 +8,31 @@ local PASSED = {
 }
 local LONGEST_TYPE = 512
 
+-- Whether an address asks for a number of classes, by whatever name (vision/protocol/top_k.py knows the same).
+local function asks_for_classes(query)
+  local names = ("&" .. query:lower() .. "&"):gsub("%%%x%x", "."):gsub("=[^&]*", "")
+  for _, name in ipairs({ "%f[%a]top[^%w&]*[kn]%f[%A]", "%f[%a]k[^%w&]*top%f[%A]", "&k&" }) do
+    if names:find(name) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Returns what the handler gets to see of it, if anything: digits, or a sign for what are none; and whether it is said
+-- once, as it should be. Whatever else an address asks means nothing here.
+local function top_k_of(path)
+  local query = path:match("%?(.*)")
+  if not query or not asks_for_classes(query) then
+    return nil, true
+  end
+  local before, value, after = ("&" .. query .. "&"):match("^(.-)&top_k=([^&]*)(&.*)$")
+  if not value or asks_for_classes(before .. after) then
+    return nil, false
+  end
+  return value:match("^%d+$") and value:sub(1, 11) or "-", true
+end
+
 function envoy_on_request(handle)
   local predict = handle:filterContext()
   if predict:get("bodyless") then
@@ -31,6 +56,11 @@ function envoy_on_request(handle)
     handle:respond({ [":status"] = "400" }, "content-length: a number without leading zeros is expected")
     return
   end
+  local top_k, said_well = top_k_of(headers:get(":path"))
+  if not said_well then
+    handle:respond({ [":status"] = "400" }, "top_k: expected once in the address, as ?top_k=5")
+    return
+  end
   local removed = {}
   for name, value in pairs(headers) do
     if #value > (PASSED[name] or -1) then
@@ -44,6 +74,9 @@ function envoy_on_request(handle)
   -- of an archive from before the front door knows the former alone.)
   local kind = headers:get("content-type") or ""
   headers:replace("x-client-content-type", kind:sub(1, LONGEST_TYPE))
+  if top_k then
+    headers:replace("x-client-top-k", top_k)
+  end
   local media_type = kind:lower():match("^%s*([a-z]+/[a-z0-9.+-]+)") or ""
   local plain = media_type == "application/json" or media_type:find("^image/") and #media_type < 40
   headers:replace("content-type", plain and media_type or "application/octet-stream")

@@ -193,6 +193,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "CONNECT": (b"CONNECT forged:443 HTTP/1.1\r\nHost: forged:443\r\n\r\n", 405, "method: "),
     "an unknown method": (b"FORGED / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "request: "),
     "the v2 protocol": (post(b"{}", path="/v2/models/alexnet/infer"), 400, "protocol: "),
+    "the v2 protocol, of a version": (post(b"{}", path="/v2/models/alexnet/versions/1/infer"), 400, "protocol: "),
     "an explanation": (post(b"{}", path="/v1/models/alexnet:explain"), 400, "body: "),
     "too large, by its length": (post(b"{}").replace(b": 2", b": 16777217"), 413, "body: "),
     "too large, on any path": (post(b"{}", path="/forged").replace(b": 2", b": 16777217"), 413, "body: "),
@@ -297,6 +298,51 @@ def test_what_cannot_be_unpacked_is_refused(encoding: str, strict: Server) -> No
     answer = asked(port(strict), post(b"forged" * 100, JPEG, f"Content-Encoding: {encoding}"))
     assert answer.status == 400
     assert "forged" not in error(answer)
+
+
+# --- What an address asks, and who has answered -----------------------------------------------------------------------
+
+NO_NUMBER = "top_k: expected an integer from 1 to 1000"
+NOT_ONCE = "top_k: expected once in the address, as ?top_k=5"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        *((query, 5) for query in ("", "a=b", "a", "&", "=", "key=topk", "a=top_k=3", "network=3", "%3f", "stopkey=1")),
+        *((query, 3) for query in ("top_k=3", "&top_k=3&", "a=b&top_k=3&c=topk", "top_k=03")),
+        *((f"top_k={value}", NO_NUMBER) for value in ("", "0", "1001", "x", "3.0", "-3", "%33", "3" * 5000, "3=3")),
+        *(
+            (f"{name}=3", NOT_ONCE)
+            for name in ("topk", "top-k", "topK", "TOP_K", "k", "top_n", "top%5Fk", "parameters.top_k")
+        ),
+        *((query, NOT_ONCE) for query in ("top_k", "parameters%5Btop_k%5D=3", "top_k=3&top_k=3", "top_k=3&topk=3")),
+        ("a&" * 15_000 + "topk=3", NOT_ONCE),
+    ],
+)
+def test_a_number_of_classes_in_the_address_is_taken_or_refused(
+    query: str, expected: int | str, strict: Server
+) -> None:
+    answer = asked(port(strict), post(PHOTOGRAPH, JPEG, path=f"{PREDICT}?{query}"))
+    if isinstance(expected, int):
+        assert classes(answer) == expected
+    else:
+        assert (answer.status, error(answer)) == (400, expected)
+
+
+def test_it_is_taken_from_the_address_and_from_no_header(strict: Server) -> None:
+    assert classes(asked(port(strict), post(PHOTOGRAPH, JPEG, "x-client-top-k: 3"))) == 5
+    twice = asked(port(strict), predict(2).replace(PREDICT.encode(), f"{PREDICT}?top_k=2".encode(), 1))
+    assert (twice.status, error(twice)) == (400, "top_k: comes twice, in the address and in parameters")
+
+
+def test_an_answer_of_the_model_says_which_version_it_is_of(strict: Server) -> None:
+    served = json.loads(asked(port(strict), GET("/").encode()).body)["version"]
+    assert served
+    for request in (predict(1), post(b"{", JSON)):
+        assert asked(port(strict), request).headers["x-model-version"] == served
+    for request in (GET("/nothing").encode(), post(b"{}", path=f"{PREDICT}?topk=1")):
+        assert "x-model-version" not in asked(port(strict), request).headers
 
 
 def test_a_large_answer_is_compressed_for_who_asks_for_it(strict: Server) -> None:

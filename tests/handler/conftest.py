@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def limits(settings: Settings) -> Limits:
 
 def worker_context(model_dir: Path, config: dict[str, Any]) -> Context:
     """TorchServe's own context, as ts.service.Service makes it for a worker."""
-    return Context("alexnet", str(model_dir), {}, config["batchSize"], None, "0.12.0", model_yaml_config=config)
+    manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text())
+    return Context("alexnet", str(model_dir), manifest, config["batchSize"], None, "0.12.0", model_yaml_config=config)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,11 @@ class Worker:
 
     def stages(self, count: int) -> list[str]:
         """What the last answers say of their batch, to the front door."""
-        return [self._context.get_response_headers(index)["x-stages"] for index in range(count)]
+        return self.told("x-stages", count)
+
+    def told(self, header: str, count: int) -> list[str]:
+        """A header of the last answers."""
+        return [self._context.get_response_headers(index)[header] for index in range(count)]
 
     def enveloped(self, instances: Any) -> tuple[int, Any]:
         """Through the stock envelope's own code → (status, what TorchServe would serialise)."""

@@ -19,6 +19,7 @@ from ts.context import Context
 from entry import Handler
 from reliability.pictures import base64_text, encoded, gradient
 from vision.image.source import EncodedImage
+from vision.worker import torchserve
 
 JSON = "application/json"
 
@@ -286,6 +287,37 @@ def test_a_defect_names_its_request_and_its_trace_in_the_log(
     assert f"defect answered to request 5747e1f7-801c, trace {trace}" in caplog.text
     assert "defect answered to a request\n" in caplog.text
     assert "forged" not in caplog.text
+
+
+def test_every_answer_tells_which_archive_made_it(worker: Any, images: list[bytes], model_dir: Path) -> None:
+    version = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text())["model"]["modelVersion"]
+    worker.predict((JSON, body(images[0])), (JSON, b"{"))
+    assert worker.told("x-model-version", 2) == [version, version]
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, {}, {"model": None}, {"model": {"modelVersion": 1}}, {"model": {"modelVersion": "a b"}}]
+)
+def test_an_archive_without_a_version_tells_none(manifest: Any) -> None:
+    context = Context("alexnet", "", manifest, 1, None, "0.12.0")
+    assert torchserve.version_of_archive(context) == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"), [("3", 3), ("-", None), ("0", None), ("1001", None), ("99999999999", None), ("", None)]
+)
+def test_the_address_may_ask_for_classes_through_the_front_door_or_without(
+    worker: Any, images: list[bytes], asked: str, answer: int | None
+) -> None:
+    rows = [{"body": bytearray(images[0])}, {"top_k": bytearray(asked.encode()), "body": bytearray(images[0])}]
+    rows += [{"body": bytearray(images[0])}]
+    through, without, other = worker.raw(rows, [{"x-client-top-k": asked}, {}, {}])
+    assert len(classes(other)[0]) == 5
+    for found in (through, without):
+        if answer:
+            assert len(classes(found)[0]) == answer
+        else:
+            assert error(found) == (400, "top_k: expected an integer from 1 to 1000")
 
 
 def test_each_file_of_a_form_is_an_image_and_an_error_names_the_one_that_is_none(

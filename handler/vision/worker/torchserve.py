@@ -10,10 +10,13 @@ from typing import Any, Protocol
 
 # What the front door tells the handler; a request that came another way has none of them.
 CONTENT_TYPE = "x-client-content-type"
+TOP_K = "x-client-top-k"  # as the address has it
 REQUEST_START = "x-request-start"
 REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
 
+VERSION = "x-model-version"  # of an answer
+SAFE_VERSION = re.compile(r"[\w.-]{1,128}", re.ASCII)
 SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # ff is no version, and zeros are no trace: https://www.w3.org/TR/trace-context/#traceparent-header
 W3C_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -23,6 +26,7 @@ class Context(Protocol):
     """What the handler uses of TorchServe's `ts.context.Context`."""
 
     model_yaml_config: Any
+    manifest: Any
 
     @property
     def system_properties(self) -> Mapping[str, Any]: ...
@@ -61,6 +65,12 @@ class Row:
         part = self.context.get_request_header(self.index, "body")  # TorchServe's note, unless a header hides it
         return part.get("content-type") or "" if isinstance(part, dict) else ""
 
+    @property
+    def top_k(self) -> str | None:
+        """What the address asks, where the front door has read it; without that it is among the fields."""
+        told = self.context.get_request_header(self.index, TOP_K)
+        return told if isinstance(told, str) else None
+
 
 def each_row(rows: list[dict[str, object]], context: Context) -> list[Row]:
     """TorchServe's own rows → the requests of the batch."""
@@ -87,6 +97,13 @@ def is_enveloped(rows: Any, context: Context) -> bool:
     if len(rows) > 1:
         return False
     return not all(isinstance(row, dict) and (not row or "body" in row or _has_bytes(row)) for row in rows)
+
+
+def version_of_archive(context: Context) -> str:
+    """As its manifest has it: it is made of the content. Empty where there is none."""
+    model = context.manifest.get("model") if isinstance(context.manifest, dict) else None
+    version = model.get("modelVersion") if isinstance(model, dict) else None
+    return version if isinstance(version, str) and SAFE_VERSION.fullmatch(version) else ""
 
 
 def name_of_request(context: Context, index: int) -> str:

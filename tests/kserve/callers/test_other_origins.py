@@ -48,7 +48,7 @@ def allowed(answer: httpx.Response, origin: str) -> bool:
     if said and answer.request.method != "OPTIONS":
         assert "origin" in answer.headers.get("vary", "").lower()
         exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
-        assert exposed == {"x-request-id", "retry-after"}
+        assert exposed == {"x-request-id", "x-model-version", "retry-after"}
     return said == [origin]
 
 
