@@ -68,6 +68,33 @@ def test_the_clients_own_type_decides(behind: TorchServe, image: bytes) -> None:
     assert STAGES.fullmatch(refused.headers["x-stages"])
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("top_k=3", 3), ("a=b", 5), ("top_k=3&a=b", 3), ("topk=3", None), ("top_k=x", None), ("top_k=3&top-k=3", None)],
+)
+def test_without_the_door_top_k_is_a_field_beside_the_body(
+    behind: TorchServe, image: bytes, query: str, expected: int | None
+) -> None:
+    """At /invocations alone: of an address that KServe knows, TorchServe hands nothing over."""
+    url = f"{behind.predict_url.removesuffix(f'/v1/models/{MODEL_NAME}:predict')}/invocations?{query}"
+    answers = [
+        httpx.post(url, content=image, headers={"Content-Type": "image/jpeg"}, timeout=120, trust_env=False),
+        httpx.post(url, files={"data": image}, timeout=120, trust_env=False),
+    ]
+    for answer in answers:
+        if expected:
+            assert lengths(answer) == [expected]
+        else:
+            assert (answer.status_code, answer.json()["error"][:7]) == (400, "top_k: ")
+
+
+def test_without_the_door_the_top_k_of_a_form_is_a_field_too(behind: TorchServe, image: bytes) -> None:
+    for name, expected in (("top_k", [3]), ("topk", None)):
+        url, files, fields = behind.predict_url, {"data": image}, {name: "3"}
+        answer = httpx.post(url, files=files, data=fields, timeout=120, trust_env=False)
+        assert lengths(answer) == expected if expected else answer.status_code == 400
+
+
 def test_forms_arrive_whole(behind: TorchServe, image: bytes) -> None:
     file = 'name="data"; filename="a.jpg"'
     assert lengths(ask(behind, form((file, image), (file, image), ('name="top_k"', b"3")), FORM)) == [3, 3]

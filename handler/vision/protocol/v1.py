@@ -23,7 +23,7 @@ def parse_row(row: dict[str, object], content_type: str, limits: Limits, top_k: 
     """One TorchServe row → Request.
 
     row: the body under "body"; without the front door TorchServe decodes a form, and puts its parts under their names,
-        as it does with what the address asks.
+        as it does with what the address of /invocations asks.
     content_type: what the client calls the body, with parameters; may be empty.
     top_k: what the address asks, as text.
     Raises RequestError (400, 413 for too much of something, 415 for a type that is not taken).

@@ -67,7 +67,7 @@ class Row:
 
     @property
     def top_k(self) -> str | None:
-        """What the address asks, where the front door has read it; without that it is among the fields."""
+        """What the address asks, as the front door has read it; TorchServe says nothing of it, but to /invocations."""
         told = self.context.get_request_header(self.index, TOP_K)
         return told if isinstance(told, str) else None
 
