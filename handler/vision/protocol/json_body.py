@@ -14,7 +14,6 @@ NUMBERS = 'expected objects such as {"b64": "…"}; a list of numbers is none'
 V2 = 'this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}'
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
-MAX_ESCAPES = 500_000  # each makes a text of its own, of 60 bytes; lines of 76 letters in 16 MiB end with 400,000
 
 
 def load_json(body: bytes | bytearray) -> object:
@@ -23,7 +22,7 @@ def load_json(body: bytes | bytearray) -> object:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
         if _has_more_values(text, MAX_VALUES) and (overflow := find_overflow(text, MAX_VALUES, MAX_SIGNS)):
             raise _too_many_values(overflow)
-        return json.loads(text) if text.count("\\") <= MAX_ESCAPES else _load_escaped(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         problem = "empty" if not body.strip() else f"not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         if (kind := kind_of_text(body)) and kind != "JSON":
@@ -47,17 +46,6 @@ def _has_more_values(text: str, most: int) -> bool:
                 return True
             at = text.find(sign, at + 1)
     return False
-
-
-def _load_escaped(text: str) -> object:
-    """Base64 that is broken into millions of lines: its escapes are undone here, where none needs a text of its own."""
-    if "\\\\" in text:  # what follows it would be no escape
-        raise TooLarge("body", MAX_ESCAPES, "escapes")
-    for escape, sign in (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t"), ("\\/", "/")):
-        text = text.replace(escape, sign)
-    if text.count("\\") > MAX_ESCAPES:
-        raise TooLarge("body", MAX_ESCAPES, "escapes")
-    return json.loads(text, strict=False)  # line breaks may stand in it as they are
 
 
 def _too_many_values(overflow: Overflow) -> RequestError:
