@@ -51,8 +51,8 @@ class DamagedImage(RequestError):
 
 
 class Unsupported(RequestError):
-    def __init__(self, place: str, what: str) -> None:
-        super().__init__(place, f"{what} is not supported")
+    def __init__(self, place: str, what: str, advice: str = "") -> None:
+        super().__init__(place, f"{what} is not supported" + (f": {advice}" if advice else ""))
 
 
 class UnsupportedType(RequestError):

@@ -14,19 +14,23 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
-from vision.errors import DamagedImage, NotAnImage, TooLarge, Unsupported
+from vision.errors import DamagedImage, NotAnImage, RequestError, TooLarge, Unsupported
+from vision.image import unended
 from vision.image.formats import FORMATS
 from vision.image.guards import strip_metadata
+from vision.image.guards import tiff as tiff_guard
 from vision.image.guards.exif import orientation
+from vision.image.known import known_format
 from vision.image.preprocessing import Preprocessing
+from vision.image.tiff import TiffPicture, open_tiff
 
 # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep so many times the pixels that it is
 # resized to: the antialiasing then averages over five, and no probability moves by more than 0.006 (with three: 0.013).
@@ -34,7 +38,6 @@ PIXELS_TO_AVERAGE = 5
 
 ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
 STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
-WIDTH, LENGTH, SAMPLES, PLANAR, TILE_WIDTH, TILE_LENGTH = 256, 257, 277, 284, 322, 323  # TIFF tags
 
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 UPRIGHT = {
@@ -56,12 +59,15 @@ class OpenedImage:
 
     place: how an error names it.
     pixels: how many the decoder will go over; more than width × height where a file asks for more.
+    noisy: of a JPEG without an end, the file with noise instead: see vision/image/unended.py.
     """
 
-    image: Image.Image | None
+    image: Image.Image | TiffPicture | None
     place: str
     pixels: int
     exif: bytes = b""
+    xmp: bytes = b""
+    noisy: bytes = b""
 
 
 def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
@@ -69,22 +75,32 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
 
     Raises RequestError: NotAnImage or Unsupported (400), or TooLarge (413) before anything is decoded.
     """
-    _quieten_pillow()
+    _set_up_pillow()
+    if known := known_format(image_bytes):
+        raise Unsupported(place, *known)
+    if image_bytes.startswith(tiff_guard.STARTS):
+        tiff = open_tiff(image_bytes, place, max_pixels)
+        return OpenedImage(tiff, place, tiff.pixels, image_bytes, tiff.xmp)
     stripped = strip_metadata(image_bytes, place, max_pixels)
+    file, noisy = stripped.image, b""
+    if stripped.lacks_end:
+        if not unended.has_all_scans(file):
+            raise DamagedImage(place, "JPEG")
+        file, noisy = unended.ended(file), unended.ended_with_noise(file)
     try:
-        image = Image.open(io.BytesIO(stripped.image), formats=tuple(FORMATS))  # reads the header only
+        image = Image.open(io.BytesIO(file), formats=tuple(FORMATS))  # reads the header only
         pixels = _pixels_to_decode(image, stripped.scans)
-    except Image.DecompressionBombError:
-        raise TooLarge(place, max_pixels, "pixels") from None
     except MemoryError:
         raise
     except Exception:  # UnidentifiedImageError, or a decoder's own way of saying that the header makes no sense
+        if stripped.format:
+            raise DamagedImage(place, stripped.format) from None
         raise NotAnImage(place) from None
     if pixels > max_pixels:
         raise TooLarge(place, max_pixels, "pixels")
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
         raise Unsupported(place, "a run-length encoded BMP")
-    return OpenedImage(image, place, pixels, stripped.exif)
+    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, noisy)
 
 
 def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
@@ -95,17 +111,24 @@ def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
     image, opened.image = opened.image, None
     assert image is not None, "an image is decoded once"
     try:
-        with _silent_libtiff() if image.format == "TIFF" else nullcontext():
-            return _centre_crop(image, opened.exif, preprocessing)
-    except MemoryError:
+        if isinstance(image, TiffPicture):
+            with _silent_libtiff():
+                return _centre_crop(image.load(), opened, preprocessing)
+        return _centre_crop(image, opened, preprocessing)
+    except (MemoryError, RequestError):
         raise
     except Exception:  # OSError, SyntaxError, ValueError, struct.error, EOFError, …: Pillow's decoders raise them all
-        raise DamagedImage(opened.place, str(image.format)) from None
+        name = "TIFF" if isinstance(image, TiffPicture) else FORMATS[str(image.format)]
+        raise DamagedImage(opened.place, name) from None
 
 
 @cache
-def _quieten_pillow() -> None:
-    """Once: what Pillow finds odd about an image is nobody's concern, and its words may be the client's."""
+def _set_up_pillow() -> None:
+    """Once: what Pillow finds odd about an image is nobody's concern, and its words may be the client's.
+
+    Its own limit of pixels goes by an image's width and height: ours, which is asked right after the header, by more.
+    """
+    Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
@@ -128,31 +151,24 @@ def _pixels_to_decode(image: Image.Image, scans: int) -> int:
     pixels = image.width * image.height
     if image.format == "JPEG":  # each scan may go over the whole picture
         return pixels * max(ORDINARY_SCANS, scans) // ORDINARY_SCANS
-    return max(pixels, _pixels_of_tiles(image.tag_v2)) if image.format == "TIFF" else pixels  # type: ignore[attr-defined]
+    return pixels
 
 
-def _pixels_of_tiles(tags: Any) -> int:
-    """Of a TIFF, whose tiles may be far larger than what the picture shows of them."""
-    width, length = int(tags.get(TILE_WIDTH, 0)), int(tags.get(TILE_LENGTH, 0))
-    if not width or not length:
-        return 0
-    planes = int(tags.get(SAMPLES, 1)) if tags.get(PLANAR) == 2 else 1
-    return -(-int(tags[WIDTH]) // width) * -(-int(tags[LENGTH]) // length) * width * length * planes
-
-
-def _centre_crop(image: Image.Image, exif: bytes, preprocessing: Preprocessing) -> np.ndarray:
+def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
     width, height = image.size
     crop = preprocessing.crop
     reduction = _reduce(image, preprocessing.resize)
+    noisy = _digest(opened.noisy, preprocessing.resize) if opened.noisy else b""
     image.load()
-    if image.format == "TIFF":  # which Pillow turns when it loads it
-        width, height = image.size
-    turned = _orientation(image, exif)
+    if noisy and noisy != unended.digest(image):
+        raise ValueError("pixels are missing")
+    turned = _orientation(opened)
     if turned >= 5:
         width, height = height, width
     left, top, right, bottom = (side / reduction for side in _crop_box(width, height, preprocessing))
     if turned == 1 and _is_rgb(image):
         return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+    frame = image.dispose_extent if isinstance(image, GifImageFile) else None
     rows = image.width if turned >= 5 else image.height  # of the upright picture
     columns = image.height if turned >= 5 else image.width
     reach = max(1.0, (bottom - top) / crop)  # rows above and below a pixel's own that count for it
@@ -163,10 +179,17 @@ def _centre_crop(image: Image.Image, exif: bytes, preprocessing: Preprocessing) 
     for start in range(first, last, step):
         strip = _upright_rows(image, start, min(start + step, last), turned)
         box = (left, 0, right, strip.height)
-        strip = _to_rgb(strip).resize((crop, strip.height), Image.Resampling.BILINEAR, box=box)
+        strip = _on_white(_to_rgb(strip), start, frame).resize((crop, strip.height), Image.Resampling.BILINEAR, box=box)
         narrow.paste(strip, (0, start - first))
     shown = (0, top - first, crop, bottom - first)
     return np.asarray(narrow.resize((crop, crop), Image.Resampling.BILINEAR, box=shown))
+
+
+def _digest(file: bytes, resize: int) -> bytes:
+    image = Image.open(io.BytesIO(file), formats=("JPEG",))
+    _reduce(image, resize)
+    image.load()
+    return unended.digest(image)
 
 
 def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
@@ -190,22 +213,12 @@ def _reduce(image: Image.Image, resize: int) -> int:
     return 1
 
 
-def _orientation(image: Image.Image, exif: bytes) -> int:
-    """Not by Pillow's getexif, which reads everything that EXIF points at. Of a TIFF, Pillow has turned it already."""
-    exif = exif or _bytes_of(image, "exif")
-    if not exif and "Raw profile type exif" in image.info:  # ImageMagick's, in hexadecimal digits
-        with suppress(ValueError):
-            exif = bytes.fromhex("".join(str(image.info["Raw profile type exif"]).split("\n")[3:]))
-    found = orientation(exif)
-    if found is None and (said := XMP_ORIENTATION.search(_bytes_of(image, "xmp"))):
+def _orientation(opened: OpenedImage) -> int:
+    """Not by Pillow's getexif, which reads everything that EXIF points at."""
+    found = orientation(opened.exif)
+    if found is None and (said := XMP_ORIENTATION.search(opened.xmp)):
         found = int(said[1])
     return found if found in UPRIGHT else 1
-
-
-def _bytes_of(image: Image.Image, name: str) -> bytes:
-    """What Pillow has found under a name. A text that a PNG calls so is no metadata."""
-    found = image.info.get(name)
-    return found if isinstance(found, bytes) else b""
 
 
 def _is_rgb(image: Image.Image) -> bool:
@@ -215,13 +228,35 @@ def _is_rgb(image: Image.Image) -> bool:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if _is_rgb(image):
         return image
-    if image.mode.startswith("I"):  # 16 bits (some decoders call it 32): the upper eight
-        return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "I;16":  # a PNG's grey: the upper eight bits
+        grey = np.asarray(image)
+        shown = (grey >> 8).astype(np.uint8)
+        if "transparency" in image.info:
+            shown[grey == image.info["transparency"]] = 255
+        return Image.fromarray(shown).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _on_white(strip: Image.Image, start: int, frame: tuple[int, int, int, int] | None) -> Image.Image:
+    """A GIF's first picture may be smaller than its screen: around it nothing has been drawn yet.
+
+    start: the strip's first row on the screen.
+    """
+    if frame is not None:
+        left, top, right, bottom = frame[0], frame[1] - start, frame[2], frame[3] - start
+        for box in (
+            (0, 0, strip.width, top),
+            (0, bottom, strip.width, strip.height),
+            (0, 0, left, strip.height),
+            (right, 0, strip.width, strip.height),
+        ):
+            if box[0] < box[2] and box[1] < box[3]:
+                strip.paste("white", (max(0, box[0]), max(0, box[1]), box[2], box[3]))
+    return strip
 
 
 def _crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vision.image.known import known_format
+
 # Pillow's name for each, and the usual one.
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF"}
 
@@ -13,5 +15,5 @@ SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"
 
 
 def looks_like_an_image(content: bytes | bytearray) -> bool:
-    """By its first bytes."""
-    return bytes(content[:8]).startswith(SIGNATURES)
+    """By its first bytes; or like a file of another format, whose name a refusal then has."""
+    return bytes(content[:8]).startswith(SIGNATURES) or known_format(content) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vision.errors import NotAnImage, TooLarge
+from vision.errors import DamagedImage, NotAnImage, TooLarge
 from vision.image.guards.bounds import MAX_CHUNKS, MAX_JUNK
 
 STARTS = (b"GIF87a", b"GIF89a")
@@ -12,7 +12,7 @@ EXTENSION, PICTURE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 def without_extensions(image: bytes, place: str) -> bytes:
     """A GIF with none before its first picture but the last that says which colour is transparent.
 
-    Raises NotAnImage, TooLarge.
+    Raises NotAnImage, DamagedImage, TooLarge.
     """
     if len(image) < 13:
         raise NotAnImage(place)
@@ -39,4 +39,4 @@ def without_extensions(image: bytes, place: str) -> bytes:
         if junk > MAX_JUNK:
             raise TooLarge(place, MAX_JUNK, "bytes between chunks")
         position += 1
-    raise NotAnImage(place)
+    raise DamagedImage(place, "GIF")

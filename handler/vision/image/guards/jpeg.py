@@ -1,10 +1,10 @@
-"""JPEG: its segments and scans are counted; EXIF and further pictures are left out."""
+"""JPEG: its segments and scans are counted; EXIF, XMP and further pictures are left out."""
 
 from __future__ import annotations
 
 import re
 
-from vision.errors import NotAnImage, TooLarge
+from vision.errors import DamagedImage, NotAnImage, TooLarge, Unsupported
 from vision.image.guards import exif
 from vision.image.guards.bounds import MAX_JUNK
 from vision.image.guards.stripped import Stripped
@@ -18,18 +18,32 @@ MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # what is no marker
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 RESTARTS = range(0xD0, 0xD8)
 WITH_LENGTH = {*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}
+TO_BASELINE = "save it as a baseline or progressive JPEG"
 MULTI_PICTURE = b"MPF\0"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+
+HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+OTHER_FRAMES = {
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
+    **dict.fromkeys((0xC5, 0xC6), "a hierarchical JPEG"),
+    **dict.fromkeys((0xC9, 0xCA, 0xCD, 0xCE), "an arithmetic-coded JPEG"),
+    0xF7: "JPEG-LS",
+}
 
 
 def stripped(image: bytes, place: str) -> Stripped:
-    """Up to the first scan every part has to be one that libjpeg knows: at others it ends, and Pillow goes on."""
+    """Up to the first scan every part has to be one that libjpeg knows: at others it ends, and Pillow goes on.
+
+    Raises NotAnImage, DamagedImage, Unsupported, TooLarge.
+    """
     kept: list[bytes] = []
     found_exif: list[bytes] = []
+    xmp = b""
     position, kept_from, junk = 2, 0, 0
     for _ in range(MAX_SEGMENTS):
         found = NEXT_MARKER.search(image, position)
         if not found:
-            raise NotAnImage(place)
+            break
         marker, start = found[1][0], found.end()
         junk += start - 2 - position
         if junk > MAX_JUNK:
@@ -37,24 +51,37 @@ def stripped(image: bytes, place: str) -> Stripped:
         position = start
         if marker == 0 or marker in RESTARTS:
             continue
+        if marker in OTHER_FRAMES:
+            raise Unsupported(place, OTHER_FRAMES[marker], TO_BASELINE)
         length = int.from_bytes(image[start : start + 2], "big")
-        if marker not in WITH_LENGTH or length < 2 or start + length > len(image):
+        if marker in HUFFMAN_FRAMES and image[start + 2 : start + 3] not in (b"", b"\x08"):
+            raise Unsupported(place, "a JPEG with other than 8 bits", TO_BASELINE)
+        if marker not in WITH_LENGTH or length < 2:
             raise NotAnImage(place)
+        if start + length > len(image):
+            break
         if marker == START_OF_SCAN:
             kept.append(image[kept_from:])
-            return Stripped(b"".join(kept), b"".join(found_exif), _count_scans(image, start - 2, place))
+            scans, ends = _count_scans(image, start - 2, place)
+            return Stripped(b"".join(kept), b"".join(found_exif), xmp, scans, "JPEG", lacks_end=not ends)
         position += length
-        is_exif = image.startswith(exif.START, start + 2)
-        if is_exif or image.startswith(MULTI_PICTURE, start + 2):
+        is_exif, is_xmp = (image.startswith(name, start + 2) for name in (exif.START, XMP))
+        if is_exif or is_xmp or image.startswith(MULTI_PICTURE, start + 2):
             kept.append(image[kept_from : found.start()])
             kept_from = position
             if is_exif:
                 found_exif.append(image[start + 2 + len(exif.START) : position])
-    raise TooLarge(place, MAX_SEGMENTS, "segments")
+            elif is_xmp:
+                xmp = image[start + 2 + len(XMP) : position]
+    else:
+        raise TooLarge(place, MAX_SEGMENTS, "segments")
+    if position > 2:  # its beginning is a JPEG's
+        raise DamagedImage(place, "JPEG")
+    raise NotAnImage(place)
 
 
-def _count_scans(jpeg: bytes, start: int, place: str) -> int:
-    """How many scans a decoder may find from `start` on; what follows the end of the image does not count.
+def _count_scans(jpeg: bytes, start: int, place: str) -> tuple[int, bool]:
+    """How many scans a decoder may find from `start` on, and whether the image ends; what follows that does not count.
 
     A decoder that has lost its way in a scan looks for a marker anywhere; one that has not, skips segments. So a scan
     counts wherever it begins, and the end counts only outside of everything that could be a segment.
@@ -66,7 +93,7 @@ def _count_scans(jpeg: bytes, start: int, place: str) -> int:
         marker, position = found[1][0], found.end()
         scans += marker == START_OF_SCAN
         if marker == END_OF_IMAGE and found.start() >= opaque_until:
-            break
+            return scans, True
         if marker in WITH_LENGTH:
             opaque_until = max(opaque_until, position + int.from_bytes(jpeg[position : position + 2], "big"))
-    return scans
+    return scans, False

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stripped:
-    """An image file as a decoder gets it. exif: of a JPEG, which it then lacks. scans: of a JPEG, at most."""
+    """An image file as a decoder gets it. exif, xmp: which it then lacks; of a JPEG, it still has its XMP.
+
+    scans: of a JPEG, at most. format: where it is sure; what a decoder then refuses is damaged, and not unknown.
+    lacks_end: a JPEG that does not end, in which case it is to be seen whether anything of its pixels is missing.
+    """
 
     image: bytes
     exif: bytes = b""
+    xmp: bytes = b""
     scans: int = 1
+    format: str = ""
+    lacks_end: bool = False

@@ -1,54 +1,53 @@
-"""TIFF: what its pixels need is copied into a new directory, and only that is read."""
+"""TIFF: of its tags those that pixels need are read, and few values of each."""
 
 from __future__ import annotations
 
-import struct
-
-from vision.errors import NotAnImage, TooLarge, Unsupported
+from vision.errors import DamagedImage, NotAnImage, TooLarge, Unsupported
 from vision.image.guards.bounds import MAX_JUNK
-from vision.image.guards.tiff_directory import (
-    BYTE,
-    LONG,
-    LONG8,
-    ORIENTATION,
-    SHORT,
-    UNDEFINED,
-    byte_order,
-    entries,
-    is_big,
-)
+from vision.image.guards.tiff_directory import BYTE, LONG, LONG8, SHORT, UNDEFINED, Entry, entries, is_cut
 
-STARTS = (b"II*\0", b"MM\0*", b"II+\0")
-ODD_STARTS = (b"MM\0+", b"II\0*", b"MM*\0")  # which Pillow reads as something else than libtiff does
+STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ODD_STARTS = (b"II\0*", b"MM*\0")  # which Pillow reads, and libtiff does not
 
+SHORTEST = 8  # bytes of a header: in no more than that, there is nothing of an image
 MAX_VALUES = 200_000  # of the strips: some have one for each row; a palette of 16 bits has 196,608
 MAX_FEW_VALUES = 32  # of the other tags: most have one, some one for each channel
+
+COMPRESSION, FILL_ORDER = 259, 266
 
 # What pixels need, and the orientation. Not: EXIF, GPS and further pictures, each of which is a directory of its own.
 LONG_LISTS = {273, 279, 320, 324, 325}  # strips and tiles, their sizes, the palette
 BYTE_LISTS = {347, 700}  # what JPEGs have in common, and XMP
-COMPRESSION, FILL_ORDER = 259, 266
-TAGS = LONG_LISTS | BYTE_LISTS | {254, 256, 257, 258, 262, 277, 278, 284, 317, 322, 323, 332, 338, 339}
-TAGS |= {529, 530, 531, 532, COMPRESSION, FILL_ORDER, ORIENTATION}
+OF_PIXELS = LONG_LISTS | BYTE_LISTS | {256, 257, 258, 262, 277, 278, 284, 317, 322, 323, 332, 338, 339}
+OF_PIXELS |= {529, 530, 531, 532, COMPRESSION, FILL_ORDER}
+PREVIEW, OTHER_PICTURES, RAW = 254, 330, 50706  # NewSubfileType, SubIFDs, DNGVersion: told by, and never followed
 
 # None, LZW, JPEG, deflate by both its numbers, PackBits. Fax codes go on after an error, with a line in the log for
 # each row: 300 KB could write 600 MB.
 COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
 
 
-def with_one_directory(image: bytes, place: str) -> bytes:
-    """A TIFF with a directory of what pixels need, at its end. Everything else stays where it is.
+def tags(image: bytes, place: str) -> dict[int, Entry]:
+    """The tags that pixels need: of one that comes twice, the first.
 
-    Raises NotAnImage, Unsupported, TooLarge.
+    Raises NotAnImage, DamagedImage, Unsupported, TooLarge.
     """
-    kept: dict[int, bytes] = {}
+    if is_cut(image) and len(image) > SHORTEST:  # the directory often is the last part of a file
+        raise DamagedImage(place, "TIFF")
+    kept: dict[int, Entry] = {}
+    seen: set[int] = set()
     for entry in entries(image):
         tag = entry.tag
-        if tag not in TAGS or tag in kept:
+        if tag in seen:
+            continue
+        seen.add(tag)
+        if tag == RAW or (tag == PREVIEW and entry.value is not None and entry.value & 1):
+            kept[tag] = entry
+        if tag not in OF_PIXELS:
             continue
         if tag in BYTE_LISTS:
             if entry.kind in (BYTE, UNDEFINED) and entry.values <= MAX_JUNK:
-                kept[tag] = entry.raw
+                kept[tag] = entry
             continue
         most = MAX_VALUES if tag in LONG_LISTS else MAX_FEW_VALUES
         if entry.values > most:
@@ -59,12 +58,9 @@ def with_one_directory(image: bytes, place: str) -> bytes:
             raise Unsupported(place, "a TIFF with another compression than LZW, deflate, PackBits and JPEG")
         if tag == FILL_ORDER and entry.value != 1:  # libtiff turns each strip round, as long as it says it is
             raise Unsupported(place, "a TIFF with its bits in reverse order")
-        kept[tag] = entry.raw
+        kept[tag] = entry
+    if RAW in kept or (PREVIEW in kept and OTHER_PICTURES in seen):
+        raise Unsupported(place, "a camera's raw file (TIFF with a preview)", "develop it to a JPEG")
     if not kept:
         raise NotAnImage(place)
-    image += bytes(len(image) % 2)
-    order, big = byte_order(image), is_big(image)
-    number, offset = struct.pack(order + ("Q" if big else "H"), len(kept)), order + ("Q" if big else "I")
-    directory = number + b"".join(kept[tag] for tag in sorted(kept)) + struct.pack(offset, 0)
-    at = 8 if big else 4
-    return image[:at] + struct.pack(offset, len(image)) + image[2 * at :] + directory
+    return kept

@@ -1,19 +1,80 @@
-"""WebP: its canvas, which Pillow makes before it finds a picture that is smaller."""
+"""WebP: of its chunks the first picture's are kept, in a file that ends with them; EXIF and XMP are read."""
 
 from __future__ import annotations
 
-from vision.errors import TooLarge
+import struct
+from collections.abc import Iterator
 
-EXTENDED = b"WEBPVP8X"
+from vision.errors import DamagedImage, NotAnImage, TooLarge
+from vision.image.guards.bounds import MAX_CHUNKS
+from vision.image.guards.exif import lacks_entries
+from vision.image.guards.stripped import Stripped
+
+# https://developers.google.com/speed/webp/docs/riff_container
+EXTENDED, ALPHA, FRAME, ANIMATION = b"VP8X", b"ALPH", b"ANMF", b"ANIM"
+PICTURES = (b"VP8 ", b"VP8L")
+HAS_ALPHA, HAS_EXIF, IS_ANIMATED = 0x10, 0x08, 0x02  # flags of VP8X
 
 
-def has_canvas(image: bytes) -> bool:
-    """Whether it is a WebP with a head that says how large its canvas is."""
-    return image[8:16] == EXTENDED and len(image) >= 30
+def is_webp(image: bytes) -> bool:
+    return image[:4] == b"RIFF" and image[8:12] == b"WEBP"
 
 
-def check_canvas(image: bytes, place: str, max_pixels: int) -> None:
-    """Raises TooLarge."""
-    width, height = (int.from_bytes(image[at : at + 3], "little") + 1 for at in (24, 27))
-    if width * height > max_pixels:
-        raise TooLarge(place, max_pixels, "pixels")
+def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
+    """A file that is some bytes short is one whose last chunk is shorter: what has all its rows is then decoded.
+
+    Raises NotAnImage, DamagedImage, TooLarge.
+    """
+    extended, kept = b"", b""
+    exif = xmp = b""
+    has_picture = False
+    for number, (kind, content) in enumerate(_chunks(image, 12)):
+        if number > MAX_CHUNKS:
+            if has_picture:
+                break
+            raise TooLarge(place, MAX_CHUNKS, "chunks")
+        if kind == EXTENDED and not extended:
+            extended = content
+        elif kind == b"EXIF":
+            exif = content
+        elif kind == b"XMP ":
+            xmp = content
+        elif has_picture:
+            if not extended:
+                break
+        elif kind in (ALPHA, ANIMATION):
+            kept += _chunk(kind, content)
+        elif kind in PICTURES:
+            kept, has_picture = kept + _chunk(kind, content), True
+        elif kind == FRAME:
+            inner = b"".join(_chunk(*each) for each in _chunks(content, 16) if each[0] in (ALPHA, *PICTURES))
+            kept, has_picture = kept + _chunk(FRAME, content[:16] + inner), True
+    if extended:
+        if len(extended) < 10:
+            raise DamagedImage(place, "WebP")
+        # Pillow makes the canvas before it finds a picture that is smaller.
+        width, height = (int.from_bytes(extended[at : at + 3], "little") + 1 for at in (4, 7))
+        if width * height > max_pixels:
+            raise TooLarge(place, max_pixels, "pixels")
+        is_short = int.from_bytes(image[4:8], "little") + 8 > len(image)
+        if is_short and extended[0] & HAS_EXIF and lacks_entries(exif):  # nobody knows how it is turned
+            raise DamagedImage(place, "WebP")
+        flags = extended[0] & (HAS_ALPHA | IS_ANIMATED)
+        kept = _chunk(EXTENDED, bytes([flags]) + extended[1:10]) + kept
+    if not kept:
+        raise NotAnImage(place)
+    if not has_picture:
+        raise DamagedImage(place, "WebP")
+    return Stripped(b"RIFF" + struct.pack("<I", 4 + len(kept)) + b"WEBP" + kept, exif, xmp, format="WebP")
+
+
+def _chunks(image: bytes, start: int) -> Iterator[tuple[bytes, bytes]]:
+    """The last one is as long as the file lets it be."""
+    while start + 8 < len(image):
+        kind, length = struct.unpack_from("<4sI", image, start)
+        yield kind, image[start + 8 : start + 8 + length]
+        start += 8 + length + length % 2
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)

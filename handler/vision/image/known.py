@@ -1,0 +1,135 @@
+"""Formats that are known and not taken, by how a file of each begins: so that a refusal can say what to do."""
+
+from __future__ import annotations
+
+import re
+
+TO_JPEG = "convert it to JPEG"
+DEVELOP = "develop it to a JPEG"
+DRAW = "draw it as a PNG"
+PAGE = "send a page of it as a PNG or JPEG"
+FRAME = "send one of its frames as a JPEG"
+UNPACK = "send the image that is in it"
+
+# The first bytes → the format's name, and what to do. Of several that fit, the first counts.
+STARTS: dict[bytes, tuple[str, str]] = {
+    b"\0\0\0\x0cjP  \r\n\x87\n": ("JPEG 2000", TO_JPEG),
+    b"\xff\x4f\xff\x51": ("JPEG 2000", TO_JPEG),
+    b"\0\0\0\x0cJXL \r\n\x87\n": ("JPEG XL", TO_JPEG),
+    b"\xff\x0a": ("JPEG XL", TO_JPEG),
+    b"II\xbc\x01": ("JPEG XR", TO_JPEG),
+    b"BPG\xfb": ("BPG", TO_JPEG),
+    b"FLIF": ("FLIF", TO_JPEG),
+    b"qoif": ("QOI", TO_JPEG),
+    b"8BPS": ("a Photoshop file (PSD)", TO_JPEG),
+    b"gimp xcf": ("a GIMP file (XCF)", TO_JPEG),
+    b"\x76\x2f\x31\x01": ("OpenEXR", TO_JPEG),
+    b"#?RADIANCE": ("Radiance HDR", TO_JPEG),
+    b"#?RGBE": ("Radiance HDR", TO_JPEG),
+    b"DDS ": ("DDS", TO_JPEG),
+    b"\xabKTX ": ("KTX", TO_JPEG),
+    b"\0\0\1\0": ("an icon (ICO)", "convert it to PNG"),
+    b"icns": ("an icon (ICNS)", "convert it to PNG"),
+    b"\x8aMNG\r\n\x1a\n": ("MNG", FRAME),
+    b"\x8bJNG\r\n\x1a\n": ("JNG", TO_JPEG),
+    b"AT&TFORM": ("DjVu", PAGE),
+    b"\x01\xda\0": ("SGI", TO_JPEG),
+    b"\x01\xda\x01": ("SGI", TO_JPEG),
+    b"\x59\xa6\x6a\x95": ("a Sun raster", TO_JPEG),
+    b"SIMPLE  =": ("FITS", TO_JPEG),
+    b"\x89HDF\r\n\x1a\n": ("HDF5", TO_JPEG),
+    b"\x93NUMPY": ("a NumPy array", "save its pixels as a PNG"),
+    b"FUJIFILMCCD-RAW": ("a camera's raw file (RAF)", DEVELOP),
+    b"IIRO": ("a camera's raw file (ORF)", DEVELOP),
+    b"IIRS": ("a camera's raw file (ORF)", DEVELOP),
+    b"MMOR": ("a camera's raw file (ORF)", DEVELOP),
+    b"IIU\0": ("a camera's raw file (RW2)", DEVELOP),
+    b"FOVb": ("a camera's raw file (X3F)", DEVELOP),
+    b"\0MRM": ("a camera's raw file (MRW)", DEVELOP),
+    b"II\x1a\0\0\0HEAPCCDR": ("a camera's raw file (CRW)", DEVELOP),
+    b"%PDF-": ("PDF", PAGE),
+    b"%!PS": ("PostScript", PAGE),
+    b"\xc5\xd0\xd3\xc6": ("PostScript", PAGE),
+    b"\xd7\xcd\xc6\x9a": ("a Windows metafile (WMF)", DRAW),
+    b"\x1a\x45\xdf\xa3": ("a video (Matroska or WebM)", FRAME),
+    b"FLV\x01": ("a video (FLV)", FRAME),
+    b"\0\0\1\xba": ("a video (MPEG)", FRAME),
+    b"\0\0\1\xb3": ("a video (MPEG)", FRAME),
+    b"PK\3\4": ("a ZIP file", UNPACK),
+    b"\x1f\x8b": ("a gzip file", UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z file", UNPACK),
+    b"Rar!\x1a\x07": ("a RAR file", UNPACK),
+    b"BZh": ("a bzip2 file", UNPACK),
+    b"\xfd7zXZ\0": ("an xz file", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("a zstd file", UNPACK),
+}
+
+# Of ISO's base media files, by any of the brands that they name: https://mp4ra.org/registered-types/brands
+BRANDS: dict[bytes, tuple[str, str]] = {
+    b"avif": ("AVIF", TO_JPEG),
+    b"avis": ("AVIF", TO_JPEG),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), ("HEIC", TO_JPEG)),
+    b"crx ": ("a camera's raw file (CR3)", DEVELOP),
+    **dict.fromkeys((b"mif1", b"mif2", b"msf1", b"miaf"), ("HEIF", TO_JPEG)),
+}
+VIDEO = ("a video (MP4 or MOV)", FRAME)
+BOXES = (b"moov", b"mdat", b"wide")  # with which old MOV files begin
+
+RIFFS = {b"AVI ": ("a video (AVI)", FRAME), b"ACON": ("a cursor (ANI)", "convert it to PNG")}
+
+LOOKED_AT = 4096  # bytes of a text in which its kind is looked for
+PORTABLE = re.compile(rb"P[1-7FfX]\s")
+BEFORE_THE_ROOT = {b"<?": b"?>", b"<!--": b"-->"}  # of XML
+ROOT = re.compile(rb"<(?:!doctype\s+)?(?:\w+:)?(\w+)", re.IGNORECASE)
+OF_HTML = (b"html", b"head", b"body", b"meta", b"title", b"script", b"div", b"h1", b"p", b"pre", b"center")
+PLEASE = "send the image itself"
+
+
+def known_format(content: bytes | bytearray) -> tuple[str, str] | None:
+    """A format that is not taken, and what to do about it; None for those that are, and for what nobody knows."""
+    content = bytes(content[:LOOKED_AT])
+    for start, found in STARTS.items():
+        if content.startswith(start):
+            return found
+    if content[4:8] == b"ftyp":
+        return _by_brand(content)
+    if content[4:8] in BOXES:
+        return VIDEO
+    if content[:4] == b"RIFF" and content[8:12] in RIFFS:
+        return RIFFS[content[8:12]]
+    if content[128:132] == b"DICM":
+        return "DICOM", TO_JPEG
+    if content[:4] in (b"II*\0", b"MM\0*") and content[8:10] == b"CR":
+        return "a camera's raw file (CR2)", DEVELOP
+    if content[40:44] == b" EMF" and content[:4] == b"\1\0\0\0":
+        return "a Windows metafile (EMF)", DRAW
+    if PORTABLE.match(content):
+        return "PNM", TO_JPEG
+    return _of_text(content)
+
+
+def _by_brand(content: bytes) -> tuple[str, str]:
+    length = min(int.from_bytes(content[:4], "big"), 256)
+    named = [content[8:12], *(content[at : at + 4] for at in range(16, length, 4))]
+    for brand in BRANDS:  # AVIF names those of HEIF, too
+        if brand in named:
+            return BRANDS[brand]
+    return VIDEO
+
+
+def _of_text(text: bytes) -> tuple[str, str] | None:
+    if text.startswith((b"\xff\xfe<\0", b"\xfe\xff\0<")):
+        text = text[2:].replace(b"\0", b"")
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    is_xml, text = text.lstrip()[:5].lower() == b"<?xml", text.lstrip()
+    while opened := next((mark for mark in BEFORE_THE_ROOT if text.startswith(mark)), b""):
+        text = text.partition(BEFORE_THE_ROOT[opened])[2].lstrip()
+    found = ROOT.match(text)
+    root = found[1].lower() if found else b""
+    if root == b"svg":
+        return "SVG", DRAW
+    if root in OF_HTML:
+        return "a web page (HTML)", f"{PLEASE}; an error page or a login may have come in its place"
+    if is_xml:
+        return "XML", f"{PLEASE}; an error message may have come in its place"
+    return None

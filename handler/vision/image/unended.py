@@ -1,0 +1,65 @@
+"""A JPEG without its end marker: whether any of its pixels are missing.
+
+libjpeg supplies the end by itself, and with it everything that is missing: grey. It does not say so to Pillow. So the
+file is decoded once more with noise behind it. Where all pixels are there, nothing reads that far, and both are alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from PIL import Image
+
+from vision.image.guards.jpeg import HUFFMAN_FRAMES, MARKER_IN_SCAN, START_OF_SCAN, WITH_LENGTH
+
+END = b"\xff\xd9"
+# Without FF, which begins markers; then behind each restart marker, one of which a decoder may be waiting for.
+_noise = [bytes(random.Random(seed).choices(range(255), k=2048)) for seed in range(9)]  # noqa: S311
+NOISE = _noise[0] + b"".join(bytes([0xFF, 0xD0 + number]) + part for number, part in enumerate(_noise[1:]))
+ROWS = 256  # of an image that are looked at together
+
+
+def ended(jpeg: bytes) -> bytes:
+    """The file with an end."""
+    return _without_half_a_marker(jpeg) + END
+
+
+def ended_with_noise(jpeg: bytes) -> bytes:
+    """The file with an end, and noise before it."""
+    return _without_half_a_marker(jpeg) + NOISE + END
+
+
+def _without_half_a_marker(jpeg: bytes) -> bytes:
+    return jpeg.rstrip(b"\xff")
+
+
+def digest(image: Image.Image) -> bytes:
+    """Of all pixels, without a second copy of them in memory."""
+    found = hashlib.blake2b()
+    for start in range(0, image.height, ROWS):
+        found.update(image.crop((0, start, image.width, min(start + ROWS, image.height))).tobytes())
+    return found.digest()
+
+
+def has_all_scans(jpeg: bytes) -> bool:
+    """Whether each coefficient of each channel comes in a scan, to its last bit: a progressive JPEG has ten of them.
+
+    The fields are those of https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.2 and B.2.3.
+    """
+    channels = b""
+    missing: set[tuple[int, int]] = set()
+    position = 2
+    while found := MARKER_IN_SCAN.search(jpeg, position):
+        marker, start = found[1][0], found.end()
+        length = int.from_bytes(jpeg[start : start + 2], "big")
+        segment = jpeg[start + 2 : start + length]
+        if marker in HUFFMAN_FRAMES and len(segment) > 5:
+            channels = segment[6 : 6 + 3 * segment[5] : 3]
+            missing = {(channel, number) for channel in channels for number in range(64)}
+        if marker == START_OF_SCAN and len(segment) >= 4 and len(segment) == 4 + 2 * segment[0]:
+            first, last, bit = segment[-3], segment[-2], segment[-1] & 15
+            if bit == 0:
+                missing -= {(channel, n) for channel in segment[1:-3:2] for n in range(first, last + 1)}
+        position = start + length if marker in WITH_LENGTH else start
+    return bool(channels) and not missing

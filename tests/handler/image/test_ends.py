@@ -1,0 +1,115 @@
+"""One rule for every format: where all rows can be decoded there is an answer, however the file ends; else 400."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reliability import corpus
+from reliability.decoding import decode
+from reliability.pictures import encoded, gradient
+from vision.errors import DamagedImage, NotAnImage, RequestError
+
+PIXELS = 10_000_000
+REFUSED = ("tiff group4", "bmp rle8", "bmp rle4")
+SEEDS = {name: file for name, file in corpus.seeds().items() if name not in REFUSED}
+FLAT = Image.new("RGB", (320, 260), "white")  # what is missing of it would look like what is there
+FLAT_BUT = FLAT.copy()
+FLAT_BUT.paste(gradient(100, 20), (0, 0))
+
+# The last bytes, which no row needs.
+ENDS: dict[str, tuple[Callable[[], bytes], int]] = {
+    "JPEG": (lambda: encoded(gradient(), "JPEG"), 2),
+    "JPEG, progressive": (lambda: encoded(gradient(), "JPEG", progressive=True), 2),
+    "JPEG, restarts": (lambda: encoded(gradient(), "JPEG", restart_marker_blocks=5), 2),
+    "JPEG, CMYK": (lambda: encoded(gradient().convert("CMYK"), "JPEG"), 2),
+    "JPEG, grey": (lambda: encoded(gradient().convert("L"), "JPEG"), 2),
+    "JPEG, decoded small": (lambda: encoded(gradient(2700, 2700), "JPEG"), 2),
+    "JPEG, flat": (lambda: encoded(FLAT, "JPEG"), 2),
+    "JPEG, flat, its own tables": (lambda: encoded(FLAT, "JPEG", optimize=True), 2),
+    "PNG": (lambda: encoded(gradient()), 12 + 4 + 4),  # IEND, a check sum, zlib's own
+    "GIF": (lambda: encoded(gradient(), "GIF"), 2),
+    "WebP": (lambda: encoded(gradient(), "WEBP"), 0),
+    "WebP, EXIF behind it": (lambda: encoded(gradient(), "WEBP", exif=b"Exif\0\0" + bytes(200)), 190),
+    "BMP": (lambda: encoded(gradient(319, 260), "BMP"), 3),  # a row is padded to four bytes
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_an_end_that_no_row_needs_may_be_missing(name: str) -> None:
+    make, most = ENDS[name]
+    file = make()
+    whole = decode(file, PIXELS)
+    for cut in range(1, most + 1):
+        assert (decode(file[:-cut], PIXELS) == whole).all(), cut
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+@pytest.mark.parametrize("name", ["JPEG", "JPEG, progressive", "JPEG, restarts", "JPEG, CMYK", "JPEG, grey"])
+def test_a_jpeg_may_have_garbage_for_its_end(name: str, cut: int) -> None:
+    file = ENDS[name][0]()
+    assert (decode(file[:-cut] + b"\0" * cut, PIXELS) == decode(file, PIXELS)).all()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_cut_file_gives_the_whole_picture_or_none(name: str) -> None:
+    """At every tenth byte, and at each of the last forty."""
+    file = SEEDS[name]
+    whole = decode(file, PIXELS).astype(int)
+    refused = 0
+    for length in {*range(1, len(file), max(10, len(file) // 60)), *range(len(file) - 40, len(file))}:
+        try:
+            shown = decode(file[:length], PIXELS)
+            assert np.abs(shown - whole).max() <= 1, length
+        except RequestError as error:
+            refused += 1
+            assert isinstance(error, (DamagedImage, NotAnImage)), length
+            if length > 1000:  # a header can be whole in no less
+                assert "truncated or damaged" in str(error), length
+    assert refused
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}, {"restart_marker_rows": 1}],
+    ids=str,
+)
+@pytest.mark.parametrize("picture", ["gradient", "flat", "flat but its beginning"])
+def test_no_part_of_a_jpeg_is_made_up(picture: str, options: dict[str, int]) -> None:
+    """libjpeg fills what is missing with grey, or with the colour of what came before. A byte may be only padding."""
+    image = {"gradient": gradient(), "flat": FLAT, "flat but its beginning": FLAT_BUT}[picture]
+    file = encoded(image, "JPEG", **options)
+    whole = decode(file, PIXELS).astype(int)
+    start = file.index(b"\xff\xda") + 14
+    for length in range(start, len(file) - 3, max(1, (len(file) - start) // 150)):
+        try:
+            shown = decode(file[:length], PIXELS)
+        except DamagedImage:
+            continue
+        assert np.abs(shown - whole).max() == 0, length
+
+
+def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:
+    file = encoded(gradient(), "JPEG", progressive=True)
+    for at in range(len(file) - 2):
+        if file[at : at + 2] == b"\xff\xda":
+            with pytest.raises(DamagedImage):
+                decode(file[:at], PIXELS)
+
+
+def test_a_separate_channel_that_is_missing() -> None:
+    """Scans of one channel each: whole, but not all."""
+    jpeg = encoded(Image.new("L", (64, 64), 77), "JPEG")
+    frame, scan = jpeg.index(b"\xff\xc0"), jpeg.index(b"\xff\xda")
+    colour = b"\xff\xc0\0\x11\x08\0\x40\0\x40\x03" + b"\1\x11\0\2\x11\0\3\x11\0"
+    head = jpeg[:frame] + colour + jpeg[frame + 13 : scan]
+    scans = [
+        jpeg[scan:-2].replace(b"\xff\xda\0\x08\1\1", b"\xff\xda\0\x08\1" + bytes([number])) for number in (1, 2, 3)
+    ]
+    whole = decode(head + b"".join(scans) + b"\xff\xd9", PIXELS)
+    assert (decode(head + b"".join(scans), PIXELS) == whole).all()
+    with pytest.raises(DamagedImage):
+        decode(head + b"".join(scans[:2]), PIXELS)
