@@ -65,6 +65,30 @@ def reversed_bits(strips: int = 200_000, size: int = MIB) -> bytes:
     return tiff_of_lists(tags, lists, row.ljust(size, b"\0"))
 
 
+def one_row(width: int, channels: int = 1, rows: int = 1) -> bytes:
+    """Of bits, each of which is unpacked to many."""
+    packed = zlib.compress(bytes((width * channels + 7) // 8 * rows), 9)
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, rows),
+        (258, 3, 1, 1),
+        (259, 3, 1, 8),
+        (262, 3, 1, 2 if channels > 1 else 1),
+    ]
+    tags += [(273, 4, 1, 8 + 2 + 12 * 9 + 4), (277, 3, 1, channels), (278, 4, 1, rows), (279, 4, 1, len(packed))]
+    return directory(tags, packed)
+
+
+def long_strips(strips: int = 200_000, size: int = 9 * MIB) -> bytes:
+    """Each strip of one row says that it is as long as the file."""
+    packed = zlib.compress(bytes(200))
+    tags = [(256, 4, 1, 200), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1)]
+    tags += [(273, 4, strips, 0), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, strips, 0)]
+    content = 8 + 2 + 12 * len(tags) + 4 + 8 * strips
+    lists = {273: struct.pack("<I", content) * strips, 279: struct.pack("<I", size) * strips}
+    return tiff_of_lists(tags, lists, packed.ljust(size - content, b"\0"))
+
+
 def tiles(width: int, length: int, count: int) -> bytes:
     """A picture one pixel wide, of which each tile shows a column."""
     packed = zlib.compress(bytes(width * length), 9)
@@ -269,6 +293,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff reversed bits": reversed_bits,
     "tiff tiles": lambda: tiles(50_000, 1000, count=200),
     "tiff rationals": rationals,
+    "tiff of one row": lambda: one_row(50_000_000),
+    "tiff of many channels": lambda: one_row(100, channels=30_000, rows=60),
+    "tiff long strips": lambda: long_strips(),
+    "png packed exif": lambda: in_png(
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(60 * MIB))) * 150
+    ),
+    "svg comments": lambda: b"<?xml?>" + b"<!---->" * (MIB - 100),
+    "jpeg without an end": lambda: repeated_scans(0)[:-2],
 }
 
 

@@ -76,6 +76,7 @@ def seeds() -> dict[str, bytes]:
         made[f"tiff {name}"] = encoded(rgb, "TIFF", compression=name)
     made["tiff group4"] = encoded(rgb.convert("1"), "TIFF", compression="group4")
     made["tiff 16"] = encoded(sixteen, "TIFF", compression="tiff_lzw")
+    made |= {f"tiff {name}": file for name, file in _tiffs_of_planes(rgb).items()}
     made["tiff palette"] = encoded(palette, "TIFF")
     made["tiff pages"] = encoded(rgb.copy(), "TIFF", save_all=True, append_images=[blue.copy()], big_tiff=True)
     for bits in (1, 2, 4):
@@ -112,6 +113,33 @@ def _bmp(bits: int, compression: int, content: bytes) -> bytes:
     start = 54 + len(colours)
     information = struct.pack("<IiiHHIIiiII", 40, 90, 70, 1, bits, compression, len(content), 0, 0, 1 << bits, 0)
     return b"BM" + struct.pack("<IHHI", start + len(content), 0, 0, start) + information + colours + content
+
+
+def _tiffs_of_planes(rgb: Image.Image) -> dict[str, bytes]:
+    """Kinds of samples that are unpacked by ourselves: a plane for each channel, and types of every length."""
+    made = {}
+    levels = np.asarray(rgb)
+    kinds = {"planes": (8, 1, "u1", 1), "planes 16": (16, 1, ">u2", 257), "planes float": (32, 3, ">f4", 1 / 255)}
+    kinds |= {"planes signed": (32, 2, ">i4", 1 << 23), "planes 64": (64, 3, ">f8", 1 / 255)}
+    for name, (bits, sample_format, sample, scale) in kinds.items():
+        planes = [(levels[..., number].astype(float) * scale).astype(sample).tobytes() for number in range(3)]
+        packed = [zlib.compress(plane) for plane in planes]
+        tags = [(256, 3, [90]), (257, 3, [70]), (258, 3, [bits] * 3), (259, 3, [8]), (262, 3, [2])]
+        tags += [(273, 4, [0, 0, 0]), (277, 3, [3]), (278, 3, [70]), (279, 4, [len(plane) for plane in packed])]
+        tags += [(284, 3, [2]), (339, 3, [sample_format] * 3)]
+        start = 8 + 2 + 12 * len(tags) + 4 + 6 + 12 + 12 + 6
+        starts = [start, start + len(packed[0]), start + len(packed[0]) + len(packed[1])]
+        entries, lists = b"", b""
+        for tag, kind, values in tags:
+            content = struct.pack(f">{len(values)}{'HI'[kind == 4]}", *(starts if tag == 273 else values))
+            at = struct.pack(">I", 8 + 2 + 12 * len(tags) + 4 + len(lists))
+            entries += struct.pack(">HHI", tag, kind, len(values)) + (
+                content.ljust(4, b"\0") if len(content) <= 4 else at
+            )
+            lists += content if len(content) > 4 else b""
+        head = b"MM\0*" + struct.pack(">IH", 8, len(tags)) + entries + bytes(4)
+        made[name] = head + lists + b"".join(packed)
+    return made
 
 
 def _tiled_tiff() -> bytes:

@@ -31,8 +31,8 @@ TIFF = """
 
 For each kind of colours, with the samples in one plane or a plane each, in strips or tiles, in either order of bytes,
 as TIFF or BigTIFF; uncompressed, or with LZW, deflate or PackBits, and a predictor where they have one; of 8 bits with
-JPEG too. A pixel of more than four bytes counts as more than one. Compared with tifffile and imagecodecs
- (`tests/handler/image/test_tiff_pixels.py`).
+JPEG too. A pixel of more than four bytes or channels counts as more than one. Compared with tifffile and imagecodecs
+(`tests/handler/image/test_tiff_pixels.py`).
 
 Integers that are signed, or have more than 16 bits, go from 0 to the largest of their type, as torchvision's `to_dtype`
 and scikit-image have it: those below zero, or with no pixel above half of that, are refused, as nobody knows their

@@ -22,8 +22,8 @@ from vision.image.guards.tiff_directory import BYTE, LONG, RATIONAL, SHORT, UNDE
 from vision.image.tiff_kind import Kind
 
 LETTERS = {tiff_kind.UNSIGNED: "u", tiff_kind.SIGNED: "i", tiff_kind.FLOAT: "f"}  # numpy's
-BLOCK = 1_000_000  # pixels whose samples are unpacked together
-BYTES = 4  # of a pixel, as Pillow holds one of RGB: one with more counts as more pixels
+BLOCK = 4_000_000  # samples that are unpacked together: a row has no more
+BYTES = 4  # or samples, of a pixel, as Pillow holds one of RGB: one with more counts as more pixels
 
 STRIP_OFFSETS, ROWS, STRIP_SIZES, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 273, 278, 279, 322, 323, 324, 325
 JPEG_TABLES, XMP, YCBCR_TAGS = 347, 700, (529, 530, 531, 532)
@@ -36,6 +36,7 @@ class Tiles:
     """Where the bytes of one plane are, or of several. A strip is a tile as wide as the picture.
 
     width, length: of a tile, in pixels. row_bytes: of a tile's row. offsets, sizes: in the file, plane after plane.
+    samples_of_row: of all tiles side by side.
     """
 
     are_strips: bool
@@ -46,6 +47,7 @@ class Tiles:
     down: int
     offsets: np.ndarray
     sizes: np.ndarray
+    samples_of_row: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class TiffPicture:
         """How many there are to decode; tiles may be far larger than what the picture shows of them."""
         plane_bytes = self.tiles.row_bytes * self.tiles.across * self.tiles.down * self.tiles.length
         pixels = self.tiles.width * self.tiles.across * self.tiles.down * self.tiles.length
-        return max(pixels, plane_bytes * self.kind.planes // BYTES)
+        rows = self.tiles.down * self.tiles.length * self.kind.planes
+        return max(pixels, plane_bytes * self.kind.planes // BYTES, self.tiles.samples_of_row * rows // BYTES)
 
     @property
     def xmp(self) -> bytes:
@@ -94,7 +97,7 @@ class TiffPicture:
 
     def _blocks(self, planes: list[Image.Image]) -> Iterator[tuple[int, np.ndarray]]:
         """A block's first row, and its samples: (rows, width, samples of a pixel)."""
-        step = max(1, BLOCK // self.kind.width)
+        step = max(1, BLOCK // (self.tiles.samples_of_row * self.kind.planes))
         for start in range(0, self.kind.length, step):
             stop = min(start + step, self.kind.length)
             rows = [np.asarray(plane.crop((0, start, plane.width, stop))) for plane in planes]
@@ -189,6 +192,8 @@ def open_tiff(file: bytes, place: str, max_pixels: int) -> TiffPicture:
         picture = TiffPicture(file, place, tags, kind, _tiles(file, tags, kind))
         if picture.pixels > max_pixels:
             raise TooLarge(place, max_pixels, "pixels")
+        if picture.tiles.samples_of_row > BLOCK:
+            raise TooLarge(place, BLOCK, "samples in a row")
         return replace(picture, tiles=_within(picture.tiles, file, kind))
     except ValueError:  # more than the file has
         raise DamagedImage(place, "TIFF") from None
@@ -211,7 +216,17 @@ def _tiles(file: bytes, tags: dict[int, Entry], kind: Kind) -> Tiles:
         raise ValueError("tiles of no size")
     down = -(-kind.length // length)
     offsets, sizes = numbers(TILE_OFFSETS, STRIP_OFFSETS), numbers(TILE_SIZES, STRIP_SIZES)
-    return Tiles(are_strips, width, length, kind.row_bytes(width), across, down, offsets, sizes)
+    return Tiles(
+        are_strips,
+        width,
+        length,
+        kind.row_bytes(width),
+        across,
+        down,
+        offsets,
+        sizes,
+        width * across * kind.interleaved,
+    )
 
 
 def _within(tiles: Tiles, file: bytes, kind: Kind) -> Tiles:
@@ -293,6 +308,9 @@ def _samples(rows: np.ndarray, kind: Kind, tiles: Tiles, order: str) -> np.ndarr
         if kind.predictor == 2:
             values = np.cumsum(values, axis=2, dtype=values.dtype)
         values = values.view(f"{LETTERS[kind.sample_format]}{size}")
+    elif bits in (1, 2, 4):
+        shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+        values = (rows[..., None] >> shifts & ((1 << bits) - 1)).reshape(*rows.shape[:2], -1)[..., :each]
     else:
         digits = np.unpackbits(rows, axis=2)[..., : each * bits].reshape(*rows.shape[:2], each, bits)
         padded = np.zeros((*digits.shape[:3], 16), np.uint8)
@@ -325,7 +343,7 @@ def _to_bytes(samples: np.ndarray, kind: Kind) -> np.ndarray:
         return np.rint(samples * np.float32(255)).astype(np.uint8)
     bits = kind.bits - (kind.sample_format == tiff_kind.SIGNED)
     if bits >= 8:
-        return (samples >> (bits - 8)).astype(np.uint8)
+        return (samples >> (bits - 8) if bits > 8 else samples).astype(np.uint8, copy=False)
     most = (1 << bits) - 1
     return ((samples.astype(np.uint16) * 255 + most // 2) // most).astype(np.uint8)
 

@@ -83,6 +83,13 @@ OUTCOMES = {
     "tiff reversed bits": "400 body: a TIFF with its bits in reverse order is not supported",
     "tiff tiles": PIXELS,
     "tiff rationals": FEW_VALUES,
+    "tiff of one row": "413 body: more than 4000000 samples in a row",
+    "tiff of many channels": "pixels",
+    "tiff long strips": "pixels",
+    "png packed exif": "pixels",
+    "svg comments": "400 body: XML is not supported: send the image itself; "
+    "an error message may have come in its place",
+    "jpeg without an end": "400 body: the JPEG image is truncated or damaged",
 }
 
 

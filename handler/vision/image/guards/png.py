@@ -18,6 +18,7 @@ GREY, RGB, PALETTE = 0, 2, 3
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 EXIF_AS_TEXT = b"Raw profile type exif\0"  # ImageMagick's, in hexadecimal digits
 XMP_AS_TEXT = b"XML:com.adobe.xmp\0"
+NO_TEXT = (b"tEXt", b"\0")
 MAX_TEXT = 1 << 20  # bytes that a text may unpack to; EXIF has up to 65,536, and twice as many digits
 
 
@@ -28,7 +29,8 @@ def stripped(image: bytes, place: str) -> Stripped:
     """
     header, kept = b"", [START]
     pixels: list[bytes] = []
-    exif = xmp = text_exif = b""
+    exif = b""
+    texts: dict[bytes, tuple[bytes, bytes]] = {}  # by their names, the last of each: only that is unpacked
     position, chunks, before = len(START), 0, b""
     while position + 8 <= len(image):
         length, kind = struct.unpack_from(">I4s", image, position)
@@ -54,16 +56,17 @@ def stripped(image: bytes, place: str) -> Stripped:
             if end > len(image) and lacks_entries(exif):  # nobody knows how it is turned
                 raise DamagedImage(place, "PNG")
         elif kind in TEXTS and image.startswith(EXIF_AS_TEXT, start):
-            text_exif = _text(kind, image[start:end])
+            texts[EXIF_AS_TEXT] = kind, image[start:end]
         elif kind == b"iTXt" and image.startswith(XMP_AS_TEXT, start):
-            xmp = _text(kind, image[start:end])
+            texts[XMP_AS_TEXT] = kind, image[start:end]
         elif kind == b"IEND":
             break
         position, before = end + 4, kind
     if len(header) < 13:
         raise NotAnImage(place)
     kept += [_chunk(b"IDAT", b"".join(pixels)), _chunk(b"IEND", b"")]
-    return Stripped(b"".join(kept), exif or _from_digits(text_exif), xmp, format="PNG")
+    exif = exif or _from_digits(_text(*texts.get(EXIF_AS_TEXT, NO_TEXT)))
+    return Stripped(b"".join(kept), exif, _text(*texts.get(XMP_AS_TEXT, NO_TEXT)), format="PNG")
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
