@@ -59,7 +59,7 @@ class OpenedImage:
 
     place: how an error names it.
     pixels: how many the decoder will go over; more than width × height where a file asks for more.
-    noisy: of a JPEG without an end, the file with noise instead: see vision/image/unended.py.
+    jpeg: up to its end marker; lacks_end: whether there is none. See vision/image/unended.py.
     """
 
     image: Image.Image | TiffPicture | None
@@ -67,7 +67,8 @@ class OpenedImage:
     pixels: int
     exif: bytes = b""
     xmp: bytes = b""
-    noisy: bytes = b""
+    jpeg: bytes = b""
+    lacks_end: bool = False
 
 
 def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
@@ -82,11 +83,12 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
         tiff = open_tiff(image_bytes, place, max_pixels)
         return OpenedImage(tiff, place, tiff.pixels, image_bytes, tiff.xmp)
     stripped = strip_metadata(image_bytes, place, max_pixels)
-    file, noisy = stripped.image, b""
-    if stripped.lacks_end:
-        if not unended.has_all_scans(file):
+    file, jpeg, lacks_end = stripped.image, b"", False
+    if stripped.format == "JPEG":
+        jpeg, lacks_end = file[: stripped.end], stripped.end == len(file)
+        if lacks_end and not unended.has_all_scans(file):
             raise DamagedImage(place, "JPEG")
-        file, noisy = unended.ended(file), unended.ended_with_noise(file)
+        file = unended.ended(jpeg) if lacks_end else file
     try:
         image = Image.open(io.BytesIO(file), formats=tuple(FORMATS))  # reads the header only
         pixels = _pixels_to_decode(image, stripped.scans)
@@ -100,7 +102,7 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
         raise TooLarge(place, max_pixels, "pixels")
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
         raise Unsupported(place, "a run-length encoded BMP")
-    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, noisy)
+    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, jpeg, lacks_end)
 
 
 def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
@@ -158,10 +160,12 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
     width, height = image.size
     crop = preprocessing.crop
     reduction = _reduce(image, preprocessing.resize)
-    noisy = _digest(opened.noisy, preprocessing.resize) if opened.noisy else b""
     image.load()
-    if noisy and noisy != unended.digest(image):
-        raise ValueError("pixels are missing")
+    if opened.jpeg and (opened.lacks_end or unended.ends_flat(image)):
+        noisy = Image.open(io.BytesIO(unended.ended_with_noise(opened.jpeg)), formats=("JPEG",))
+        _reduce(noisy, preprocessing.resize)
+        if unended.digest(noisy) != unended.digest(image):
+            raise ValueError("pixels are missing")
     turned = _orientation(opened)
     if turned >= 5:
         width, height = height, width
@@ -183,13 +187,6 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
         narrow.paste(strip, (0, start - first))
     shown = (0, top - first, crop, bottom - first)
     return np.asarray(narrow.resize((crop, crop), Image.Resampling.BILINEAR, box=shown))
-
-
-def _digest(file: bytes, resize: int) -> bytes:
-    image = Image.open(io.BytesIO(file), formats=("JPEG",))
-    _reduce(image, resize)
-    image.load()
-    return unended.digest(image)
 
 
 def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:

@@ -1,7 +1,7 @@
-"""A JPEG without its end marker: whether any of its pixels are missing.
+"""A JPEG without its end marker, or one that ends flat: whether any of its pixels are missing.
 
-libjpeg supplies the end by itself, and with it everything that is missing: grey. It does not say so to Pillow. So the
-file is decoded once more with noise behind it. Where all pixels are there, nothing reads that far, and both are alike.
+libjpeg supplies everything that is missing: one colour for all of it. It does not say so to Pillow. So a file that may
+break off is decoded once more with noise behind it. Where all pixels are there, nothing reads that far: both are alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ END = b"\xff\xd9"
 # Without FF, which begins markers; then behind each restart marker, one of which a decoder may be waiting for.
 _noise = [bytes(random.Random(seed).choices(range(255), k=2048)) for seed in range(9)]  # noqa: S311
 NOISE = _noise[0] + b"".join(bytes([0xFF, 0xD0 + number]) + part for number, part in enumerate(_noise[1:]))
+BLOCK = 8  # rows of pixels that a JPEG holds together
 ROWS = 256  # of an image that are looked at together
 
 
@@ -32,6 +33,12 @@ def ended_with_noise(jpeg: bytes) -> bytes:
 
 def _without_half_a_marker(jpeg: bytes) -> bytes:
     return jpeg.rstrip(b"\xff")
+
+
+def ends_flat(image: Image.Image) -> bool:
+    """Whether the last of its pixels are of one colour, as those are that libjpeg supplies. Few photographs end so."""
+    end = image.crop((image.width * 3 // 4, max(0, image.height - BLOCK), image.width, image.height))
+    return end.getcolors(1) is not None
 
 
 def digest(image: Image.Image) -> bytes:

@@ -11,6 +11,7 @@ from PIL import Image
 from reliability import corpus
 from reliability.decoding import decode
 from reliability.pictures import encoded, gradient
+from tests.support.torchvision_pixels import reference_pixels
 from vision.errors import DamagedImage, NotAnImage, RequestError
 
 PIXELS = 10_000_000
@@ -90,6 +91,24 @@ def test_no_part_of_a_jpeg_is_made_up(picture: str, options: dict[str, int]) -> 
         except DamagedImage:
             continue
         assert np.abs(shown - whole).max() == 0, length
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_blocks": 3}], ids=str)
+@pytest.mark.parametrize("size", [(320, 260), (333, 271), (2700, 2600)])
+def test_an_end_that_was_put_behind_half_a_jpeg(size: tuple[int, int], options: dict[str, int]) -> None:
+    """As programs do that were told of the missing end: the other half is grey then."""
+    file = encoded(gradient(*size), "JPEG", **options)
+    for length in (len(file) // 3, len(file) // 2, len(file) * 9 // 10):
+        with pytest.raises(DamagedImage):
+            decode(file[:length] + b"\xff\xd9", PIXELS)
+
+
+@pytest.mark.parametrize("image", [FLAT, FLAT_BUT, FLAT.convert("L"), FLAT.convert("CMYK"), FLAT.resize((3, 3))])
+@pytest.mark.parametrize("behind", [b"", b"\0" * 1000, b"\xff\xd8\xff"])
+def test_a_flat_picture_is_none_that_breaks_off(image: Image.Image, behind: bytes) -> None:
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 1}):
+        file = encoded(image, "JPEG", **options)
+        assert np.abs(decode(file + behind, PIXELS).astype(int) - reference_pixels(file)).max() <= 1
 
 
 def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:

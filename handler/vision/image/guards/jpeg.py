@@ -62,8 +62,10 @@ def stripped(image: bytes, place: str) -> Stripped:
             break
         if marker == START_OF_SCAN:
             kept.append(image[kept_from:])
-            scans, ends = _count_scans(image, start - 2, place)
-            return Stripped(b"".join(kept), b"".join(found_exif), xmp, scans, "JPEG", lacks_end=not ends)
+            scans, end = _count_scans(image, start - 2, place)
+            file = b"".join(kept)
+            end -= len(image) - len(file)
+            return Stripped(file, b"".join(found_exif), xmp, scans, "JPEG", end)
         position += length
         is_exif, is_xmp = (image.startswith(name, start + 2) for name in (exif.START, XMP))
         if is_exif or is_xmp or image.startswith(MULTI_PICTURE, start + 2):
@@ -80,8 +82,8 @@ def stripped(image: bytes, place: str) -> Stripped:
     raise NotAnImage(place)
 
 
-def _count_scans(jpeg: bytes, start: int, place: str) -> tuple[int, bool]:
-    """How many scans a decoder may find from `start` on, and whether the image ends; what follows that does not count.
+def _count_scans(jpeg: bytes, start: int, place: str) -> tuple[int, int]:
+    """How many scans a decoder may find from `start` on, and where the image ends; what follows that does not count.
 
     A decoder that has lost its way in a scan looks for a marker anywhere; one that has not, skips segments. So a scan
     counts wherever it begins, and the end counts only outside of everything that could be a segment.
@@ -93,7 +95,7 @@ def _count_scans(jpeg: bytes, start: int, place: str) -> tuple[int, bool]:
         marker, position = found[1][0], found.end()
         scans += marker == START_OF_SCAN
         if marker == END_OF_IMAGE and found.start() >= opaque_until:
-            return scans, True
+            return scans, found.start()
         if marker in WITH_LENGTH:
             opaque_until = max(opaque_until, position + int.from_bytes(jpeg[position : position + 2], "big"))
-    return scans, False
+    return scans, len(jpeg)

@@ -10,7 +10,7 @@ class Stripped:
     """An image file as a decoder gets it. exif, xmp: which it then lacks; of a JPEG, it still has its XMP.
 
     scans: of a JPEG, at most. format: where it is sure; what a decoder then refuses is damaged, and not unknown.
-    lacks_end: a JPEG that does not end, in which case it is to be seen whether anything of its pixels is missing.
+    end: of a JPEG, where its end marker is, or would be.
     """
 
     image: bytes
@@ -18,4 +18,4 @@ class Stripped:
     xmp: bytes = b""
     scans: int = 1
     format: str = ""
-    lacks_end: bool = False
+    end: int = 0
