@@ -20,8 +20,9 @@ is taken has the pixels that the decoder in the last column reads, to one level 
 four of L\\*a\\*b\\*). Another kind is refused with 400, and the reason names it.
 
 - Of 16 bits and more the upper eight count. What is transparent is white. EXIF turns a picture, and else XMP.
-- Where all rows can be decoded there is an answer, however the file ends: a JPEG without its end marker, a PNG without
-  IEND, a WebP some bytes short. Else it is truncated (`tests/handler/image/test_ends.py`).
+- Where all rows can be decoded there is an answer, however the file ends: a JPEG without its end marker (of a large one
+  the last block may be incomplete), a PNG without IEND, a WebP some bytes short. Else it is truncated
+  (`tests/handler/image/test_ends.py`).
 - Texts, profiles and other chunks that pixels do not need are not read, and may be wrong
   (`tests/handler/image/test_png_chunks.py`).
 """

@@ -18,6 +18,8 @@ END = b"\xff\xd9"
 _noise = [bytes(random.Random(seed).choices(range(255), k=2048)) for seed in range(9)]  # noqa: S311
 NOISE = _noise[0] + b"".join(bytes([0xFF, 0xD0 + number]) + part for number, part in enumerate(_noise[1:]))
 BLOCK = 8  # rows of pixels that a JPEG holds together
+LAST = 18  # pixels of the side of the last block of all channels, and what smoothing adds
+LARGE = 100 * LAST * LAST  # pixels: of so many the last block is a hundredth
 ROWS = 256  # of an image that are looked at together
 
 
@@ -42,10 +44,15 @@ def ends_flat(image: Image.Image) -> bool:
 
 
 def digest(image: Image.Image) -> bytes:
-    """Of all pixels, without a second copy of them in memory."""
+    """Of all pixels, without a second copy of them in memory. Of a large picture the last block may be incomplete."""
     found = hashlib.blake2b()
+    is_large = image.width * image.height >= LARGE
     for start in range(0, image.height, ROWS):
-        found.update(image.crop((0, start, image.width, min(start + ROWS, image.height))).tobytes())
+        strip = image.crop((0, start, image.width, min(start + ROWS, image.height)))
+        top = max(0, image.height - LAST - start)
+        if is_large and top < strip.height:
+            strip.paste(0, (max(0, image.width - LAST), top, image.width, strip.height))
+        found.update(strip.tobytes())
     return found.digest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +110,15 @@ def test_a_flat_picture_is_none_that_breaks_off(image: Image.Image, behind: byte
     for options in ({}, {"progressive": True}, {"restart_marker_blocks": 1}):
         file = encoded(image, "JPEG", **options)
         assert np.abs(decode(file + behind, PIXELS).astype(int) - reference_pixels(file)).max() <= 1
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4, 6, 8])
+def test_of_a_photograph_the_last_block_may_be_incomplete(cut: int, photographs: list[Path]) -> None:
+    """As browsers show it: a few bytes are less than a thousandth of the picture."""
+    for photograph in photographs:
+        file = photograph.read_bytes()
+        assert file.endswith(b"\xff\xd9")
+        assert np.abs(decode(file[:-cut], PIXELS).astype(int) - decode(file, PIXELS)).max() <= 1
 
 
 def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:
