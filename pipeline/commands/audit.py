@@ -50,7 +50,7 @@ PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 # What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
-NO_MANIFESTS = ("kustomization.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml", "question.json")
+NO_MANIFESTS = ("kustomization.yaml", "names.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml", "question.json")
 
 # No manifests, and no YAML before the server has filled them in: Jinja templates. What they become is tested where
 # it is used: Envoy reads the one (tests/door), and tests/serving/test_openapi.py calls the server by the other.
