@@ -86,9 +86,17 @@ SLOW_FIXTURES = {
 # `make test` has two processes (pytest-xdist). What may start a server is all in one of them: two that look for free
 # ports at the same time may find the same. These are for the other.
 WITHOUT_SERVERS = (
-    *("tests/handler/", "tests/terraform/", "tests/benchmarks/", "tests/pipeline/artefact/"),
-    *("tests/kserve/test_manifests.py", "tests/kserve/test_scanner.py", "tests/kserve/test_crds.py"),
-    *("tests/pipeline/commands/test_audit.py", "tests/pipeline/commands/test_package_command.py"),
+    *(
+        "tests/handler/",
+        "tests/terraform/",
+        "tests/benchmarks/",
+        "tests/pipeline/artefact/",
+        "tests/pipeline/deployment/",
+    ),
+    *("tests/kserve/test_manifests.py", "tests/kserve/test_names.py"),
+    *("tests/kserve/test_scanner.py", "tests/kserve/test_crds.py"),
+    *("tests/pipeline/commands/test_audit.py", "tests/pipeline/commands/test_deployment_command.py"),
+    "tests/pipeline/commands/test_package_command.py",
 )
 # Whose tests ask how long others wait: at the end, when the other process has nothing to do any more.
 LAST = "test_attacks.py"
