@@ -66,7 +66,7 @@ class Handler:
         self._classifier = Classifier(weights_file, preprocessing, settings, gpu_id, warm_size=batch_size)
         self._classes = read_classes(model_dir / self._facts.labels)
         settings.check_classes(len(self._classes))
-        self._version = torchserve.version_of_archive(context)
+        self._version = torchserve.version_served(context)
         logger.info("%s: %s", self._facts.name, self._classifier.description)
         torchserve.quieten()
 

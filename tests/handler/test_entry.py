@@ -295,12 +295,20 @@ def test_every_answer_tells_which_archive_made_it(worker: Any, images: list[byte
     assert worker.told("x-model-version", 2) == [version, version]
 
 
+def test_the_version_is_the_one_that_the_server_tells_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is published has its settings and its signature in its name too."""
+    context = Context("alexnet", "", {"model": {"modelVersion": "of-the-archive"}}, 1, None, "0.12.0")
+    for told, version in (("ff9fd242ef75", "ff9fd242ef75"), ("", "of-the-archive"), ("forged\nline", "")):
+        monkeypatch.setenv("SERVED_VERSION", told)
+        assert torchserve.version_served(context) == version
+
+
 @pytest.mark.parametrize(
     "manifest", [None, {}, {"model": None}, {"model": {"modelVersion": 1}}, {"model": {"modelVersion": "a b"}}]
 )
 def test_an_archive_without_a_version_tells_none(manifest: Any) -> None:
     context = Context("alexnet", "", manifest, 1, None, "0.12.0")
-    assert torchserve.version_of_archive(context) == ""
+    assert torchserve.version_served(context) == ""
 
 
 @pytest.mark.parametrize(

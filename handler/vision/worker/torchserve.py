@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
 
 VERSION = "x-model-version"  # of an answer
+SERVED = "SERVED_VERSION"  # the variable by which kserve/runtime/server tells it
 SAFE_VERSION = re.compile(r"[\w.-]{1,128}", re.ASCII)
 SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # ff is no version, and zeros are no trace: https://www.w3.org/TR/trace-context/#traceparent-header
@@ -99,10 +101,13 @@ def is_enveloped(rows: Any, context: Context) -> bool:
     return not all(isinstance(row, dict) and (not row or "body" in row or _has_bytes(row)) for row in rows)
 
 
-def version_of_archive(context: Context) -> str:
-    """As its manifest has it: it is made of the content. Empty where there is none."""
+def version_served(context: Context) -> str:
+    """As the server tells it of itself; without that server, as the archive's manifest has it; or empty.
+
+    What is published has its settings and its signature in its name too, of which the archive knows nothing.
+    """
     model = context.manifest.get("model") if isinstance(context.manifest, dict) else None
-    version = model.get("modelVersion") if isinstance(model, dict) else None
+    version = os.environ.get(SERVED) or (model.get("modelVersion") if isinstance(model, dict) else None)
     return version if isinstance(version, str) and SAFE_VERSION.fullmatch(version) else ""
 
 

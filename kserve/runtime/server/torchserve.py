@@ -46,6 +46,7 @@ def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str
     environment = os.environ | {
         "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{inside.inference}",
         "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{inside.metrics}",
+        "SERVED_VERSION": folder.model[1],  # for the handler, whose answers say what this server says of itself
     }
     try:
         return subprocess.Popen(

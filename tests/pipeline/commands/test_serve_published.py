@@ -41,6 +41,7 @@ def test_what_was_published_is_served_and_answers(
     assert "ready after" in serving.stdout.readline()
     answer = script("predict", photographs[0], "--url", f"http://127.0.0.1:{port}", "--json")
     told = httpx.get(f"http://127.0.0.1:{port}/v2/models/alexnet", trust_env=False).json() if has_envoy() else None
+    by_the_handler = httpx.post(f"http://127.0.0.1:{port}/v1/models/alexnet:predict", content=b"{", trust_env=False)
     serving.send_signal(signal.SIGINT)
     _, said = serving.communicate(timeout=60)
     assert answer.returncode == 0, answer.stderr
@@ -49,5 +50,6 @@ def test_what_was_published_is_served_and_answers(
     assert "TorchServe is stopping …\n" in said
     (kept,) = (tmp_path / "cache" / "torchserve-alexnet").glob("[!.]*")
     assert uri == f"gs://{bucket}/alexnet/{kept.name}"
+    assert by_the_handler.headers["x-model-version"] == kept.name
     if told is not None:  # the front door has the pages that say so
         assert told["versions"] == [kept.name]
