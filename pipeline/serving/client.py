@@ -111,6 +111,8 @@ class Client:
             raise NoServer(str(self.address), found.remedy, None if found.nothing_here else found.what) from None
         except (httpx.TimeoutException, TimeoutError):
             raise NotClassified(image, f"no whole answer from {self.address} in time ({TIMEOUT.read:g} s)") from None
+        except httpx.InvalidURL:  # in a redirect, which httpx looks at
+            raise NotClassified(image, f"{self.address} redirects to what is no URL: is it another server?") from None
         except httpx.RequestError as error:
             found = trouble(error, url, self._proxy)
             raise NotClassified(image, f"{found.what}: {found.remedy}") from None
@@ -152,9 +154,8 @@ class Client:
         if response.has_redirect_location:
             return f"{status}: {self._redirect(response)}"
         if status == 403:
-            return (
-                f"{sentence}: a gateway says so, not the model: {'may this account call it' if given else CREDENTIALS}?"
-            )
+            question = "may this account call it?" if given else f"does it want {CREDENTIALS}?"
+            return f"{sentence}: a gateway says so, not the model: {question}"
         if status == 404:
             return (
                 f"{sentence}: an ingress or gateway may say so, which knows no such host or path: "
@@ -192,9 +193,13 @@ def _server_name(url: httpx.URL, host: str | None) -> dict[str, str]:
 
 def _classes(response: httpx.Response) -> list[Class]:
     """Raises ValueError, LookupError or TypeError where the body is not an answer of this model's."""
-    classes = response.json()["predictions"][0]["classes"]
+    [prediction] = response.json()["predictions"]
+    classes = prediction["classes"]
+    if not isinstance(classes, list) or not classes:
+        raise TypeError
     for entry in classes:
-        if not isinstance(entry["label"], str) or not isinstance(entry["probability"], float | int):
+        probability = entry["probability"]
+        if not isinstance(entry["label"], str) or isinstance(probability, bool) or not 0 <= probability <= 1:
             raise TypeError
     return list(classes)
 

@@ -49,3 +49,8 @@ def test_wide_characters_are_counted_as_they_are_shown() -> None:
 def test_a_label_that_is_an_escape_sequence_is_shown_and_not_obeyed() -> None:
     (row,) = shown(80, "\x1b]0;title\x07\x1b[2Jtabby\u202e\x9b")
     assert row.startswith("\\x1b]0;title\\x07\\x1b[2Jtabby\\u202e\\x9b  ")
+
+
+def test_a_label_is_one_line_whatever_ends_of_lines_it_has() -> None:
+    (row,) = shown(80, "tabby\nerror: forged\r\n")
+    assert row.startswith("tabby error: forged  ")

@@ -190,6 +190,16 @@ def test_where_nothing_listens_there_is_no_server(free_port: int, photograph: st
         b'{"predictions": [{"classes": {"tabby": 0.4}}]}',
         b'{"predictions": [{"classes": [{"label": "tabby"}]}]}',
         b'{"predictions": [{"classes": [{"label": 3, "probability": "0.4"}]}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby", "probability": "0.4"}]}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby", "probability": true}]}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby", "probability": NaN}]}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby", "probability": 1e400}]}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby", "probability": -0.1}]}]}',
+        b'{"predictions": [{"classes": [{"label": "tabby", "probability": ' + b"9" * 400 + b"}]}]}",
+        b'{"predictions": [{"classes": []}]}',
+        b'{"predictions": [{"classes": {}}]}',
+        b'{"predictions": [{"classes": ""}]}',
+        b'{"predictions": [' + b'{"classes": [{"label": "tabby", "probability": 0.4}]},' * 2 + b"{}]}",
     ],
 )
 def test_an_answer_that_is_not_this_models_is_told_so(website: Any, photograph: str, body: bytes) -> None:

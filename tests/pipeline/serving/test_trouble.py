@@ -328,11 +328,13 @@ NO_SUCH = (
         (301, {"Location": "http://[::1"}, b"",
          "the connection to {url} broke off (Invalid URL in location header: Invalid port: ':1'.): "
          "look at the server's log"),
+        (302, {"Location": "javascript:alert(1)"}, b"", "{url} redirects to what is no URL: is it another server?"),
         (301, {}, b"", "301: Moved Permanently"),
         (401, {}, b"Invalid IAP credentials: empty token", f"401: Unauthorized: {GIVE}"),
         (401, {}, b'{"error": "credentials: none, or not valid"}', f"401: credentials: none, or not valid: {GIVE}"),
         (403, {}, b"<html>Forbidden</html>",
-         "403: Forbidden: a gateway says so, not the model: --token-file, --gcloud-token or --header @FILE?"),
+         "403: Forbidden: a gateway says so, not the model: "
+         "does it want --token-file, --gcloud-token or --header @FILE?"),
         (404, {}, b"default backend - 404", NO_SUCH),
         (404, {}, b"", NO_SUCH),
         (404, {}, b'{"error": "path: there is no such model"}', "404: path: there is no such model"),
