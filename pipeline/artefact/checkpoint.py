@@ -219,6 +219,8 @@ def _check_finished(leaves: list[_Leaf], candidates: list[_Candidate], file: Pat
         if any(mark in part for leaf in leaves for part in leaf.path):
             raise NoStateDict(file, what, to_do)
     for tensor in candidates[0].tensors.values() if candidates else ():
+        if tensor.is_complex():
+            raise NoStateDict(file, f"holds complex weights ({tensor.dtype})", "save real ones")
         if not tensor.is_floating_point():
             what, to_do = UNFINISHED["_packed_params"]
             raise NoStateDict(file, f"{what} ({tensor.dtype})", to_do)

@@ -29,6 +29,7 @@ from pipeline.shared.errors import (
     DownloadFailed,
     DownloadUnderWay,
     MisfitWeights,
+    PipelineError,
     ProxyUnusable,
     WeightsElsewhere,
     naming,
@@ -95,6 +96,8 @@ def load_weights(source: str, progress: Progress) -> Weights:
     """
     if source == "untrained":
         return Weights("untrained", untrained_state())
+    if not source:  # of a variable in a shell, say; as a path it would be this folder
+        raise PipelineError("--weights is empty: give it imagenet, untrained, or the path of a file")
     if url := URL.match(source):
         raise WeightsElsewhere(source, DOWNLOADS.get(url[1].lower()))
     from pipeline.artefact.checkpoint import read_checkpoint  # torch takes seconds, and is needed for files only

@@ -372,6 +372,9 @@ UNFINISHED: dict[str, Callable[[], Mapping[str, Any]]] = {
     "flat weights of FSDP": lambda: {"features._flat_param": torch.ones(3)},
     "quantised weights": lambda: {name: tensor.to(torch.int8) for name, tensor in state().items()},
     "quantised weights (": lambda: {name: tensor.long() for name, tensor in state().items()},
+    "complex weights (torch.complex64): save real ones": lambda: {
+        name: tensor.to(torch.complex64) for name, tensor in state().items()
+    },
 }
 
 
