@@ -63,6 +63,24 @@ def test_a_python_that_is_gone_is_told(another: Path) -> None:
     assert refusal(run(another / "scripts" / "serve.sh")).startswith(f"the Python of {another / '.venv'} is gone")
 
 
+def test_a_python_that_is_not_ours_to_run_is_not_said_to_be_gone(another: Path, tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() == 0 and setpriv is None:
+        pytest.skip("root may do all, and there is no setpriv on this machine")
+    (another / ".venv" / "bin").mkdir(parents=True)
+    (another / ".venv" / ".ready").touch()
+    (tmp_path / "closed").mkdir()
+    shutil.copy("/bin/sh", tmp_path / "closed" / "python3")
+    (another / ".venv" / "bin" / "python").symlink_to(tmp_path / "closed" / "python3")
+    (tmp_path / "closed").chmod(0)
+    as_others = [str(setpriv), "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    try:
+        said = refusal(run(*as_others, another / "scripts" / "serve.sh"))
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert said.startswith(f"you may not run {another / '.venv' / 'bin' / 'python'}, or what it leads to (")
+
+
 def test_make_setup_is_unfinished_until_its_end(tmp_path: Path) -> None:
     """Also where there was a whole one before: a Python that does nothing fails at the first step after `venv`."""
     if shutil.which("make") is None:
