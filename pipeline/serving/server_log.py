@@ -13,6 +13,7 @@ NOT_LOADED = "Failed to load model: "
 
 EXCEPTION = re.compile(r"\b([a-z]\w*\.)+\w+(Exception|Error): ")  # Java's name of one, before what it says
 DOOR = "door"
+ENDED = "TorchServe ended by itself"  # of which the cause is in the lines before
 NAMES = {"envoy": "envoy", "serve": "server"}  # who says it, for the operator
 
 Log = Callable[[str], None]
@@ -53,7 +54,7 @@ class ServerLog:
             self._read_worker(entry.get("thread", ""), message)
             return
         first, *_ = EXCEPTION.sub("", message).splitlines() or [""]
-        if logger == "serve" and level == "ERROR":
+        if logger == "serve" and level == "ERROR" and not first.startswith(ENDED):
             self.server_error = first
         if logger == DOOR:  # about a request; a good one is there where it was asked for
             self._forward(f"door: {first} ({entry.get('client')})")

@@ -234,7 +234,8 @@ class DamagedArchive(PipelineError):
 
 class ServerFailed(PipelineError):
     def __init__(self, what: str, last_words: str) -> None:
-        super().__init__(f"{what}; its last words:\n{last_words}")
+        said = f"; its last words:\n{last_words}" if "\n" in last_words else f": {last_words or 'it said nothing'}"
+        super().__init__(f"{what}{said}")
 
 
 # --- store ------------------------------------------------------------------------------------------------------------

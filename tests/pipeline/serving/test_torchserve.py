@@ -156,17 +156,22 @@ def test_an_archive_that_was_changed_is_refused_by_its_worker(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_server_that_gives_up_is_told_with_its_last_words(
-    directory: Path, temporary: Path, processes: Processes
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("TS_INFERENCE_ADDRESS", r"TorchServe did not start: .*nonsense[^\n]*"),  # the server's own sentence
+        ("TS_JOB_QUEUE_SIZE", r'TorchServe did not start; its last words:\n.*\n.*For input string: "nonsense".*'),
+    ],
+)
+def test_a_server_that_gives_up_is_told_with_the_reason(
+    directory: Path, temporary: Path, processes: Processes, variable: str, said: str
 ) -> None:
-    nonsense = {"TS_INFERENCE_ADDRESS": "nonsense"}
     with (
         pytest.raises(PipelineError) as refusal,
-        TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=nonsense),
+        TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={variable: "nonsense"}),
     ):
         pass
-    assert str(refusal.value).startswith("TorchServe did not start; its last words:\n")
-    assert "nonsense" in str(refusal.value)
+    assert re.fullmatch(said, str(refusal.value), re.DOTALL)
     assert processes() == []
     assert list(temporary.iterdir()) == []
 
