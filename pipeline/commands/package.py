@@ -19,6 +19,7 @@ from pipeline.commands.files import (
     version_files,
 )
 from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes, out, transfer_bar, warn
 
 
@@ -61,6 +62,8 @@ def package(
 
 def build(weights: str, output: Path) -> tuple[Weights, Archive]:
     """Raises PipelineError where the weights cannot be had or do not fit, OSError where nothing can be written."""
+    if output.exists() and not output.is_file():  # a device, say, in whose place a file would come
+        raise PipelineError(f"{output} is there already, and is no file: give --output the name of one")
     with transfer_bar("ImageNet weights") as progress:
         loaded = load_weights(weights, progress)
     return loaded, build_archive(CHECKOUT / "handler", loaded, output)

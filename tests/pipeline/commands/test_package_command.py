@@ -53,6 +53,21 @@ def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, dir
     assert filecmp.cmp(made, directory / "model-store" / "alexnet.mar", shallow=False)  # of another process
 
 
+def test_nothing_but_a_file_is_replaced(script: Script, only_error: OnlyError, tmp_path: Path) -> None:
+    """With the rights for it, a file would come in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        said = only_error(script("package", "--weights", "untrained", "--output", name))
+        assert said == f"{name} is there already, and is no file: give --output the name of one"
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_empty_weights_are_no_folder(script: Script, only_error: OnlyError) -> None:
+    said = only_error(script("package", "--weights", ""))
+    assert said == "--weights is empty: give it imagenet, untrained, or the path of a file"
+
+
 def test_of_several_state_dicts_it_says_which_it_took(script: Script, untrained: Weights, tmp_path: Path) -> None:
     state = {name: torch.from_numpy(value) for name, value in untrained.state.items()}
     torch.save({"model": state, "model_ema": state | {"classifier.6.bias": torch.ones(1000)}}, tmp_path / "a.pth")
