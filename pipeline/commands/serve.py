@@ -46,7 +46,7 @@ def serve(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[gs://BUCKET/…|DIRECTORY]",
+            metavar="gs://BUCKET/…|DIRECTORY",
             help="A storageUri, or a directory with config/ and model-store/; without it, this checkout.",
         ),
     ] = None,

@@ -42,6 +42,8 @@ class Address:
             raise NoUrl(text)
         if url.port is not None and not 0 < url.port < 65536:
             raise NoUrl(text, f"{url.port} is no port")
+        if "top_k" in url.params:  # a second one stands in each call
+            raise NoUrl(text, "--top-k says how many classes, not the address")
         found = OURS.search(url.path)
         named = (found["v1"] or found["v2"]) if found else None
         path = url.path[: found.start()] if found else url.path.rstrip("/")

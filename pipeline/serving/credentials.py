@@ -86,6 +86,7 @@ def identity_token(audience: str | None) -> str:
     if done.returncode:
         # Its sentence may go on for lines; the first paragraph is the cause.
         said = one_line(done.stderr.strip().partition("\n\n")[0].removeprefix("ERROR: "))
+        said = said.removesuffix(" Please run:")
         raise CredentialsMissing(f"gcloud prints no identity token ({said}): run gcloud auth login")
     return token_of(done.stdout, "what gcloud printed")
 

@@ -57,7 +57,7 @@ def _fetch(image: str) -> bytes:
                     url = response.next_request.url
                 if url.scheme != "https":
                     raise NotClassified(image, f"not fetched: it redirects to {url.scheme}://, and not to https://")
-        except (httpx.InvalidURL, UnicodeError) as error:  # the latter of a name that no host can have
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:  # the last of an impossible name
             raise NotClassified(image, f"is not a URL: {error}") from None
         except httpx.RequestError as error:
             raise NotClassified(image, f"not fetched: {trouble(error, url, proxy_of(url)).what}") from None

@@ -20,7 +20,7 @@ def read_object(client: storage.Client, image: str, most: int) -> bytes:
     bucket, _, name = image[len(SCHEME) :].partition("/")
     uri = StorageUri.parse(SCHEME + bucket)
     if not name:
-        raise NotClassified(image, "names no object: expected gs://BUCKET/NAME")
+        raise NotClassified(image, "it names no object: expected gs://BUCKET/NAME")
     with explained(uri, READER):
         try:
             blob = client.bucket(bucket).blob(name)

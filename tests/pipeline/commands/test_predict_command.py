@@ -226,7 +226,7 @@ def test_images_in_cloud_storage_are_read_here(
     assert (stored["image"], stored["classes"]) == (names[0], file["classes"])
     first, second, third = done.stderr.splitlines()
     assert first == "error: gs://pictures/gone.jpg: there is no such object"
-    assert second == "error: gs://pictures/: names no object: expected gs://BUCKET/NAME"
+    assert second == "error: gs://pictures/: it names no object: expected gs://BUCKET/NAME"
     assert third.startswith("error: gs://pictures/empty.jpg: 400: instances[0].b64: not an image (")
 
 

@@ -71,6 +71,7 @@ def test_where_predict_calls_go(said: str, predict: str) -> None:
         *("", " ", "8080", ":8080", "//127.0.0.1:8080", "http://", "https:///v1", "http://127.0.0.1:port"),
         *("localhost:port", "http://127.0.0.1:0", "localhost:99999", "http://[::1", "ftp://127.0.0.1"),
         *("grpc://127.0.0.1:8081", "file:///etc/hosts", "http://127.0.0.1:8080\n", "http://xn--a", "http://a..b"),
+        "http://127.0.0.1:8080/v1/models/alexnet:predict?top_k=2",
     ],
 )
 def test_what_is_no_url_of_a_server_is_told_in_a_line(said: str) -> None:

@@ -142,6 +142,13 @@ def test_gclouds_own_reason_is_told_in_a_line(gcloud: Path) -> None:
     assert str(raised.value) == said
 
 
+def test_gclouds_advice_without_its_end_is_left_out(gcloud: Path) -> None:
+    put(gcloud, "printf 'ERROR: no active account selected.\\nPlease run:\\n\\n  $ gcloud auth login\\n' >&2; exit 1")
+    with pytest.raises(PipelineError) as raised:
+        identity_token(None)
+    assert str(raised.value) == "gcloud prints no identity token (no active account selected.): run gcloud auth login"
+
+
 def test_without_gcloud_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PipelineError, match=r"^gcloud is not here: install it, or give --token-file FILE$"):

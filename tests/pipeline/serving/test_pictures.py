@@ -137,7 +137,7 @@ def test_trouble_on_the_way_is_told_by_its_cause(
     assert refusal(f"{site.url}/a") == said
 
 
-@pytest.mark.parametrize("image", ["https://[::1/a", "https://a..b/c", "https://a:port/b"])
+@pytest.mark.parametrize("image", ["https://[::1/a", "https://a..b/c", "https://a:port/b", "https://"])
 def test_what_is_no_url_is_told_so(image: str) -> None:
     assert refusal(image).startswith(("is not a URL: ", "not fetched: "))
 
