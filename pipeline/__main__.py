@@ -35,7 +35,7 @@ class Command(TyperCommand):
 
 
 def _paragraph(text: str, width: int) -> str:
-    """Indented. A path or an URL stays in one piece, however long it is."""
+    """Indented. A path or a URL stays in one piece, however long it is."""
     return textwrap.fill(
         text, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
     )
