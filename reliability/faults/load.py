@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from reliability.clients import Load
 from reliability.servers import Server
 
-CLIENTS = 34  # on two processors, a few more than all workers have in their batches, so that some requests wait
+CLIENTS = 34  # on two processors a few more than all workers have in their batches, so that some wait
 WARM_UP_S = 2
 STEADY_S = 3  # of load after the fault is over, in which nothing may be lost
 RECOVERY_S = 60  # how long is waited for it
