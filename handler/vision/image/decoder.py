@@ -28,6 +28,7 @@ from vision.image.formats import FORMATS
 from vision.image.guards import strip_metadata
 from vision.image.guards import tiff as tiff_guard
 from vision.image.guards.exif import orientation
+from vision.image.guards.png import has_all_rows
 from vision.image.known import known_format
 from vision.image.preprocessing import Preprocessing
 from vision.image.tiff import TiffPicture, open_tiff
@@ -60,6 +61,7 @@ class OpenedImage:
     place: how an error names it.
     pixels: how many the decoder will go over; more than width × height where a file asks for more.
     jpeg: up to its end marker; lacks_end: whether there is none. See vision/image/unended.py.
+    png: as its guard leaves it.
     """
 
     image: Image.Image | TiffPicture | None
@@ -69,6 +71,7 @@ class OpenedImage:
     xmp: bytes = b""
     jpeg: bytes = b""
     lacks_end: bool = False
+    png: bytes = b""
 
 
 def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
@@ -102,7 +105,8 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
         raise TooLarge(place, max_pixels, "pixels")
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
         raise Unsupported(place, "a run-length encoded BMP")
-    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, jpeg, lacks_end)
+    png = file if stripped.format == "PNG" else b""
+    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, jpeg, lacks_end, png)
 
 
 def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
@@ -166,6 +170,8 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
         _reduce(noisy, preprocessing.resize)
         if unended.digest(noisy) != unended.digest(image):
             raise ValueError("pixels are missing")
+    if opened.png and unended.may_lack_rows(image) and not has_all_rows(opened.png):
+        raise ValueError("rows are missing")
     turned = _orientation(opened)
     if turned >= 5:
         width, height = height, width

@@ -1,4 +1,4 @@
-"""A JPEG without its end marker, or one that ends flat: whether any of its pixels are missing.
+"""A JPEG without its end marker, or one that ends flat: whether any of its pixels are missing. A PNG, too.
 
 libjpeg supplies everything that is missing: one colour for all of it. It does not say so to Pillow. So a file that may
 break off is decoded once more with noise behind it. Where all pixels are there, nothing reads that far: both are alike.
@@ -41,6 +41,12 @@ def ends_flat(image: Image.Image) -> bool:
     """Whether the last of its pixels are of one colour, as those are that libjpeg supplies. Few photographs end so."""
     end = image.crop((image.width * 3 // 4, max(0, image.height - BLOCK), image.width, image.height))
     return end.getcolors(1) is not None
+
+
+def may_lack_rows(png: Image.Image) -> bool:
+    """Whether the last row, which would be missing, is as Pillow makes it: zeros. (An interlaced one ends anywhere.)"""
+    last = png.crop((0, png.height - 1, png.width, png.height))
+    return bool(png.info.get("interlace")) or not any(last.tobytes())
 
 
 def digest(image: Image.Image) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image
 
 from reliability import corpus
+from reliability.corpus import chunk
 from reliability.decoding import decode
 from reliability.pictures import encoded, gradient
+from tests.support.image_kinds import ADAM7
 from tests.support.torchvision_pixels import reference_pixels
 from vision.errors import DamagedImage, NotAnImage, RequestError
 
@@ -119,6 +123,25 @@ def test_of_a_photograph_the_last_block_may_be_incomplete(cut: int, photographs:
         file = photograph.read_bytes()
         assert file.endswith(b"\xff\xd9")
         assert np.abs(decode(file[:-cut], PIXELS).astype(int) - decode(file, PIXELS)).max() <= 1
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("picture", ["gradient", "black"])
+def test_a_png_whose_data_end_at_the_end_of_a_row(picture: str, interlaced: bool) -> None:
+    """Pillow calls that the end of the picture, and leaves the rest black."""
+    samples = np.asarray(gradient(90, 70)) * (picture == "gradient")
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    rows = [b"\0" + row.tobytes() for y, x, down, across in passes for row in samples[y::down, x::across]]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 90, 70, 8, 2, 0, 0, interlaced))
+    for missing in (0, 1, 2, 35, len(rows) - 1):
+        pixels = chunk(b"IDAT", zlib.compress(b"".join(rows[: len(rows) - missing])))
+        file = b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+        if missing:
+            with pytest.raises(DamagedImage):
+                decode(file, PIXELS)
+        else:
+            expected = reference_pixels(encoded(Image.fromarray(samples))).astype(int)
+            assert np.abs(decode(file, PIXELS) - expected).max() <= 1
 
 
 def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:

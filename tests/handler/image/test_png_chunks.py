@@ -168,3 +168,79 @@ def test_a_default_image_comes_before_the_animation() -> None:
     file = encoded(RGB, "PNG", save_all=True, append_images=[blue, red], default_image=True)
     assert Image.open(io.BytesIO(file)).info["default_image"]
     assert (decode(file, PIXELS) == decode(PNG, PIXELS)).all()
+
+
+# ---- Chunks that pixels need, and that are not as they should be ------------------------------------------------------
+
+INDICES = np.random.default_rng(0).integers(0, 16, (64, 64), dtype=np.uint8)
+COLOURS = np.random.default_rng(1).integers(0, 256, 48, dtype=np.uint8).tobytes()
+LEVELS = bytes(range(0, 160, 10))
+
+
+def png_of(header: tuple[int, ...], rows: np.ndarray, *before: bytes, behind: bytes = b"") -> bytes:
+    """header: from the width on. rows: bytes of each."""
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = (chunk(b"IHDR", struct.pack(">IIBBBBB", *header)), *before, chunk(b"IDAT", zlib.compress(lines)), behind)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def paletted(*before: bytes, behind: bytes = b"") -> bytes:
+    return png_of((64, 64, 8, 3, 0, 0, 0), INDICES, *before, behind=behind)
+
+
+PALETTE = chunk(b"PLTE", COLOURS)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        paletted(),
+        paletted(behind=PALETTE),
+        paletted(PALETTE, PALETTE),
+        *(paletted(chunk(b"PLTE", colours)) for colours in (b"", COLOURS[:47], bytes(771))),
+        png_of((64, 64, 8, 0, 1, 0, 0), INDICES),
+        png_of((64, 64, 8, 0, 0, 1, 0), INDICES),
+        png_of((64, 64, 8, 0, 0, 0, 2), INDICES),
+        png_of((64, 64, 3, 0, 0, 0, 0), INDICES),
+    ],
+)
+def test_what_has_no_meaning_in_libpng_has_none_here(file: bytes) -> None:
+    with pytest.raises(DamagedImage, match="the PNG image is truncated or damaged"):
+        decode(file, PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "kept"),
+    [
+        (paletted(chunk(b"tRNS", LEVELS), PALETTE), paletted(PALETTE)),
+        (paletted(PALETTE, chunk(b"tRNS", bytes(17))), paletted(PALETTE)),
+        (paletted(PALETTE, chunk(b"tRNS", b"")), paletted(PALETTE)),
+        (
+            paletted(PALETTE, chunk(b"tRNS", LEVELS), chunk(b"tRNS", bytes(16))),
+            paletted(PALETTE, chunk(b"tRNS", LEVELS)),
+        ),
+        *(
+            (
+                png_of((64, 64, 8, 0, 0, 0, 0), INDICES, chunk(b"tRNS", bytes(size))),
+                png_of((64, 64, 8, 0, 0, 0, 0), INDICES),
+            )
+            for size in (0, 1, 3, 6)
+        ),
+        *(
+            (
+                png_of((21, 64, 8, 2, 0, 0, 0), INDICES[:, :63], chunk(b"tRNS", bytes(size))),
+                png_of((21, 64, 8, 2, 0, 0, 0), INDICES[:, :63]),
+            )
+            for size in (0, 2, 5, 7, 12)
+        ),
+    ],
+)
+def test_a_transparent_colour_that_is_none_does_not_count(ignored: bytes, kept: bytes) -> None:
+    """As in libpng, and so in browsers."""
+    assert (decode(ignored, PIXELS) == decode(kept, PIXELS)).all()
+
+
+def test_levels_of_the_first_colours_are_taken() -> None:
+    some = decode(paletted(PALETTE, chunk(b"tRNS", LEVELS[:3])), PIXELS)
+    assert (some == decode(paletted(PALETTE, chunk(b"tRNS", LEVELS[:3] + b"\xff" * 13)), PIXELS)).all()
+    assert (some != decode(paletted(PALETTE), PIXELS)).any()

@@ -14,6 +14,19 @@ from vision.image.guards.stripped import Stripped
 START = b"\x89PNG\r\n\x1a\n"
 KIND = re.compile(rb"[A-Za-z]{4}")
 GREY, RGB, PALETTE = 0, 2, 3
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, 4: 2, 6: 4}
+HEADER_BYTES = 13
+MAX_PALETTE = 3 << 8
+ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # x, y, steps
+PIECE = 16_384  # bytes that are unpacked together, to 17 million at most
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 EXIF_AS_TEXT = b"Raw profile type exif\0"  # ImageMagick's, in hexadecimal digits
@@ -25,9 +38,11 @@ MAX_TEXT = 1 << 20  # bytes that a text may unpack to; EXIF has up to 65,536, an
 def stripped(image: bytes, place: str) -> Stripped:
     """IHDR, PLTE, tRNS, IDAT and IEND, whatever the check sums of the others say; and EXIF and XMP beside it.
 
+    What Pillow would make of a palette or a transparent colour that is no such thing is not what it is: as in libpng,
+    the one is damage, and the other does not count.
     Raises NotAnImage, DamagedImage, Unsupported, TooLarge.
     """
-    header, kept = b"", [START]
+    header, palette, transparency, kept = b"", b"", b"", [START]
     pixels: list[bytes] = []
     exif = b""
     texts: dict[bytes, tuple[bytes, bytes]] = {}  # by their names, the last of each: only that is unpacked
@@ -46,9 +61,13 @@ def stripped(image: bytes, place: str) -> Stripped:
             header = image[start:end]
             kept.append(image[position : end + 4])
         elif kind == b"PLTE" and not pixels and header[9:10] == bytes([PALETTE]):
+            if palette or length % 3 or not 0 < length <= MAX_PALETTE:
+                raise DamagedImage(place, "PNG")
+            palette = image[start:end]
             kept.append(image[position : end + 4])
-        elif kind == b"tRNS" and not pixels:
-            kept.append(_chunk(b"tRNS", _transparency(header, image[start:end])))
+        elif kind == b"tRNS" and not pixels and not transparency and _is_transparency(header, palette, length):
+            transparency = _transparency(header, image[start:end])
+            kept.append(_chunk(b"tRNS", transparency))
         elif kind == b"IDAT" and (not pixels or before == b"IDAT"):
             pixels.append(image[start:end])
         elif kind == b"eXIf":
@@ -62,15 +81,48 @@ def stripped(image: bytes, place: str) -> Stripped:
         elif kind == b"IEND":
             break
         position, before = end + 4, kind
-    if len(header) < 13:
+    if not header:
         raise NotAnImage(place)
+    # Of methods of compression there is one; Pillow does not look.
+    if len(header) != HEADER_BYTES or header[10] or (header[9] == PALETTE and not palette):
+        raise DamagedImage(place, "PNG")
     kept += [_chunk(b"IDAT", b"".join(pixels)), _chunk(b"IEND", b"")]
     exif = exif or _from_digits(_text(*texts.get(EXIF_AS_TEXT, NO_TEXT)))
     return Stripped(b"".join(kept), exif, _text(*texts.get(XMP_AS_TEXT, NO_TEXT)), format="PNG")
 
 
+def has_all_rows(png: bytes) -> bool:
+    """Whether its pixels unpack to as many bytes as its rows have: Pillow is content with fewer, and the rest is black.
+
+    png: as `stripped` leaves it.
+    """
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", png, len(START) + 8)
+    position, missing = len(START), 0
+    for x, y, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - x) // across), -(-(height - y) // down)
+        if columns > 0 and rows > 0:
+            missing += rows * (1 + -(-columns * CHANNELS[colour] * bits // 8))
+    while png[position + 4 : position + 8] != b"IDAT":
+        position += 12 + int.from_bytes(png[position : position + 4], "big")
+    end = position + 8 + int.from_bytes(png[position : position + 4], "big")
+    unpacking = zlib.decompressobj()
+    for start in range(position + 8, end, PIECE):
+        missing -= len(unpacking.decompress(png[start : min(start + PIECE, end)]))
+        if missing <= 0:
+            return True
+    return False
+
+
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _is_transparency(header: bytes, palette: bytes, length: int) -> bool:
+    """By its length: a colour has two bytes for each channel, a palette one for each of its first colours."""
+    colour = header[9:10]
+    if colour == bytes([PALETTE]):
+        return 0 < length <= len(palette) // 3
+    return (colour, length) in ((bytes([GREY]), 2), (bytes([RGB]), 6))
 
 
 def _transparency(header: bytes, colour: bytes) -> bytes:
@@ -79,10 +131,10 @@ def _transparency(header: bytes, colour: bytes) -> bytes:
     Of 16 bits it knows the upper eight for RGB; for grey it has them all.
     """
     bits, kind = header[8:9], header[9:10]
-    if kind == bytes([GREY]) and len(colour) >= 2 and bits in (b"\2", b"\4"):
+    if kind == bytes([GREY]) and len(colour) == 2 and bits in (b"\2", b"\4"):
         value = int.from_bytes(colour[:2], "big") & (1 << bits[0]) - 1
         return (value * 255 // ((1 << bits[0]) - 1)).to_bytes(2, "big")
-    if kind == bytes([RGB]) and len(colour) >= 6 and bits == b"\x10":
+    if kind == bytes([RGB]) and len(colour) == 6 and bits == b"\x10":
         return bytes([0, colour[0], 0, colour[2], 0, colour[4]])
     return colour
 
