@@ -60,7 +60,7 @@ class OpenedImage:
 
     place: how an error names it.
     pixels: how many the decoder will go over; more than width × height where a file asks for more.
-    jpeg: up to its end marker; lacks_end: whether there is none. See vision/image/unended.py.
+    jpeg: up to its end marker; lacks_end: whether there is none, there. See vision/image/unended.py.
     png: as its guard leaves it.
     """
 
@@ -88,9 +88,7 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
     stripped = strip_metadata(image_bytes, place, max_pixels)
     file, jpeg, lacks_end = stripped.image, b"", False
     if stripped.format == "JPEG":
-        jpeg, lacks_end = file[: stripped.end], stripped.end == len(file)
-        if lacks_end and not unended.has_all_scans(file):
-            raise DamagedImage(place, "JPEG")
+        jpeg, lacks_end = file[: stripped.end], not file.startswith(unended.END, stripped.end)
         file = unended.ended(jpeg) if lacks_end else file
     try:
         image = Image.open(io.BytesIO(file), formats=tuple(FORMATS))  # reads the header only
@@ -103,6 +101,8 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
         raise NotAnImage(place) from None
     if pixels > max_pixels:
         raise TooLarge(place, max_pixels, "pixels")
+    if jpeg and not unended.has_all_scans(jpeg):  # also with an end that was put behind those that are there
+        raise DamagedImage(place, "JPEG")
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
         raise Unsupported(place, "a run-length encoded BMP")
     png = file if stripped.format == "PNG" else b""
@@ -165,8 +165,9 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
     crop = preprocessing.crop
     reduction = _reduce(image, preprocessing.resize)
     image.load()
-    if opened.jpeg and (opened.lacks_end or unended.ends_flat(image)):
-        noisy = Image.open(io.BytesIO(unended.ended_with_noise(opened.jpeg)), formats=("JPEG",))
+    if opened.jpeg and unended.may_lack_pixels(opened.jpeg, image, opened.lacks_end):
+        filled_up = unended.is_filled_up(opened.jpeg, image, opened.lacks_end)
+        noisy = Image.open(io.BytesIO(unended.ended_with_noise(opened.jpeg, filled_up)), formats=("JPEG",))
         _reduce(noisy, preprocessing.resize)
         if unended.digest(noisy) != unended.digest(image):
             raise ValueError("pixels are missing")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 
 from PIL import Image
 
-from vision.image.guards.jpeg import HUFFMAN_FRAMES, MARKER_IN_SCAN, START_OF_SCAN, WITH_LENGTH
+from vision.image.guards.jpeg import HUFFMAN_FRAMES, MARKER_IN_SCAN, PROGRESSIVE, START_OF_SCAN, WITH_LENGTH
 
 END = b"\xff\xd9"
 # Without FF, which begins markers; then behind each restart marker, one of which a decoder may be waiting for.
@@ -20,6 +21,8 @@ NOISE = _noise[0] + b"".join(bytes([0xFF, 0xD0 + number]) + part for number, par
 BLOCK = 8  # rows of pixels that a JPEG holds together
 LAST = 18  # pixels of the side of the last block of all channels, and what smoothing adds
 LARGE = 100 * LAST * LAST  # pixels: of so many the last block is a hundredth
+FILLING = 64  # bytes
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 ROWS = 256  # of an image that are looked at together
 
 
@@ -28,8 +31,10 @@ def ended(jpeg: bytes) -> bytes:
     return _without_half_a_marker(jpeg) + END
 
 
-def ended_with_noise(jpeg: bytes) -> bytes:
-    """The file with an end, and noise before it."""
+def ended_with_noise(jpeg: bytes, filled_up: bool) -> bytes:
+    """The file with an end, and noise before it; in place of what fills it up, if it is: see `is_filled_up`."""
+    if filled_up:
+        jpeg = jpeg.rstrip(jpeg[-1:])
     return _without_half_a_marker(jpeg) + NOISE + END
 
 
@@ -37,8 +42,23 @@ def _without_half_a_marker(jpeg: bytes) -> bytes:
     return jpeg.rstrip(b"\xff")
 
 
-def ends_flat(image: Image.Image) -> bool:
-    """Whether the last of its pixels are of one colour, as those are that libjpeg supplies. Few photographs end so."""
+def may_lack_pixels(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
+    """Whether it has to be decoded once more. Few photographs end as one that breaks off and has an end put behind."""
+    return lacks_end or _ends_flat(image) or is_filled_up(jpeg, image, lacks_end)
+
+
+def is_filled_up(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
+    """Whether one byte again and again is its end: what a download had not got to, or what a disk had there before.
+
+    A decoder takes that for pixels, and never comes to what is put behind it. Of a flat picture they may be pixels.
+    """
+    if len(jpeg) <= FILLING or jpeg.count(jpeg[-1:], -FILLING) < FILLING:
+        return False
+    return not _ends_flat(image) or (lacks_end and RESTART.search(jpeg) is not None)
+
+
+def _ends_flat(image: Image.Image) -> bool:
+    """Whether the last of its pixels are of one colour, as those are that libjpeg supplies."""
     end = image.crop((image.width * 3 // 4, max(0, image.height - BLOCK), image.width, image.height))
     return end.getcolors(1) is not None
 
@@ -69,16 +89,17 @@ def has_all_scans(jpeg: bytes) -> bool:
     """
     channels = b""
     missing: set[tuple[int, int]] = set()
-    position = 2
+    position, progressive = 2, False
     while found := MARKER_IN_SCAN.search(jpeg, position):
         marker, start = found[1][0], found.end()
         length = int.from_bytes(jpeg[start : start + 2], "big")
         segment = jpeg[start + 2 : start + length]
         if marker in HUFFMAN_FRAMES and len(segment) > 5:
+            progressive = marker == PROGRESSIVE
             channels = segment[6 : 6 + 3 * segment[5] : 3]
             missing = {(channel, number) for channel in channels for number in range(64)}
         if marker == START_OF_SCAN and len(segment) >= 4 and len(segment) == 4 + 2 * segment[0]:
-            first, last, bit = segment[-3], segment[-2], segment[-1] & 15
+            first, last, bit = (segment[-3], segment[-2], segment[-1] & 15) if progressive else (0, 63, 0)
             if bit == 0:
                 missing -= {(channel, n) for channel in segment[1:-3:2] for n in range(first, last + 1)}
         position = start + length if marker in WITH_LENGTH else start

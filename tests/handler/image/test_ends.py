@@ -108,6 +108,38 @@ def test_an_end_that_was_put_behind_half_a_jpeg(size: tuple[int, int], options: 
             decode(file[:length] + b"\xff\xd9", PIXELS)
 
 
+@pytest.mark.parametrize("filling", [b"\0", b" ", b"\xff", b"\r\n--boundary--\r\n", b"502 Bad Gateway\n"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_half_a_jpeg_that_is_filled_up(
+    filling: bytes, options: dict[str, int], end: bytes, photographs: list[Path]
+) -> None:
+    """As a download that was not finished: entropy codes of the best quality take all of it for pixels."""
+    for photograph in photographs:
+        with Image.open(photograph) as opened:
+            file = encoded(opened.convert("RGB"), "JPEG", quality=95, **options)
+        half = file[: len(file) // 2]
+        behind = filling * (len(half) // len(filling) if len(filling) == 1 else 1)
+        with pytest.raises(DamagedImage):
+            decode(half + behind + end, PIXELS)
+
+
+def test_an_end_that_was_put_behind_some_scans() -> None:
+    """Of a progressive JPEG, which then has all rows, and none as it is."""
+    file = encoded(gradient(), "JPEG", progressive=True)
+    for at in range(file.index(b"\xff\xda") + 2, len(file) - 2):
+        if file[at : at + 2] == b"\xff\xda":
+            with pytest.raises(DamagedImage):
+                decode(file[:at] + b"\xff\xd9", PIXELS)
+
+
+def test_what_a_scan_of_a_baseline_jpeg_says_of_coefficients_does_not_count() -> None:
+    """Some encoders write zeros; libjpeg does not look."""
+    file = encoded(gradient(), "JPEG")
+    head = file.index(b"\0\x3f\0", file.index(b"\xff\xda"))
+    assert (decode(file[:head] + bytes(3) + file[head + 3 :], PIXELS) == decode(file, PIXELS)).all()
+
+
 @pytest.mark.parametrize("image", [FLAT, FLAT_BUT, FLAT.convert("L"), FLAT.convert("CMYK"), FLAT.resize((3, 3))])
 @pytest.mark.parametrize("behind", [b"", b"\0" * 1000, b"\xff\xd8\xff"])
 def test_a_flat_picture_is_none_that_breaks_off(image: Image.Image, behind: bytes) -> None:

@@ -170,7 +170,7 @@ def test_a_default_image_comes_before_the_animation() -> None:
     assert (decode(file, PIXELS) == decode(PNG, PIXELS)).all()
 
 
-# ---- Chunks that pixels need, and that are not as they should be ------------------------------------------------------
+# ---- Chunks that pixels need, and that are not as they should be -----------------------------------------------------
 
 INDICES = np.random.default_rng(0).integers(0, 16, (64, 64), dtype=np.uint8)
 COLOURS = np.random.default_rng(1).integers(0, 256, 48, dtype=np.uint8).tobytes()

@@ -22,7 +22,8 @@ TO_BASELINE = "save it as a baseline or progressive JPEG"
 MULTI_PICTURE = b"MPF\0"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
-HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+PROGRESSIVE = 0xC2
+HUFFMAN_FRAMES = (0xC0, 0xC1, PROGRESSIVE)  # baseline, extended
 OTHER_FRAMES = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
     **dict.fromkeys((0xC5, 0xC6), "a hierarchical JPEG"),
@@ -83,19 +84,23 @@ def stripped(image: bytes, place: str) -> Stripped:
 
 
 def _count_scans(jpeg: bytes, start: int, place: str) -> tuple[int, int]:
-    """How many scans a decoder may find from `start` on, and where the image ends; what follows that does not count.
+    """How many scans a decoder may find from `start` on, and where the data of the last one end; what follows the
+    image's end does not count.
 
     A decoder that has lost its way in a scan looks for a marker anywhere; one that has not, skips segments. So a scan
-    counts wherever it begins, and the end counts only outside of everything that could be a segment.
+    counts wherever it begins, and the image's end counts only outside of everything that could be a segment.
     """
-    scans, opaque_until = 0, start
+    scans, opaque_until, data_from, end = 0, start, start, len(jpeg)
     for number, found in enumerate(MARKER_IN_SCAN.finditer(jpeg, start)):
         if number >= MAX_SEGMENTS:
             raise TooLarge(place, MAX_SEGMENTS, "segments")
         marker, position = found[1][0], found.end()
-        scans += marker == START_OF_SCAN
+        length = int.from_bytes(jpeg[position : position + 2], "big") if marker in WITH_LENGTH else 0
+        if marker == START_OF_SCAN:
+            scans, data_from, end = scans + 1, position + length, len(jpeg)
+        elif found.start() >= data_from:
+            end = min(end, found.start())
         if marker == END_OF_IMAGE and found.start() >= opaque_until:
-            return scans, found.start()
-        if marker in WITH_LENGTH:
-            opaque_until = max(opaque_until, position + int.from_bytes(jpeg[position : position + 2], "big"))
-    return scans, len(jpeg)
+            break
+        opaque_until = max(opaque_until, position + length)
+    return scans, end
