@@ -160,6 +160,16 @@ def webp_with_exif(exif: bytes) -> bytes:
     )
 
 
+def chunks_in_webp(kind: bytes, size: int, count: int, head: bytes = b"") -> bytes:
+    """head: of a chunk that holds them, if there is one."""
+    canvas = b"VP8X" + struct.pack("<I", 10) + b"\x12\0\0\0" + (89).to_bytes(3, "little") + (69).to_bytes(3, "little")
+    chunks = (kind + struct.pack("<I", size) + bytes(size)) * count
+    if head:
+        chunks = head[:4] + struct.pack("<I", len(head) - 4 + len(chunks)) + head[4:] + chunks
+    body = b"WEBP" + canvas + chunks + encoded(gradient(90, 70), "WEBP")[12:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def gif_frames(count: int) -> bytes:
     gif = encoded(gradient(90, 70).quantize(4), "GIF")
     frame = gif[13 + 3 * 4 : -1]
@@ -243,6 +253,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "png exif": lambda: in_png(chunk(b"eXIf", shared(65_535, 9 * MIB))),
     "png text exif": text_exif,
     "webp exif": lambda: webp_with_exif(shared(65_535, 9 * MIB)),
+    "webp alphas": lambda: chunks_in_webp(b"ALPH", 480, count=19_900),
+    "webp alphas in a frame": lambda: chunks_in_webp(b"ALPH", 0, count=1_200_000, head=b"ANMF" + bytes(16)),
     "jpeg exif": lambda: in_jpeg(segment(0xE1, b"Exif\0\0" + shared(5000, 65_000))),
     "jpeg exif in parts": exif_in_parts,
     "jpeg multi-picture": lambda: in_jpeg(segment(0xE2, b"MPF\0" + shared(5000, 65_000))),

@@ -176,6 +176,24 @@ def test_a_png_whose_data_end_at_the_end_of_a_row(picture: str, interlaced: bool
             assert np.abs(decode(file, PIXELS) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 50}, {"quality": 95}], ids=str)
+@pytest.mark.parametrize("animated", [False, True])
+def test_no_part_of_a_webp_is_made_up(options: dict[str, int], animated: bool) -> None:
+    for width in range(80, 100):
+        image = gradient(width, 70)
+        file = encoded(image, "WEBP", **options)
+        if animated:
+            later = Image.new("RGB", image.size)
+            file = encoded(image, "WEBP", save_all=True, append_images=[later], **options)
+            file = file[: file.rindex(b"ANMF")]
+        whole = decode(file, PIXELS)
+        for cut in (1, 2, 3, 4, 8, 100):
+            try:
+                assert (decode(file[:-cut], PIXELS) == whole).all(), (width, cut)
+            except DamagedImage:
+                continue
+
+
 def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:
     file = encoded(gradient(), "JPEG", progressive=True)
     for at in range(len(file) - 2):

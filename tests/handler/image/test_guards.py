@@ -32,6 +32,8 @@ COMPRESSION = "400 body: a TIFF with another compression than LZW, deflate, Pack
 OUTCOMES = {
     "png exif": "pixels",  # what it says of its orientation is not read
     "webp exif": "pixels",
+    "webp alphas": "400 body: the WebP image is truncated or damaged",
+    "webp alphas in a frame": "400 body: the WebP image is truncated or damaged",
     "png text exif": "pixels",
     "jpeg exif": "pixels",
     "jpeg exif in parts": "pixels",

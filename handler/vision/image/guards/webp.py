@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from vision.errors import DamagedImage, NotAnImage, TooLarge
 from vision.image.guards.bounds import MAX_CHUNKS
@@ -12,7 +13,8 @@ from vision.image.guards.stripped import Stripped
 
 # https://developers.google.com/speed/webp/docs/riff_container
 EXTENDED, ALPHA, FRAME, ANIMATION = b"VP8X", b"ALPH", b"ANMF", b"ANIM"
-PICTURES = (b"VP8 ", b"VP8L")
+LOSSLESS = b"VP8L"
+PICTURES = (b"VP8 ", LOSSLESS)
 HAS_ALPHA, HAS_EXIF, IS_ANIMATED = 0x10, 0x08, 0x02  # flags of VP8X
 
 
@@ -23,12 +25,15 @@ def is_webp(image: bytes) -> bool:
 def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
     """A file that is some bytes short is one whose last chunk is shorter: what has all its rows is then decoded.
 
+    Of a lossless picture each byte is needed, and libwebp takes zeros for one or two that are missing.
+
     Raises NotAnImage, DamagedImage, TooLarge.
     """
-    extended, kept = b"", b""
+    extended = b""
+    kept: list[bytes] = []
     exif = xmp = b""
     has_picture = False
-    for number, (kind, content) in enumerate(_chunks(image, 12)):
+    for number, (kind, content) in enumerate(_chunks(image, 12, place)):
         if number > MAX_CHUNKS:
             if has_picture:
                 break
@@ -43,12 +48,18 @@ def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
             if not extended:
                 break
         elif kind in (ALPHA, ANIMATION):
-            kept += _chunk(kind, content)
+            kept.append(_chunk(kind, content))
         elif kind in PICTURES:
-            kept, has_picture = kept + _chunk(kind, content), True
+            kept.append(_chunk(kind, content))
+            has_picture = True
         elif kind == FRAME:
-            inner = b"".join(_chunk(*each) for each in _chunks(content, 16) if each[0] in (ALPHA, *PICTURES))
-            kept, has_picture = kept + _chunk(FRAME, content[:16] + inner), True
+            inner = [
+                _chunk(*each)
+                for each in islice(_chunks(content, 16, place), MAX_CHUNKS)
+                if each[0] in (ALPHA, *PICTURES)
+            ]
+            kept.append(_chunk(FRAME, content[:16] + b"".join(inner)))
+            has_picture = True
     if extended:
         if len(extended) < 10:
             raise DamagedImage(place, "WebP")
@@ -60,18 +71,21 @@ def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
         if is_short and extended[0] & HAS_EXIF and lacks_entries(exif):  # nobody knows how it is turned
             raise DamagedImage(place, "WebP")
         flags = extended[0] & (HAS_ALPHA | IS_ANIMATED)
-        kept = _chunk(EXTENDED, bytes([flags]) + extended[1:10]) + kept
+        kept.insert(0, _chunk(EXTENDED, bytes([flags]) + extended[1:10]))
     if not kept:
         raise NotAnImage(place)
     if not has_picture:
         raise DamagedImage(place, "WebP")
-    return Stripped(b"RIFF" + struct.pack("<I", 4 + len(kept)) + b"WEBP" + kept, exif, xmp, format="WebP")
+    chunks = b"".join(kept)
+    return Stripped(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks, exif, xmp, format="WebP")
 
 
-def _chunks(image: bytes, start: int) -> Iterator[tuple[bytes, bytes]]:
-    """The last one is as long as the file lets it be."""
+def _chunks(image: bytes, start: int, place: str) -> Iterator[tuple[bytes, bytes]]:
+    """The last one is as long as the file lets it be. Raises DamagedImage."""
     while start + 8 < len(image):
         kind, length = struct.unpack_from("<4sI", image, start)
+        if kind == LOSSLESS and start + 8 + length > len(image):
+            raise DamagedImage(place, "WebP")
         yield kind, image[start + 8 : start + 8 + length]
         start += 8 + length + length % 2
 
