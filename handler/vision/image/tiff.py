@@ -19,10 +19,13 @@ from vision.errors import DamagedImage, TooLarge, Unsupported
 from vision.image import tiff_kind
 from vision.image.guards import tiff as guard
 from vision.image.guards.tiff_directory import BYTE, LONG, RATIONAL, SHORT, UNDEFINED, Entry, byte_order
+from vision.image.tiff_jpeg import OtherColours
+from vision.image.tiff_jpeg import check as check_jpegs
 from vision.image.tiff_kind import Kind
 
 LETTERS = {tiff_kind.UNSIGNED: "u", tiff_kind.SIGNED: "i", tiff_kind.FLOAT: "f"}  # numpy's
 BLOCK = 4_000_000  # samples that are unpacked together: a row has no more
+MAX_JPEGS = 20_000  # strips or tiles: of 64 pixels square, 50 million pixels are 12,000
 BYTES = 4  # or samples, of a pixel, as Pillow holds one of RGB: one with more counts as more pixels
 
 STRIP_OFFSETS, ROWS, STRIP_SIZES, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 273, 278, 279, 322, 323, 324, 325
@@ -194,9 +197,14 @@ def open_tiff(file: bytes, place: str, max_pixels: int) -> TiffPicture:
             raise TooLarge(place, max_pixels, "pixels")
         if picture.tiles.samples_of_row > BLOCK:
             raise TooLarge(place, BLOCK, "samples in a row")
-        return replace(picture, tiles=_within(picture.tiles, file, kind))
+        picture = replace(picture, tiles=_within(picture.tiles, file, kind))
+        if kind.compression == tiff_kind.JPEG:
+            _check_jpegs(picture)
+        return picture
     except ValueError:  # more than the file has
         raise DamagedImage(place, "TIFF") from None
+    except OtherColours:
+        raise Unsupported(place, "a TIFF with JPEGs of other colours than it says", tiff_kind.CONVERT) from None
 
 
 def _tiles(file: bytes, tags: dict[int, Entry], kind: Kind) -> Tiles:
@@ -248,6 +256,18 @@ def _within(tiles: Tiles, file: bytes, kind: Kind) -> Tiles:
     if kind.compression in (tiff_kind.UNCOMPRESSED, tiff_kind.JPEG) and (sizes > left).any():
         raise ValueError("the file ends too early")  # a JPEG that breaks off would be filled up with grey
     return replace(tiles, row_bytes=row_bytes, offsets=offsets, sizes=np.minimum(sizes, left))
+
+
+def _check_jpegs(picture: TiffPicture) -> None:
+    kind, tiles = picture.kind, picture.tiles
+    if tiles.offsets.size > MAX_JPEGS:
+        raise TooLarge(picture.place, MAX_JPEGS, "JPEGs in a TIFF")
+    rows = np.full(tiles.down, tiles.length)
+    if tiles.are_strips:
+        rows[-1] = kind.length - tiles.length * (tiles.down - 1)
+    rows = np.tile(np.repeat(rows, tiles.across), kind.planes)
+    jpegs = zip(tiles.offsets.tolist(), tiles.sizes.tolist(), rows.tolist())
+    check_jpegs(picture.file, jpegs, tiles.width, kind.photometric == tiff_kind.YCBCR, by_colours=kind.interleaved > 1)
 
 
 def _row_bytes(kind: Kind, row_bytes: int, sizes: np.ndarray, rows: np.ndarray) -> int:

@@ -14,6 +14,7 @@ from vision.image.guards.tiff_directory import Entry
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 256, 257, 258, 259, 262, 277, 284
 PREDICTOR, PALETTE, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT = 317, 320, 332, 338, 339
+SUBSAMPLING = 530
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE_COLOUR, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE_COLOUR: 1, CMYK: 4, YCBCR: 3, LAB: 3}
@@ -91,6 +92,7 @@ def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
         depths, formats = numbers(BITS, 1), numbers(SAMPLE_FORMAT, UNSIGNED)
         extra = numbers(EXTRA_SAMPLES, 0) if EXTRA_SAMPLES in tags else []
         predictor, ink_set = numbers(PREDICTOR, 1)[0], numbers(INK_SET, 1)[0]
+        subsampling = numbers(SUBSAMPLING, 2) if SUBSAMPLING in tags else [2, 2]
     except ValueError:
         raise DamagedImage(place, "TIFF") from None
     if not width or not length or planar not in (1, 2) or not samples:
@@ -115,6 +117,8 @@ def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
     if (photometric == RGB and more == 1 and not extra) or alpha == COREL_DRAW:
         alpha = UNASSOCIATED  # of four channels without a word, the fourth
     if alpha not in (ASSOCIATED, UNASSOCIATED):
+        if {ASSOCIATED, UNASSOCIATED}.intersection(extra[:more]):
+            raise refuse("a TIFF with alpha behind other channels")
         alpha = None
     if more and alpha is None and colours == 1 and photometric != PALETTE_COLOUR:
         raise refuse("a TIFF of several channels that are no colours")
@@ -132,6 +136,8 @@ def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
         raise DamagedImage(place, "TIFF")
     if by_libtiff and (planar == 2 or photometric not in (RGB, CMYK, YCBCR) or more > (photometric == RGB)):
         raise refuse("a TIFF of JPEG or YCbCr with further channels or planes")
+    if photometric == YCBCR and (len(subsampling) != 2 or not {1, 2, 4}.issuperset(subsampling)):
+        raise DamagedImage(place, "TIFF")
     if photometric == YCBCR and compression == UNCOMPRESSED:
         raise refuse("a TIFF of YCbCr without compression")
     if predictor != 1 and (compression in (UNCOMPRESSED, PACK_BITS, JPEG) or photometric == YCBCR):

@@ -6,6 +6,7 @@ They are another implementation than Pillow and libtiff, and stand beside the ha
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -206,3 +207,71 @@ def test_a_strip_that_ends_too_early_is_damage(compression: str | None, cut: int
         assert isinstance(error, DamagedImage)
     except OSError:  # of Pillow, which the decoder calls damage
         assert cut
+
+
+# ---- JPEGs in a TIFF that are not as the TIFF says -------------------------------------------------------------------
+
+
+def tiff_of_a_jpeg(jpeg: bytes, size: tuple[int, int], *tags: tuple[int, int, tuple[int, ...]]) -> bytes:
+    """One strip; a tag is its number, its type (3, SHORT) and its values."""
+    width, length = size
+    given = {tag: (kind, values) for tag, kind, values in tags}
+    needed = {256: width, 257: length, 259: 7, 273: 8, 277: len(given[258][1]), 279: len(jpeg)}
+    directory = {tag: (4, (value,)) for tag, value in needed.items()} | given
+    entries, lists = b"", b""
+    behind = 8 + len(jpeg) + 2 + 12 * len(directory) + 4
+    for tag, (kind, values) in sorted(directory.items()):
+        content = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(content) > 4:
+            content, lists = struct.pack("<I", behind + len(lists)), lists + content
+        entries += struct.pack("<HHI", tag, kind, len(values)) + content.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<I", 8 + len(jpeg))
+    return head + jpeg + struct.pack("<H", len(directory)) + entries + bytes(4) + lists
+
+
+EIGHT = (258, 3, (8, 8, 8))
+YCC, RGB = (262, 3, (6,)), (262, 3, (2,))
+WHOLE = (530, 3, (1, 1))  # its colours have as many samples as its brightness
+OF_YCC = encoded(gradient(64, 48), "JPEG", subsampling="4:4:4")
+OF_RGB = encoded(gradient(64, 48), "JPEG", keep_rgb=True)
+
+
+def test_a_jpeg_that_is_as_its_tiff_says() -> None:
+    for jpeg, colours in ((OF_YCC, YCC), (OF_RGB, RGB)):
+        expected = np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+        assert np.abs(rgb_of(tiff_of_a_jpeg(jpeg, (64, 48), EIGHT, colours, WHOLE)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(("jpeg", "colours"), [(OF_YCC, RGB), (OF_RGB, YCC)], ids=["called RGB", "called YCbCr"])
+def test_a_jpeg_of_other_colours_is_named(jpeg: bytes, colours: tuple[int, int, tuple[int, ...]]) -> None:
+    """Which tifffile reads as the JPEG says, and libtiff as the TIFF does."""
+    with pytest.raises(Unsupported, match="JPEGs of other colours than it says"):
+        rgb_of(tiff_of_a_jpeg(jpeg, (64, 48), EIGHT, colours, WHOLE))
+
+
+@pytest.mark.parametrize("size", [(72, 48), (64, 56), (72, 56)])
+def test_a_jpeg_that_is_smaller_than_its_strip_is_damage(size: tuple[int, int]) -> None:
+    with pytest.raises(DamagedImage):
+        rgb_of(tiff_of_a_jpeg(OF_YCC, size, EIGHT, YCC, WHOLE))
+
+
+@pytest.mark.parametrize("cut", [2, 8, 200, 600])
+@pytest.mark.parametrize("behind", [b"", bytes(600)])
+def test_a_jpeg_without_its_end_is_damage(cut: int, behind: bytes) -> None:
+    with pytest.raises(DamagedImage):
+        rgb_of(tiff_of_a_jpeg(OF_YCC[:-cut] + behind, (64, 48), EIGHT, YCC, WHOLE))
+
+
+@pytest.mark.parametrize("values", [(1,), (3, 3), (0, 0), (1, 1, 1)])
+def test_subsampling_that_there_is_not_is_damage(values: tuple[int, ...]) -> None:
+    with pytest.raises(DamagedImage):
+        rgb_of(tiff_of_a_jpeg(OF_YCC, (64, 48), EIGHT, YCC, (530, 3, values)))
+
+
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+def test_alpha_behind_other_channels_is_named(extra: str) -> None:
+    buffer = io.BytesIO()
+    samples = np.zeros((70, 90, 5), np.uint8)
+    tifffile.imwrite(buffer, samples, photometric="rgb", extrasamples=("unspecified", extra), metadata=None)
+    with pytest.raises(Unsupported, match="alpha behind other channels"):
+        rgb_of(buffer.getvalue())

@@ -1,0 +1,64 @@
+"""The JPEGs in a TIFF, one for each strip or tile: libtiff believes the TIFF, whatever they say of themselves.
+
+It fills up with grey what a JPEG lacks, and takes one's colours for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vision.image.guards.jpeg import END_OF_IMAGE, HUFFMAN_FRAMES, START, START_OF_SCAN
+
+MAX_SEGMENTS = 100  # before the scan: libtiff writes six
+BEHIND = 64  # bytes that may follow an end marker
+JFIF, ADOBE = b"JFIF\0", b"Adobe"
+APP0, APP14 = 0xE0, 0xEE
+NONE, YCC, YCCK = 0, 1, 2  # what Adobe's segment says of colours, but for none in CMYK
+
+
+class OtherColours(Exception):
+    """A JPEG has other colours than its TIFF says: programs go by the one, or by the other."""
+
+
+def check(file: bytes, jpegs: Iterable[tuple[int, int, int]], width: int, is_ycc: bool, by_colours: bool) -> None:
+    """jpegs: of each the offset, the size, and the rows it has to have. width: pixels, at least.
+
+    is_ycc: whether the TIFF says so. by_colours: whether a JPEG has several channels.
+    Raises OtherColours, and ValueError where one is smaller, or lacks its end.
+    """
+    for offset, size, rows in set(jpegs):
+        end = offset + size
+        if file.rfind(bytes([0xFF, END_OF_IMAGE]), max(offset, end - BEHIND), end) < 0:
+            raise ValueError("a JPEG without its end")
+        segments = _segments(file, offset, end)
+        frame = next((content for marker, content in segments if marker in HUFFMAN_FRAMES), b"")
+        if len(frame) < 6 or int.from_bytes(frame[1:3], "big") < rows or int.from_bytes(frame[3:5], "big") < width:
+            raise ValueError("a JPEG that is smaller than its strip or tile")
+        if by_colours and not _has_colours(segments, frame[6::3], is_ycc):
+            raise OtherColours
+
+
+def _has_colours(segments: list[tuple[int, bytes]], channels: bytes, is_ycc: bool) -> bool:
+    told = [content[11] for marker, content in segments if marker == APP14 and content[:5] == ADOBE and content[11:]]
+    if YCCK in told:
+        return False
+    if is_ycc:
+        return NONE not in told and channels != b"RGB"
+    return YCC not in told and not any(marker == APP0 and content[:5] == JFIF for marker, content in segments)
+
+
+def _segments(file: bytes, offset: int, end: int) -> list[tuple[int, bytes]]:
+    """Up to the first scan: the marker of each, and its content."""
+    found: list[tuple[int, bytes]] = []
+    position = offset + len(START)
+    while position + 4 <= end and len(found) < MAX_SEGMENTS and file[position] == 0xFF:
+        marker = file[position + 1]
+        if marker == START_OF_SCAN:
+            break
+        if marker == 0xFF:
+            position += 1
+            continue
+        length = int.from_bytes(file[position + 2 : position + 4], "big")
+        found.append((marker, file[position + 4 : position + 2 + length]))
+        position += 2 + length
+    return found
