@@ -47,8 +47,6 @@ STARTS: dict[bytes, tuple[str, str]] = {
     b"FOVb": ("a camera's raw file (X3F)", DEVELOP),
     b"\0MRM": ("a camera's raw file (MRW)", DEVELOP),
     b"II\x1a\0\0\0HEAPCCDR": ("a camera's raw file (CRW)", DEVELOP),
-    b"%PDF-": ("PDF", PAGE),
-    b"%!PS": ("PostScript", PAGE),
     b"\xc5\xd0\xd3\xc6": ("PostScript", PAGE),
     b"\xd7\xcd\xc6\x9a": ("a Windows metafile (WMF)", DRAW),
     b"\x1a\x45\xdf\xa3": ("a video (Matroska or WebM)", FRAME),
@@ -77,11 +75,32 @@ BOXES = (b"moov", b"mdat", b"wide")  # with which old MOV files begin
 
 RIFFS = {b"AVI ": ("a video (AVI)", FRAME), b"ACON": ("a cursor (ANI)", "convert it to PNG")}
 
+# Of texts: a byte order mark and white space may come before them.
+TEXTS: dict[bytes, tuple[str, str]] = {b"%PDF-": ("PDF", PAGE), b"%!PS": ("PostScript", PAGE)}
+BEFORE_A_TEXT = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff|[\s\0\x04])+")  # 04: what printers are sent first
+
 LOOKED_AT = 4096  # bytes of a text in which its kind is looked for
 PORTABLE = re.compile(rb"P[1-7FfX]\s")
 BEFORE_THE_ROOT = {b"<?": b"?>", b"<!--": b"-->"}  # of XML
 ROOT = re.compile(rb"<(?:!doctype\s+)?(?:\w+:)?(\w+)", re.IGNORECASE)
-OF_HTML = (b"html", b"head", b"body", b"meta", b"title", b"script", b"div", b"h1", b"p", b"pre", b"center")
+OF_HTML = (
+    *(b"html", b"head", b"body", b"meta", b"title", b"script", b"style", b"link", b"div", b"span", b"p", b"pre", b"br"),
+    *(
+        b"h1",
+        b"h2",
+        b"h3",
+        b"b",
+        b"a",
+        b"center",
+        b"font",
+        b"form",
+        b"header",
+        b"iframe",
+        b"img",
+        b"noscript",
+        b"table",
+    ),
+)
 PLEASE = "send the image itself"
 
 
@@ -118,10 +137,15 @@ def _by_brand(content: bytes) -> tuple[str, str]:
 
 
 def _of_text(text: bytes) -> tuple[str, str] | None:
-    if text.startswith((b"\xff\xfe<\0", b"\xfe\xff\0<")):
-        text = text[2:].replace(b"\0", b"")
-    text = text.removeprefix(b"\xef\xbb\xbf")
-    is_xml, text = text.lstrip()[:5].lower() == b"<?xml", text.lstrip()
+    """In whatever encoding: of UTF-16 and UTF-32, every second byte at least is zero."""
+    if found := BEFORE_A_TEXT.match(text):
+        text = text[found.end() :]
+    if text[1:2] in (b"", b"\0"):
+        text = text.replace(b"\0", b"")
+    for start, named in TEXTS.items():
+        if text.startswith(start):
+            return named
+    is_xml = text[:5].lower() == b"<?xml"
     while opened := next((mark for mark in BEFORE_THE_ROOT if text.startswith(mark)), b""):
         text = text.partition(BEFORE_THE_ROOT[opened])[2].lstrip()
     found = ROOT.match(text)

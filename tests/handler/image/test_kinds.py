@@ -44,6 +44,42 @@ def test_other_texts_are_no_images(text: bytes) -> None:
     assert not looks_like_an_image(text)
 
 
+BEFORE = (
+    *(b"", b"\n", b"\r\n\r\n", b" \t", b"\0", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n", b"\n\xef\xbb\xbf"),
+    b"\xef\xbb\xbf" * 2,
+)
+TEXTS = {
+    "<svg/>": "SVG is not supported",
+    '<?xml version="1.0"?>\n<svg/>': "SVG is not supported",
+    "<?xml version='1.0'?><Error/>": "XML is not supported",
+    "<!DOCTYPE html><html>": "a web page (HTML) is not supported",
+    "<h2>Error</h2>": "a web page (HTML) is not supported",
+    '<a href="/login">Found</a>': "a web page (HTML) is not supported",
+    "<br />\n<b>Warning</b>": "a web page (HTML) is not supported",
+    "%PDF-1.7\n": "PDF is not supported",
+    "%!PS-Adobe-3.0 EPSF-3.0": "PostScript is not supported",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_known_whatever_comes_before_it(text: str) -> None:
+    for before in BEFORE:
+        with pytest.raises(RequestError) as caught:
+            decode(before + text.encode(), PIXELS)
+        assert TEXTS[text] in str(caught.value), before
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", *("utf-16", "utf-16-le", "utf-16-be"), *("utf-32", "utf-32-le", "utf-32-be")]
+)
+def test_a_text_is_known_in_any_encoding(text: str, encoding: str) -> None:
+    for before in ("", "\n", "\r\n  "):
+        with pytest.raises(RequestError) as caught:
+            decode((before + text).encode(encoding), PIXELS)
+        assert TEXTS[text] in str(caught.value), before
+
+
 @pytest.mark.parametrize("text", [b"<!---->" * 100_000, b"<?xml?>" * 100_000, b"<!--" * 100_000, b" " * 1_000_000])
 def test_long_comments_cost_nothing(text: bytes) -> None:
     assert not looks_like_an_image(text) or b"?xml" in text
