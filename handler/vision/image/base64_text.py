@@ -2,6 +2,7 @@
 
     iVBORw0KGgo…                                    RFC 4648: either alphabet, not both; padding right, or left out
     data:image/png;name=cat.png;base64,iVBOR…       RFC 2397: whatever its media type and parameters; %2B in it is a +
+    "iVBORw0KGgo…"                                  in quotation marks
     iVBORw0K                                        broken into lines of any length; by spaces, into lines of one length
     Ggo…
 
@@ -23,6 +24,8 @@ LONGEST_HEAD = 8192
 DATA = re.compile(r"\s{0,99}data:", re.IGNORECASE)
 PERCENT = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%0D", "\r"), ("%0A", "\n"), ("%20", " "))  # as in addresses
 ESCAPED = (("\\n", "\n"), ("\\r", "\r"), ("\\/", "/"))  # as in JSON, once more than needed
+ESCAPED_DATA = re.compile(r"data%3a", re.IGNORECASE)
+OF_A_HEAD = (("%3A", ":"), ("%3B", ";"), ("%2C", ","))  # encodeURIComponent of all of it
 PYTHON_BYTES = re.compile(r"(?:bytearray\()?[bB]['\"]")
 BETWEEN = re.compile(rb"[^\s][ \t]+[^\s]")  # two letters of one line
 LETTERS = (string.ascii_letters + string.digits + "+/-_").encode()
@@ -39,6 +42,8 @@ def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
     text = text.strip().lstrip(BYTE_ORDER_MARK)
     if PYTHON_BYTES.match(text):
         raise MalformedField(place, "not base64, but how Python writes bytes, b'…': send .decode() of them")
+    if text[:1] in ('"', "'") and text[:1] == text[-1:]:  # JSON of JSON
+        text = text[1:-1]
     text = _without_head(text, place)
     try:
         encoded = text.encode("ascii")
@@ -49,6 +54,8 @@ def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
 
 def _without_head(text: str, place: str) -> str:
     """And without escapes."""
+    if ESCAPED_DATA.match(text):
+        text = _unescaped(text, OF_A_HEAD)
     head = HEAD.match(text, 0, LONGEST_HEAD)
     if head is None:
         if DATA.match(text):
@@ -57,8 +64,13 @@ def _without_head(text: str, place: str) -> str:
         text = text[head.end() :]
     for sign, escapes in (("%", PERCENT), ("\\", ESCAPED)):
         if sign in text:
-            for escape, letter in escapes:
-                text = text.replace(escape, letter).replace(escape.lower(), letter)
+            text = _unescaped(text, escapes)
+    return text
+
+
+def _unescaped(text: str, escapes: tuple[tuple[str, str], ...]) -> str:
+    for escape, letter in escapes:
+        text = text.replace(escape, letter).replace(escape.lower(), letter)
     return text
 
 

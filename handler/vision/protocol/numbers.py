@@ -8,9 +8,11 @@ from dataclasses import dataclass
 SIGN = re.compile(r'["\[\]{},]')
 SIGN_IN_TEXT = re.compile(r'["\\]')
 # What may follow the sign that is one too many: a number of a list, also in text or of another kind; a list of them; or
-# {"0": 255, …, which JavaScript makes of a Uint8Array.
+# {"0": 255, …, which JavaScript makes of a Uint8Array; or a pixel, {"r": 255, ….
 NUMBER = re.compile(r'[\s\[]{0,1000}"?(?:-?\.?[0-9]|NaN|-?Infinity|null|true|false)')
-NUMBERED = re.compile(r'\s{0,1000}"[0-9]{1,9}"\s{0,99}:\s{0,99}-?[0-9]')
+NUMBERED = re.compile(
+    r'[\s\[{]{0,1000}"(?:[0-9]{1,9}|[rgba]|red|green|blue|alpha)"\s{0,99}:\s{0,99}-?[0-9]', re.IGNORECASE
+)
 LONGEST_KEY = 20
 
 
@@ -69,4 +71,4 @@ def find_overflow(text: str, most_values: int, most_signs: int) -> Overflow | No
 def _among_numbers(text: str, at: int, sign: str, path: list[int | str]) -> bool:
     """at: behind the sign."""
     in_object = sign == "{" or (sign == "," and bool(path) and isinstance(path[-1], str))
-    return (NUMBERED if in_object else NUMBER).match(text, at) is not None
+    return NUMBERED.match(text, at) is not None or (not in_object and NUMBER.match(text, at) is not None)

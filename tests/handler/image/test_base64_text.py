@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import tracemalloc
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,11 @@ def refusal(text: str, most: int = MOST) -> RequestError:
         TEXT.replace("/", "\\/"),  # PHP's JSON, in JSON
         TEXT.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"),
         TEXT.replace("+", "%2b").replace("=", "%3d"),
+        f'"{TEXT}"',  # JSON of JSON
+        f"'{TEXT}'",
+        f' "data:image/jpeg;base64,{TEXT}"\n',
+        quote(f"data:image/jpeg;base64,{TEXT}", safe=""),  # encodeURIComponent
+        quote(f"data:image/jpeg;name=cat.jpg;base64,{TEXT}"),
     ],
 )
 def test_either_alphabet_padded_or_not_in_lines_of_any_length(text: str) -> None:
@@ -131,6 +137,10 @@ def test_every_length_with_padding_and_without(count: int) -> None:
                 "QUJ.",
                 "255,",
                 f"'{TEXT}'+",
+                f"'{TEXT}\"",
+                f"'{TEXT}",
+                f"\"'{TEXT}'\"",
+                '"',
             )
         ),
     ],

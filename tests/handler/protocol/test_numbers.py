@@ -55,6 +55,10 @@ def refusal(body: bytes, limits: Limits) -> tuple[int, str]:
         ([{"\\": '"[{', "b64": BYTES}], "instances[0].b64"),
         ([{"pixels": PIXELS}], "instances[0]"),
         ([{"url": BYTES}], "instances[0]"),
+        *(
+            ([{"b64": [[{"r": 1, "g": 2, "b": 3}] * width] * 200}], "instances[0].b64")  # each may be one too many
+            for width in (98, 99, 100, 101, 102, 103)
+        ),
     ],
 )
 @pytest.mark.parametrize("indent", [None, 2])
