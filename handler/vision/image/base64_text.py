@@ -42,7 +42,7 @@ def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
     text = text.strip().lstrip(BYTE_ORDER_MARK)
     if PYTHON_BYTES.match(text):
         raise MalformedField(place, "not base64, but how Python writes bytes, b'…': send .decode() of them")
-    if text[:1] in ('"', "'") and text[:1] == text[-1:]:  # JSON of JSON
+    if len(text) > 1 and text[0] in "\"'" and text[0] == text[-1]:  # JSON of JSON
         text = text[1:-1]
     text = _without_head(text, place)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
 from vision.image.source import NOT_BASE64
@@ -12,6 +13,9 @@ from vision.protocol.numbers import Overflow, find_overflow
 EXPECTED_OBJECT = 'expected a JSON object {"instances": […]}'
 NUMBERS = 'expected objects such as {"b64": "…"}; a list of numbers is none'
 V2 = 'this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}'
+BINARY_V2 = re.compile(
+    rb'\s{0,9}\{\s{0,9}(?:"id"\s?:\s?"[^"]{0,99}",\s{0,9})?"inputs"\s?:'
+)  # behind which bytes may come
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
 
@@ -33,6 +37,8 @@ def load_json(body: bytes | bytearray) -> object:
         problem = "not JSON that can be read (nested too deeply)"
     except ValueError:
         problem = "not JSON that can be read (a number is too long)"
+    if BINARY_V2.match(body):
+        raise MalformedField("inputs", V2)
     raise MalformedBody(problem)
 
 

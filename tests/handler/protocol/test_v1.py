@@ -152,3 +152,18 @@ def test_bodies_of_answers_are_compact_json() -> None:
     assert json.loads(body) == {"predictions": [{"classes": [entry]}]}
     assert b'"index":1,' in body
     assert json.loads(kserve_v1.error_body(RequestError("instances[2].b64", "…"))) == {"error": "instances[2].b64: …"}
+
+
+@pytest.mark.parametrize("head", [{"inputs": []}, {"id": "1", "inputs": []}])
+@pytest.mark.parametrize("content_type", ["", "application/json", "text/plain"])
+@pytest.mark.parametrize("behind", [b"\4\0\0\0\xff\xd8\xff\xe0", b"\4\0\0\0QUJD"])
+def test_v2_with_bytes_behind_its_json_is_told_as_v2(
+    head: dict[str, Any], content_type: str, behind: bytes, limits: Limits
+) -> None:
+    """As tritonclient sends it, without a content type."""
+    body = json.dumps(head, separators=(",", ":")).encode() + behind
+    error = refusal(body, limits, content_type)
+    assert (error.status, str(error)) == (
+        400,
+        'inputs: this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}',
+    )
