@@ -10,7 +10,11 @@ local LONGEST_TYPE = 512
 
 -- Whether an address asks for a number of classes, by whatever name (vision/protocol/top_k.py knows the same).
 local function asks_for_classes(query)
-  local names = ("&" .. query:lower() .. "&"):gsub("%%%x%x", "."):gsub("=[^&]*", "")
+  local read = query:gsub("%%(%x%x)", function(digits)
+    local letter = string.char(tonumber(digits, 16))
+    return letter:find("%a") and letter or "."
+  end)
+  local names = ("&" .. read:lower() .. "&"):gsub("=[^&]*", "")
   for _, name in ipairs({ "%f[%a]top[^%w&]*[kn]%f[%A]", "%f[%a]k[^%w&]*top%f[%A]", "&k&" }) do
     if names:find(name) then
       return true

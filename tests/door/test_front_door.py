@@ -314,7 +314,19 @@ NOT_ONCE = "top_k: expected once in the address, as ?top_k=5"
         *((f"top_k={value}", NO_NUMBER) for value in ("", "0", "1001", "x", "3.0", "-3", "%33", "3" * 5000, "3=3")),
         *(
             (f"{name}=3", NOT_ONCE)
-            for name in ("topk", "top-k", "topK", "TOP_K", "k", "top_n", "top%5Fk", "parameters.top_k")
+            for name in (
+                "topk",
+                "top-k",
+                "topK",
+                "TOP_K",
+                "k",
+                "top_n",
+                "top%5Fk",
+                "%74op_k",
+                "to%50_k",
+                "%6b",
+                "parameters.top_k",
+            )
         ),
         *((query, NOT_ONCE) for query in ("top_k", "parameters%5Btop_k%5D=3", "top_k=3&top_k=3", "top_k=3&topk=3")),
         ("a&" * 15_000 + "topk=3", NOT_ONCE),

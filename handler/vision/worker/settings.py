@@ -81,6 +81,10 @@ def _limits(limits: dict[str, object]) -> Limits:
     for most in ("max_top_k", "max_classes"):  # else every request that says nothing of top_k is refused
         if made.default_top_k > getattr(made, most):
             raise _wrong("handler.limits.default_top_k", f"at most {most}, which is {getattr(made, most)}")
+    # What one limit lets one image have, another would never let through.
+    for lower, upper in (("max_top_k", "max_classes"), ("max_pixels", "max_request_pixels")):
+        if getattr(made, lower) > getattr(made, upper):
+            raise _wrong(f"handler.limits.{lower}", f"at most {upper}, which is {getattr(made, upper)}")
     return made
 
 

@@ -26,6 +26,12 @@ from vision.worker.settings import read_settings
         (["limits", "default_top_k"], 1001, "handler.limits.default_top_k must be at most max_top_k, which is 1000"),
         (["limits", "max_top_k"], 4, "handler.limits.default_top_k must be at most max_top_k, which is 4"),
         (["limits", "max_classes"], 4, "handler.limits.default_top_k must be at most max_classes, which is 4"),
+        (["limits", "max_classes"], 999, "handler.limits.max_top_k must be at most max_classes, which is 999"),
+        (
+            ["limits", "max_request_pixels"],
+            1_000_000,
+            "handler.limits.max_pixels must be at most max_request_pixels, which is 1000000",
+        ),
         (["url", "allowed_hosts"], ["example.org:99999"], "handler.url.allowed_hosts must be a list of hosts"),
         (["url", "allowed_hosts"], ["example.org:65536"], "handler.url.allowed_hosts must be a list of hosts"),
         (["url", "allowed_hosts"], ["example.org:0"], "handler.url.allowed_hosts must be a list of hosts"),
