@@ -99,6 +99,18 @@ def tiles(width: int, length: int, count: int) -> bytes:
     return tiff_of_lists(tags, lists, packed)
 
 
+def shared_jpegs(count: int) -> bytes:
+    """Strips that begin with the same long segments, and each end elsewhere."""
+    frame = segment(0xC0, b"\x08\0\x08\0\x40\x03\1\x11\0\2\x11\0\3\x11\0")
+    jpeg = b"\xff\xd8" + segment(0xFE, bytes(65_000)) * 27 + frame + b"\xff\xda\0\x0c" + b"\xff\xd9" * count
+    tags = [(256, 4, 1, 64), (257, 4, 1, 8 * count), (258, 3, 3, 0), (259, 3, 1, 7), (262, 3, 1, 6), (273, 4, count, 0)]
+    tags += [(277, 3, 1, 3), (278, 4, 1, 8), (279, 4, count, 0)]
+    start = 8 + 2 + 12 * len(tags) + 4 + 6 + 8 * count
+    sizes = b"".join(struct.pack("<I", len(jpeg) - 2 * number) for number in range(count))
+    lists = {258: struct.pack("<HHH", 8, 8, 8), 273: struct.pack("<I", start) * count, 279: sizes}
+    return tiff_of_lists(tags, lists, jpeg)
+
+
 def rationals(count: int = 200_000) -> bytes:
     many = (258, 262, 273, 278, 279, 284, 317, 320, 338, 339, 530, 532)
     tags = [(256, 4, 1, 1), (257, 4, 1, 1), (259, 3, 1, 1), (277, 3, 1, 1), *((tag, 5, count, 0) for tag in many)]
@@ -305,6 +317,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff reversed bits": reversed_bits,
     "tiff tiles": lambda: tiles(50_000, 1000, count=200),
     "tiff rationals": rationals,
+    "tiff jpegs": lambda: shared_jpegs(19_999),
+    "tiff too many jpegs": lambda: shared_jpegs(20_001),
     "tiff of one row": lambda: one_row(50_000_000),
     "tiff of many channels": lambda: one_row(100, channels=30_000, rows=60),
     "tiff long strips": lambda: long_strips(),

@@ -22,7 +22,7 @@ four of L\\*a\\*b\\*). Another kind is refused with 400, and the reason names it
 - Of 16 bits and more the upper eight count. What is transparent becomes white. A picture is turned as EXIF says, or XMP
   where EXIF says nothing.
 - Where all rows can be decoded there is an answer, however the file ends: a JPEG without its end marker (of a large one
-  the last block may be incomplete), a PNG without IEND, a WebP some bytes short. Otherwise it is refused as truncated
+  the last block may be incomplete), a PNG without IEND, a lossy WebP a byte short. Otherwise it is refused as truncated
   (`tests/handler/image/test_ends.py`).
 - Texts, profiles and other chunks that pixels do not need are not read, and may be wrong
   (`tests/handler/image/test_png_chunks.py`).

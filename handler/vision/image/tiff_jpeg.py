@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from vision.image.guards.jpeg import END_OF_IMAGE, HUFFMAN_FRAMES, START, START_OF_SCAN
 
-MAX_SEGMENTS = 100  # before the scan: libtiff writes six
+MAX_SEGMENTS = 30  # before the scan, bytes that fill up among them: libtiff writes six
+LOOKED_AT = 32  # bytes of a segment: there may be many that are long, in many JPEGs
 BEHIND = 64  # bytes that may follow an end marker
 JFIF, ADOBE = b"JFIF\0", b"Adobe"
 APP0, APP14 = 0xE0, 0xEE
@@ -48,17 +49,17 @@ def _has_colours(segments: list[tuple[int, bytes]], channels: bytes, is_ycc: boo
 
 
 def _segments(file: bytes, offset: int, end: int) -> list[tuple[int, bytes]]:
-    """Up to the first scan: the marker of each, and its content."""
+    """Up to the first scan: the marker of each, and how its content begins."""
     found: list[tuple[int, bytes]] = []
     position = offset + len(START)
-    while position + 4 <= end and len(found) < MAX_SEGMENTS and file[position] == 0xFF:
-        marker = file[position + 1]
+    for _ in range(MAX_SEGMENTS):
+        marker = file[position + 1] if position + 4 <= end and file[position] == 0xFF else START_OF_SCAN
         if marker == START_OF_SCAN:
             break
         if marker == 0xFF:
             position += 1
             continue
         length = int.from_bytes(file[position + 2 : position + 4], "big")
-        found.append((marker, file[position + 4 : position + 2 + length]))
+        found.append((marker, file[position + 4 : position + min(2 + length, LOOKED_AT)]))
         position += 2 + length
     return found

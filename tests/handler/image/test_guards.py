@@ -85,6 +85,8 @@ OUTCOMES = {
     "tiff reversed bits": "400 body: a TIFF with its bits in reverse order is not supported",
     "tiff tiles": PIXELS,
     "tiff rationals": FEW_VALUES,
+    "tiff jpegs": "400 body: the TIFF image is truncated or damaged",
+    "tiff too many jpegs": "413 body: more than 20000 JPEGs in a TIFF",
     "tiff of one row": "413 body: more than 4000000 samples in a row",
     "tiff of many channels": "pixels",
     "tiff long strips": "pixels",
