@@ -30,7 +30,8 @@ class _Stand:
 
 # What training leaves beside the weights, and torch does not allow by itself: types that only hold values.
 VALUES: list[Any] = [
-    *(int, float, bool, str, bytes, list, tuple, dict, frozenset, range, slice),
+    *(int, float, bool, str, bytes, list, tuple, dict, frozenset, slice),
+    *((lambda *_: (), f"{module}range") for module in ("builtins.", "__builtin__.x")),  # a list of one may fill memory
     *(argparse.Namespace, types.SimpleNamespace),
     *(dt.datetime, dt.date, dt.timedelta, dt.timezone),
     (lambda *_: {}, "collections.defaultdict"),  # torch fills nothing but dict and list

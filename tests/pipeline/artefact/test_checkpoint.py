@@ -232,6 +232,18 @@ def test_values_beside_the_weights_do_no_harm(tmp_path: Path, value: object, old
     assert chosen.state.keys() == SHAPES.keys()
 
 
+class Filling:
+    """Pickled as a call: list(range(…))."""
+
+    def __reduce__(self) -> tuple[type, tuple[range]]:
+        return list, (range(1 << 62),)
+
+
+def test_a_range_is_never_counted_out(tmp_path: Path) -> None:
+    chosen = choose(tmp_path, {"model": state(), "beside": Filling()})
+    assert chosen.state.keys() == SHAPES.keys()
+
+
 def test_numpys_names_before_version_2_are_known(tmp_path: Path) -> None:
     torch.save({"model": state(), "best": np.float64(1)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     content = (tmp_path / "a.pth").read_bytes()
