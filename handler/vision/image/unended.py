@@ -16,7 +16,7 @@ from vision.image.guards.jpeg import HUFFMAN_FRAMES, MARKER_IN_SCAN, PROGRESSIVE
 
 END = b"\xff\xd9"
 # Without FF, which begins markers; then behind each restart marker, one of which a decoder may be waiting for.
-_noise = [bytes(random.Random(seed).choices(range(255), k=2048)) for seed in range(9)]  # noqa: S311
+_noise = [bytes(random.Random(seed).choices(range(255), k=2048)) for seed in range(9)]  # noqa: S311  # nosec B311
 NOISE = _noise[0] + b"".join(bytes([0xFF, 0xD0 + number]) + part for number, part in enumerate(_noise[1:]))
 BLOCK = 8  # rows of pixels that a JPEG holds together
 LAST = 18  # pixels of the side of the last block of all channels, and what smoothing adds
