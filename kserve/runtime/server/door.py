@@ -56,8 +56,8 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024  # as in config.properties
 # on a connection, the bound on the heap holds.
 SMALL_REQUEST_BYTES = 512 * 1024
 MAX_HEAP_BYTES = 1024 * 1024 * 1024
-# A batch of 16 for the worker that each has, and a few that wait; what would wait longer is better asked again. In an
-# overload, the slowest hundredth of the answers then takes twice as long as half of the answers to 32 clients.
+# A batch of 16 for the worker that each has, and a few that wait; what would wait longer is better asked again. With 24,
+# what was answered in an overload took a quarter longer, and no more was answered.
 REQUESTS_A_PROCESSOR = 18
 # Of others, TorchServe holds these while they arrive, 1 GiB at most (vmargs in config.properties); as many wait here.
 LARGE_REQUESTS = 64
