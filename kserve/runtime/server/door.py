@@ -56,7 +56,7 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024  # as in config.properties
 # on a connection, the bound on the heap holds.
 SMALL_REQUEST_BYTES = 512 * 1024
 MAX_HEAP_BYTES = 1024 * 1024 * 1024
-# A batch of 16 for the worker that each has, and a few that wait; what would wait longer is better asked again. With 24,
+# A batch of 16 for the worker that each has, and a few that wait; what would wait longer should ask again. With 24,
 # what was answered in an overload took a quarter longer, and no more was answered.
 REQUESTS_A_PROCESSOR = 18
 # Of others, TorchServe holds these while they arrive, 1 GiB at most (vmargs in config.properties); as many wait here.
