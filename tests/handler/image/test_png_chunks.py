@@ -57,6 +57,9 @@ ANCILLARY = {
     "fcTL, of another size": chunk(b"acTL", struct.pack(">II", 1, 0))
     + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 5, 5, 3, 3, 1, 1, 0, 0)),
     "PLTE, suggested": bad_sum(b"PLTE", bytes(5)),
+    # Whose check sums are the ends of names that are looked for.
+    "tEXt, nearly EXIF": struct.pack(">I", 18) + b"tEXtRaw profile type exif\0",
+    "iTXt, nearly XMP": struct.pack(">I", 14) + b"iTXtXML:com.adobe.xmp\0",
     "an unknown one": chunk(b"abCd", PROFILE),
 }
 

@@ -74,9 +74,9 @@ def stripped(image: bytes, place: str) -> Stripped:
             exif = image[start:end]
             if end > len(image) and lacks_entries(exif):  # nobody knows how it is turned
                 raise DamagedImage(place, "PNG")
-        elif kind in TEXTS and image.startswith(EXIF_AS_TEXT, start):
+        elif kind in TEXTS and image.startswith(EXIF_AS_TEXT, start, end):
             texts[EXIF_AS_TEXT] = kind, image[start:end]
-        elif kind == b"iTXt" and image.startswith(XMP_AS_TEXT, start):
+        elif kind == b"iTXt" and image.startswith(XMP_AS_TEXT, start, end):
             texts[XMP_AS_TEXT] = kind, image[start:end]
         elif kind == b"IEND":
             break
