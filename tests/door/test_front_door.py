@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
+import select
 import signal
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 
+import httpx
 import pytest
 
 from reliability.clients import PHOTOGRAPHS
@@ -458,17 +461,34 @@ def test_what_is_too_much_is_503_at_once_and_says_when_to_ask_again(narrow: Serv
         error(answer)
 
 
-def test_as_many_as_there_are_places_may_come_at_once(strict: Server) -> None:
-    """Also where the door has no connection to TorchServe yet. One more is refused."""
+def figure(server: Server, name: str) -> int:
+    """One of the door's own, which has no label but whose it is."""
+    page = httpx.get(f"http://127.0.0.1:{server.ports.metrics}/metrics", trust_env=False).text
+    (value,) = re.findall(rf"^{name}{{.*}} (\d+)$", page, re.MULTILINE)
+    return int(value)
+
+
+def test_as_many_as_there_are_places_may_come_at_once(strict: Server, eventually: Eventually) -> None:
+    """Also where the door has no connection to TorchServe yet. One more is refused; who goes leaves the place."""
     places, more = REQUESTS_A_PROCESSOR * processors(), 5
-    strict.java().suspend()
     try:
+        strict.java().suspend()
+        with ExitStack() as stack:
+            wires = [stack.enter_context(Wire(port(strict))) for _ in range(places + more)]
+            for wire in wires:
+                wire.send(post(b"{}", JSON))
+            eventually(lambda: len(select.select([wire.socket for wire in wires], [], [], 0)[0]) == more)
+        strict.java().resume()
+        eventually(lambda: figure(strict, "envoy_http_downstream_rq_active") == 0)
+
+        strict.java().suspend()
         with ThreadPoolExecutor(places + more) as pool:
             asking = [pool.submit(asked, port(strict), post(b"{}", JSON)) for _ in range(places + more)]
             refused = [one.result().status for _, one in zip(range(more), as_completed(asking))]
             assert refused == [503] * more
             strict.java().resume()
             assert sorted(one.result().status for one in asking) == [400] * places + [503] * more
+        assert figure(strict, "envoy_http_adaptive_concurrency_gradient_controller_rq_blocked") == 2 * more
     finally:
         strict.java().resume()
 

@@ -24,9 +24,11 @@ SCRIPT = SETTINGS.with_name("door.lua")
 ADMIN = "admin.sock"
 # What of its statistics is told: each request (metrics.py), connections, what waits, what was shed, memory.
 STATISTICS = (
-    r"/stats/prometheus?usedonly&filter=^(door\.|http\.door\.(downstream_cx_(active|total|overload)|downstream_rq_(active|overload)"
-    r"|downstream_rq_(rx_reset|tx_reset|too_large|timeout))|cluster\.torchserve\.(upstream_(cx|rq)_(active|total|connect_fail)"
-    r"|upstream_rq_pending_(active|overflow))|overload.*pressure|server\.memory)"
+    r"/stats/prometheus?usedonly&filter=^(door\."
+    r"|http\.door\.(downstream_cx_(active|total|overload)|downstream_rq_(active|overload|rx_reset|tx_reset|too_large|timeout))"
+    r"|http\.door\.adaptive_concurrency\.gradient_controller\.rq_blocked"
+    r"|cluster\.torchserve\.(upstream_(cx|rq)_(active|total|connect_fail)|upstream_rq_pending_(active|overflow))"
+    r"|overload.*pressure|server\.memory)"
 )
 LOG_FORMAT = '{"time":"%Y-%m-%dT%H:%M:%S.%eZ","severity":"%l","logger":"envoy","message":"%j"}'
 STOP_TIMEOUT_S = 5
