@@ -9,7 +9,6 @@ import pathlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,64 +191,6 @@ def test_torchvisions_and_timms_checkpoints_are_taken(tmp_path: Path) -> None:
     args = argparse.Namespace(lr=0.1, sizes=[1, 2], output_dir=pathlib.Path("/out"), when=dt.datetime(2026, 1, 1))
     assert taken(tmp_path, {"model": state(), "optimizer": {}, "args": args}) == (1, "model")
     assert taken(tmp_path, {"state_dict": state(), "args": args, "metric": np.float64(0.5)}) == (1, "state_dict")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        np.float32(1),
-        np.int64(1),
-        np.bool_(True),
-        np.random.default_rng(1).standard_normal(3),
-        np.array(["a"]),
-        ("MT19937", np.arange(624, dtype=np.uint32), 624, 0, 0.0),
-        pathlib.Path("/a/b"),
-        pathlib.PureWindowsPath("C:/a"),
-        dt.timedelta(seconds=1),
-        dt.datetime.now(dt.UTC),
-        collections.defaultdict(list, a=[1]),
-        collections.deque([1, 2], maxlen=3),
-        collections.Counter("ab"),
-        {1, 2},
-        frozenset({1}),
-        SimpleNamespace(a=1),
-        torch.torch_version.TorchVersion("2.13.0"),
-        torch.device("cpu"),
-        torch.float16,
-        b"bytes",
-        b"",
-        range(3),
-        slice(1, 2),
-        1 << 100,
-        float,
-        None,
-    ],
-    ids=lambda value: type(value).__name__,
-)
-@pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
-def test_values_beside_the_weights_do_no_harm(tmp_path: Path, value: object, old: bool) -> None:
-    chosen = choose(tmp_path, {"model": state(), "beside": value}, _use_new_zipfile_serialization=not old)
-    assert chosen.state.keys() == SHAPES.keys()
-
-
-class Filling:
-    """Pickled as a call: list(range(…))."""
-
-    def __reduce__(self) -> tuple[type, tuple[range]]:
-        return list, (range(1 << 62),)
-
-
-def test_a_range_is_never_counted_out(tmp_path: Path) -> None:
-    chosen = choose(tmp_path, {"model": state(), "beside": Filling()})
-    assert chosen.state.keys() == SHAPES.keys()
-
-
-def test_numpys_names_before_version_2_are_known(tmp_path: Path) -> None:
-    torch.save({"model": state(), "best": np.float64(1)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    content = (tmp_path / "a.pth").read_bytes()
-    assert b"numpy._core.multiarray" in content
-    (tmp_path / "a.pth").write_bytes(content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert read_checkpoint(tmp_path / "a.pth", SHAPES).place == "model"
 
 
 def test_arrays_of_numpy_are_weights_too(tmp_path: Path) -> None:
