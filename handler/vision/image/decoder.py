@@ -165,14 +165,7 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
     crop = preprocessing.crop
     reduction = _reduce(image, preprocessing.resize)
     image.load()
-    if opened.jpeg and unended.may_lack_pixels(opened.jpeg, image, opened.lacks_end):
-        filled_up = unended.is_filled_up(opened.jpeg, image, opened.lacks_end)
-        noisy = Image.open(io.BytesIO(unended.ended_with_noise(opened.jpeg, filled_up)), formats=("JPEG",))
-        _reduce(noisy, preprocessing.resize)
-        if unended.digest(noisy) != unended.digest(image):
-            raise ValueError("pixels are missing")
-    if opened.png and unended.may_lack_rows(image) and not has_all_rows(opened.png):
-        raise ValueError("rows are missing")
+    _check_whole(image, opened, preprocessing)
     turned = _orientation(opened)
     if turned >= 5:
         width, height = height, width
@@ -194,6 +187,24 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
         narrow.paste(strip, (0, start - first))
     shown = (0, top - first, crop, bottom - first)
     return np.asarray(narrow.resize((crop, crop), Image.Resampling.BILINEAR, box=shown))
+
+
+def _check_whole(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> None:
+    """Raises ValueError where Pillow has filled up pixels that a decoded image lacks."""
+    if opened.jpeg and unended.may_lack_pixels(opened.jpeg, image, opened.lacks_end):
+        noisy_file = unended.ended_with_noise(opened.jpeg, image, opened.lacks_end)
+        noisy = Image.open(io.BytesIO(noisy_file), formats=("JPEG",))
+        _reduce(noisy, preprocessing.resize)
+        if unended.digest(noisy) != unended.digest(image):
+            raise ValueError("pixels are missing")
+    if opened.png and _may_lack_rows(image) and not has_all_rows(opened.png):
+        raise ValueError("rows are missing")
+
+
+def _may_lack_rows(png: Image.Image) -> bool:
+    """Whether the last row, which would be missing, is as Pillow makes it: zeros. (An interlaced one ends anywhere.)"""
+    last = png.crop((0, png.height - 1, png.width, png.height))
+    return bool(png.info.get("interlace")) or not any(last.tobytes())
 
 
 def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:

@@ -83,23 +83,9 @@ LOOKED_AT = 4096  # bytes of a text in which its kind is looked for
 PORTABLE = re.compile(rb"P[1-7FfX]\s")
 BEFORE_THE_ROOT = {b"<?": b"?>", b"<!--": b"-->"}  # of XML
 ROOT = re.compile(rb"<(?:!doctype\s+)?(?:\w+:)?(\w+)", re.IGNORECASE)
-OF_HTML = (
-    *(b"html", b"head", b"body", b"meta", b"title", b"script", b"style", b"link", b"div", b"span", b"p", b"pre", b"br"),
-    *(
-        b"h1",
-        b"h2",
-        b"h3",
-        b"b",
-        b"a",
-        b"center",
-        b"font",
-        b"form",
-        b"header",
-        b"iframe",
-        b"img",
-        b"noscript",
-        b"table",
-    ),
+OF_HTML = frozenset(
+    b"html head body meta title script style link div span p pre br h1 h2 h3 b a center font form header iframe img "
+    b"noscript table".split()
 )
 PLEASE = "send the image itself"
 

@@ -1,4 +1,4 @@
-"""A JPEG without its end marker, or one that ends flat: whether any of its pixels are missing. A PNG, too.
+"""A JPEG without its end marker, or one that ends flat: whether any of its pixels are missing.
 
 libjpeg supplies everything that is missing: one colour for all of it. It does not say so to Pillow. So a file that may
 break off is decoded once more with noise behind it. Where all pixels are there, nothing reads that far: both are alike.
@@ -31,9 +31,9 @@ def ended(jpeg: bytes) -> bytes:
     return _without_half_a_marker(jpeg) + END
 
 
-def ended_with_noise(jpeg: bytes, filled_up: bool) -> bytes:
-    """The file with an end, and noise before it; in place of what fills it up, if it is: see `is_filled_up`."""
-    if filled_up:
+def ended_with_noise(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bytes:
+    """The file with an end, and noise before it, in place of what fills it up. image: what was decoded."""
+    if _is_filled_up(jpeg, image, lacks_end):
         jpeg = jpeg.rstrip(jpeg[-1:])
     return _without_half_a_marker(jpeg) + NOISE + END
 
@@ -44,10 +44,10 @@ def _without_half_a_marker(jpeg: bytes) -> bytes:
 
 def may_lack_pixels(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
     """Whether it has to be decoded once more. Few photographs end as one that breaks off and has an end put behind."""
-    return lacks_end or _ends_flat(image) or is_filled_up(jpeg, image, lacks_end)
+    return lacks_end or _ends_flat(image) or _is_filled_up(jpeg, image, lacks_end)
 
 
-def is_filled_up(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
+def _is_filled_up(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
     """Whether one byte again and again is its end: what a download had not got to, or what a disk had there before.
 
     A decoder takes that for pixels, and never comes to what is put behind it. Of a flat picture they may be pixels.
@@ -61,12 +61,6 @@ def _ends_flat(image: Image.Image) -> bool:
     """Whether the last of its pixels are of one colour, as those are that libjpeg supplies."""
     end = image.crop((image.width * 3 // 4, max(0, image.height - BLOCK), image.width, image.height))
     return end.getcolors(1) is not None
-
-
-def may_lack_rows(png: Image.Image) -> bool:
-    """Whether the last row, which would be missing, is as Pillow makes it: zeros. (An interlaced one ends anywhere.)"""
-    last = png.crop((0, png.height - 1, png.width, png.height))
-    return bool(png.info.get("interlace")) or not any(last.tobytes())
 
 
 def digest(image: Image.Image) -> bytes:

@@ -13,9 +13,8 @@ from vision.protocol.numbers import Overflow, find_overflow
 EXPECTED_OBJECT = 'expected a JSON object {"instances": […]}'
 NUMBERS = 'expected objects such as {"b64": "…"}; a list of numbers is none'
 V2 = 'this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}'
-BINARY_V2 = re.compile(
-    rb'\s{0,9}\{\s{0,9}(?:"id"\s?:\s?"[^"]{0,99}",\s{0,9})?"inputs"\s?:'
-)  # behind which bytes may come
+# Behind which bytes may come.
+BINARY_V2 = re.compile(rb'\s{0,9}\{\s{0,9}(?:"id"\s?:\s?"[^"]{0,99}",\s{0,9})?"inputs"\s?:')
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
 
