@@ -9,7 +9,6 @@ from typing import NoReturn
 from pipeline.deployment.annotations import (
     OBJECTS,
     OVERLAY,
-    PREVIOUS_URI,
     objects_from_list,
     our_annotations_of,
     reference_to,
@@ -26,7 +25,7 @@ from pipeline.deployment.errors import (
     VersionFailed,
     WayBackFailed,
 )
-from pipeline.deployment.history import History
+from pipeline.deployment.history import History, proved
 from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespace, in_order, placed, render
 from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
@@ -34,6 +33,7 @@ from pipeline.deployment.objects import (
     Object,
     image_of,
     name_of,
+    service_in,
     service_of,
     storage_uri_of,
     title_of,
@@ -48,6 +48,8 @@ from pipeline.deployment.preflight import (
     to_apply,
     to_delete,
 )
+from pipeline.deployment.proof import serves
+from pipeline.deployment.records import Records
 from pipeline.deployment.removal import Removal
 from pipeline.deployment.resources import INFERENCE_SERVICES, SERVING_RUNTIMES
 from pipeline.deployment.rollout import Rollout
@@ -91,26 +93,28 @@ class Deployment:
             self._changes.service = name_of(service_of(rendered))
             self._check_cluster()
             self._check_objects(rendered, storage_uri)
-            history = History(self._live(rendered))
-            objects = history.remembered_in(rendered, overlay)
-            return self._roll_out(objects, history.to_return_to(objects) if rollback else None, rollback)
+            history = self._history(rendered)
+            objects = history.noted_in(rendered, overlay)
+            return self._roll_out(objects, history.before(objects), rollback)
 
     def roll_back(self) -> str:
-        """Returns to the version before → the service's URL. Done twice, it is where it was."""
+        """Returns to the version before, of those that have proved themselves → the service's URL.
+
+        Done twice, it is where it was.
+        """
         with self._changes.named_when_stopped(self._voice.warn):
             self._check_cluster()
             name = self._name or SERVICE
             live = self._cluster.get(INFERENCE_SERVICES, name)
             if live is None:
                 raise NotDeployed(name, self._cluster.namespace)
-            runtime_name = live["spec"]["predictor"].get("model", {}).get("runtime")
-            runtime = self._cluster.get(SERVING_RUNTIMES, runtime_name) if runtime_name else None
-            objects = History([found for found in (runtime, live) if found]).previous()
+            history = self._history([live])
+            objects = history.before_live()
             if objects is None:
                 raise NoVersionBefore(storage_uri_of(live))
             storage_uri = str(storage_uri_of(service_of(objects)))
             self._check_objects(objects, storage_uri)
-            url = self._roll_out(objects, None, rollback=False)
+            url = self._roll_out(objects, history.before(objects), rollback=False)
             self._voice.say(f"back at      {storage_uri}")
             return url
 
@@ -163,23 +167,45 @@ class Deployment:
         for found in objects:
             self._cluster.apply(found, dry_run=True)
 
+    def _history(self, objects: list[Object]) -> History:
+        """What was there before these objects. If it serves, and nobody has noted that yet, it is noted now."""
+        live = self._live(objects)
+        records = Records(self._cluster, name_of(service_of(objects)))
+        history = History(live, records.read())
+        if history.is_on_record:
+            return history
+        service = service_of(live)
+        self._voice.progress("asking the model that is there")
+        if serves(self._cluster, service, image_of(live), self._pace):
+            records.add(history.live_as_proved(), service)
+        else:
+            self._voice.warn(f"{storage_uri_of(service)}, which is there, does not serve: it is none to go back to")
+        return History(live, records.read())
+
     def _live(self, objects: list[Object]) -> list[Object]:
-        looked_for = [self._cluster.get(self._cluster.resource_of(found), name_of(found)) for found in objects]
-        return [found for found in looked_for if found]
+        """These objects as the cluster has them, those that it has; and the runtime of the live InferenceService."""
+        found = {
+            reference_to(thing): self._cluster.get(self._cluster.resource_of(thing), name_of(thing))
+            for thing in objects
+        }
+        live = [thing for thing in found.values() if thing]
+        service = service_in(live)
+        runtime = service and service["spec"]["predictor"].get("model", {}).get("runtime")
+        if runtime and (thing := self._cluster.get(SERVING_RUNTIMES, runtime)) and reference_to(thing) not in found:
+            live.append(thing)
+        return in_order(live)
 
     # --- There, and back ----------------------------------------------------------------------------------------------
 
     def _roll_out(self, objects: list[Object], earlier: list[Object] | None, rollback: bool) -> str:
-        """earlier: what to go back to where these objects do not serve. rollback: whether to."""
+        """earlier: what one can go back to where these objects do not serve. rollback: whether to."""
         try:
             return self._apply_and_prove(objects)
         except VersionFailed as failure:
             for line in failure.logs:
                 self._voice.warn(line)
             if not rollback:
-                service = service_of(objects)
-                has_previous = PREVIOUS_URI in our_annotations_of(service)
-                raise LeftAsItIs(failure, name_of(service), has_previous) from None
+                raise LeftAsItIs(failure, name_of(service_of(objects)), earlier is not None) from None
             if earlier is None:
                 raise NothingToReturnTo(failure, name_of(service_of(objects))) from None
             self._go_back(earlier, failure)
@@ -196,6 +222,13 @@ class Deployment:
             raise WayBackFailed(failure, storage_uri, again, self._changes.state()) from None
         raise RolledBack(failure, storage_uri) from None
 
+    def _note(self, objects: list[Object], service: Object) -> None:
+        """They serve, whether that can be noted or not: the next deployment asks again where it was not."""
+        try:
+            Records(self._cluster, name_of(service)).add(proved(objects), service)
+        except PipelineError as error:
+            self._voice.warn(f"that {storage_uri_of(service)} serves could not be noted: {error}")
+
     def _apply_and_prove(self, objects: list[Object]) -> str:
         """→ the service's URL. Raises VersionFailed, or what the cluster raises."""
         for found in objects:
@@ -203,9 +236,11 @@ class Deployment:
             with self._changes.making(f"apply {title_of(found)}{of_which}"):
                 self._cluster.apply(found)
         self._voice.say(f"applied      {', '.join(map(title_of, objects))}")
-        ready = Rollout(self._cluster, service_of(objects), self._pace, self._voice.progress).wait()
+        rollout = Rollout(self._cluster, service_of(objects), self._pace, self._voice.progress)
+        ready = rollout.wait()
         self._voice.progress("asking the model")
         label = ask_model(self._cluster, ready, self._pace)
+        self._note(objects, rollout.live())
         if label is None:
             untried = "a prediction was not tried, since the service wants credentials"
             self._voice.say(f"ready        the model says so; {untried}")

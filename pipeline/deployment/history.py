@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pipeline.deployment.annotations import (
     DEPLOYED,
     OBJECTS,
@@ -17,77 +19,90 @@ from pipeline.deployment.annotations import (
 from pipeline.deployment.applied_fields import applied_by
 from pipeline.deployment.cluster import FIELD_MANAGER
 from pipeline.deployment.manifests import STANDARD, placed
-from pipeline.deployment.objects import Object, image_of, is_ready, service_in, service_of, storage_uri_of
+from pipeline.deployment.objects import Object, image_of, service_in, service_of, storage_uri_of
+from pipeline.deployment.records import Proved, Version, now
+
+
+def proved(objects: list[Object]) -> Proved:
+    """A record of these objects, which have just proved themselves."""
+    overlay = our_annotations_of(service_of(objects)).get(OVERLAY, STANDARD)
+    return Proved(**asdict(_version(objects)), overlay=overlay, at=now(), objects=objects)
+
+
+def _version(objects: list[Object]) -> Version:
+    service = service_of(objects)
+    deployed = our_annotations_of(service).get(DEPLOYED, "")
+    return Version(deployed, str(storage_uri_of(service)), image_of(objects))
 
 
 class History:
     """live: the objects of a deployment as the cluster has them; those that it does not have are left out.
 
-    The version before is the one that the annotations of the live InferenceService remember.
+    records: of the versions that have proved themselves, the latest first.
     """
 
-    def __init__(self, live: list[Object]) -> None:
+    def __init__(self, live: list[Object], records: list[Proved]) -> None:
         self._live = live
-        self._service = service_in(live)
-        self._annotations = our_annotations_of(self._service)
+        self._records = records
+        self._annotations = our_annotations_of(service_in(live))
 
-    def remembered_in(self, objects: list[Object], overlay: str) -> list[Object]:
-        """These objects, to be applied, with annotations that remember the live version.
+    @property
+    def is_on_record(self) -> bool:
+        """Whether the live version, if there is one, has proved itself."""
+        return service_in(self._live) is None or any(found.is_same_as(self._version) for found in self._records)
 
-        They keep the version before instead where the live one is the same, or never was ready: none to go back to.
-        """
-        ours = {OVERLAY: overlay, OBJECTS: self._list_with(objects)}
-        previous = {name: was for name, was in self._annotations.items() if name in (PREVIOUS_URI, PREVIOUS_IMAGE)}
-        if self._service is not None and is_ready(self._service):
-            uri, image = storage_uri_of(self._service), image_of(self._live)
-            if uri and (uri, image) != (storage_uri_of(service_of(objects)), image_of(objects)):
-                previous = _as_previous(uri, image)
-        return fingerprinted(objects, ours | previous)
-
-    def to_return_to(self, objects: list[Object]) -> list[Object] | None:
-        """What to apply where these objects, from `remembered_in`, do not serve; None where there is nothing.
-
-        The live version, if that was ready: as this tool applied it, field for field, where it did; else these objects
-        with that version. Or these objects with the version before it.
-        """
-        if self._service is None:
-            return None
-        is_another = self._annotations.get(DEPLOYED) != our_annotations_of(service_of(objects))[DEPLOYED]
-        if is_another and is_ready(self._service):
-            was = self._applied_by_us()
-            ours = our_annotations_of(service_in(was))
-            if DEPLOYED in ours:
-                return annotated(was, ours | {OBJECTS: self._list_with(objects)})
-            older = placed(objects, str(storage_uri_of(self._service)), image_of(self._live))
-            return fingerprinted(older, our_annotations_of(service_of(older)))
-        if PREVIOUS_URI not in self._annotations:
-            return None
+    def live_as_proved(self) -> Proved:
+        """A record of the live version: field for field where this tool has applied all that matters of it."""
+        own = self._applied_by_us()
+        is_ours = DEPLOYED in our_annotations_of(service_in(own)) and _version(own) == self._version
         overlay = self._annotations.get(OVERLAY, STANDARD)
-        return fingerprinted(self._with_previous(objects), {OVERLAY: overlay, OBJECTS: self._list_with(objects)})
+        return Proved(**asdict(self._version), overlay=overlay, at=now(), objects=own if is_ours else None)
 
-    def previous(self) -> list[Object] | None:
-        """The live objects, as this tool applied them, with the version before, which then remember the live one.
+    def noted_in(self, objects: list[Object], overlay: str) -> list[Object]:
+        """These objects, to be applied, with annotations that say what they are."""
+        return fingerprinted(objects, {OVERLAY: overlay, OBJECTS: self._list_with(objects)})
 
-        None where no version before is known, or this tool has not applied the InferenceService.
+    def before(self, objects: list[Object]) -> list[Object] | None:
+        """What to apply where these objects, from `noted_in`, do not serve; None where there is nothing.
+
+        It is the latest other version that has proved itself.
+        """
+        found = self._latest_but(_version(objects))
+        return self._restored(found, objects) if found else None
+
+    def before_live(self) -> list[Object] | None:
+        """The latest version that has proved itself, other than the live one; None where there is none.
+
+        Older releases of this tool did not record that, but the storageUri and the image before: then it is these.
         """
         own = self._applied_by_us()
-        if self._service is None or PREVIOUS_URI not in self._annotations or service_in(own) is None:
+        if found := self._latest_but(self._version):
+            return self._restored(found, own if service_in(own) else None)
+        if PREVIOUS_URI not in self._annotations or service_in(own) is None:
             return None
+        image = self._annotations.get(PREVIOUS_IMAGE) if image_of(own) else None
         kept = {name: self._annotations[name] for name in (OVERLAY, OBJECTS) if name in self._annotations}
-        live = _as_previous(str(storage_uri_of(self._service)), image_of(self._live))
-        return fingerprinted(self._with_previous(own), kept | live)
+        return fingerprinted(placed(own, self._annotations[PREVIOUS_URI], image), kept)
+
+    def _restored(self, found: Proved, others: list[Object] | None) -> list[Object] | None:
+        """As it was applied; or where somebody else did that, others with that version."""
+        ours = {OVERLAY: found.overlay, OBJECTS: self._list_with([*(found.objects or []), *(others or [])])}
+        if found.objects is not None:
+            return annotated(found.objects, ours | {DEPLOYED: found.deployed})
+        if others is None:
+            return None
+        return fingerprinted(placed(others, found.storage_uri, found.image if image_of(others) else None), ours)
+
+    def _latest_but(self, version: Version) -> Proved | None:
+        return next((found for found in self._records if not found.is_same_as(version)), None)
+
+    @property
+    def _version(self) -> Version:
+        return _version(self._live)
 
     def _applied_by_us(self) -> list[Object]:
         return [own for found in self._live if (own := applied_by(FIELD_MANAGER, found))]
 
-    def _with_previous(self, objects: list[Object]) -> list[Object]:
-        image = self._annotations.get(PREVIOUS_IMAGE) if image_of(objects) else None
-        return placed(objects, self._annotations[PREVIOUS_URI], image)
-
     def _list_with(self, objects: list[Object]) -> str:
         """What these objects are called, and those of the deployments before."""
         return list_of_objects([*objects, *objects_from_list(self._annotations.get(OBJECTS, ""))])
-
-
-def _as_previous(uri: str, image: str | None) -> dict[str, str]:
-    return {PREVIOUS_URI: uri} | ({PREVIOUS_IMAGE: image} if image else {})

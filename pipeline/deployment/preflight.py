@@ -8,6 +8,7 @@ from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import MayNot, NoNamespace, Refused
 from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object
 from pipeline.deployment.resources import (
+    CONFIG_MAPS,
     DEPLOYMENTS,
     EVENTS,
     INFERENCE_SERVICES,
@@ -32,6 +33,7 @@ NEEDED_TO_WAIT: tuple[Permission, ...] = (
     ("list", EVENTS, ""),
     ("create", SERVICES, "proxy"),
     ("get", SERVICES, "proxy"),  # of a service that wants credentials
+    *((verb, CONFIG_MAPS, "") for verb in ("get", "create", "patch")),  # what has proved itself
 )
 
 

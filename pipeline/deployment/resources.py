@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from pipeline.deployment.objects import Object, name_of
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -39,4 +41,10 @@ DEPLOYMENTS = Resource("apps/v1", "deployments", True)
 PODS = Resource("v1", "pods", True)
 EVENTS = Resource("v1", "events", True)
 SERVICES = Resource("v1", "services", True)
+CONFIG_MAPS = Resource("v1", "configmaps", True)
 NAMESPACES = Resource("v1", "namespaces", False)
+
+
+def pods_of(service: Object) -> dict[str, str]:
+    """The query for what KServe makes of an InferenceService: its pods, and its Deployments."""
+    return {"labelSelector": f"serving.kserve.io/inferenceservice={name_of(service)}"}

@@ -16,12 +16,13 @@ from pipeline.deployment.errors import NotReady, Unreachable
 from pipeline.deployment.objects import Object, annotations_of, is_ready, lacking, name_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.pods import doing_of
-from pipeline.deployment.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS
+from pipeline.deployment.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS, pods_of
 from pipeline.deployment.trouble import Trouble, find_trouble
 from pipeline.deployment.voice import Line
 from pipeline.shared.errors import PipelineError
 
 LOG_LINES = 10
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Rollout:
         lines = self._cluster.logs(trouble.pod, trouble.container, trouble.previous, LOG_LINES)
         return [f"{trouble.container}: {line}" for line in lines]
 
-    def _look(self) -> View:
+    def live(self) -> Object:
+        """The InferenceService. Raises PipelineError where it is gone, or somebody else's by now."""
         service = self._cluster.get(INFERENCE_SERVICES, self._name)
         if service is None:
             raise PipelineError(f"the InferenceService {self._name} was deleted meanwhile: run this again")
@@ -86,14 +88,19 @@ class Rollout:
                 f"somebody else deployed {self._name} meanwhile, and what this run applied is no longer there: "
                 "see that one end first"
             )
-        selector = {"labelSelector": f"serving.kserve.io/inferenceservice={self._name}"}
+        return service
+
+    def _look(self) -> View:
+        service = self.live()
+        selector = pods_of(service)
         deployments = [found for found in self._cluster.find(DEPLOYMENTS, **selector) if self._is_new(found)]
         pods = [found for found in self._cluster.find(PODS, **selector) if self._is_new(found)]
-        if is_ready(service) and deployments and all(_is_complete(found) for found in deployments):
+        least = _least_replicas(service)
+        if is_ready(service) and deployments and all(_is_complete(found, least) for found in deployments):
             return View(service, True, "ready")
         if trouble := find_trouble(self._cluster, service, deployments, pods, self._pace.patience):
             return View(service, False, trouble.reason, trouble)
-        return View(service, False, _summary(service, deployments, pods))
+        return View(service, False, _summary(service, deployments, pods, least))
 
     def _is_new(self, found: Object) -> bool:
         """Of a Deployment it is the pods' annotation that counts; Knative's has it there too."""
@@ -102,17 +109,30 @@ class Rollout:
         return annotations_of(template).get(DEPLOYED) == self._fingerprint and not is_going
 
 
-def _is_complete(deployment: Object) -> bool:
+def _least_replicas(service: Object) -> int:
+    """As many as an autoscaler will ask for, though a new Deployment has one at first: KServe leaves the number to it.
+
+    One that is not KServe's own (`external`) may ask for fewer.
+    """
+    is_external = annotations_of(service).get(AUTOSCALER) == "external"
+    return 0 if is_external else int(service["spec"]["predictor"].get("minReplicas", 1))
+
+
+def _replicas(deployment: Object, least: int) -> int:
+    return max(int(deployment["spec"].get("replicas", 1)), least)
+
+
+def _is_complete(deployment: Object, least: int) -> bool:
     """All its pods are of the new version, and available; and none of the old one take requests."""
-    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    status, wanted = deployment.get("status", {}), _replicas(deployment, least)
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
     return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [wanted] * 3
 
 
-def _summary(service: Object, deployments: list[Object], pods: list[Object]) -> str:
+def _summary(service: Object, deployments: list[Object], pods: list[Object], least: int) -> str:
     if not deployments:
         return "waiting for KServe to make the Deployment"
-    wanted = sum(found["spec"].get("replicas", 1) for found in deployments)
+    wanted = sum(_replicas(found, least) for found in deployments)
     up = sum(is_ready(pod) for pod in pods)
     doing = [f"{name_of(pod)}: {doing_of(pod)}" for pod in pods if not is_ready(pod)]
     if up >= wanted and not doing:

@@ -57,6 +57,7 @@ class Moment:
     conditions: list[Object] = field(default_factory=list)
     has_deployment: bool = True
     has_pod: bool = True
+    replicas: int | None = None  # that the Deployment asks for; None: as many as the InferenceService
 
 
 def initializing(**state: Any) -> Moment:
@@ -87,6 +88,10 @@ class Call:
         """Reviews of access and predictions are sent by POST, too, and change nothing."""
         harmless = "selfsubjectaccessreviews" in self.path or "/proxy/" in self.path
         return self.method != "GET" and self.query.get("dryRun") != "All" and not harmless
+
+    @property
+    def is_record(self) -> bool:
+        return self.path.endswith("-deployments")
 
 
 class Status(Exception):
@@ -135,8 +140,8 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def applied(self) -> list[str]:
-        """The kinds, in the order in which they were applied."""
-        return [call.body["kind"] for call in self.writes if call.method == "PATCH"]
+        """The kinds, in the order in which they were applied, but for the record of what has proved itself."""
+        return [call.body["kind"] for call in self.writes if call.method == "PATCH" and not call.is_record]
 
     @property
     def service(self) -> Object:
@@ -241,6 +246,9 @@ class ApiServer(ThreadingHTTPServer):
         assert call.body["preconditions"]["uid"] == live["metadata"]["uid"]
         if plural != "inferenceservices":
             return self.objects.pop((plural, name))
+        for key, owned in list(self.objects.items()):  # what it owns goes first
+            if any(owner["uid"] == live["metadata"]["uid"] for owner in owned["metadata"].get("ownerReferences", [])):
+                del self.objects[key]
         live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         live["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
         return live
@@ -251,6 +259,9 @@ class ApiServer(ThreadingHTTPServer):
         assert call.query["force"] == "false"
         thing: Object = call.body
         live = self.objects.get((plural, name))
+        expected = thing["metadata"].get("resourceVersion")
+        if expected and expected != (live or {}).get("metadata", {}).get("resourceVersion"):
+            raise Status(409, f'Operation cannot be fulfilled on {plural} "{name}": the object has been modified')
         if live is not None:
             self._check_conflicts(live, thing)
         if call.query.get("dryRun"):
@@ -265,6 +276,8 @@ class ApiServer(ThreadingHTTPServer):
         _merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
         for key in ("labels", "annotations"):
             stored["metadata"].setdefault(key, {}).update(thing["metadata"].get(key, {}))
+        if owners := thing["metadata"].get("ownerReferences"):
+            stored["metadata"]["ownerReferences"] = owners
         managed.append({"manager": MANAGER, "operation": "Apply", "fieldsV1": _fields(thing)})
         if stored.get("spec") != before:
             stored["metadata"]["generation"] += 1
@@ -310,19 +323,21 @@ class ApiServer(ThreadingHTTPServer):
         moment = self._moment(service)
         if not moment.has_deployment:
             return
-        counts = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": int(moment.ready)}
+        replicas = moment.replicas or service["spec"]["predictor"].get("minReplicas", 1)
+        counts = {"replicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas * moment.ready}
         yield {
             "metadata": {"name": f"{service['metadata']['name']}-predictor", "generation": 2},
-            "spec": {"replicas": 1, "template": {"metadata": {"annotations": _handed_on(service)}}},
+            "spec": {"replicas": replicas, "template": {"metadata": {"annotations": _handed_on(service)}}},
             "status": {"observedGeneration": 2} | counts | moment.deployment,
         }
 
     def _pods(self, service: Object) -> Iterator[Object]:
         moment, name = self._moment(service), f"{service['metadata']['name']}-predictor"
-        yield {  # one of the version before, which is fine
-            "metadata": {"name": f"{name}-old", "annotations": {"torchserve-alexnet/deployed": "before"}},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
-        }
+        if not (moment.ready and moment.has_pod):
+            yield {  # one of the version before, which is fine
+                "metadata": {"name": f"{name}-old", "annotations": {"torchserve-alexnet/deployed": "before"}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            }
         if moment.has_pod:
             yield {"metadata": {"name": f"{name}-new", "annotations": _handed_on(service)}, "status": moment.pod}
 

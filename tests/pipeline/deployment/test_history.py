@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 
-from tests.support.api_server import READY, URL, ApiServer
+from pipeline.deployment.objects import Object
+from tests.support.api_server import PENDING, READY, URL, ApiServer, Call, Moment, Status
 from tests.support.deployments import BROKEN, ONE, THREE, TWO, Deploy, Heard, Make, reason
 
 pytest_plugins = ["tests.support.deployments"]
@@ -133,10 +135,180 @@ def test_what_is_remembered_is_written_as_live_clusters_have_it(api: ApiServer, 
     assert annotations == {
         "serving.kserve.io/deploymentMode": "Standard",
         "torchserve-alexnet/overlay": "standard",
-        "torchserve-alexnet/previous-storage-uri": ONE,
-        "torchserve-alexnet/previous-image": "registry.example/alexnet:1",
         "torchserve-alexnet/objects": (
             "serving.kserve.io/v1alpha1 ServingRuntime alexnet-torchserve; "
             "serving.kserve.io/v1beta1 InferenceService alexnet; v1 ServiceAccount alexnet"
         ),
     }
+
+
+# --- What has proved itself -------------------------------------------------------------------------------------------
+
+RECORDS = "configmaps", "alexnet-deployments"
+
+
+def records(api: ApiServer) -> list[Object]:
+    found: list[Object] = json.loads(api.objects[RECORDS]["data"]["deployments.json"])
+    return found
+
+
+def uris(api: ApiServer) -> list[str]:
+    return [found["storage_uri"] for found in records(api)]
+
+
+def back_to(uri: str) -> str:
+    return f"; rolled back to {uri}, which is ready again"
+
+
+def test_what_has_answered_is_noted_the_latest_first_and_goes_with_the_service(
+    api: ApiServer, deploy: Deploy, make: Make
+) -> None:
+    deploy(ONE)
+    deploy(TWO)
+    assert uris(api) == [TWO, ONE]
+    deploy(TWO)
+    assert uris(api) == [TWO, ONE]
+    (owner,) = api.objects[RECORDS]["metadata"]["ownerReferences"]
+    assert owner["uid"] == api.service["metadata"]["uid"]
+    make().delete()
+    assert api.objects == {}
+
+
+def test_a_version_that_failed_is_not_noted(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    api.scripts[TWO] = [BROKEN]
+    reason(lambda: deploy(TWO, rollback=False))
+    api.answers[THREE] = (200, {"predictions": ["of another model"]})
+    reason(lambda: deploy(THREE, rollback=False))
+    assert uris(api) == [ONE]
+
+
+def test_no_more_than_five_are_kept(api: ApiServer, deploy: Deploy) -> None:
+    for number in range(7):
+        deploy(f"pvc://models/{number}")
+    assert uris(api) == [f"pvc://models/{number}" for number in (6, 5, 4, 3, 2)]
+
+
+def test_one_goes_back_to_the_live_version_though_one_more_pod_is_starting(api: ApiServer, deploy: Deploy) -> None:
+    """While an autoscaler adds a pod, or a lost one is replaced, KServe says that the service is not ready."""
+    deploy(ONE)
+    deploy(TWO)
+    missing = {"type": "PredictorReady", "status": "False", "reason": "MinimumReplicasUnavailable"}
+    api.scripts[TWO] = [Moment(PENDING.pod, {"replicas": 2}, conditions=[missing]), READY]
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
+
+
+def test_one_does_not_go_back_to_a_version_whose_predecessor_serves_in_its_place(
+    api: ApiServer, deploy: Deploy
+) -> None:
+    """The pods of the version before keep the service ready, whatever was applied since."""
+    deploy(ONE)
+    api.scripts[TWO] = [Moment(BROKEN.pod, ready=False)]
+    reason(lambda: deploy(TWO, rollback=False))
+    api.scripts[TWO] = [Moment(BROKEN.pod, {"replicas": 2}, ready=True, has_pod=False)]
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE)).endswith(back_to(ONE))
+
+
+def test_what_serves_and_is_not_noted_is_asked_first(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    deploy(ONE)
+    deploy(TWO)
+    del api.objects[RECORDS]  # as of a release that did not note it
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
+    assert uris(api) == [TWO]
+
+
+def test_what_is_there_and_gives_no_answer_is_none_to_go_back_to(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    deploy(ONE)
+    del api.objects[RECORDS]
+    api.answers[ONE] = (500, {"error": "model: broken"})
+    api.scripts[TWO] = [BROKEN]
+    assert "there is no earlier version to go back to" in reason(lambda: deploy(TWO))
+    assert f"{ONE}, which is there, does not serve: it is none to go back to" in heard.warned
+
+
+def test_what_somebody_else_changed_is_asked_again_and_is_what_one_goes_back_to(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    api.service["spec"]["predictor"]["model"]["storageUri"] = TWO  # by a manager that lets others change it again
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
+    assert uris(api) == [TWO, ONE]
+
+
+def test_a_field_that_belongs_to_somebody_else_is_left_to_them(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    deploy(ONE)
+    deploy(TWO)
+    api.put("inferenceservices", _with_uri(THREE), "kubectl", "Apply")
+    refused = reason(lambda: make().roll_back())
+    assert ".spec.predictor.model.storageUri was set by another field manager, kubectl: change it with that" in refused
+    assert api.storage_uri == THREE
+
+
+def test_what_an_older_release_remembered_is_gone_back_to_when_asked_for(
+    api: ApiServer, deploy: Deploy, make: Make
+) -> None:
+    deploy(TWO)
+    del api.objects[RECORDS]
+    api.service["metadata"]["annotations"] |= {
+        "torchserve-alexnet/previous-storage-uri": ONE,
+        "torchserve-alexnet/previous-image": "registry.example/alexnet:0",
+    }
+    make().roll_back()
+    assert (api.storage_uri, api.image) == (ONE, "registry.example/alexnet:0")
+    make().roll_back()
+    assert (api.storage_uri, api.image) == (TWO, "registry.example/alexnet:1")
+
+
+def test_rollback_after_a_change_of_the_overlay_alone(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    deploy(ONE)
+    before = copy.deepcopy(api.service)
+    deploy(ONE, "stock-runtime")
+    make().roll_back()
+    assert api.service["spec"] == before["spec"]
+    assert api.service["metadata"]["annotations"] == before["metadata"]["annotations"]
+    make().roll_back()
+    assert api.service["metadata"]["annotations"]["torchserve-alexnet/overlay"] == "stock-runtime"
+
+
+def test_what_another_machine_notes_at_the_same_time_is_not_lost(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    interfered: list[Call] = []
+
+    def meanwhile(call: Call) -> None:
+        if call.method == "PATCH" and call.path.endswith("/alexnet-deployments") and not interfered:
+            interfered.append(call)
+            noted = records(api)
+            noted.insert(0, noted[0] | {"storage_uri": THREE})
+            api.objects[RECORDS]["data"]["deployments.json"] = json.dumps(noted)
+            api.objects[RECORDS]["metadata"]["resourceVersion"] = "of somebody else"
+
+    api.trouble = meanwhile
+    deploy(TWO)
+    assert uris(api) == [TWO, THREE, ONE]
+
+
+def test_a_version_that_serves_and_cannot_be_noted_serves_all_the_same(
+    api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    def broken(call: Call) -> None:
+        if call.method == "PATCH" and call.path.endswith("/alexnet-deployments"):
+            raise Status(403, 'cannot patch resource "configmaps" in API group "" in the namespace "models"')
+
+    api.trouble = broken
+    assert deploy(ONE) == URL
+    assert heard.warned[-1].startswith(f"that {ONE} serves could not be noted: you may not patch configmaps")
+
+
+def test_notes_that_somebody_has_spoilt_are_none(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    for text in ("", "no JSON", "[1]", '{"a": 1}', '[{"deployed": "x"}]'):
+        api.objects[RECORDS]["data"]["deployments.json"] = text
+        deploy(TWO)
+        deploy(ONE)
+        assert uris(api) == [ONE, TWO]
+
+
+def _with_uri(uri: str) -> Object:
+    return {"metadata": {"name": "alexnet"}, "spec": {"predictor": {"model": {"storageUri": uri}}}}

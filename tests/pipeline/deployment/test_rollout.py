@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.deployment.pace import Pace
@@ -45,6 +47,19 @@ def test_a_service_that_is_ready_with_the_old_pods_is_waited_for(api: ApiServer,
     heard.waited.clear()
     deploy(TWO)
     assert heard.waited.index("ready") == 4
+
+
+def test_as_many_replicas_are_waited_for_as_an_autoscaler_will_ask_for(
+    api: ApiServer, deploy: Deploy, overlays: Path, heard: Heard
+) -> None:
+    """KServe leaves the number of replicas to it: the Deployment has one at first, which is ready before the others."""
+    manifests = overlays / "standard" / "manifests.yaml"
+    manifests.write_text(manifests.read_text().replace("minReplicas: 1", "minReplicas: 2"))
+    one = Moment(READY.pod, ready=True, replicas=1)
+    api.scripts[ONE] = [one, one, READY]
+    deploy(ONE)
+    assert heard.waited.index("ready") == 2
+    assert heard.waited[0] == "1 of 2 pods ready"
 
 
 STOPPED = {"type": "Stopped", "status": "False", "message": "nobody stopped it"}

@@ -1,0 +1,44 @@
+"""Whether what is live serves: asked before it is replaced, where nobody has noted that it does."""
+
+from __future__ import annotations
+
+from pipeline.deployment.annotations import DEPLOYED
+from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.errors import OutOfReach, SmokeTestFailed
+from pipeline.deployment.objects import CONTAINER, Object, annotations_of, is_ready, storage_uri_of
+from pipeline.deployment.pace import Pace
+from pipeline.deployment.resources import PODS, pods_of
+from pipeline.deployment.smoke_test import ask_model
+
+# https://github.com/kserve/kserve/blob/v0.20.0/pkg/constants/constants.go
+SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
+
+
+def serves(cluster: Cluster, service: Object, image: str | None, pace: Pace) -> bool:
+    """Whether every pod that takes requests is of this version, and the model answers.
+
+    service: the InferenceService as the cluster has it. image: the server's; None where that is not known.
+    """
+    pods = [pod for pod in cluster.find(PODS, **pods_of(service)) if is_ready(pod) and not _is_going(pod)]
+    if not pods or not all(_is_of(pod, service, image) for pod in pods):
+        return False  # nobody could say which of them answered
+    try:
+        ask_model(cluster, service, pace)
+    except (SmokeTestFailed, OutOfReach):
+        return False
+    return True
+
+
+def _is_going(pod: Object) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def _is_of(pod: Object, service: Object, image: str | None) -> bool:
+    of_pod, of_service, uri = annotations_of(pod), annotations_of(service), storage_uri_of(service)
+    containers = [found for found in pod.get("spec", {}).get("containers", []) if found["name"] == CONTAINER]
+    return (
+        of_pod.get(DEPLOYED) == of_service.get(DEPLOYED)
+        and of_pod.get(SOURCE_URI, uri) == uri
+        # On a GPU, KServe appends -gpu.
+        and all(image is None or found["image"].removesuffix("-gpu") == image for found in containers)
+    )
