@@ -38,6 +38,7 @@ def test_a_second_service_has_everything_of_its_own(api: ApiServer, deploy: Depl
         ("serviceaccounts", "cats"),
         ("servingruntimes", "cats-torchserve"),
         ("inferenceservices", "cats"),
+        ("configmaps", "cats-deployments"),
     }
     predictor = api.objects["inferenceservices", "cats"]["spec"]["predictor"]
     assert (predictor["serviceAccountName"], predictor["model"]["runtime"]) == ("cats", "cats-torchserve")
