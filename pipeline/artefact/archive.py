@@ -17,6 +17,7 @@ from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, Mo
 
 from pipeline.artefact.model import MODEL, MODEL_NAME, Model
 from pipeline.artefact.weights import Weights, read_metadata, to_safetensors
+from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NotOurArchive, naming
 
@@ -24,6 +25,7 @@ HANDLER = "entry.py"
 WEIGHTS_FILE = f"{MODEL_NAME}.safetensors"
 MODEL_FILE = "model.yaml"
 CONFIG_FILE = "model-config.yaml"
+NOTICE_FILE = "NOTICE"  # whose labels and architecture these are
 SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/vision/worker/integrity.py checks it first
 
 # Beside them, nothing of handler/ goes into the archive: no caches, no editor's leftovers.
@@ -58,6 +60,7 @@ def build_archive(handler_directory: Path, weights: Weights, output: Path, model
         f"{model.name}.safetensors": to_safetensors(weights),
         MODEL_FILE: model.file.read_bytes(),
         model.labels.name: model.labels.read_bytes(),
+        NOTICE_FILE: (CHECKOUT / NOTICE_FILE).read_bytes(),
     }
     for pattern in HANDLER_FILES:
         names = (file.relative_to(handler_directory) for file in handler_directory.glob(pattern))

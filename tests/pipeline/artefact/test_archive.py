@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artefact.archive import CONFIG_FILE, HANDLER, MODEL_FILE, WEIGHTS_FILE, Archive, build_archive
+from pipeline.artefact.archive import (
+    CONFIG_FILE,
+    HANDLER,
+    MODEL_FILE,
+    NOTICE_FILE,
+    WEIGHTS_FILE,
+    Archive,
+    build_archive,
+)
 from pipeline.artefact.model import MODEL, MODEL_NAME, read_model
 from pipeline.artefact.weights import Weights, to_safetensors
 
@@ -66,11 +74,15 @@ def test_it_holds_the_handler_the_model_the_labels_the_settings_and_the_weights(
 ) -> None:
     held = contents(build().path)
     modules = [file.relative_to(handler_directory).as_posix() for file in handler_directory.rglob("*.py")]
-    assert held.keys() == {*modules, MODEL_FILE, "imagenet_classes.json", CONFIG_FILE, WEIGHTS_FILE, MANIFEST, SUMS}
+    assert held.keys() == {
+        *(*modules, MODEL_FILE, "imagenet_classes.json", CONFIG_FILE),
+        *(WEIGHTS_FILE, NOTICE_FILE, MANIFEST, SUMS),
+    }
     assert HANDLER in modules
     assert held.pop(WEIGHTS_FILE) == to_safetensors(tiny)
     assert held.pop(MODEL_FILE) == (checkout / "models" / "alexnet.yaml").read_bytes()
     assert held.pop("imagenet_classes.json") == (checkout / "models" / "imagenet_classes.json").read_bytes()
+    assert held.pop(NOTICE_FILE) == (checkout / NOTICE_FILE).read_bytes()
     del held[MANIFEST], held[SUMS]
     for name, content in held.items():
         assert content == (handler_directory / name).read_bytes()
@@ -137,7 +149,7 @@ def test_the_manifest_names_what_torchserve_needs(build: Callable[[], Archive]) 
 
 
 def test_files_and_manifest_are_those_of_torch_model_archiver(
-    build: Callable[[], Archive], handler_directory: Path, tiny: Weights, tmp_path: Path
+    build: Callable[[], Archive], handler_directory: Path, tiny: Weights, tmp_path: Path, checkout: Path
 ) -> None:
     archive = build()
     (tmp_path / WEIGHTS_FILE).write_bytes(to_safetensors(tiny))
@@ -145,6 +157,7 @@ def test_files_and_manifest_are_those_of_torch_model_archiver(
     shutil.copytree(handler_directory / "vision", others / "vision")
     shutil.copy(MODEL.labels, others)
     shutil.copy(MODEL.file, others / MODEL_FILE)
+    shutil.copy(checkout / NOTICE_FILE, others)
     subprocess.run(
         [
             *(Path(sys.executable).with_name("torch-model-archiver"), "--archive-format", "no-archive"),
