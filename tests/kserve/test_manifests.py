@@ -429,8 +429,25 @@ BROKEN = {
     "a share that is ignored": ("base", SERVICE, at("spec/predictor/canaryTrafficPercent", 5), "ignores canary"),
     "a strategy for Knative": ("base+knative", SERVICE, at("spec/predictor/deploymentStrategy", {}), "refuses deploym"),
     "no mode": ("base", SERVICE, at("metadata/annotations", {}), "should be Standard or Knative"),
-    "a nameless canary": ("base+canary-standard", SERVICE, at("spec/canary/0/predictor/name", None), "has a name"),
-    "a greedy canary": ("base+canary-standard", SERVICE, at("spec/canary/0/trafficPercent", 101), "more than all"),
+    "a canary of KServe's": ("base", SERVICE, at("spec/canary", []), "no release divides"),
+    "more than all requests": (
+        "base+public-gateway+canary-standard",
+        "HTTPRoute",
+        at("spec/rules/0/backendRefs/1/weight", 20),
+        "the weights [90, 20] are no hundredths",
+    ),
+    "a share without a word": (
+        "base+public-gateway+canary-standard",
+        "HTTPRoute",
+        at("spec/rules/0/backendRefs/0/weight", None),
+        "the weights [1, 10] are no hundredths",
+    ),
+    "a next version that nobody asks after its health": (
+        "base+public-gateway",
+        "HTTPRoute",
+        at("spec/rules/0/backendRefs/0/name", "alexnet-next-predictor"),
+        "GKE asks no health of alexnet-next-predictor",
+    ),
     "an unknown storage": (
         "base",
         SERVICE,

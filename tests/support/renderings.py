@@ -30,6 +30,7 @@ OTHER_KINDS = CHECKOUT / "tests" / "kserve" / "other_kinds.yaml"
 KUBERNETES = ("1.32", "1.37")  # the oldest that KServe 0.20 runs on, and the newest that is known
 KSERVE_RUNTIMES = {"kserve-torchserve"}
 LABELS = {"app.kubernetes.io/name": "alexnet", "app.kubernetes.io/part-of": "torchserve-alexnet"}
+HEALTH_CHECK = "HealthCheckPolicy"
 CLUSTER_KINDS = {"Namespace", "ClusterStorageContainer"}
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
@@ -69,11 +70,14 @@ def go_together(components: tuple[str, ...]) -> bool:
 
 
 def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
-    """With what they need, as the READMEs say: knative first, restricted-namespace last."""
+    """With what they need, as the READMEs say: knative and public-gateway first, restricted-namespace last."""
     needed = {"knative"} if set(components) & ON_KNATIVE else set()
-    return tuple(
-        sorted({*components, *needed}, key=lambda name: (name != "knative", name == "restricted-namespace", name))
-    )
+    needed |= {"public-gateway"} if "canary-standard" in components else set()
+
+    def place(name: str) -> tuple[bool, bool, str]:
+        return name not in ("knative", "public-gateway"), name == "restricted-namespace", name
+
+    return tuple(sorted({*components, *needed}, key=place))
 
 
 def render(directory: Path) -> list[Object]:
@@ -191,26 +195,27 @@ def reference_faults(objects: list[Object]) -> Iterator[str]:
         return {object_["metadata"]["name"] for object_ in objects if object_["kind"] == kind}
 
     made_by_kserve = {made for name in named("InferenceService") for made in (name, f"{name}-predictor")}
-    services = named("Service") | {f"{name}-predictor" for name in named("InferenceService")}
+    next_versions = {f"{name}-next-predictor" for name in named("InferenceService")}  # of canary-standard
+    services = named("Service") | {f"{name}-predictor" for name in named("InferenceService")} | next_versions
     for object_ in objects:
         spec, kind = object_.get("spec", {}), object_["kind"]
         if kind == "InferenceService":
-            for predictor in predictors(object_):
-                runtime = predictor["model"].get("runtime", spec["predictor"]["model"]["runtime"])
-                if runtime not in named("ServingRuntime") | KSERVE_RUNTIMES:
-                    yield f"{kind}: there is no runtime {runtime}"
-                account = predictor.get("serviceAccountName", spec["predictor"].get("serviceAccountName"))
-                if account not in named("ServiceAccount"):
-                    yield f"{kind}: there is no service account {account}"
-                uri = predictor["model"]["storageUri"]
-                container = predictor.get("storageContainerName")
-                if container and container not in named("ClusterStorageContainer"):
-                    yield f"{kind}: there is no ClusterStorageContainer {container}"
-                elif container and not uri.startswith(storage_prefixes(objects)):
-                    yield f"{kind}: the ClusterStorageContainer {container} does not take {uri}"
-                scheme, _, rest = uri.partition("://")
-                if scheme == "pvc" and rest.partition("/")[0] not in named("PersistentVolumeClaim"):
-                    yield f"{kind}: there is no volume claim {rest}"
+            predictor = spec["predictor"]
+            runtime = predictor["model"].get("runtime")
+            if runtime not in named("ServingRuntime") | KSERVE_RUNTIMES:
+                yield f"{kind}: there is no runtime {runtime}"
+            account = predictor.get("serviceAccountName")
+            if account not in named("ServiceAccount"):
+                yield f"{kind}: there is no service account {account}"
+            uri = predictor["model"]["storageUri"]
+            container = predictor.get("storageContainerName")
+            if container and container not in named("ClusterStorageContainer"):
+                yield f"{kind}: there is no ClusterStorageContainer {container}"
+            elif container and not uri.startswith(storage_prefixes(objects)):
+                yield f"{kind}: the ClusterStorageContainer {container} does not take {uri}"
+            scheme, _, rest = uri.partition("://")
+            if scheme == "pvc" and rest.partition("/")[0] not in named("PersistentVolumeClaim"):
+                yield f"{kind}: there is no volume claim {rest}"
         elif kind == "HTTPRoute":
             if object_["metadata"]["name"] in made_by_kserve:
                 yield f"{kind}: KServe overwrites the route {object_['metadata']['name']} with its own"
@@ -226,7 +231,14 @@ def reference_faults(objects: list[Object]) -> Iterator[str]:
             for backend in (backend for rule in spec["rules"] for backend in rule["backendRefs"]):
                 if backend["name"] not in services or backend["port"] != 80:
                     yield f"{kind}: there is no Service {backend['name']} with port {backend['port']}"
-        elif kind == "HealthCheckPolicy" and spec["targetRef"]["name"] not in services:
+                checked = [found["spec"]["targetRef"]["name"] for found in objects if found["kind"] == HEALTH_CHECK]
+                if checked and backend["name"] not in checked:
+                    yield f"{kind}: GKE asks no health of {backend['name']}"
+            for rule in spec["rules"]:
+                weights = [backend.get("weight", 1) for backend in rule["backendRefs"]]
+                if len(weights) > 1 and sum(weights) != 100:
+                    yield f"{kind}: the weights {weights} are no hundredths"
+        elif kind == HEALTH_CHECK and spec["targetRef"]["name"] not in services:
             yield f"{kind}: there is no Service {spec['targetRef']['name']}"
 
 
@@ -288,22 +300,16 @@ def webhook_faults(objects: list[Object]) -> Iterator[str]:
             yield "InferenceService: Standard mode ignores canaryTrafficPercent"
     elif mode == "Knative":
         unfit = {"deploymentStrategy", "terminationGracePeriodSeconds", "securityContext"} & predictor.keys()
-        if unfit or "canary" in service["spec"] or autoscaler:
-            yield f"InferenceService: Knative mode refuses {', '.join(sorted(unfit)) or 'a canary, or an autoscaler'}"
+        if unfit or autoscaler:
+            yield f"InferenceService: Knative mode refuses {', '.join(sorted(unfit)) or 'an autoscaler'}"
         if predictor.get("scaleMetric", "concurrency") not in ("concurrency", "rps"):
             yield "InferenceService: Knative scales by concurrency or rps"
     else:
         yield f"InferenceService: {MODE} should be Standard or Knative"
-    canaries = service["spec"].get("canary", [])
-    if sum(canary["trafficPercent"] for canary in canaries) > 100:
-        yield "InferenceService: the canaries have more than all requests"
-    for canary in canaries:
-        if "name" not in canary["predictor"] or canary["predictor"].keys() & {
-            "maxReplicas",
-            "scaleMetric",
-            "autoScaling",
-        }:
-            yield "InferenceService: a canary has a name, and does not scale"
+    if "canary" in service["spec"]:
+        # v0.20.0, pkg/controller/v1beta1/inferenceservice: reconcilers/ingress/httproute_reconciler.go has no weights,
+        # and components/predictor.go (reconcileRawDeployment) takes a canary's replicas from the stable version's.
+        yield "InferenceService: no release divides requests by spec.canary, and it takes replicas away"
 
 
 def pod_security_faults(objects: list[Object]) -> Iterator[str]:
@@ -334,11 +340,6 @@ def pod_security_faults(objects: list[Object]) -> Iterator[str]:
         for volume in volumes:
             if not volume.keys() - {"name"} <= VOLUMES:
                 yield f"{kind}: the volume {volume['name']} is of a kind that `restricted` refuses"
-
-
-def predictors(service: Object) -> list[Object]:
-    canaries = service["spec"].get("canary", [])
-    return [service["spec"]["predictor"], *(canary["predictor"] for canary in canaries)]
 
 
 def merge(below: Object, above: Object) -> Object:
