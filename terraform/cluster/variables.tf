@@ -159,9 +159,11 @@ variable "node_pools" {
       max_nodes    = 3
     }
     # Sapphire Rapids: these CPUs multiply bfloat16 in hardware (AMX), which serves this model several times as fast.
+    # A node holds one replica. Six at most (kserve/overlays/standard), one more while a version is rolled out, and two of
+    # a canary.
     serving = {
       machine_type = "c3-standard-4"
-      max_nodes    = 4
+      max_nodes    = 9
     }
   }
   nullable = false

@@ -134,4 +134,4 @@ def test_the_totals_are_those_of_the_rows() -> None:
     [on_demand] = re.findall(r"on demand \(`spot = false`\) [\d.]+ an hour, ([\d.]+)", section("What it costs"))
     [spot] = [figure(row[3]) for row in prices if row[0].endswith("spot")]
     dearer = node - spot + float(on_demand)
-    assert totals == [[round(rest + count * each) for each in (node, dearer)] for count in (0, 1, 4)]
+    assert totals == [[round(rest + count * each) for each in (node, dearer)] for count in (0, 2, 6, 9)]

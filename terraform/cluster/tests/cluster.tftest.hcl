@@ -32,6 +32,7 @@ run "by_default_one_zone_with_a_system_pool_and_a_spot_pool" {
       google_container_node_pool.this["serving"].node_config[0].spot &&
       google_container_node_pool.this["serving"].node_config[0].machine_type == "c3-standard-4" &&
       google_container_node_pool.this["serving"].autoscaling[0].total_min_node_count == 0 &&
+      google_container_node_pool.this["serving"].autoscaling[0].total_max_node_count == 9 &&
       google_container_node_pool.this["serving"].initial_node_count == 0
     )
     error_message = "the serving pool is not spot, from zero, with AMX"
@@ -249,7 +250,7 @@ run "spot_can_be_off" {
   variables {
     node_pools = {
       system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
-      serving = { machine_type = "c3-standard-4", spot = false, max_nodes = 4 }
+      serving = { machine_type = "c3-standard-4", spot = false, max_nodes = 9 }
     }
   }
 
@@ -267,7 +268,7 @@ run "a_gpu_pool_has_the_driver_and_the_taint_that_the_gpu_overlay_expects" {
   variables {
     node_pools = {
       system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
-      serving = { machine_type = "c3-standard-4", max_nodes = 4 }
+      serving = { machine_type = "c3-standard-4", max_nodes = 9 }
       gpu     = { machine_type = "g2-standard-4", max_nodes = 2, gpu = { type = "nvidia-l4" } }
     }
   }
