@@ -33,8 +33,8 @@ resource "helm_release" "kserve" {
           domainTemplate = local.domain_template
           # Without a Gateway there is nothing that a route could attach to, and no service would ever be ready.
           disableIngressCreation = !local.knative && var.gateway == null
-          # Knative's own routes, by Kourier; Istio is not there.
-          disableIstioVirtualHost = local.knative
+          # Istio is not there; Knative's own routes are Kourier's.
+          disableIstioVirtualHost = true
           ingressGateway = {
             enableGatewayApi = !local.knative
             # KServe refuses to start without a name, used or not.

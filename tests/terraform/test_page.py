@@ -2,81 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.support.walks import commands, section, walked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
 FOLDERS = ["state", "cluster", "kserve"]
 
 
-def section(title: str) -> str:
-    text = (CHECKOUT / "terraform" / "README.md").read_text()
-    found = re.search(rf"^## {title}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
-    assert found, title
-    return found[1]
+PAGE = CHECKOUT / "terraform" / "README.md"
 
-
-def commands(title: str) -> str:
-    return "".join(line[4:] + "\n" for line in section(title).splitlines() if line.startswith("    "))
-
-
-# Stands for every program of the page: says what it was called with, and what the page reads of it.
-RECORDER = r"""#!/bin/sh
-echo "${0##*/} $*" >>"$RECORD"
-case "${0##*/} $*" in
-"gcloud config get account") echo me@example.org ;;
-"terraform -chdir=terraform/state output -raw bucket_name") echo the-project-terraform ;;
-"terraform -chdir=terraform/cluster output -raw get_credentials") echo gcloud container clusters get-credentials a ;;
-"environment.sh ") printf "export %s='%s'\n" PROJECT the-project REGION r NAMESPACE ns BUCKET b IMAGE i:1 ;;
-"publish.sh gs://b/alexnet") echo gs://b/alexnet/v ;;
-"kubectl port-forward"*) exec tail -f /dev/null ;;
-esac
+# What the page reads of the programs that it calls.
+ANSWERS = """
+"gcloud config get account"*) echo me@example.org ;;
+"terraform -chdir=terraform/state output -raw bucket_name"*) echo the-project-terraform ;;
+"terraform -chdir=terraform/cluster output -raw get_credentials"*) echo gcloud container clusters get-credentials a ;;
+"environment.sh"*) printf "export %s='%s'\\n" PROJECT the-project REGION r NAMESPACE ns BUCKET b IMAGE i:1 ;;
+"publish.sh gs://b/alexnet"*) echo gs://b/alexnet/v ;;
 """
 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The page's commands, there and back, in one shell that an unset variable or a failing command ends."""
+    """The page's commands, there and back."""
     folder = tmp_path_factory.mktemp("walk")
-    for name in ("bin", "scripts"):
-        (folder / name).mkdir()
     for name in FOLDERS:
         (folder / "terraform" / name).mkdir(parents=True)
         shutil.copy(CHECKOUT / "terraform" / name / "terraform.tfvars.example", folder / "terraform" / name)
-    programs = ["bin/gcloud", "bin/terraform", "bin/kubectl", "bin/docker", "bin/make"]
-    programs += [f"scripts/{path.name}" for path in (CHECKOUT / "scripts").glob("*.sh")]
-    for program in programs:
-        (folder / program).write_text(RECORDER)
-        (folder / program).chmod(0o755)
-    page = commands("From an empty project to a prediction").replace("PROJECT=my-project", "PROJECT=the-project")
-    script = f"set -eu\n{page}\n{commands('Back to nothing')}"
-    tools = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
-    with (folder / "said").open("w") as said_here:
-        process = subprocess.Popen(
-            ["bash", "-c", script],
-            cwd=folder,
-            env={"PATH": tools, "RECORD": str(folder / "record")},
-            stdin=subprocess.DEVNULL,
-            stdout=said_here,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait(60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # the port-forward, where the page did not end it
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(60)
-    assert status == 0, (folder / "said").read_text()
-    return folder, (folder / "record").read_text().splitlines()
+    there = commands(PAGE, "From an empty project to a prediction").replace("PROJECT=my-project", "PROJECT=the-project")
+    programs = {"gcloud", "terraform", "kubectl", "docker", "make"}
+    return folder, walked(folder, f"{there}\n{commands(PAGE, 'Back to nothing')}", programs, ANSWERS)
 
 
 def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]]) -> None:
@@ -84,7 +44,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]
     wanted = [
         "terraform -chdir=terraform/cluster init -backend-config=bucket=the-project-terraform",
         "terraform -chdir=terraform/cluster apply",
-        "environment.sh ",
+        "environment.sh",
         "gcloud container clusters get-credentials a",
         "terraform -chdir=terraform/kserve apply",
         "make image IMAGE=i:1",
@@ -97,7 +57,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]
         "terraform -chdir=terraform/state destroy -var deletion_protection=false",
         "gcloud storage buckets list --soft-deleted --format=value(name)",
     ]
-    assert [line for line in record if line in wanted] == [*wanted[:3], *wanted[3:9], "environment.sh ", *wanted[9:]]
+    assert [line for line in record if line in wanted] == [*wanted[:3], *wanted[3:9], "environment.sh", *wanted[9:]]
 
 
 def test_the_page_fills_in_the_variables(walk: tuple[Path, list[str]]) -> None:
@@ -110,7 +70,7 @@ def test_the_page_fills_in_the_variables(walk: tuple[Path, list[str]]) -> None:
 
 
 def test_the_page_uses_what_the_script_exports() -> None:
-    used = set(re.findall(r"\$([A-Z]+)\b", commands("From an empty project to a prediction")))
+    used = set(re.findall(r"\$([A-Z]+)\b", commands(PAGE, "From an empty project to a prediction")))
     exports = set(re.findall(r"^      ([A-Z]+) += ", OUTPUTS, re.MULTILINE))
     assert used == exports | {"ACCOUNT", "STATE"}
 
@@ -118,7 +78,7 @@ def test_the_page_uses_what_the_script_exports() -> None:
 def test_the_totals_are_those_of_the_rows() -> None:
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in section("What it costs").splitlines()
+        for line in section(PAGE, "What it costs").splitlines()
         if "|" in line
     ]
     prices = [row for row in rows if len(row) == 5 and re.search(r"^\d", row[1])]
@@ -131,7 +91,7 @@ def test_the_totals_are_those_of_the_rows() -> None:
 
     rest = sum(figure(row[2]) for row in prices)
     node = sum(figure(row[3]) for row in prices)
-    [on_demand] = re.findall(r"on demand \(`spot = false`\) [\d.]+ an hour, ([\d.]+)", section("What it costs"))
+    [on_demand] = re.findall(r"on demand \(`spot = false`\) [\d.]+ an hour, ([\d.]+)", section(PAGE, "What it costs"))
     [spot] = [figure(row[3]) for row in prices if row[0].endswith("spot")]
     dearer = node - spot + float(on_demand)
     assert totals == [[round(rest + count * each) for each in (node, dearer)] for count in (0, 2, 6, 9)]

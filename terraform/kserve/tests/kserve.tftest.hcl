@@ -35,6 +35,7 @@ run "by_default_services_answer_within_the_cluster_alone" {
   assert {
     condition = (
       yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.disableIngressCreation &&
+      yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.disableIstioVirtualHost &&
       yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.domain == "svc.cluster.local" &&
       yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.domainTemplate == "{{ .Name }}-predictor.{{ .Namespace }}.{{ .IngressDomain }}"
     )

@@ -1,0 +1,61 @@
+"""A page's commands, run in one shell with a stand-in for each program that they call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# Says what it was called with, a line for each call. {answers}: what the page reads of it, as cases of a shell.
+STAND_IN = r"""#!/bin/sh
+printf '%s\n' "$(echo "${{0##*/}} $*" | tr '\n' ' ')" >>"$RECORD"
+case "${{0##*/}} $*" in
+{answers}
+"kubectl port-forward"*) exec tail -f /dev/null ;;
+esac
+"""
+
+
+def section(page: Path, title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def commands(page: Path, title: str) -> str:
+    return "".join(line[4:] + "\n" for line in section(page, title).splitlines() if line.startswith("    "))
+
+
+def walked(folder: Path, script: str, programs: set[str], answers: str) -> list[str]:
+    """What the programs, and those of scripts/, were called with. An unset variable or a failing command ends it."""
+    for name in ("bin", "scripts"):
+        (folder / name).mkdir()
+    for program in [f"bin/{name}" for name in programs] + [
+        f"scripts/{path.name}" for path in (CHECKOUT / "scripts").glob("*.sh")
+    ]:
+        (folder / program).write_text(STAND_IN.format(answers=answers))
+        (folder / program).chmod(0o755)
+    tools = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
+    with (folder / "said").open("w") as said_here:
+        process = subprocess.Popen(
+            ["bash", "-c", f"set -eu\n{script}"],
+            cwd=folder,
+            env={"PATH": tools, "RECORD": str(folder / "record")},
+            stdin=subprocess.DEVNULL,
+            stdout=said_here,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # the port-forward, where the page did not end it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(60)
+    assert status == 0, (folder / "said").read_text()
+    return [line.strip() for line in (folder / "record").read_text().splitlines()]
