@@ -2,7 +2,8 @@
 
 It keeps what is applied, with the fields' managers, and refuses conflicts. What KServe and the nodes do with an
 InferenceService is told by a script for each storageUri: a list of moments, one for each look that a client takes; the
-last one stays. Test modules import this and name it as a plugin, for its fixtures: PYTEST_DONT_REWRITE.
+last one stays. Or `kserve` tells it: what a real cluster showed (recorded.py), or a model of one (simulated_kserve.py).
+Test modules import this and name it as a plugin, for its fixtures: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import copy
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -25,6 +27,7 @@ import pytest
 from pipeline.deployment.objects import Object
 from pipeline.shared.checkout import CHECKOUT
 from tests.support.in_a_thread import in_a_thread
+from tests.support.managed_fields import conflicting, fields_of, merge, take_away
 
 MANAGER = "torchserve-alexnet"
 TOKEN = "token-of-the-test"
@@ -104,6 +107,27 @@ class Status(Exception):
             self.body["details"] = {"causes": causes}
 
 
+class KServe(Protocol):
+    """What happens in a cluster with an InferenceService, beside what is applied. service: as the API server has it."""
+
+    def look(self, service: Object) -> None:
+        """Before a client sees it: time goes on."""
+
+    def status(self, service: Object) -> Object: ...
+
+    def deployments(self, service: Object) -> list[Object]: ...
+
+    def pods(self, service: Object) -> list[Object]: ...
+
+    def events(self, service: Object) -> list[Object]: ...
+
+    def ask(self, service: Object, call: Call) -> Any:
+        """What a pod of its Service says. Raises Status."""
+
+    def forget(self, service: Object) -> None:
+        """It is gone, with all that was made for it."""
+
+
 class ApiServer(ThreadingHTTPServer):
     """`trouble`: called with each call, before it is answered; it may raise a Status. `calls`: all that came.
 
@@ -129,6 +153,8 @@ class ApiServer(ThreadingHTTPServer):
         self.events: list[Object] = []
         self.finalized = True
         self.mode = "Standard"
+        self.kserve: KServe | None = None  # instead of scripts
+        self.one_at_a_time = threading.RLock()
         self._looks: dict[str, int] = {}
         self._counter = itertools.count(1)
 
@@ -174,14 +200,32 @@ class ApiServer(ThreadingHTTPServer):
         if key not in self.objects:
             self.objects[key] = self._new(thing)
         stored = self.objects[key]
-        _merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
-        entry = {"manager": manager, "operation": operation, "fieldsV1": _fields(thing)}
+        merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
+        entry = {"manager": manager, "operation": operation, "fieldsV1": fields_of(thing)}
         stored["metadata"]["managedFields"].append(entry)
 
     # What it answers.
 
+    def respond(self, method: str, target: str, headers: Message, sent: bytes) -> tuple[int, str, bytes]:
+        """→ status, content type, content."""
+        address = urlsplit(target)
+        query = {name: values[-1] for name, values in parse_qs(address.query).items()}
+        call = Call(method, address.path, query, json.loads(sent) if sent else None, headers)
+        try:
+            status, answer = 200, self.answer(call)
+        except Status as problem:
+            status, answer = problem.code, problem.body
+        if isinstance(answer, str):
+            return status, "text/plain", answer.encode()
+        return status, "application/json", json.dumps(answer).encode()
+
     def answer(self, call: Call) -> Any:
+        self.calls.append(call)
         self.trouble(call)
+        with self.one_at_a_time:
+            return copy.deepcopy(self._answer(call))
+
+    def _answer(self, call: Call) -> Any:
         if call.headers["Authorization"] != f"Bearer {TOKEN}":
             raise Status(401, "Unauthorized")
         parts = call.path.strip("/").split("/")
@@ -203,14 +247,17 @@ class ApiServer(ThreadingHTTPServer):
             return self.objects.get(("namespaces", rest[1]), bare)
         plural, *name = rest[2:] if rest[0] == "namespaces" and len(rest) > 2 else rest
         if plural == "events" and not name:
-            return {"items": self.events}
+            return {"items": self._events(call)}
         if plural in ("deployments", "pods") and not name:
             chosen = call.query["labelSelector"].removeprefix("serving.kserve.io/inferenceservice=")
-            return {"items": list(getattr(self, f"_{plural}")(self.objects["inferenceservices", chosen]))}
+            service = self.objects.get(("inferenceservices", chosen))
+            return {"items": list(getattr(self, f"_{plural}")(service)) if service else []}
         if plural == "pods":
             return "\n".join(self.log[-int(call.query["tailLines"]) :]) + "\n"
         if plural == "services" and "/proxy/" in call.path:
             return self._serve(call)
+        if call.method != "GET" and name and (plural, name[0]) not in self.objects and call.method != "PATCH":
+            raise Status(404, f'{plural} "{name[0]}" not found')
         return getattr(self, f"_{call.method.lower()}")(plural, name[0], call)
 
     def _discovery(self, api_version: str) -> Object:
@@ -233,8 +280,11 @@ class ApiServer(ThreadingHTTPServer):
             raise Status(404, f'{plural} "{name}" not found')
         found = self.objects[plural, name]
         if found["metadata"].get("deletionTimestamp") and self.finalized:
-            del self.objects[plural, name]  # the next look finds nothing
+            self._remove(plural, name)  # the next look finds nothing
             return found
+        if plural == "inferenceservices" and self.kserve:
+            self.kserve.look(found)
+            return copy.deepcopy(found) | {"status": self.kserve.status(found)}
         if plural == "inferenceservices":
             mark = _mark(found)
             self._looks[mark] = self._looks.get(mark, -1) + 1
@@ -245,13 +295,21 @@ class ApiServer(ThreadingHTTPServer):
         live = self.objects[plural, name]
         assert call.body["preconditions"]["uid"] == live["metadata"]["uid"]
         if plural != "inferenceservices":
-            return self.objects.pop((plural, name))
-        for key, owned in list(self.objects.items()):  # what it owns goes first
-            if any(owner["uid"] == live["metadata"]["uid"] for owner in owned["metadata"].get("ownerReferences", [])):
-                del self.objects[key]
+            return self._remove(plural, name)
         live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         live["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
         return live
+
+    def _remove(self, plural: str, name: str) -> Object:
+        """With all that it owns, as the garbage collector does it."""
+        gone = self.objects.pop((plural, name))
+        for key, found in list(self.objects.items()):
+            owners = found["metadata"].get("ownerReferences", [])
+            if any(owner["uid"] == gone["metadata"]["uid"] for owner in owners) and key in self.objects:
+                self._remove(*key)
+        if plural == "inferenceservices" and self.kserve:
+            self.kserve.forget(gone)
+        return gone
 
     def _patch(self, plural: str, name: str, call: Call) -> Object:
         assert call.headers["Content-Type"] == "application/apply-patch+yaml"
@@ -271,14 +329,14 @@ class ApiServer(ThreadingHTTPServer):
         managed = stored["metadata"]["managedFields"]
         mine = next((entry for entry in managed if entry["manager"] == MANAGER), None)
         if mine is not None:
-            _remove(stored, mine["fieldsV1"], _fields(thing), _others(managed, MANAGER))
             managed.remove(mine)
-        _merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
+            take_away(stored, mine["fieldsV1"], fields_of(thing), [entry["fieldsV1"] for entry in managed])
+        merge(stored, {key: value for key, value in thing.items() if key != "metadata"})
         for key in ("labels", "annotations"):
             stored["metadata"].setdefault(key, {}).update(thing["metadata"].get(key, {}))
-        if owners := thing["metadata"].get("ownerReferences"):
-            stored["metadata"]["ownerReferences"] = owners
-        managed.append({"manager": MANAGER, "operation": "Apply", "fieldsV1": _fields(thing)})
+        if "ownerReferences" in thing["metadata"]:
+            stored["metadata"]["ownerReferences"] = thing["metadata"]["ownerReferences"]
+        managed.append({"manager": MANAGER, "operation": "Apply", "fieldsV1": fields_of(thing)})
         if stored.get("spec") != before:
             stored["metadata"]["generation"] += 1
         stored["metadata"]["resourceVersion"] = str(next(self._counter))
@@ -295,15 +353,24 @@ class ApiServer(ThreadingHTTPServer):
         for entry in live["metadata"]["managedFields"]:
             if entry["manager"] == MANAGER:
                 continue
-            for path, value in _leaves(thing):
-                if path in dict(_leaves_of_fields(entry["fieldsV1"])) and _at(live, path) != value:
-                    message = f'conflict with "{entry["manager"]}" using {thing["apiVersion"]}'
-                    name = "." + ".".join(path)
-                    causes.append({"reason": "FieldManagerConflict", "message": message, "field": name})
+            for path in conflicting(live, thing, entry):
+                message = f'conflict with "{entry["manager"]}" using {thing["apiVersion"]}'
+                name = "." + ".".join(path)
+                causes.append({"reason": "FieldManagerConflict", "message": message, "field": name})
         if causes:
             raise Status(409, f"Apply failed with {len(causes)} conflict", causes)
 
     # KServe and the nodes.
+
+    def _events(self, call: Call) -> list[Object]:
+        """Those that were asked for; one that names no object is about all."""
+        found = [event for thing in self._services() if self.kserve for event in self.kserve.events(thing)]
+        selector = call.query.get("fieldSelector", "")
+        wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
+        return [event for event in (*self.events, *found) if _is_selected(event, wanted)]
+
+    def _services(self) -> list[Object]:
+        return [thing for (plural, _), thing in self.objects.items() if plural == "inferenceservices"]
 
     def _moment(self, service: Object) -> Moment:
         script = self.scripts.get(_uri(service), AT_ONCE)
@@ -320,6 +387,9 @@ class ApiServer(ThreadingHTTPServer):
         }
 
     def _deployments(self, service: Object) -> Iterator[Object]:
+        if self.kserve:
+            yield from self.kserve.deployments(service)
+            return
         moment = self._moment(service)
         if not moment.has_deployment:
             return
@@ -332,6 +402,9 @@ class ApiServer(ThreadingHTTPServer):
         }
 
     def _pods(self, service: Object) -> Iterator[Object]:
+        if self.kserve:
+            yield from self.kserve.pods(service)
+            return
         moment, name = self._moment(service), f"{service['metadata']['name']}-predictor"
         if not (moment.ready and moment.has_pod):
             yield {  # one of the version before, which is fine
@@ -348,6 +421,8 @@ class ApiServer(ThreadingHTTPServer):
         name = host.removesuffix("-00002").removesuffix("-predictor")
         assert host == (f"{name}-predictor" if self.mode == "Standard" else f"{name}-predictor-00002")
         assert call.headers["Knative-Serving-Revision"] == (None if self.mode == "Standard" else host)
+        if self.kserve:
+            return self.kserve.ask(self.objects["inferenceservices", name], call)
         answers, usual = {
             ("POST", "/v1/models/alexnet:predict"): (self.answers, ANSWER),
             ("GET", "/v1/models/alexnet"): (self.readiness, IS_READY),
@@ -374,6 +449,13 @@ def _handed_on(service: Object) -> Object:
     return annotations | {"internal.serving.kserve.io/storage-initializer-sourceuri": _uri(service)}
 
 
+def _is_selected(event: Object, wanted: dict[str, str]) -> bool:
+    """By `involvedObject.name=…` and the like, and by `type=Warning`."""
+    about = event.get("involvedObject")
+    values = {f"involvedObject.{key}": value for key, value in (about or {}).items()} | {"type": event.get("type")}
+    return about is None or all(values.get(key) == value for key, value in wanted.items())
+
+
 class _Visit(BaseHTTPRequestHandler):
     server: ApiServer
     protocol_version = "HTTP/1.1"
@@ -385,18 +467,10 @@ class _Visit(BaseHTTPRequestHandler):
             super().handle_one_request()
 
     def serve(self) -> None:
-        address = urlsplit(self.path)
-        query = {name: values[-1] for name, values in parse_qs(address.query).items()}
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        call = Call(self.command, address.path, query, json.loads(sent) if sent else None, self.headers)
-        self.server.calls.append(call)
-        try:
-            status, answer = 200, self.server.answer(call)
-        except Status as problem:
-            status, answer = problem.code, problem.body
-        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        status, kind, content = self.server.respond(self.command, self.path, self.headers, sent)
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -405,81 +479,6 @@ class _Visit(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-# --- Fields and their managers ----------------------------------------------------------------------------------------
-
-
-def _fields(thing: Object) -> Object:
-    """fieldsV1 of what is applied: lists whose items have names go by these, others are one value."""
-    content = {key: value for key, value in thing.items() if key not in ("apiVersion", "kind", "metadata", "status")}
-    metadata = {key: thing["metadata"][key] for key in ("labels", "annotations") if thing["metadata"].get(key)}
-    return _fields_of(content | ({"metadata": metadata} if metadata else {}))
-
-
-def _fields_of(value: Any) -> Object:
-    if isinstance(value, dict):
-        return {f"f:{name}": _fields_of(inner) for name, inner in value.items()}
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        return {f"k:{json.dumps({'name': item['name']})}": {".": {}} | _fields_of(item) for item in value}
-    return {}
-
-
-def _leaves_of_fields(fields: Object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], None]]:
-    for key, inner in fields.items():
-        if key != ".":
-            name = key.removeprefix("f:")
-            yield from _leaves_of_fields(inner, (*path, name)) if inner else [((*path, name), None)]
-
-
-def _leaves(thing: Object) -> list[tuple[tuple[str, ...], Any]]:
-    paths = [path for path, _ in _leaves_of_fields(_fields(thing))]
-    return [(path, _at(thing, path)) for path in paths]
-
-
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if name.startswith("k:"):
-            keys = json.loads(name.removeprefix("k:"))
-            value = next((item for item in value if keys.items() <= item.items()), {})
-        else:
-            value = (value or {}).get(name)
-    return value
-
-
-def _others(managed: list[Object], manager: str) -> set[tuple[str, ...]]:
-    entries = [entry["fieldsV1"] for entry in managed if entry["manager"] != manager]
-    return {path for fields in entries for path, _ in _leaves_of_fields(fields)}
-
-
-def _remove(stored: Object, before: Object, now: Object, others: set[tuple[str, ...]]) -> None:
-    """What was applied, is applied no longer, and belongs to nobody else."""
-    kept = {path for path, _ in _leaves_of_fields(now)}
-    for path, _ in _leaves_of_fields(before):
-        if path not in kept and path not in others:
-            holder = _at(stored, path[:-1])
-            if isinstance(holder, dict):
-                holder.pop(path[-1], None)
-
-
-def _merge(stored: Any, new: Any) -> None:
-    for name, value in new.items():
-        old = stored.get(name)
-        if isinstance(value, dict) and isinstance(old, dict):
-            _merge(old, value)
-        elif (
-            isinstance(value, list)
-            and isinstance(old, list)
-            and all(isinstance(i, dict) and "name" in i for i in value)
-        ):
-            for item in value:
-                same = next((found for found in old if found.get("name") == item["name"]), None)
-                if same is None:
-                    old.append(copy.deepcopy(item))
-                else:
-                    _merge(same, item)
-        else:
-            stored[name] = copy.deepcopy(value)
 
 
 # --- Fixtures ---------------------------------------------------------------------------------------------------------
