@@ -108,16 +108,21 @@ class Status(Exception):
 
 
 class KServe(Protocol):
-    """What happens in a cluster with an InferenceService, beside what is applied. service: as the API server has it."""
+    """What happens in a cluster with an InferenceService, beside what is applied. service: as the API server has it.
+
+    answered: versions (storageUri and image) that ever answered a prediction as they should.
+    """
+
+    answered: set[Any]
 
     def look(self, service: Object) -> None:
         """Before a client sees it: time goes on."""
 
     def status(self, service: Object) -> Object: ...
 
-    def deployments(self, service: Object) -> list[Object]: ...
+    def deployments(self, service: Object) -> Iterator[Object]: ...
 
-    def pods(self, service: Object) -> list[Object]: ...
+    def pods(self, service: Object) -> Iterator[Object]: ...
 
     def events(self, service: Object) -> list[Object]: ...
 

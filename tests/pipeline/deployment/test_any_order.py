@@ -1,0 +1,204 @@
+"""Whatever happens in whatever order: the way back leads to what has answered, and every end names the state.
+
+DEPLOYMENTS_EXAMPLES=2000 plays more of it than CI has time for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from pipeline.shared.signals import Terminated
+from tests.support.api_server import ApiServer
+from tests.support.interleaved import End, World, at_call, quick
+from tests.support.simulated_kserve import CRASHES, MISSING, NEVER_READY, UNPULLABLE, WRONG, SimulatedKServe, Version
+
+pytest_plugins = ["tests.support.deployments", "tests.support.interleaved"]
+
+EXAMPLES = int(os.environ.get("DEPLOYMENTS_EXAMPLES", "0"))
+IMAGE, OTHER_IMAGE, NO_IMAGE = (f"registry.example/alexnet:{tag}" for tag in ("1", "2", "none"))
+FATES = {
+    "pvc://models/crashes": CRASHES,
+    "pvc://models/never-ready": NEVER_READY,
+    "pvc://models/wrong": WRONG,
+    "pvc://models/missing": MISSING,
+    NO_IMAGE: UNPULLABLE,
+}
+GOOD = [Version(f"pvc://models/{name}", image) for name in ("one", "two") for image in (IMAGE, OTHER_IMAGE)]
+BAD = [*(Version(uri, IMAGE) for uri in list(FATES)[:4]), Version("pvc://models/one", NO_IMAGE)]
+
+versions = st.sampled_from([*GOOD, *GOOD, *BAD])
+overlays_ = st.sampled_from(["standard", "scaled"])
+calls = st.integers(0, 60)
+
+
+def terminate() -> None:
+    raise Terminated(15)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """good: the live version, which this tool has proved and nobody has touched since."""
+
+    new_world: Callable[[], World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = type(self).new_world()
+        assert isinstance(self.world.kserve, SimulatedKServe)
+        self.kserve = self.world.kserve
+        self.kserve.fates = dict(FATES)
+        self.good: Version | None = None
+
+    @rule(version=versions, overlay=overlays_, rollback=st.sampled_from([True, True, True, False]))
+    def deploy(self, version: Version, overlay: str, rollback: bool) -> None:
+        self.deployed(version, overlay, rollback)
+
+    @rule(version=versions, overlay=overlays_, at=calls, came_through=st.booleans())
+    def deploy_interrupted(self, version: Version, overlay: str, at: int, came_through: bool) -> None:
+        before = self.world.live
+        end = self.deployed(version, overlay, True, disturb=at_call(at, terminate), came_through=came_through)
+        if end.interrupted and self.world.live != before:
+            self.good = None
+
+    @rule(version=versions, second=versions, at=calls, until=calls)
+    def two_at_once(self, version: Version, second: Version, at: int, until: int) -> None:
+        """The second machine is stopped at its own call `until`, if it comes so far."""
+        self.good = None
+        other = at_call(until, terminate)
+        self.world.deploy(version, disturb=at_call(at, lambda: self.world.deploy(second, disturb=other)))
+
+    @rule(version=versions, at=calls, what=st.sampled_from(["scale", "lose", "back", "kubectl"]))
+    def deploy_while(self, version: Version, at: int, what: str) -> None:
+        happen = {
+            "scale": lambda: setattr(self.kserve, "load", 3),
+            "lose": self.lose_pod,
+            "back": self.pods_back,
+            "kubectl": lambda: self.world.apply_by_others(GOOD[0], False),
+        }[what]
+        if what == "kubectl":
+            self.good = None
+            self.world.deploy(version, disturb=at_call(at, happen))
+        else:
+            self.deployed(version, "standard", True, disturb=at_call(at, happen))
+
+    @rule()
+    def roll_back(self) -> None:
+        self.rolled_back()
+
+    @rule(at=calls, came_through=st.booleans())
+    def roll_back_interrupted(self, at: int, came_through: bool) -> None:
+        self.good = None
+        self.world.roll_back(disturb=at_call(at, terminate), came_through=came_through)
+
+    @precondition(lambda self: self.good is not None)
+    @rule()
+    def roll_back_twice(self) -> None:
+        before = self.world.spec
+        if self.rolled_back().error is None and self.rolled_back().error is None:
+            assert self.world.spec == before
+
+    @rule(load=st.integers(1, 4))
+    def scale(self, load: int) -> None:
+        self.kserve.load = load
+        self.kserve.settle(2)
+
+    @rule()
+    def lose_pod(self) -> None:
+        if "alexnet" in self.kserve.workloads:
+            self.kserve.lose_pod()
+
+    @rule()
+    def pods_back(self) -> None:
+        self.kserve.places = 9
+
+    @rule()
+    def time_passes(self) -> None:
+        self.kserve.places = 9
+        self.kserve.settle()
+
+    @rule(version=versions, keeps_fields=st.booleans())
+    def kubectl_apply(self, version: Version, keeps_fields: bool) -> None:
+        self.good = None
+        self.world.apply_by_others(version, keeps_fields)
+
+    @rule()
+    def kubectl_lets_go(self) -> None:
+        self.world.let_go()
+
+    @rule()
+    def delete(self) -> None:
+        end = self.world.delete()
+        assert end.error is None
+        assert self.world.api.objects == {}
+        self.good = None
+
+    # What must hold.
+
+    def deployed(self, version: Version, overlay: str, rollback: bool, **disturbed: Any) -> End:
+        kserve, before, good = self.kserve, self.world.live, self.good
+        end = self.world.deploy(version, overlay, rollback, **disturbed)
+        after, said = self.world.live, end.error or ""
+        if end.interrupted:
+            return end
+        if end.error is None:
+            assert after == version
+            assert version in kserve.serving()
+            self.good = version
+        elif "which is ready again" in said:
+            assert after is not None
+            assert after in kserve.serving()
+            assert f"; rolled back to {after.uri}, " in said
+            assert good in (None, after), f"rolled back past {good}"
+            self.good = after
+        elif not end.wrote:
+            assert after == before
+        else:
+            is_told = "left as it is" in said or "failed as well" in said
+            assert is_told or good is None, f"{good} was left: {said}"
+            self.good = None
+        return end
+
+    def rolled_back(self) -> End:
+        end = self.world.roll_back()
+        if end.error is None:
+            assert self.world.live in self.kserve.serving()
+            self.good = self.world.live
+        elif end.wrote:
+            self.good = None
+        return end
+
+
+@pytest.fixture
+def machine(api: ApiServer, scaled: Path) -> Iterator[type[AnyOrder]]:
+    def new_world() -> World:
+        api.objects.clear()
+        api.calls.clear()
+        return World(api, scaled, SimulatedKServe(api))
+
+    class Here(AnyOrder):
+        pass
+
+    Here.new_world = staticmethod(new_world)
+    with quick(api):
+        yield Here
+
+
+def test_the_way_back_leads_to_what_has_answered_and_every_end_names_the_state(machine: type[AnyOrder]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES or 40,
+            stateful_step_count=12,
+            derandomize=not EXAMPLES,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
