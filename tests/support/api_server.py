@@ -156,6 +156,7 @@ class ApiServer(ThreadingHTTPServer):
         self.readiness: dict[str, tuple[int, Any]] = {}  # what each says of its model where it is asked for that
         self.log = ["one", "two"]
         self.events: list[Object] = []
+        self.now = "2026-01-01T00:00:00Z"  # when something is applied
         self.finalized = True
         self.mode = "Standard"
         self.kserve: KServe | None = None  # instead of scripts
@@ -341,7 +342,7 @@ class ApiServer(ThreadingHTTPServer):
             stored["metadata"].setdefault(key, {}).update(thing["metadata"].get(key, {}))
         if "ownerReferences" in thing["metadata"]:
             stored["metadata"]["ownerReferences"] = thing["metadata"]["ownerReferences"]
-        managed.append({"manager": MANAGER, "operation": "Apply", "fieldsV1": fields_of(thing)})
+        managed.append({"manager": MANAGER, "operation": "Apply", "time": self.now, "fieldsV1": fields_of(thing)})
         if stored.get("spec") != before:
             stored["metadata"]["generation"] += 1
         stored["metadata"]["resourceVersion"] = str(next(self._counter))
