@@ -236,7 +236,7 @@ class Deployment:
             with self._changes.making(f"apply {title_of(found)}{of_which}"):
                 self._cluster.apply(found)
         self._voice.say(f"applied      {', '.join(map(title_of, objects))}")
-        rollout = Rollout(self._cluster, service_of(objects), self._pace, self._voice.progress)
+        rollout = Rollout(self._cluster, objects, self._pace, self._voice.progress)
         ready = rollout.wait()
         self._voice.progress("asking the model")
         label = ask_model(self._cluster, ready, self._pace)

@@ -20,7 +20,7 @@ def serves(cluster: Cluster, service: Object, image: str | None, pace: Pace) -> 
     service: the InferenceService as the cluster has it. image: the server's; None where that is not known.
     """
     pods = [pod for pod in cluster.find(PODS, **pods_of(service)) if is_ready(pod) and not _is_going(pod)]
-    if not pods or not all(_is_of(pod, service, image) for pod in pods):
+    if not pods or not all(is_of(pod, service, image) for pod in pods):
         return False  # nobody could say which of them answered
     try:
         ask_model(cluster, service, pace)
@@ -33,12 +33,20 @@ def _is_going(pod: Object) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
-def _is_of(pod: Object, service: Object, image: str | None) -> bool:
+def is_of(pod: Object, service: Object, image: str | None) -> bool:
+    """Whether a pod, or a template of pods, is of this version.
+
+    The fingerprint alone does not say so: who applies a runtime, or a storageUri, by other means leaves it as it is.
+    """
     of_pod, of_service, uri = annotations_of(pod), annotations_of(service), storage_uri_of(service)
     containers = [found for found in pod.get("spec", {}).get("containers", []) if found["name"] == CONTAINER]
     return (
         of_pod.get(DEPLOYED) == of_service.get(DEPLOYED)
         and of_pod.get(SOURCE_URI, uri) == uri
-        # On a GPU, KServe appends -gpu.
-        and all(image is None or found["image"].removesuffix("-gpu") == image for found in containers)
+        and all(image is None or _is_image(found["image"], image) for found in containers)
     )
+
+
+def _is_image(found: str, image: str) -> bool:
+    """KServe appends -gpu on a GPU; Knative puts a digest in the place of a tag, which says nothing of that."""
+    return found in (image, f"{image}-gpu") or ("@" in found and "@" not in image)

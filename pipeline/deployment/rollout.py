@@ -10,12 +10,21 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from pipeline.deployment.annotations import DEPLOYED
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotReady, Unreachable
-from pipeline.deployment.objects import Object, annotations_of, is_ready, lacking, name_of
+from pipeline.deployment.objects import (
+    Object,
+    annotations_of,
+    image_of,
+    is_ready,
+    lacking,
+    name_of,
+    service_of,
+    storage_uri_of,
+)
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.pods import doing_of
+from pipeline.deployment.proof import is_of
 from pipeline.deployment.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS, pods_of
 from pipeline.deployment.trouble import Trouble, find_trouble
 from pipeline.deployment.voice import Line
@@ -36,12 +45,13 @@ class View:
 
 
 class Rollout:
-    """service: the InferenceService as it was applied, with its fingerprint. progress: called at every look."""
+    """objects: as they were applied, the InferenceService with its fingerprint. progress: called at every look."""
 
-    def __init__(self, cluster: Cluster, service: Object, pace: Pace, progress: Line) -> None:
+    def __init__(self, cluster: Cluster, objects: list[Object], pace: Pace, progress: Line) -> None:
         self._cluster = cluster
-        self._name = name_of(service)
-        self._fingerprint = annotations_of(service)[DEPLOYED]
+        self._service = service_of(objects)
+        self._image = image_of(objects)
+        self._name = name_of(self._service)
         self._pace = pace
         self._progress = progress
 
@@ -83,7 +93,7 @@ class Rollout:
         service = self._cluster.get(INFERENCE_SERVICES, self._name)
         if service is None:
             raise PipelineError(f"the InferenceService {self._name} was deleted meanwhile: run this again")
-        if annotations_of(service).get(DEPLOYED) != self._fingerprint:
+        if not is_of(service, self._service, None) or storage_uri_of(service) != storage_uri_of(self._service):
             raise PipelineError(
                 f"somebody else deployed {self._name} meanwhile, and what this run applied is no longer there: "
                 "see that one end first"
@@ -106,7 +116,7 @@ class Rollout:
         """Of a Deployment it is the pods' annotation that counts; Knative's has it there too."""
         template = found.get("spec", {}).get("template", found)
         is_going = "deletionTimestamp" in found["metadata"]
-        return annotations_of(template).get(DEPLOYED) == self._fingerprint and not is_going
+        return is_of(template, self._service, self._image) and not is_going
 
 
 def _least_replicas(service: Object) -> int:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,35 +27,13 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.signals import Terminated
 from tests.support.api_server import MANAGER, ApiServer, KServe
 from tests.support.deployments import Heard
+from tests.support.ends import End
 from tests.support.simulated_kserve import Version, version_of
 from tests.support.without_sockets import connect, timeless
 
 PACE = Pace(timeout=60, poll=1, patience=5, smoke=3)
 Disturb = Callable[[str, str], None]  # with a call's method and path
 SERVICE = ("inferenceservices", "alexnet")
-ASKS_FOR = re.compile(r"in namespace models this has been asked for, and the cluster goes on with it: .*--delete", re.S)
-
-
-@dataclass
-class End:
-    """How a command ended. error: its line; None where all was well. wrote: whether it changed anything."""
-
-    error: str | None = None
-    interrupted: bool = False
-    waited: list[str] = field(default_factory=list)
-    wrote: bool = False
-    warned: list[str] = field(default_factory=list)
-
-    @property
-    def names_the_state(self) -> bool:
-        """Whether its last line says what is live, or how to go on."""
-        if self.interrupted:
-            last = self.warned[-1] if self.warned else ""
-            return last.startswith("interrupted; ") and ("nothing was changed" in last or bool(ASKS_FOR.search(last)))
-        if self.error is None or not self.wrote:
-            return True
-        ends = ("which is ready again", "left as it is (", "left in place: ", "failed as well: ", "nothing was changed")
-        return any(end in self.error for end in ends) or bool(ASKS_FOR.search(self.error))
 
 
 class World:
@@ -129,10 +105,11 @@ class World:
 
     # What others do.
 
-    def apply_by_others(self, version: Version, keeps_fields: bool) -> None:
+    def apply_by_others(self, version: Version, keeps_fields: bool, without_ours: bool = True) -> None:
         """`kubectl apply` of another version: its fields are kubectl's from then on.
 
-        Without that, the objects are as they are after a restored backup, of which nobody manages a field.
+        keeps_fields: else they are as after a restored backup, of which nobody manages a field. without_ours: our
+        annotations are gone, as after `kubectl replace`; `kubectl apply` leaves them, and they say what was before.
         """
         service = self.api.objects.get(SERVICE)
         if service is None:
@@ -140,7 +117,7 @@ class World:
         thing = {"metadata": {"name": "alexnet"}, "spec": {"predictor": {"model": {"storageUri": version.uri}}}}
         self.api.put("inferenceservices", thing, "kubectl")
         ours = [name for name in annotations_of(service) if name.startswith(MANAGER)]
-        for name in ours:
+        for name in ours if without_ours else ():
             del service["metadata"]["annotations"][name]
         service["metadata"]["resourceVersion"] = "kubectl"
         if not keeps_fields:

@@ -33,6 +33,7 @@ NEVER_READY = "never ready"
 WRONG = "answers wrongly"
 MISSING = "has no archive"
 UNPULLABLE = "has no image"
+UNNAMED = "has an image of no name"
 
 
 class Version(NamedTuple):
@@ -58,8 +59,7 @@ class Pod:
         metadata: Object = {"name": self.name, "annotations": self.annotations}
         if self.going:
             metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-        containers = [{"name": "kserve-container", "image": self.version.image}]
-        return {"metadata": metadata, "spec": {"containers": containers}, "status": self._status()}
+        return {"metadata": metadata, "status": self._status()} | _containers(self.version)
 
     def _status(self) -> Object:
         if not self.has_node:
@@ -79,10 +79,16 @@ class Pod:
     def _server(self) -> Object:
         if self.fate == CRASHES:
             return _failing("kserve-container", self.age - 2)
+        if self.fate == UNNAMED:
+            return {"name": "kserve-container", "state": {"waiting": {"reason": "InvalidImageName"}}}
         if self.fate == UNPULLABLE:
             reason = ("ErrImagePull", "ImagePullBackOff")[self.age % 2]
             return {"name": "kserve-container", "state": {"waiting": {"reason": reason, "message": "not found"}}}
         return {"name": "kserve-container", "state": {"running": {}}}
+
+
+def _containers(version: Version) -> Object:
+    return {"spec": {"containers": [{"name": "kserve-container", "image": version.image}]}}
 
 
 def _failing(name: str, restarts: int) -> Object:
@@ -93,10 +99,11 @@ def _failing(name: str, restarts: int) -> Object:
 
 @dataclass
 class Workload:
-    """A Deployment, with its pods and its autoscaler."""
+    """A Deployment, with its pods and its autoscaler. seen: what KServe wants of it, which comes a step late."""
 
     version: Version
     annotations: dict[str, str]
+    seen: tuple[Version, dict[str, str]]
     replicas: int = 1
     generation: int = 1
     observed: int = 0
@@ -205,7 +212,7 @@ class SimulatedKServe:
                 "metadata": {"name": f"{name_of(service)}-predictor", "generation": workload.generation},
                 "spec": {
                     "replicas": workload.replicas,
-                    "template": {"metadata": {"annotations": workload.annotations}},
+                    "template": {"metadata": {"annotations": workload.annotations}} | _containers(workload.version),
                 },
                 "status": {
                     "observedGeneration": workload.observed,
@@ -236,6 +243,13 @@ class SimulatedKServe:
         self.answered.add(pod.version)
         return ANSWER
 
+    def scale(self, service: Object, replicas: int) -> None:
+        self.load = self._workload(service).replicas = replicas
+
+    def delete_pod(self, name: str) -> None:
+        for workload in self.workloads.values():
+            workload.pods = [pod for pod in workload.pods if pod.name != name]
+
     def forget(self, service: Object) -> None:
         self.workloads.pop(name_of(service), None)
 
@@ -244,19 +258,21 @@ class SimulatedKServe:
     def _workload(self, service: Object) -> Workload:
         name = name_of(service)
         if name not in self.workloads:
-            self.workloads[name] = Workload(version_of(self._api, service), self._handed_on(service))
+            wanted = self._wanted(service)
+            self.workloads[name] = Workload(*wanted, seen=wanted)
             self.workloads[name].said = {"status": "Unknown"}
         return self.workloads[name]
 
-    def _handed_on(self, service: Object) -> dict[str, str]:
-        return annotations_of(service) | {SOURCE_URI: str(storage_uri_of(service))}
+    def _wanted(self, service: Object) -> tuple[Version, dict[str, str]]:
+        handed_on = annotations_of(service) | {SOURCE_URI: str(storage_uri_of(service))}
+        return version_of(self._api, service), handed_on
 
     def _rolled_over(self, service: Object, workload: Workload) -> bool:
-        """KServe writes the Deployment anew, where the InferenceService or the runtime has changed."""
-        now = version_of(self._api, service), self._handed_on(service)
-        if now == (workload.version, workload.annotations):
+        """KServe writes the Deployment anew, where the InferenceService or the runtime had changed a step ago."""
+        seen, workload.seen = workload.seen, self._wanted(service)
+        if seen == (workload.version, workload.annotations):
             return False
-        workload.version, workload.annotations = now
+        workload.version, workload.annotations = seen
         workload.generation += 1
         return True
 

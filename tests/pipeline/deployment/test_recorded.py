@@ -11,7 +11,8 @@ import pytest
 from pipeline.deployment.objects import Object
 from pipeline.shared.signals import Terminated
 from tests.support.api_server import ApiServer
-from tests.support.interleaved import End, World, quick
+from tests.support.ends import End
+from tests.support.interleaved import World, quick
 from tests.support.recorded import RecordedKServe, scenarios, uri_of
 from tests.support.simulated_kserve import Version
 
