@@ -8,7 +8,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 
-.PHONY: setup demo test test-quick lint format bench reliability audit image
+.PHONY: setup demo test test-quick lint format bench reliability cluster-test audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -52,6 +52,14 @@ bench: setup
 # ONLY=faults, faults:NAME, bad-input, attack-surface, soak or page for a part): docs/reliability.md
 reliability: setup
 	@PYTHONPATH=. $(BIN)/python -P -m reliability --server $(or $(SERVER),ours) $(addprefix --only ,$(ONLY))
+
+# what deploy.sh leaves in a real cluster, whatever goes wrong: CONTEXT=… VERSIONS="URI URI" (kserve/README.md has the rest)
+cluster-test: setup
+	@[ -n "$(CONTEXT)" ] && [ $(words $(VERSIONS)) = 2 ] || \
+		{ echo 'error: make cluster-test CONTEXT=… VERSIONS="URI URI", two versions that serve: kserve/README.md' >&2; exit 1; }
+	CLUSTER_TEST_CONTEXT="$(CONTEXT)" CLUSTER_TEST_VERSIONS="$(VERSIONS)" CLUSTER_TEST_NAMESPACE="$(NAMESPACE)" \
+		CLUSTER_TEST_OVERLAY="$(OVERLAY)" CLUSTER_TEST_NAME="$(NAME)" CLUSTER_TEST_IMAGE="$(if $(filter file,$(origin IMAGE)),,$(IMAGE))" \
+		$(BIN)/python -m pytest -v --timeout 3600 tests/pipeline/deployment/test_cluster.py
 
 # known holes in dependencies, risky code, secrets, manifests, Terraform; the image's packages go to build/sbom.cdx.json
 audit: setup

@@ -126,6 +126,10 @@ class KServe(Protocol):
 
     def events(self, service: Object) -> list[Object]: ...
 
+    def scale(self, service: Object, replicas: int) -> None: ...
+
+    def delete_pod(self, name: str) -> None: ...
+
     def ask(self, service: Object, call: Call) -> Any:
         """What a pod of its Service says. Raises Status."""
 
@@ -258,6 +262,13 @@ class ApiServer(ThreadingHTTPServer):
             chosen = call.query["labelSelector"].removeprefix("serving.kserve.io/inferenceservice=")
             service = self.objects.get(("inferenceservices", chosen))
             return {"items": list(getattr(self, f"_{plural}")(service)) if service else []}
+        if self.kserve and (plural, call.method) == ("pods", "DELETE"):
+            self.kserve.delete_pod(name[0])
+            return {}
+        if self.kserve and plural == "deployments" and name[1:] == ["scale"]:
+            service = self.objects["inferenceservices", name[0].removesuffix("-predictor")]
+            self.kserve.scale(service, call.body["spec"]["replicas"])
+            return {}
         if plural == "pods":
             return "\n".join(self.log[-int(call.query["tailLines"]) :]) + "\n"
         if plural == "services" and "/proxy/" in call.path:

@@ -199,5 +199,11 @@ class RecordedKServe:
         self.answered.add(Version(uri_of(ready[0]), version_of(self._api, service).image))
         return ANSWER
 
+    def scale(self, service: Object, replicas: int) -> None:
+        raise NotImplementedError
+
+    def delete_pod(self, name: str) -> None:
+        raise NotImplementedError
+
     def forget(self, service: Object) -> None:
         self._applied = None
