@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotReady, Unreachable
 from pipeline.deployment.objects import (
+    SERVING_RUNTIME,
     Object,
     annotations_of,
     image_of,
@@ -25,7 +26,7 @@ from pipeline.deployment.objects import (
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.pods import doing_of
 from pipeline.deployment.proof import is_of
-from pipeline.deployment.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS, pods_of
+from pipeline.deployment.resources import DEPLOYMENTS, INFERENCE_SERVICES, PODS, SERVING_RUNTIMES, pods_of
 from pipeline.deployment.trouble import Trouble, find_trouble
 from pipeline.deployment.voice import Line
 from pipeline.shared.errors import PipelineError
@@ -50,6 +51,7 @@ class Rollout:
     def __init__(self, cluster: Cluster, objects: list[Object], pace: Pace, progress: Line) -> None:
         self._cluster = cluster
         self._service = service_of(objects)
+        self._runtime = next((found for found in objects if found["kind"] == SERVING_RUNTIME), None)
         self._image = image_of(objects)
         self._name = name_of(self._service)
         self._pace = pace
@@ -93,12 +95,19 @@ class Rollout:
         service = self._cluster.get(INFERENCE_SERVICES, self._name)
         if service is None:
             raise PipelineError(f"the InferenceService {self._name} was deleted meanwhile: run this again")
-        if not is_of(service, self._service, None) or storage_uri_of(service) != storage_uri_of(self._service):
+        if not self._is_as_applied(service):
             raise PipelineError(
                 f"somebody else deployed {self._name} meanwhile, and what this run applied is no longer there: "
                 "see that one end first"
             )
         return service
+
+    def _is_as_applied(self, service: Object) -> bool:
+        """The runtime too: of two that deploy at once, each may have applied one of both last."""
+        runtime = self._runtime and self._cluster.get(SERVING_RUNTIMES, name_of(self._runtime))
+        is_the_image = self._runtime is None or (runtime is not None and image_of([runtime]) == self._image)
+        is_the_version = storage_uri_of(service) == storage_uri_of(self._service)
+        return is_of(service, self._service, None) and is_the_version and is_the_image
 
     def _look(self) -> View:
         service = self.live()

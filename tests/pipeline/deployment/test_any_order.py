@@ -73,7 +73,9 @@ class AnyOrder(RuleBasedStateMachine):
         """The second machine is stopped at its own call `until`, if it comes so far."""
         self.good = None
         other = at_call(until, terminate)
+        self.world.alone = False
         self.world.deploy(version, disturb=at_call(at, lambda: self.world.deploy(second, disturb=other)))
+        self.world.alone = True
 
     @rule(
         version=versions,

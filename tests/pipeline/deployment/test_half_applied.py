@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.shared.signals import Terminated
 from tests.support.api_server import ApiServer
+from tests.support.ends import End
 from tests.support.interleaved import World, quick
 from tests.support.simulated_kserve import CRASHES, SimulatedKServe, Version
 
@@ -23,14 +24,16 @@ def kserve(api: ApiServer) -> SimulatedKServe:
     return SimulatedKServe(api)
 
 
+def stop(method: str, target: str) -> None:
+    """Before the InferenceService is applied."""
+    if method == "PATCH" and "/inferenceservices/" in target and "dryRun" not in target:
+        raise Terminated(15)
+
+
 @pytest.fixture
 def half_applied(api: ApiServer, scaled: Path, kserve: SimulatedKServe) -> Iterator[World]:
     """KServe heeds the runtime alone: pods have its image, and the annotations of the version before."""
     world = World(api, scaled, kserve)
-
-    def stop(method: str, target: str) -> None:
-        if method == "PATCH" and "/inferenceservices/" in target and "dryRun" not in target:
-            raise Terminated(15)
 
     with quick(api):
         assert world.deploy(BEFORE).error is None
@@ -61,3 +64,18 @@ def test_what_never_was_ready_is_none_to_go_back_to(half_applied: World, kserve:
     assert str(end.error).endswith("which is ready again")
     assert half_applied.live == BEFORE
     assert kserve.serving() == {BEFORE}
+
+
+def test_a_runtime_that_another_machine_applies_meanwhile_is_noticed(api: ApiServer, scaled: Path) -> None:
+    world = World(api, scaled, SimulatedKServe(api))
+    ends: list[End] = []
+
+    def interfere(method: str, target: str) -> None:
+        if "/pods" in target and not ends:
+            ends.append(End())
+            ends.append(world.deploy(BETWEEN, disturb=stop))
+
+    with quick(api):
+        end = world.deploy(BEFORE, disturb=interfere)
+    assert ends[-1].interrupted
+    assert str(end.error).startswith("somebody else deployed alexnet meanwhile")
