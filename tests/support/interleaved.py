@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -46,6 +47,13 @@ class World:
         self.api = api
         self.kserve = api.kserve = kserve
         self._overlays = overlays
+        self.alone = True
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Another deploys meanwhile."""
+        self.alone = False
+        yield
         self.alone = True
 
     @property
@@ -147,6 +155,46 @@ def at_call(number: int, happens: Callable[[], object]) -> Disturb:
             happens()
 
     return disturb
+
+
+class Turns:
+    """Two commands at once, one of which runs at a time: the second from some call of the first on.
+
+    It stops at a call of its own until the first has ended, and then goes on. begin, pause: what the two are disturbed
+    with. finish: to be called when the first has ended; it raises what the second raised.
+    """
+
+    def __init__(self, second: Callable[[], None]) -> None:
+        self._second = second
+        self._thread = threading.Thread(target=self._run)
+        self._stopped, self._go_on = threading.Semaphore(0), threading.Semaphore(0)
+        self._raised: BaseException | None = None
+        self._has_begun = self._first_has_ended = False
+
+    def begin(self) -> None:
+        self._has_begun = True
+        self._thread.start()
+        self._stopped.acquire()
+
+    def pause(self) -> None:
+        if not self._first_has_ended:
+            self._stopped.release()
+            self._go_on.acquire()
+
+    def finish(self) -> None:
+        self._first_has_ended = True
+        if self._has_begun:
+            self._go_on.release()
+            self._thread.join()
+        if self._raised:
+            raise self._raised
+
+    def _run(self) -> None:
+        try:
+            self._second()
+        except BaseException as error:  # the first's thread raises it
+            self._raised = error
+        self._stopped.release()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A model of what KServe 0.20 in Standard mode, the Deployment controller, an HPA, the nodes and a Service do.
 
-One step is taken at each look that a client takes at an InferenceService, so that nothing depends on time. What is
-modelled is what mattered in a real cluster:
+One step is taken at each look that a client takes at an InferenceService (`restless`: or at its Deployment),
+so that nothing depends on time. What is modelled is what mattered in a real cluster:
 
 - KServe hands the annotations of an InferenceService on to the pods, leaves `replicas` to an HPA, and says `Ready` from
   the Deployment's `Available`, one step late. So it is true with the pods of the version before, and false while a
@@ -27,7 +27,7 @@ READY_AFTER = 3  # steps: scheduled, the archive is there, the model is loaded
 HPA_SEES = 4  # steps after a Deployment is made, until its HPA counts
 
 # What becomes of a version.
-GOOD = "good"
+SERVES = "serves"
 CRASHES = "crashes"
 NEVER_READY = "never ready"
 WRONG = "answers wrongly"
@@ -53,7 +53,7 @@ class Pod:
 
     @property
     def is_ready(self) -> bool:
-        return self.age >= READY_AFTER and self.fate in (GOOD, WRONG)
+        return self.age >= READY_AFTER and self.fate in (SERVES, WRONG)
 
     def as_object(self) -> Object:
         metadata: Object = {"name": self.name, "annotations": self.annotations}
@@ -140,10 +140,10 @@ def version_of(api: ApiServer, service: Object) -> Version:
 
 
 class SimulatedKServe:
-    """fates: of versions, by their storageUri or image; those that are not there are good.
+    """fates: of versions, by their storageUri or image; those that are not there serve.
 
     answered: the versions that ever answered a prediction as they should. load: replicas that the HPA wants.
-    places: pods that the nodes have room for.
+    places: pods that the nodes have room for. restless: "deployments" or "pods", a look at which is a step, too.
     """
 
     def __init__(self, api: ApiServer) -> None:
@@ -153,17 +153,18 @@ class SimulatedKServe:
         self.answered: set[Version] = set()
         self.load = 1
         self.places = 9
+        self.restless: set[str] = set()
         self.workloads: dict[str, Workload] = {}
 
     # What tests look at, and do to it.
 
     def fate_of(self, version: Version) -> str:
-        return self.fates.get(version.image or "") or self.fates.get(version.uri, GOOD)
+        return self.fates.get(version.image or "") or self.fates.get(version.uri, SERVES)
 
     def serving(self, name: str = "alexnet") -> set[Version]:
         """Whose pods are ready, and answer as they should."""
         found = self.workloads.get(name)
-        return {pod.version for pod in (found.ready if found else []) if pod.fate == GOOD}
+        return {pod.version for pod in (found.ready if found else []) if pod.fate == SERVES}
 
     def lose_pod(self, name: str = "alexnet") -> None:
         """With its place, so that another one waits until that is back."""
@@ -206,6 +207,8 @@ class SimulatedKServe:
         }
 
     def deployments(self, service: Object) -> Iterator[Object]:
+        if "deployments" in self.restless:
+            self.look(service)
         workload = self._workload(service)
         if workload.age:
             yield {
@@ -225,6 +228,8 @@ class SimulatedKServe:
             }
 
     def pods(self, service: Object) -> Iterator[Object]:
+        if "pods" in self.restless:
+            self.look(service)
         for pod in self._workload(service).pods:
             yield pod.as_object()
 

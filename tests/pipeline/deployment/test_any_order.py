@@ -13,13 +13,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from pipeline.shared.signals import Terminated
 from tests.support.api_server import ApiServer
 from tests.support.ends import End
-from tests.support.interleaved import World, at_call, quick
-from tests.support.simulated_kserve import CRASHES, MISSING, NEVER_READY, UNPULLABLE, WRONG, SimulatedKServe, Version
+from tests.support.interleaved import Turns, World, at_call, quick
+from tests.support.simulated_kserve import (
+    CRASHES,
+    MISSING,
+    NEVER_READY,
+    SERVES,
+    UNPULLABLE,
+    WRONG,
+    SimulatedKServe,
+    Version,
+)
 
 pytest_plugins = ["tests.support.deployments", "tests.support.interleaved"]
 
@@ -34,6 +43,8 @@ FATES = {
 }
 GOOD = [Version(f"pvc://models/{name}", image) for name in ("one", "two") for image in (IMAGE, OTHER_IMAGE)]
 BAD = [*(Version(uri, IMAGE) for uri in list(FATES)[:4]), Version("pvc://models/one", NO_IMAGE)]
+
+RECORD = ("configmaps", "alexnet-deployments")
 
 versions = st.sampled_from([*GOOD, *GOOD, *BAD])
 overlays_ = st.sampled_from(["standard", "scaled"])
@@ -57,6 +68,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.kserve.fates = dict(FATES)
         self.good: Version | None = None
 
+    @initialize(restless=st.sets(st.sampled_from(["deployments", "pods"])))
+    def begin(self, restless: set[str]) -> None:
+        self.kserve.restless = restless
+
     @rule(version=versions, overlay=overlays_, rollback=st.sampled_from([True, True, True, False]))
     def deploy(self, version: Version, overlay: str, rollback: bool) -> None:
         self.deployed(version, overlay, rollback)
@@ -69,13 +84,31 @@ class AnyOrder(RuleBasedStateMachine):
             self.good = None
 
     @rule(version=versions, second=versions, at=calls, until=calls)
-    def two_at_once(self, version: Version, second: Version, at: int, until: int) -> None:
-        """The second machine is stopped at its own call `until`, if it comes so far."""
+    def another_is_interrupted_meanwhile(self, version: Version, second: Version, at: int, until: int) -> None:
+        """A second machine begins at this call of the first, and is interrupted at a call of its own."""
         self.good = None
         other = at_call(until, terminate)
-        self.world.alone = False
-        self.world.deploy(version, disturb=at_call(at, lambda: self.world.deploy(second, disturb=other)))
-        self.world.alone = True
+        with self.world.shared():
+            self.world.deploy(version, disturb=at_call(at, lambda: self.world.deploy(second, disturb=other)))
+
+    @rule(version=versions, second=versions, at=calls, until=calls)
+    def two_at_once(self, version: Version, second: Version, at: int, until: int) -> None:
+        """A second machine begins at this call of the first, waits at a call of its own, and ends after the first."""
+        self.good = None
+        ended: list[End] = []
+
+        def deploy_second() -> None:
+            ended.append(self.world.deploy(second, disturb=at_call(until, turns.pause)))
+
+        turns = Turns(deploy_second)
+        with self.world.shared():
+            try:
+                first = self.world.deploy(version, disturb=at_call(at, turns.begin))
+                self.check_success(first, version)
+            finally:
+                turns.finish()
+        if ended:
+            self.check_success(ended[0], second)
 
     @rule(
         version=versions,
@@ -136,6 +169,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.good = None
         self.world.apply_by_others(version, keeps_fields, without_ours)
 
+    @rule(text=st.sampled_from([None, "", "[]", "{}", '[{"deployed": 1}]']))
+    def lose_the_record(self, text: str | None) -> None:
+        self.good = None
+        record = self.world.api.objects.get(RECORD)
+        if record and text is None:
+            del self.world.api.objects[RECORD]
+        elif record:
+            record["data"] = {"deployments.json": text}
+
+    @rule(version=st.sampled_from(GOOD), is_there=st.booleans())
+    def archive_goes_or_comes(self, version: Version, is_there: bool) -> None:
+        """Pods that run go on without it."""
+        self.good = None
+        self.kserve.fates[version.uri] = SERVES if is_there else MISSING
+
     @rule()
     def kubectl_lets_go(self) -> None:
         self.world.let_go()
@@ -156,8 +204,7 @@ class AnyOrder(RuleBasedStateMachine):
         if end.interrupted:
             return end
         if end.error is None:
-            assert after == version
-            assert version in kserve.serving()
+            self.check_success(end, version)
             self.good = version
         elif "which is ready again" in said:
             assert after is not None
@@ -172,6 +219,11 @@ class AnyOrder(RuleBasedStateMachine):
             assert is_told or good in (None, version), f"{good} was left: {said}"
             self.good = None
         return end
+
+    def check_success(self, end: End, version: Version) -> None:
+        if end.error is None and not end.interrupted:
+            assert self.world.live == version
+            assert self.kserve.serving() == {version}
 
     def rolled_back(self) -> End:
         end = self.world.roll_back()
