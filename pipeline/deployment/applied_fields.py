@@ -8,6 +8,7 @@ that of sigs.k8s.io/structured-merge-diff.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from pipeline.deployment.objects import Object
@@ -15,13 +16,27 @@ from pipeline.deployment.objects import Object
 
 def applied_by(manager: str, live: Object) -> Object | None:
     """The object as this manager applied it last; None where it has not applied anything."""
+    entry = _entry(manager, live)
+    if entry is None:
+        return None
+    own: Object = {"apiVersion": live["apiVersion"], "kind": live["kind"]}
+    own |= _picked(live, entry["fieldsV1"])
+    metadata = own.setdefault("metadata", {})
+    metadata |= {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}
+    return own
+
+
+def applied_at(manager: str, live: Object) -> datetime | None:
+    """When this manager last applied something else than before, to the second; None where that cannot be told."""
+    entry = _entry(manager, live)
+    return datetime.fromisoformat(entry["time"]) if entry and "time" in entry else None
+
+
+def _entry(manager: str, live: Object) -> Object | None:
     for entry in live["metadata"].get("managedFields", []):
         if (entry.get("manager"), entry.get("operation")) == (manager, "Apply") and not entry.get("subresource"):
-            own: Object = {"apiVersion": live["apiVersion"], "kind": live["kind"]}
-            own |= _picked(live, entry["fieldsV1"])
-            metadata = own.setdefault("metadata", {})
-            metadata |= {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}
-            return own
+            found: Object = entry
+            return found
     return None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.objects import Object, conditions_of, lacking, name_of
+from pipeline.deployment.events import sentence_of, warnings_of, warnings_since_applied
+from pipeline.deployment.objects import Object, conditions_of, is_ready, lacking, name_of
 from pipeline.deployment.pods import INITIALIZER, Container, containers_of, init_containers_of
-from pipeline.deployment.resources import EVENTS
 from pipeline.shared.text import one_line
 
 CRASHES = 3  # so many, and it will not mend by itself
@@ -15,6 +15,12 @@ CRASHES = 3  # so many, and it will not mend by itself
 CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 NEVER_PULLS = ("InvalidImageName", "ErrImageNeverPull")
 CANNOT_START = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+# KServe goes on without what the first misses, and the second follows from what is known otherwise. What lost against
+# another's change is tried again at once. https://github.com/kserve/kserve/blob/v0.20.0/pkg/controller/v1beta1/
+# inferenceservice/controller.go has all that it warns of; those of 0.15 to 0.21 are the same.
+HARMLESS = ("VirtualServiceCRDNotFound", "InferenceServiceNotReady")
+PASSING = "the object has been modified"
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Trouble:
 def find_trouble(
     cluster: Cluster, service: Object, deployments: list[Object], pods: list[Object], patience: float
 ) -> Trouble | None:
-    """The trouble that says most: a pod's own, else that of the Deployments, else that of the InferenceService.
+    """The trouble that says most: a pod's own, else that of the Deployments, else that of the InferenceService, of
+    which a part is in Events alone.
 
     deployments, pods: of the new version. patience: with failures that may mend, in seconds.
     """
@@ -50,7 +57,11 @@ def find_trouble(
             if condition.type == "ReplicaFailure" and condition.status == "True":
                 # Its message has the name of a pod, another one each time.
                 return Trouble(f"no pod can be made: {one_line(condition.message)}", patience, kind="no pod")
-    return _of_service(service, bool(deployments), patience)
+    return (
+        _of_specification(service, patience)
+        or _of_events(cluster, service, deployments, pods, patience)
+        or _of_conditions(service, bool(deployments))
+    )
 
 
 def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
@@ -63,8 +74,8 @@ def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
         if trouble := _of_image(name, container, patience) or _of_run(name, container):
             return trouble
     is_waiting = pod.get("status", {}).get("phase") == "Pending" and not containers
-    if is_waiting and (said := _last_warning(cluster, name)):
-        return Trouble(f"{name}: {said}")
+    if is_waiting and (warnings := warnings_of(cluster, "Pod", name)):  # a volume that is not there, for one
+        return Trouble(f"{name}: {sentence_of(warnings[-1])}")
     return None
 
 
@@ -106,18 +117,28 @@ def _of_run(pod: str, container: Container) -> Trouble | None:
     )
 
 
-def _last_warning(cluster: Cluster, pod: str) -> str:
-    """The last one about a pod: a volume that is not there, for one."""
-    events = cluster.find(EVENTS, fieldSelector=f"involvedObject.name={pod},type=Warning")
-    events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-    return f"{events[-1].get('reason')}: {one_line(events[-1].get('message'))}" if events else ""
-
-
-def _of_service(service: Object, has_deployment: bool, patience: float) -> Trouble | None:
+def _of_specification(service: Object, patience: float) -> Trouble | None:
     model = service.get("status", {}).get("modelStatus", {})
-    if model.get("transitionStatus") == "InvalidSpec":
-        said = model.get("lastFailureInfo", {}).get("message") or "invalid specification"
-        return Trouble(f"KServe does not accept the InferenceService: {one_line(said)}", patience)
+    if model.get("transitionStatus") != "InvalidSpec":
+        return None
+    said = model.get("lastFailureInfo", {}).get("message") or "invalid specification"
+    return Trouble(f"KServe does not accept the InferenceService: {one_line(said)}", patience)
+
+
+def _of_events(
+    cluster: Cluster, service: Object, deployments: list[Object], pods: list[Object], patience: float
+) -> Trouble | None:
+    """Why KServe makes no Deployment; or why the service is not ready, though its pods are, which may yet mend."""
+    if deployments and (is_ready(service) or not all(map(is_ready, pods))):
+        return None  # it is made, and on its way
+    for event in reversed(warnings_since_applied(cluster, service)):
+        if event.get("reason") not in HARMLESS and PASSING not in str(event.get("message")):
+            said = f"KServe warns: {sentence_of(event)}"
+            return Trouble(said, None if deployments else patience, kind=f"warning {event.get('reason')}")
+    return None
+
+
+def _of_conditions(service: Object, has_deployment: bool) -> Trouble | None:
     if has_deployment:
         return None  # its pods say more
     for condition in lacking(service):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.deployment.objects import Object
 from pipeline.deployment.pace import Pace
 from tests.support.api_server import (
     DOWNLOADING,
@@ -196,10 +198,99 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
 def test_what_is_never_ready_ends_at_the_timeout_with_what_is_known(
     moment: Moment, sentence: str, api: ApiServer, make: Make
 ) -> None:
-    api.events = [{"reason": "FailedMount", "message": "no such secret", "lastTimestamp": "2026-01-01T00:00:00Z"}]
+    mount = {"reason": "FailedMount", "message": "no such secret", "lastTimestamp": "2026-01-01T00:00:00Z"}
+    api.events = [mount | {"type": "Warning", "involvedObject": {"kind": "Pod", "name": "alexnet-predictor-new"}}]
     api.scripts[ONE] = [moment]
     pace = Pace(timeout=0.05, poll=0.001)
     assert reason(lambda: make(pace).deploy(ONE)).startswith(f"not ready within 0.05 s: {sentence}; ")
+
+
+# --- What KServe says in Events alone ---------------------------------------------------------------------------------
+
+NOTHING_MADE = Moment(has_deployment=False, has_pod=False)
+NO_KNATIVE = "It is not possible to use Knative deployment mode when Knative Services are not available"
+
+
+def warning(reason: str = "ServerlessModeRejected", message: str = NO_KNATIVE, **fields: Any) -> Object:
+    """As KServe's controller writes it: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/"""
+    about = {"kind": "InferenceService", "name": "alexnet"}
+    times = {"firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z", "eventTime": None}
+    return {"type": "Warning", "reason": reason, "message": message, "involvedObject": about} | times | fields
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"lastTimestamp": None, "eventTime": "2026-01-01T00:00:00.250000Z"},
+        {"lastTimestamp": "2026-01-01T00:07:00Z", "firstTimestamp": "2025-12-31T23:00:00Z", "count": 12},
+        {
+            "lastTimestamp": None,
+            "eventTime": "2025-12-31T23:00:00.250000Z",
+            "series": {"count": 3, "lastObservedTime": "2026-01-01T00:00:01.500000Z"},
+        },
+    ],
+    ids=["once", "of the newer kind", "again", "again, of the newer kind"],
+)
+def test_what_kserve_says_in_an_event_alone_ends_the_wait(told: Object, api: ApiServer, deploy: Deploy) -> None:
+    api.events = [warning(**told)]
+    api.scripts[ONE] = [NOTHING_MADE]
+    assert reason(lambda: deploy(ONE)).startswith(f"KServe warns: ServerlessModeRejected: {NO_KNATIVE}; ")
+
+
+def test_the_last_warning_counts(api: ApiServer, deploy: Deploy) -> None:
+    api.events = [
+        warning("InternalError", "the last", lastTimestamp="2026-01-01T00:00:09Z"),
+        warning("InternalError", "the first", lastTimestamp="2026-01-01T00:00:03Z"),
+    ]
+    api.scripts[ONE] = [NOTHING_MADE]
+    assert reason(lambda: deploy(ONE)).startswith("KServe warns: InternalError: the last; ")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        warning(lastTimestamp="2025-12-31T23:59:59Z"),
+        warning(involvedObject={"kind": "InferenceService", "name": "alexnet", "uid": "of one that was deleted"}),
+        warning(involvedObject={"kind": "InferenceService", "name": "cats"}),
+        warning(involvedObject={"kind": "Service", "name": "alexnet"}),
+        warning(type="Normal"),
+        warning("VirtualServiceCRDNotFound", "Istio VirtualService CRD not present; reconciliation skipped."),
+        warning("InferenceServiceNotReady", "InferenceService [alexnet] is no longer Ready because of: PredictorReady"),
+        warning("UpdateFailed", 'Operation cannot be fulfilled on "alexnet": the object has been modified; please'),
+    ],
+    ids=[
+        "before it was applied",
+        "of another of its name",
+        "of another service",
+        "of another kind",
+        "no warning",
+        "without Istio",
+        "no longer ready",
+        "tried again at once",
+    ],
+)
+def test_what_is_not_about_this_version_or_mends_at_once_ends_nothing(
+    event: Object, api: ApiServer, make: Make
+) -> None:
+    api.events = [event]
+    api.scripts[ONE] = [NOTHING_MADE]
+    failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001, patience=0.001)).deploy(ONE))
+    assert failed.startswith("not ready within 0.05 s: waiting for KServe to make the Deployment; ")
+
+
+def test_a_warning_that_mended_ends_nothing(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    api.events = [warning("InternalError", "failed calling webhook")]
+    api.scripts[ONE] = [NOTHING_MADE, NOTHING_MADE, PENDING, *[LOADING] * 100, READY]
+    assert deploy(ONE) == URL
+    assert "KServe warns: InternalError: failed calling webhook" in heard.waited
+
+
+def test_where_the_pods_are_ready_and_the_service_is_not_the_warning_says_why(api: ApiServer, make: Make) -> None:
+    api.events = [warning("InternalError", "fails to reconcile component: no matches for kind ScaledObject")]
+    api.scripts[ONE] = [Moment(READY.pod)]
+    failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001, patience=0.001)).deploy(ONE))
+    assert failed.startswith("not ready within 0.05 s: KServe warns: InternalError: fails to reconcile component: no ")
 
 
 def test_an_api_server_that_is_busy_for_a_moment_is_asked_again(api: ApiServer, deploy: Deploy) -> None:
