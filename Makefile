@@ -81,7 +81,7 @@ image:
 	@touch $@
 
 # The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached, the default
-# index serves (on Linux: with CUDA, several GB). KServe's storage initializer says that it is not for Python 3.13 and
+# index serves (on Linux: with CUDA, several GB). KServe's storage initializer says that it is not for Python 3.14 and
 # later; for gs:// it needs nothing there that is not installed by then.
 .venv/.ready: requirements/runtime.txt requirements/pipeline.txt requirements/dev.txt requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -21,7 +21,7 @@ from pipeline.shared.ports import Ports, free_ports
 from reliability.pictures import base64_text
 from tests.support.waiting import PATIENCE_S
 
-kserve = pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform")]
 
 TRANSFORMER = """

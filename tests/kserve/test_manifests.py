@@ -32,7 +32,7 @@ from server.door import settings
 from server.folder import Address
 from server.health import HEALTH_PORT
 
-pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
 from tests.support.kserve_crds import Schemas
 from tests.support.renderings import (

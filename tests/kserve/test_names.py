@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
 from pipeline.deployment import manifests
 from tests.support.kserve_crds import Schemas

@@ -11,7 +11,7 @@ import pytest
 from pipeline.serving.torchserve import TorchServe
 from reliability.pictures import base64_text
 
-kserve = pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
 
 def test_inference_rest_client(server: TorchServe, photographs: list[Path]) -> None:

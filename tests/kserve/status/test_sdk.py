@@ -12,7 +12,7 @@ import pytest
 from server.health import LIVE_WITHIN_S, READY_WITHIN_S
 from tests.kserve.status.told import NAME, Ask, ToldModel
 
-kserve = pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 URL = "http://status"
 
 LOADING, FINE, SILENT, DEAD = None, 0, READY_WITHIN_S + 1, LIVE_WITHIN_S + 1
