@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Annotated
@@ -62,15 +63,17 @@ def deploy(
 
 @contextmanager
 def _changes(first: str) -> Iterator[Callable[[str], None]]:
-    """Shows what is being waited for: beside a spinner, or where there is no terminal, as a line for each change."""
-    last = first
+    """Shows what is being waited for: beside a spinner, or where there is no terminal, as a line for each change.
+
+    Two that take turns, as those of a container that crashes and starts again, are one line each.
+    """
+    told = deque([first], maxlen=2)
     with spinner(first) as say:
 
         def show_if_new(line: str) -> None:
-            nonlocal last
-            if line != last:
-                last = line
-                say(line)
+            say(line)
+            if line not in told:
+                told.append(line)
                 if not err.is_terminal:
                     err.print(f"waiting      {line}")
 

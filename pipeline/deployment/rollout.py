@@ -61,6 +61,7 @@ class Rollout:
         """The InferenceService, once it serves the new version. Raises NotReady, or PipelineError where it is gone."""
         began = seen = time.monotonic()
         trouble: Trouble | None = None
+        told: Trouble | None = None
         while True:
             now = time.monotonic()
             is_over = now - began > self._pace.timeout
@@ -72,7 +73,11 @@ class Rollout:
                 self._progress("the cluster does not answer, trying again")
                 time.sleep(self._pace.poll)
                 continue
-            self._progress(view.summary)
+            if told and view.trouble and view.trouble.is_same_as(told):
+                self._progress(told.reason)  # in the words in which it was told first
+            else:
+                self._progress(view.summary)
+                told = view.trouble or told
             if view.ready:
                 return view.service
             if view.trouble is None or not view.trouble.is_same_as(trouble):

@@ -68,14 +68,14 @@ def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
     name = name_of(pod)
     for condition in conditions_of(pod):
         if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
-            return Trouble(f"{name} cannot be scheduled: {one_line(condition.message)}")
+            return Trouble(f"{name} cannot be scheduled: {one_line(condition.message)}", kind="unschedulable")
     containers = containers_of(pod)
     for container in (*init_containers_of(pod), *containers):
         if trouble := _of_image(name, container, patience) or _of_run(name, container):
             return trouble
     is_waiting = pod.get("status", {}).get("phase") == "Pending" and not containers
     if is_waiting and (warnings := warnings_of(cluster, "Pod", name)):  # a volume that is not there, for one
-        return Trouble(f"{name}: {sentence_of(warnings[-1])}")
+        return Trouble(f"{name}: {sentence_of(warnings[-1])}", kind=f"warning {warnings[-1].get('reason')}")
     return None
 
 
@@ -111,6 +111,7 @@ def _of_run(pod: str, container: Container) -> Trouble | None:
     return Trouble(
         f"{container.name} of {pod} {what}{loop}{again}",
         patience=0 if container.restarts >= CRASHES else None,
+        kind=f"{container.name} {what}",
         pod=pod,
         container=container.name,
         previous=container.ended is None,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pipeline.store.publish import Outcome
-from tests.support.api_server import DOWNLOADING, READY, URL, ApiServer, Call, Moment
-from tests.support.deployments import BROKEN, ONE, TWO
+from tests.support.api_server import DOWNLOADING, LOADING, READY, URL, ApiServer, Call, Moment, running
+from tests.support.deployments import BROKEN, CRASHED, ONE, TWO
 from tests.support.scripts import Start
 
 pytest_plugins = ["tests.support.api_server"]
@@ -103,6 +103,44 @@ def test_an_overlay_can_be_chosen(run: Run, api: ApiServer) -> None:
 
 
 # --- When it is not ---------------------------------------------------------------------------------------------------
+
+
+def waits(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line.removeprefix("waiting      ") for line in done.stderr.splitlines() if line.startswith("waiting")]
+
+
+def test_a_pull_that_fails_by_turns_in_two_words_is_told_once(run: Run, api: ApiServer) -> None:
+    """As the kubelet of Kubernetes 1.35 says it."""
+    image = "registry.example/alexnet:1"
+    said = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": not found'
+    failed = running(state={"waiting": {"reason": "ErrImagePull", "message": said}})
+    waits_again = f'Back-off pulling image "{image}": ErrImagePull: {said}'
+    backs_off = running(state={"waiting": {"reason": "ImagePullBackOff", "message": waits_again}})
+    api.scripts[ONE] = [*[failed, backs_off] * 2, LOADING, READY]
+    done = run("--storage-uri", ONE)
+    assert done.returncode == 0
+    assert waits(done) == [
+        f"kserve-container of alexnet-predictor-new: the image cannot be pulled, {said}: give another --image",
+        "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
+        "ready",
+        "asking the model",
+    ]
+
+
+def test_a_container_that_crashes_and_starts_again_is_told_once(run: Run, api: ApiServer) -> None:
+    def crashed(restarts: int) -> Moment:
+        waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+        return running(restartCount=restarts, state=waiting, lastState={"terminated": CRASHED})
+
+    api.scripts[ONE] = [LOADING, crashed(1), LOADING, crashed(2), LOADING, READY]
+    done = run("--storage-uri", ONE)
+    assert done.returncode == 0
+    assert waits(done) == [
+        "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
+        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), 1 times again",
+        "ready",
+        "asking the model",
+    ]
 
 
 def test_a_version_that_fails_is_rolled_back_and_the_reason_is_the_last_line(run: Run, api: ApiServer) -> None:
