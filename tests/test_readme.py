@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.deployment.preflight import SUPPORTED
+from pipeline.deployment.kserve_versions import SUPPORTED
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 

@@ -26,6 +26,7 @@ from pipeline.deployment.errors import (
     WayBackFailed,
 )
 from pipeline.deployment.history import History, proved
+from pipeline.deployment.kserve_versions import Version, fitted
 from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespace, in_order, placed, render
 from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
@@ -82,6 +83,7 @@ class Deployment:
         self._voice = voice or Voice()
         self._pace = pace or Pace()
         self._changes = Changes(cluster.namespace, name or SERVICE)
+        self._kserve: Version | None = None  # until the cluster was asked
 
     def deploy(self, storage_uri: str, overlay: str = STANDARD, image: str | None = None, rollback: bool = True) -> str:
         """Applies a version, and waits until it answers → the service's URL.
@@ -92,6 +94,7 @@ class Deployment:
             rendered = self._rendered(overlay, storage_uri, image)
             self._changes.service = name_of(service_of(rendered))
             self._check_cluster()
+            rendered = fitted(rendered, self._kserve)
             self._check_objects(rendered, storage_uri)
             history = self._history(rendered)
             objects = history.noted_in(rendered, overlay)
@@ -112,6 +115,7 @@ class Deployment:
             objects = history.before_live()
             if objects is None:
                 raise NoVersionBefore(storage_uri_of(live))
+            objects = fitted(objects, self._kserve)
             storage_uri = str(storage_uri_of(service_of(objects)))
             self._check_objects(objects, storage_uri)
             url = self._roll_out(objects, history.before(objects), rollback=False)
@@ -158,7 +162,7 @@ class Deployment:
 
     def _check_cluster(self) -> None:
         check_cluster(self._cluster, self._voice.say)
-        check_kserve(self._cluster, self._voice)
+        self._kserve = check_kserve(self._cluster, self._voice)
 
     def _check_objects(self, objects: list[Object], storage_uri: str) -> None:
         """All that can be known of them beforehand; the API server's own checks are run dry."""
@@ -217,7 +221,7 @@ class Deployment:
         self._voice.warn(f"{failure}; going back to {storage_uri}")
         self._changes.begin()
         try:
-            self._apply_and_prove(earlier)
+            self._apply_and_prove(fitted(earlier, self._kserve))
         except PipelineError as again:
             raise WayBackFailed(failure, storage_uri, again, self._changes.state()) from None
         raise RolledBack(failure, storage_uri) from None

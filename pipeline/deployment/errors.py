@@ -9,6 +9,7 @@ PipelineError
 ├── NoNamespace             the cluster does not have the namespace
 ├── OverlayUnusable         an overlay that cannot be rendered, or is none of this project's
 ├── OtherNamespace          an overlay that chooses its namespace itself, and another is wanted
+├── NotInKServe             what an overlay promises is not to be had of this version of KServe
 ├── PlaceholderImage        an overlay whose image nobody has chosen
 ├── NotDeployed             there is nothing of which to find the version before
 ├── NoVersionBefore         there is nothing to go back to
@@ -81,6 +82,16 @@ class OtherNamespace(PipelineError):
         super().__init__(
             f"overlay {overlay} belongs into namespace {chosen}, and not {namespace}, where what it says of that "
             f"namespace would not hold: give --namespace {chosen}, or edit the overlay"
+        )
+
+
+class NotInKServe(PipelineError):
+    """field: of the InferenceService. since, version: of KServe."""
+
+    def __init__(self, field: str, since: str, version: str) -> None:
+        super().__init__(
+            f"the overlay needs {field}, which KServe has from {since} on, and this cluster has {version}: "
+            "upgrade KServe, or take the component that uses it out of the overlay"
         )
 
 

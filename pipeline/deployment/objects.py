@@ -10,6 +10,8 @@ Object = dict[str, Any]
 INFERENCE_SERVICE = "InferenceService"
 SERVING_RUNTIME = "ServingRuntime"
 CONTAINER = "kserve-container"  # KServe's name for the one that serves
+MODE = "serving.kserve.io/deploymentMode"
+ON_KNATIVE = ("Knative", "Serverless")  # its name from KServe 0.16 on, and before
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ def title_of(thing: Object) -> str:
 def annotations_of(thing: Object) -> dict[str, str]:
     annotations: dict[str, str] = thing.get("metadata", {}).get("annotations", {})
     return annotations
+
+
+def is_on_knative(service: Object) -> bool:
+    """As its status says; before it has one, as its annotation does."""
+    mode = service.get("status", {}).get("deploymentMode") or annotations_of(service).get(MODE)
+    return mode in ON_KNATIVE
 
 
 def conditions_of(thing: Object) -> list[Condition]:

@@ -6,6 +6,7 @@ import re
 
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import MayNot, NoNamespace, Refused
+from pipeline.deployment.kserve_versions import NEWEST, OLDEST, SUPPORTED, UNKNOWN, Version, dotted
 from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object
 from pipeline.deployment.resources import (
     CONFIG_MAPS,
@@ -21,9 +22,6 @@ from pipeline.deployment.resources import (
 from pipeline.deployment.voice import Line, Voice
 from pipeline.shared.errors import PipelineError
 from pipeline.store.storage_uri import SCHEME, StorageUri
-
-OLDEST, NEWEST = (0, 15), (0, 20)  # KServe's versions that this is made for
-SUPPORTED = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 
 Permission = tuple[str, Resource, str]  # a verb, and a subresource or ""
 NEEDED_TO_WAIT: tuple[Permission, ...] = (
@@ -50,8 +48,8 @@ def check_cluster(cluster: Cluster, say: Line) -> None:
         raise NoNamespace(cluster.namespace)
 
 
-def check_kserve(cluster: Cluster, voice: Voice) -> None:
-    """Raises PipelineError where KServe is not installed, or too old."""
+def check_kserve(cluster: Cluster, voice: Voice) -> Version | None:
+    """→ KServe's version, as `kserve_version`. Raises PipelineError where KServe is not installed, or too old."""
     for resource, kind in ((INFERENCE_SERVICES, INFERENCE_SERVICE), (SERVING_RUNTIMES, SERVING_RUNTIME)):
         if not cluster.knows(resource.api_version, kind):
             raise PipelineError(
@@ -59,17 +57,20 @@ def check_kserve(cluster: Cluster, voice: Voice) -> None:
             )
     version = kserve_version(cluster)
     if version is None:
-        voice.warn(f"KServe's version cannot be told: this is made for {SUPPORTED}")
-        return
-    number = ".".join(map(str, version))
+        voice.warn(
+            f"KServe's version cannot be told: this is made for {SUPPORTED}, and goes on as for {dotted(UNKNOWN)}"
+        )
+        return None
+    number = dotted(version)
     if version[:2] < OLDEST:
         raise PipelineError(f"the cluster has KServe {number}, and {SUPPORTED} is needed: upgrade it")
     if version[:2] > NEWEST:
         voice.warn(f"the cluster has KServe {number}, which is younger than this was made for ({SUPPORTED})")
     voice.say(f"KServe       {number}")
+    return version
 
 
-def kserve_version(cluster: Cluster) -> tuple[int, ...] | None:
+def kserve_version(cluster: Cluster) -> Version | None:
     """By its controller's image, or by the label that Helm gives it; None where neither is to be seen.
 
     The CustomResourceDefinitions and the ConfigMap inferenceservice-config do not have it.

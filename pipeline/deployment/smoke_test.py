@@ -9,13 +9,12 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.answer import Answer
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NoAnswer, OutOfReach, SmokeTestFailed
-from pipeline.deployment.objects import Object, annotations_of, name_of
+from pipeline.deployment.objects import Object, is_on_knative, name_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.refusals import refusal
 from pipeline.serving.question import QUESTION
 from pipeline.serving.route import model_route, predict_route
 
-MODE = "serving.kserve.io/deploymentMode"
 ANY_ERROR = tuple(range(400, 600))
 NO_PREDICTION = "the model does not answer a prediction"
 NO_WORD = "the model does not say that it answers"
@@ -88,8 +87,7 @@ def _answer(
 
 def _target(service: Object, namespace: str) -> tuple[str, dict[str, str]]:
     """The Service to ask, and the headers to ask it with."""
-    mode = service["status"].get("deploymentMode") or annotations_of(service).get(MODE)
-    if mode not in ("Knative", "Serverless"):
+    if not is_on_knative(service):
         return f"{name_of(service)}-predictor", {}
     # There that name is an alias of the ingress gateway; a revision's own Service may lead to the activator, which
     # learns from these headers what to wake.

@@ -36,7 +36,7 @@ def test_a_namespace_that_one_may_not_see_may_be_worked_in(api: ApiServer, refus
 @pytest.mark.parametrize("group", ["serving.kserve.io/v1beta1", "serving.kserve.io/v1alpha1"])
 def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: Attempt) -> None:
     del api.kinds[group]
-    assert refusal().endswith(f"({group}): install KServe 0.15 to 0.20 in it")
+    assert refusal().endswith(f"({group}): install KServe 0.15 to 0.21 in it")
     assert api.writes == []
 
 
@@ -49,7 +49,7 @@ def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: A
         ({"image": "mirror/c@sha256:0", "labels": {"app.kubernetes.io/version": "v0.19.1"}}, "KServe       0.19.1"),
         ({"image": "kserve/kserve-controller:latest"}, "warning: KServe's version cannot be told"),
         (None, "warning: KServe's version cannot be told"),
-        ({"image": "kserve/kserve-controller:v0.21.0"}, "warning: the cluster has KServe 0.21.0, which is younger"),
+        ({"image": "kserve/kserve-controller:v0.22.0"}, "warning: the cluster has KServe 0.22.0, which is younger"),
     ],
     ids=["tag", "tag and digest", "registry with a port", "label", "latest", "not to be seen", "younger"],
 )
@@ -73,7 +73,7 @@ def test_kserves_version_is_looked_for_where_it_usually_is_when_one_may_not_look
 
 def test_a_kserve_that_is_too_old_is_refused(api: ApiServer, refusal: Attempt) -> None:
     api.controller = {"image": "kserve/kserve-controller:v0.14.1"}
-    assert refusal() == "the cluster has KServe 0.14.1, and 0.15 to 0.20 is needed: upgrade it"
+    assert refusal() == "the cluster has KServe 0.14.1, and 0.15 to 0.21 is needed: upgrade it"
     assert api.writes == []
 
 
