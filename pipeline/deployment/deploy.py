@@ -43,6 +43,7 @@ from pipeline.deployment.pace import Pace
 from pipeline.deployment.preflight import (
     NEEDED_TO_WAIT,
     check_cluster,
+    check_helpers,
     check_kserve,
     check_permissions,
     check_version,
@@ -166,6 +167,7 @@ class Deployment:
 
     def _check_objects(self, objects: list[Object], storage_uri: str) -> None:
         """All that can be known of them beforehand; the API server's own checks are run dry."""
+        check_helpers(self._cluster, service_of(objects), self._voice.warn)
         check_permissions(self._cluster, [*to_apply(self._cluster, objects), *NEEDED_TO_WAIT], self._voice.say)
         check_version(storage_uri, self._voice)
         for found in objects:

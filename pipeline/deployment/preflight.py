@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.errors import MayNot, NoNamespace, Refused
-from pipeline.deployment.kserve_versions import NEWEST, OLDEST, SUPPORTED, UNKNOWN, Version, dotted
-from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object
+from pipeline.deployment.errors import MayNot, NoNamespace, Refused, Unreachable
+from pipeline.deployment.kserve_versions import AUTOSCALER, NEWEST, OLDEST, SUPPORTED, UNKNOWN, Version, dotted
+from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object, annotations_of, is_on_knative
 from pipeline.deployment.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -95,6 +95,38 @@ def _version_texts(controller: Object) -> list[str]:
     images = [str(found["image"]) for found in containers if found["name"] == "manager"]
     tags = [image.partition("@")[0].rpartition(":")[2] for image in images]
     return [*tags, controller["metadata"].get("labels", {}).get("app.kubernetes.io/version", "")]
+
+
+def check_helpers(cluster: Cluster, service: Object, warn: Line) -> None:
+    """What this InferenceService leaves to others than KServe has to be in the cluster: Knative, KEDA, metrics.
+
+    Raises PipelineError where one is not. Without metrics a version serves, with as few pods as may be.
+    """
+    if is_on_knative(service):
+        if not cluster.knows("serving.knative.dev/v1", "Service"):
+            raise PipelineError(
+                "the cluster does not have Knative Serving (serving.knative.dev/v1), which this overlay is for: "
+                "install it and restart KServe's controller, or choose another --overlay"
+            )
+        return
+    autoscaler = annotations_of(service).get(AUTOSCALER, "hpa")
+    if autoscaler == "keda" and not cluster.knows("keda.sh/v1alpha1", "ScaledObject"):
+        raise PipelineError(
+            "the cluster does not have KEDA (keda.sh/v1alpha1), to which this overlay leaves the number of pods: "
+            "install it, or use the component autoscaling-hpa instead"
+        )
+    if autoscaler == "hpa" and not _has_metrics(cluster):
+        warn(
+            "the cluster has no metrics of pods (metrics.k8s.io/v1beta1), so their number will stay as it is: "
+            "install metrics-server"
+        )
+
+
+def _has_metrics(cluster: Cluster) -> bool:
+    try:
+        return cluster.knows("metrics.k8s.io/v1beta1", "PodMetrics")
+    except Unreachable:  # the API server has only heard of it: who makes them does not answer
+        return False
 
 
 def check_permissions(cluster: Cluster, permissions: list[Permission], say: Line) -> None:

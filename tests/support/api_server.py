@@ -43,6 +43,9 @@ KINDS = {
     "policy/v1": {"PodDisruptionBudget": "poddisruptionbudgets"},
     "serving.kserve.io/v1beta1": {"InferenceService": "inferenceservices"},
     "serving.kserve.io/v1alpha1": {"ServingRuntime": "servingruntimes"},
+    "serving.knative.dev/v1": {"Service": "services"},
+    "keda.sh/v1alpha1": {"ScaledObject": "scaledobjects"},
+    "metrics.k8s.io/v1beta1": {"PodMetrics": "pods"},
 }
 IN_NO_NAMESPACE = ("Namespace", "ClusterStorageContainer")
 ANSWER = {"predictions": [{"classes": [{"index": 0, "wnid": "n1", "label": "tench", "probability": 0.9}]}]}

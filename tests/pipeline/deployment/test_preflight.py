@@ -14,7 +14,7 @@ from pipeline.deployment.deploy import Deployment
 from pipeline.deployment.objects import Object
 from pipeline.store.publish import Outcome
 from tests.support.api_server import ApiServer
-from tests.support.deployments import FAST, ONE, Attempt
+from tests.support.deployments import FAST, ONE, Attempt, Deploy, Heard
 
 pytest_plugins = ["tests.support.deployments"]
 
@@ -83,6 +83,80 @@ def test_a_kind_that_the_cluster_does_not_have_is_named(api: ApiServer, refusal:
     manifests.write_text(f"{manifests.read_text()}---\n{monitoring}")
     assert refusal().startswith("the cluster does not have PodMonitoring (monitoring.googleapis.com/v1)")
     assert api.writes == []
+
+
+def use(overlays: Path, mode: str, autoscaler: str = "") -> None:
+    """Changes the overlay `standard`."""
+    manifests = overlays / "standard" / "manifests.yaml"
+    annotations = f"serving.kserve.io/deploymentMode: {mode}\n"
+    if autoscaler:
+        annotations += f"    serving.kserve.io/autoscalerClass: {autoscaler}\n"
+    manifests.write_text(manifests.read_text().replace("serving.kserve.io/deploymentMode: Standard\n", annotations))
+
+
+def test_knative_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+    use(overlays, "Knative")
+    del api.kinds["serving.knative.dev/v1"]
+    assert refusal() == (
+        "the cluster does not have Knative Serving (serving.knative.dev/v1), which this overlay is for: install it "
+        "and restart KServe's controller, or choose another --overlay"
+    )
+    assert api.writes == []
+
+
+def test_keda_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+    use(overlays, "Standard", "keda")
+    del api.kinds["keda.sh/v1alpha1"]
+    assert refusal() == (
+        "the cluster does not have KEDA (keda.sh/v1alpha1), to which this overlay leaves the number of pods: "
+        "install it, or use the component autoscaling-hpa instead"
+    )
+    assert api.writes == []
+
+
+def without_metrics(api: ApiServer) -> None:
+    del api.kinds["metrics.k8s.io/v1beta1"]
+
+
+def with_metrics_that_do_not_answer(api: ApiServer) -> None:
+    said = "the server is currently unable to handle the request"
+    api.refuse(503, said, lambda call: call.path == "/apis/metrics.k8s.io/v1beta1")
+
+
+@pytest.mark.parametrize("lose", [without_metrics, with_metrics_that_do_not_answer])
+@pytest.mark.parametrize("autoscaler", ["", "hpa"])
+def test_an_autoscaler_without_metrics_is_warned_of(
+    lose: Callable[[ApiServer], None], autoscaler: str, api: ApiServer, deploy: Deploy, heard: Heard, overlays: Path
+) -> None:
+    use(overlays, "Standard", autoscaler)
+    lose(api)
+    deploy(ONE)
+    assert heard.warned[0] == (
+        "the cluster has no metrics of pods (metrics.k8s.io/v1beta1), so their number will stay as it is: "
+        "install metrics-server"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "autoscaler", "needed"),
+    [
+        ("Standard", "none", None),
+        ("Standard", "external", None),
+        ("Standard", "keda", "keda.sh/v1alpha1"),
+        ("RawDeployment", "hpa", "metrics.k8s.io/v1beta1"),
+        ("Knative", "", "serving.knative.dev/v1"),
+        ("Serverless", "", "serving.knative.dev/v1"),
+    ],
+)
+def test_nothing_else_is_needed(
+    mode: str, autoscaler: str, needed: str | None, api: ApiServer, refusal: Attempt, lines: list[str], overlays: Path
+) -> None:
+    use(overlays, mode, autoscaler)
+    for kinds in {"serving.knative.dev/v1", "keda.sh/v1alpha1", "metrics.k8s.io/v1beta1"} - {needed}:
+        del api.kinds[kinds]
+    api.denied = {("create", "services/proxy")}
+    assert refusal().startswith("you may not create services/proxy")
+    assert not any("warning" in line for line in lines)
 
 
 def test_all_permissions_that_are_missing_are_named(api: ApiServer, refusal: Attempt) -> None:
