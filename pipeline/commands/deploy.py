@@ -34,7 +34,8 @@ def deploy(
     no_rollback: Annotated[bool, typer.Option("--no-rollback", help="Leave a version that fails.")] = False,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a version may take.")] = 600,
 ) -> None:
-    """Deploy a version on KServe, and prove that it answers. Prints the service's URL."""
+    """Deploy a version on KServe, and prove that it answers. Prints its public URL if that answers from here, or else
+    the kubectl command that brings its port here."""
     if [storage_uri is not None, rollback, delete].count(True) != 1:
         raise typer.BadParameter("give one of --storage-uri, --rollback and --delete")
     if storage_uri is None and (image is not None or no_rollback):
@@ -52,13 +53,13 @@ def deploy(
         voice = Voice(err.print, warn, stack.enter_context(_changes("asking the cluster")))
         deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout), name)
         if storage_uri is not None:
-            url = deployment.deploy(storage_uri, overlay or STANDARD, image, rollback=not no_rollback)
+            way_in = deployment.deploy(storage_uri, overlay or STANDARD, image, rollback=not no_rollback)
         elif rollback:
-            url = deployment.roll_back()
+            way_in = deployment.roll_back()
         else:
             deployment.delete(overlay)
             return
-    out.print(url)
+    out.print(way_in)
 
 
 @contextmanager

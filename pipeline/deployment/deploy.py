@@ -51,6 +51,7 @@ from pipeline.deployment.preflight import (
     to_delete,
 )
 from pipeline.deployment.proof import serves
+from pipeline.deployment.reach import way_in
 from pipeline.deployment.records import Records
 from pipeline.deployment.removal import Removal
 from pipeline.deployment.resources import INFERENCE_SERVICES, SERVING_RUNTIMES
@@ -87,7 +88,7 @@ class Deployment:
         self._kserve: Version | None = None  # until the cluster was asked
 
     def deploy(self, storage_uri: str, overlay: str = STANDARD, image: str | None = None, rollback: bool = True) -> str:
-        """Applies a version, and waits until it answers → the service's URL.
+        """Applies a version, and waits until it answers → how it can be called from here, see `way_in`.
 
         One that does not is rolled back, where there is a version to go back to, before this raises.
         """
@@ -102,7 +103,7 @@ class Deployment:
             return self._roll_out(objects, history.before(objects), rollback)
 
     def roll_back(self) -> str:
-        """Returns to the version before, of those that have proved themselves → the service's URL.
+        """Returns to the version before, of those that have proved themselves → as `deploy`.
 
         Done twice, it is where it was.
         """
@@ -236,7 +237,7 @@ class Deployment:
             self._voice.warn(f"that {storage_uri_of(service)} serves could not be noted: {error}")
 
     def _apply_and_prove(self, objects: list[Object]) -> str:
-        """→ the service's URL. Raises VersionFailed, or what the cluster raises."""
+        """→ the way in. Raises VersionFailed, or what the cluster raises."""
         for found in objects:
             of_which = f" with {storage_uri_of(found)}" if found["kind"] == INFERENCE_SERVICE else ""
             with self._changes.making(f"apply {title_of(found)}{of_which}"):
@@ -252,5 +253,4 @@ class Deployment:
             self._voice.say(f"ready        the model says so; {untried}")
         else:
             self._voice.say(f"predicted    {label} (of a black picture)")
-        inside = f"http://{name_of(ready)}-predictor.{self._cluster.namespace}.svc.cluster.local"
-        return str(ready["status"].get("url") or inside)
+        return way_in(self._cluster, ready, objects, self._voice)

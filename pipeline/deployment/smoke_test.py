@@ -29,7 +29,7 @@ def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
     Raises SmokeTestFailed, OutOfReach, or what the cluster raises. service: as the cluster has it, ready.
     """
     answer = _answer(cluster, service, pace, NO_PREDICTION, "POST", predict_route(MODEL_NAME), QUESTION)
-    if _wants_credentials(answer):
+    if wants_credentials(answer):
         _require_readiness(_answer(cluster, service, pace, NO_WORD, "GET", model_route(MODEL_NAME)))
         return None
     if answer.status != 200:
@@ -48,7 +48,7 @@ def _require_readiness(answer: Answer) -> None:
         raise _another_model(answer)
 
 
-def _wants_credentials(answer: Answer) -> bool:
+def wants_credentials(answer: Answer) -> bool:
     """Whether this is the door's own 401 or 403. The API server's are a Status."""
     said = answer.fields.get("error")
     is_the_doors = answer.fields.keys() == {"error"} and isinstance(said, str) and said.startswith(CREDENTIALS)
@@ -80,7 +80,7 @@ def _answer(
         time.sleep(pace.poll)  # the proxy may learn of a new pod a moment after it is ready
     if "error trying to reach service" in answer.message and "timeout" in answer.message:
         raise OutOfReach(answer.message)
-    if answer.status in (401, 403) and not _wants_credentials(answer):
+    if answer.status in (401, 403) and not wants_credentials(answer):
         raise refusal(answer, method, path)
     return answer
 

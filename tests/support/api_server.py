@@ -31,7 +31,7 @@ from tests.support.managed_fields import conflicting, fields_of, merge, take_awa
 
 MANAGER = "torchserve-alexnet"
 TOKEN = "token-of-the-test"
-URL = "http://alexnet-models.example.com"
+URL = "kubectl port-forward --namespace models service/alexnet-predictor 8080:80"  # what deploy.sh prints
 
 KINDS = {
     "v1": {
@@ -168,6 +168,7 @@ class ApiServer(ThreadingHTTPServer):
         self.mode = "Standard"
         self.kserve: KServe | None = None  # instead of scripts
         self.one_at_a_time = threading.RLock()
+        self.url_of: Callable[[str], str] = lambda name: f"http://{name}-models.example.com"  # as KServe is installed
         self._looks: dict[str, int] = {}
         self._counter = itertools.count(1)
 
@@ -400,7 +401,7 @@ class ApiServer(ThreadingHTTPServer):
         moment, name = self._moment(service), service["metadata"]["name"]
         return {
             "conditions": [{"type": "Ready", "status": "True" if moment.ready else "False"}, *moment.conditions],
-            "url": f"http://{name}-models.example.com",
+            "url": self.url_of(name),
             "deploymentMode": self.mode,
             "components": {"predictor": {"latestReadyRevision": f"{name}-predictor-00002"}},
             "modelStatus": moment.model,

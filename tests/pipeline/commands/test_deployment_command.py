@@ -1,4 +1,4 @@
-"""scripts/deploy.sh as a user runs it: the service's URL on stdout, progress on stderr, one line for what is wrong."""
+"""scripts/deploy.sh as a user runs it: the way in on stdout, progress on stderr, one line for what is wrong."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(deploy: Deploy) -> Run:
 # --- When all is well -------------------------------------------------------------------------------------------------
 
 
-def test_it_prints_the_url_alone_and_says_on_stderr_what_it_does(
+def test_it_prints_the_way_in_alone_and_says_on_stderr_what_it_does(
     run: Run, api: ApiServer, cloud: Any, publish: Callable[..., Outcome], small: dict[str, Path]
 ) -> None:
     uri = publish(small).uri
@@ -66,6 +66,7 @@ def test_it_prints_the_url_alone_and_says_on_stderr_what_it_does(
         "waiting      ready",
         "waiting      asking the model",
         "predicted    tench (of a black picture)",
+        "inside       http://alexnet-predictor.models.svc.cluster.local",
     ]
 
 
@@ -87,7 +88,7 @@ def test_two_services_live_in_one_namespace(run: Run, api: ApiServer) -> None:
     assert run("--storage-uri", ONE).stdout == f"{URL}\n"
     first = dict(api.objects)
     for uri in (TWO, ONE):
-        assert run("--storage-uri", uri, "--name", "cats").stdout == "http://cats-models.example.com\n"
+        assert run("--storage-uri", uri, "--name", "cats").stdout == URL.replace("alexnet", "cats") + "\n"
     assert run("--rollback", "--name", "cats").returncode == 0
     assert api.objects["inferenceservices", "cats"]["spec"]["predictor"]["model"]["storageUri"] == TWO
     done = run("--delete", "--name", "cats")

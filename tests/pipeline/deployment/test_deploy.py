@@ -25,7 +25,14 @@ def test_it_applies_all_of_the_overlay_the_service_last(api: ApiServer, deploy: 
     assert api.applied == ["ServiceAccount", "ServingRuntime", "InferenceService"]
     assert api.storage_uri == ONE
     assert all(found["metadata"]["namespace"] == "models" for found in api.objects.values())
-    assert [line.split()[0] for line in heard.said] == ["cluster", "KServe", "permissions", "applied", "predicted"]
+    assert [line.split()[0] for line in heard.said] == [
+        "cluster",
+        "KServe",
+        "permissions",
+        "applied",
+        "predicted",
+        "inside",
+    ]
     assert heard.warned == [f"{ONE} is not in Cloud Storage, so what lies there was not checked"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.deploy import Deployment
 from pipeline.deployment.objects import Object
-from tests.support.api_server import ApiServer
+from tests.support.api_server import URL, ApiServer
 from tests.support.deployments import BROKEN, FAST, ONE, THREE, TWO, Deploy, Heard, Make, reason
 from tests.support.second_services import CHOICES, Choice, called, write_overlay
 
@@ -32,7 +32,7 @@ def uri_of(name: str, api: ApiServer) -> str:
 def test_a_second_service_has_everything_of_its_own(api: ApiServer, deploy: Deploy, make: Make, heard: Heard) -> None:
     deploy(ONE)
     before = of("alexnet", api)
-    assert make(name="cats").deploy(TWO) == "http://cats-models.example.com"
+    assert make(name="cats").deploy(TWO) == URL.replace("alexnet", "cats")
     assert of("alexnet", api) == before
     assert of("cats", api).keys() == {
         ("serviceaccounts", "cats"),
@@ -106,8 +106,8 @@ def staging(overlays: Path) -> str:
 def test_an_overlay_may_name_its_service(api: ApiServer, deploy: Deploy, make: Make, staging: str) -> None:
     deploy(ONE)
     before = of("alexnet", api)
-    assert deploy(TWO, staging) == "http://alexnet-staging-models.example.com"
-    assert make(name="alexnet-staging").deploy(THREE, staging) == "http://alexnet-staging-models.example.com"
+    assert deploy(TWO, staging) == URL.replace("alexnet", "alexnet-staging")
+    assert make(name="alexnet-staging").deploy(THREE, staging) == URL.replace("alexnet", "alexnet-staging")
     make(name="alexnet-staging").roll_back()
     assert uri_of("alexnet-staging", api) == TWO
     make(name="alexnet-staging").delete()
