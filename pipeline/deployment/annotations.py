@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 
-from pipeline.deployment.objects import Object, annotations_of, name_of, service_of
+from pipeline.artefact.version import NAME
+from pipeline.deployment.objects import Object, annotations_of, image_of, name_of, service_of, storage_uri_of
 
 # Live clusters hold these names.
 DEPLOYED = "torchserve-alexnet/deployed"  # a fingerprint of what was applied
@@ -14,7 +15,9 @@ OVERLAY = "torchserve-alexnet/overlay"
 PREVIOUS_URI = "torchserve-alexnet/previous-storage-uri"
 PREVIOUS_IMAGE = "torchserve-alexnet/previous-image"
 OBJECTS = "torchserve-alexnet/objects"  # a list of all that was ever applied with it, for --delete
-OURS = (DEPLOYED, OVERLAY, PREVIOUS_URI, PREVIOUS_IMAGE, OBJECTS)
+IMAGE = "torchserve-alexnet/image"  # as applied; pods tell it in GET /, by kserve/runtime/serving-runtime.yaml
+VERSION = "torchserve-alexnet/version"  # the archive's
+OURS = (DEPLOYED, OVERLAY, PREVIOUS_URI, PREVIOUS_IMAGE, OBJECTS, IMAGE, VERSION)
 
 
 def our_annotations_of(service: Object | None) -> dict[str, str]:
@@ -23,16 +26,28 @@ def our_annotations_of(service: Object | None) -> dict[str, str]:
 
 
 def annotated(objects: list[Object], ours: dict[str, str]) -> list[Object]:
-    """The same objects, whose InferenceService has these of our annotations and no others of them."""
+    """The same objects, whose InferenceService has these of our annotations, those that name the release, and no others
+    of them."""
     service = service_of(objects)
     theirs = {name: value for name, value in annotations_of(service).items() if name not in OURS}
-    changed = service | {"metadata": service["metadata"] | {"annotations": theirs | ours}}
+    changed = service | {"metadata": service["metadata"] | {"annotations": theirs | ours | _release(objects)}}
     return [changed if found is service else found for found in objects]
 
 
 def fingerprinted(objects: list[Object], ours: dict[str, str]) -> list[Object]:
     """The same as `annotated`, with a fingerprint of these objects."""
     return annotated(objects, ours | {DEPLOYED: _fingerprint(objects)})
+
+
+def _release(objects: list[Object]) -> dict[str, str]:
+    """What `kubectl get` and GET / tell by the same names. Pods have it too, so nothing here changes but with them."""
+    named = {}
+    if image := image_of(objects):
+        named[IMAGE] = image
+    version = (storage_uri_of(service_of(objects)) or "").rstrip("/").rpartition("/")[2]
+    if NAME.fullmatch(version):  # pvc://alexnet-models tells none
+        named[VERSION] = version
+    return named
 
 
 def _fingerprint(objects: list[Object]) -> str:
