@@ -44,6 +44,7 @@ from pipeline.deployment.preflight import (
     NEEDED_TO_WAIT,
     check_cluster,
     check_helpers,
+    check_image,
     check_kserve,
     check_permissions,
     check_version,
@@ -170,6 +171,7 @@ class Deployment:
         """All that can be known of them beforehand; the API server's own checks are run dry."""
         check_helpers(self._cluster, service_of(objects), self._voice.warn)
         check_permissions(self._cluster, [*to_apply(self._cluster, objects), *NEEDED_TO_WAIT], self._voice.say)
+        check_image(image_of(objects), self._voice.say)
         check_version(storage_uri, self._voice)
         for found in objects:
             self._cluster.apply(found, dry_run=True)

@@ -153,6 +153,14 @@ def _permissions(cluster: Cluster, objects: list[Object], *verbs: str) -> list[P
     return [(verb, cluster.resource_of(found), "") for found in objects for verb in verbs]
 
 
+def check_image(image: str | None, say: Line) -> None:
+    """Says where a way back may bring another image. One without a registry is on the nodes, where nobody pulls it."""
+    host, slash, _ = (image or "").partition("/")
+    is_of_a_registry = bool(slash) and (host == "localhost" or "." in host or ":" in host)
+    if is_of_a_registry and "@" not in str(image):
+        say(f"image        {image}: a tag can be moved to another image, a digest (NAME@sha256:…) cannot")
+
+
 def check_version(storage_uri: str, voice: Voice) -> None:
     """Raises PipelineError unless the version in the bucket is whole."""
     if not storage_uri.startswith(SCHEME):

@@ -34,6 +34,7 @@ from server.drain import connections
 
 PATIENCE_S = 60
 CLIENTS = 16
+IMAGE = "registry.example/alexnet-torchserve@sha256:" + "0" * 64
 
 # A root that cannot be written to, but for TMPDIR. Everything else of the machine stays as it is.
 READ_ONLY = 'mount -t tmpfs tmpfs "$TMPDIR" && mount -o remount,ro,bind / && exec "$@"'
@@ -196,7 +197,7 @@ class Load:
 @pytest.fixture(scope="module")
 def running(start: Start) -> Container:
     """One for the tests that only ask it something."""
-    made = start()
+    made = start(SERVING_IMAGE=IMAGE)
     assert made.probe("/startup") in (None, 503)  # the model is not loaded yet
     made.wait_until_started()
     return made
@@ -204,6 +205,12 @@ def running(start: Start) -> Container:
 
 def test_the_probes_are_true_when_the_model_answers(running: Container) -> None:
     assert [running.probe(path) for path in ("/startup", "/ready", "/live")] == [200, 200, 200]
+
+
+def test_it_tells_its_image(running: Container) -> None:
+    with closing(HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", "/")
+        assert json.loads(connection.getresponse().read())["image"] == IMAGE
 
 
 def test_nothing_else_is_answered_there(running: Container) -> None:

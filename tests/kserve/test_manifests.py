@@ -22,6 +22,7 @@ import yaml
 from ts.model_server import load_properties
 
 from pipeline.artefact.model import MODEL_NAME
+from pipeline.deployment.annotations import IMAGE as IMAGE_IS_NOTED
 from pipeline.serving.java import java_home
 from pipeline.serving.route import model_route, predict_route
 from pipeline.serving.torchserve import TorchServe
@@ -31,6 +32,7 @@ from server import door, drain, torchserve
 from server.door import settings
 from server.folder import Address
 from server.health import HEALTH_PORT
+from server.status import IMAGE
 
 pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
@@ -245,6 +247,13 @@ VARIABLES = {
 }
 
 
+def test_the_runtime_takes_the_image_from_where_deployments_put_it() -> None:
+    (variable,) = one(rendering("base"), "ServingRuntime")["spec"]["containers"][0]["env"]
+    place = f"metadata.annotations['{IMAGE_IS_NOTED}']"
+    assert variable == {"name": IMAGE, "valueFrom": {"fieldRef": {"fieldPath": place}}}
+    assert "env" not in one(rendering("base", "knative"), "ServingRuntime")["spec"]["containers"][0]
+
+
 def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All of who may ask at once, with every volume that the signature needs too."""
     objects = rendering("base", "api-keys", "jwt", "rate-limit", "signature")
@@ -427,6 +436,12 @@ BROKEN = {
     "nobody who scales": ("base", SERVICE, at("spec/predictor/maxReplicas", 3), "has no autoscaler"),
     "zero replicas in Standard mode": ("base", SERVICE, at("spec/predictor/minReplicas", 0), "keeps one replica"),
     "a share that is ignored": ("base", SERVICE, at("spec/predictor/canaryTrafficPercent", 5), "ignores canary"),
+    "a field of the pod for Knative": (
+        "base+knative",
+        RUNTIME,
+        at("spec/containers/0/env", [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+        "Knative refuses a fieldRef (A)",
+    ),
     "a strategy for Knative": ("base+knative", SERVICE, at("spec/predictor/deploymentStrategy", {}), "refuses deploym"),
     "no mode": ("base", SERVICE, at("metadata/annotations", {}), "should be Standard or Knative"),
     "a canary of KServe's": ("base", SERVICE, at("spec/canary", []), "no release divides"),

@@ -73,6 +73,7 @@ STAYS = {
     "the namespace": r"(Namespace/metadata/name|.*/metadata/namespace)=alexnet",
     "the Pod Security Standard": r"Namespace/metadata/labels/pod-security\.kubernetes\.io~\w+=restricted",
     "the image": r"ServingRuntime/spec/containers/0/image=.*",
+    "where its name is noted": r"ServingRuntime/spec/containers/0/env/0/valueFrom/fieldRef/fieldPath=.*",
     "where the model is published": r"InferenceService/spec/.*/storageUri=gs://BUCKET/alexnet/VERSION",
     "the model's URL": r"HTTPRoute/spec/rules/0/matches/\d/path/value=/v1/models/alexnet(:predict)?",
     "the host, a line to edit": r"Gateway/spec/listeners/0/hostname=alexnet\.example\.com",

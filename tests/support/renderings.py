@@ -302,6 +302,10 @@ def webhook_faults(objects: list[Object]) -> Iterator[str]:
         unfit = {"deploymentStrategy", "terminationGracePeriodSeconds", "securityContext"} & predictor.keys()
         if unfit or autoscaler:
             yield f"InferenceService: Knative mode refuses {', '.join(sorted(unfit)) or 'an autoscaler'}"
+        runtimes = [found for found in objects if found["kind"] == "ServingRuntime"]
+        for variable in (each for found in runtimes for each in found["spec"]["containers"][0].get("env", [])):
+            if "fieldRef" in variable.get("valueFrom", {}):
+                yield f"ServingRuntime: Knative refuses a fieldRef ({variable['name']})"
         if predictor.get("scaleMetric", "concurrency") not in ("concurrency", "rps"):
             yield "InferenceService: Knative scales by concurrency or rps"
     else:

@@ -26,7 +26,7 @@ from server.folder import Folder
 from server.model import Model
 from server.scratch import scratch
 from server.signature import check_signature
-from server.status import StatusServer
+from server.status import IMAGE, StatusServer
 
 MODELS = "/mnt/models"
 POLL_S = 0.1
@@ -73,7 +73,7 @@ def serve(models: Path, folder_of_ours: Path) -> int:
     socket = folder_of_ours / "status.sock"
     servers = [
         health.listen(model, door, STOPPING),
-        StatusServer(socket, name, version, model, STOPPING, models / folder.archive),
+        StatusServer(socket, name, version, model, STOPPING, models / folder.archive, os.environ.get(IMAGE, "")),
         metrics.MetricsServer(
             folder.metrics, [metrics.of_torchserve(inside.metrics), metrics.of_door(door.statistics)]
         ),

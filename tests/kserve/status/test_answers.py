@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis.strategies import from_regex
@@ -269,6 +270,19 @@ def test_a_socket_that_cannot_be_made_is_told_in_one_line(
     with pytest.raises(NotServed, match=reason) as told:
         StatusServer(temporary / place, NAME, VERSION, model, stopping)
     assert "\n" not in str(told.value)
+
+
+def test_the_image_is_told_where_it_is_known(temporary: Path, model: ToldModel, stopping: threading.Event) -> None:
+    image = "registry.example/alexnet-torchserve:0.1.0@sha256:" + "0" * 64
+    server = StatusServer(temporary / "s", NAME, VERSION, model, stopping, image=image)
+    try:
+        told = json.loads(server.answers.get("/").body)
+        assert told == SERVICE | {"image": image}
+        document = json.loads(server.answers.get("/openapi.json").body)
+        jsonschema_rs.validate({"$ref": "#/components/schemas/Service", **document}, told)
+        assert "image" not in document["components"]["schemas"]["Service"]["required"]
+    finally:
+        server.server_close()
 
 
 def test_a_model_without_a_version(temporary: Path, model: ToldModel, stopping: threading.Event) -> None:

@@ -60,6 +60,7 @@ def test_it_prints_the_way_in_alone_and_says_on_stderr_what_it_does(
         "cluster      test, Kubernetes v1.33.1, namespace models",
         "KServe       0.20.0",
         "permissions  all that is needed",
+        "image        registry.example/alexnet:1: a tag can be moved to another image, a digest (NAME@sha256:…) cannot",
         f"version      {uri} is whole",
         "applied      ServiceAccount alexnet, ServingRuntime alexnet-torchserve, InferenceService alexnet",
         "waiting      0 of 1 pods ready; alexnet-predictor-new: downloading the model",

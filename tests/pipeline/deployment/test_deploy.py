@@ -29,6 +29,7 @@ def test_it_applies_all_of_the_overlay_the_service_last(api: ApiServer, deploy: 
         "cluster",
         "KServe",
         "permissions",
+        "image",
         "applied",
         "predicted",
         "inside",

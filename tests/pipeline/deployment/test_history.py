@@ -134,6 +134,7 @@ def test_what_is_remembered_is_written_as_live_clusters_have_it(api: ApiServer, 
     assert len(annotations.pop("torchserve-alexnet/deployed")) == 12
     assert annotations == {
         "serving.kserve.io/deploymentMode": "Standard",
+        "torchserve-alexnet/image": "registry.example/alexnet:1",
         "torchserve-alexnet/overlay": "standard",
         "torchserve-alexnet/objects": (
             "serving.kserve.io/v1alpha1 ServingRuntime alexnet-torchserve; "

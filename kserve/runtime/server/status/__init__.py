@@ -9,6 +9,6 @@ Kubelet's probes are apart from this (server/health.py).
 
 from __future__ import annotations
 
-from server.status.listener import StatusServer
+from server.status.listener import IMAGE, StatusServer
 
-__all__ = ["StatusServer"]
+__all__ = ["IMAGE", "StatusServer"]

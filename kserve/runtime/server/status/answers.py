@@ -47,8 +47,10 @@ class Answers:
     GET / has the status 200, and in its body whether the service is alive; what is not live or ready elsewhere is 503.
     """
 
-    def __init__(self, name: str, version: str, model: Model, stopping: threading.Event, documents: Documents) -> None:
-        self._name, self._version = name, version
+    def __init__(
+        self, name: str, version: str, model: Model, stopping: threading.Event, documents: Documents, image: str = ""
+    ) -> None:
+        self._name, self._version, self._image = name, version, image
         self._model, self._stopping, self._documents = model, stopping, documents
         self._began = time.monotonic()
         self._paths: Mapping[str, Callable[[], Answer]] = {
@@ -91,6 +93,7 @@ class Answers:
             {
                 "name": self._name,
                 "version": self._version,
+                **({"image": self._image} if self._image else {}),
                 "status": "alive" if self._live else "dead",  # what KServe's client reads
                 "ready": self._ready,
                 "links": {

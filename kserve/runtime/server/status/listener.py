@@ -16,6 +16,7 @@ from server.status.answers import Answer, Answers, error
 from server.status.documents import Documents
 from server.status.limits import read_limits
 
+IMAGE = "SERVING_IMAGE"  # the variable that serving-runtime.yaml fills
 CONNECTIONS = 32  # at a time; the front door has half as many
 OWNER_ALONE = 0o600
 
@@ -34,14 +35,17 @@ class StatusServer(ThreadingHTTPServer):
         model: Model,
         stopping: threading.Event,
         archive: Path | None = None,
+        image: str = "",
     ) -> None:
         """Raises NotServed where the socket cannot be made.
 
         path: of the socket, which is made here.
         name, version: the model's, as its archive has them; version may be empty.
         archive: its file, which knows the limits of a request; without it /openapi.json states none of them.
+        image: that the server runs from, as far as whoever deployed it says so.
         """
-        self.answers = Answers(name, version, model, stopping, Documents(name, version, read_limits(archive)))
+        documents = Documents(name, version, read_limits(archive))
+        self.answers = Answers(name, version, model, stopping, documents, image)
         self._room = threading.BoundedSemaphore(CONNECTIONS)
         try:
             super().__init__(str(path), Connection)  # type: ignore[arg-type]  # typeshed knows of ports alone
