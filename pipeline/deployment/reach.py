@@ -39,13 +39,15 @@ def way_in(cluster: Cluster, service: Object, objects: list[Object], voice: Voic
 
     service: as the cluster has it, ready. objects: that were applied with it.
     """
-    voice.say(f"inside       {_inside(service, cluster.namespace)}")
+    inside = _inside(service, cluster.namespace)
+    voice.say(f"inside       {inside}")
     for url in dict.fromkeys((*_of_gateways(objects), *_of_status(service))):
         voice.progress(f"asking {url}")
         problem = _problem(url)
         if problem is None:
             return url
-        voice.say(f"outside      not {url}: {problem}")
+        if url != inside:  # which KServe calls the URL too where there is no ingress at all
+            voice.say(f"outside      not {url}: {problem}")
     return _port_forward(cluster, service)
 
 

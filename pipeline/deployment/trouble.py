@@ -18,7 +18,7 @@ CANNOT_START = ("CreateContainerConfigError", "CreateContainerError", "RunContai
 
 # KServe goes on without what the first misses, and the second follows from what is known otherwise. What lost against
 # another's change is tried again at once. https://github.com/kserve/kserve/blob/v0.20.0/pkg/controller/v1beta1/
-# inferenceservice/controller.go has all that it warns of; those of 0.15 to 0.21 are the same.
+# inferenceservice/controller.go has all that it warns of; other versions from 0.15 on warn of nothing else.
 HARMLESS = ("VirtualServiceCRDNotFound", "InferenceServiceNotReady")
 PASSING = "the object has been modified"
 

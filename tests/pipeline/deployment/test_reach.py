@@ -113,6 +113,18 @@ def test_the_proxy_of_the_environment_is_asked(
     assert deploy(ONE) == "http://models.lan"
 
 
+def test_where_kserve_has_no_ingress_there_is_nothing_to_say_of_it(
+    api: ApiServer, deploy: Deploy, heard: Heard, website: Website, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", website.url)
+    inside = "http://alexnet-predictor.models.svc.cluster.local"
+    api.url_of = lambda _: inside
+    website.put(f"{inside}{QUESTION}", b"", 502)
+    assert (deploy(ONE), outside(heard)) == (URL, [])
+    website.put(f"{inside}{QUESTION}", json.dumps(IS_READY).encode())  # deployed from within the cluster
+    assert deploy(ONE) == inside
+
+
 # --- The component public-gateway -------------------------------------------------------------------------------------
 
 
