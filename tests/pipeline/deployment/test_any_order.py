@@ -95,20 +95,17 @@ class AnyOrder(RuleBasedStateMachine):
     def two_at_once(self, version: Version, second: Version, at: int, until: int) -> None:
         """A second machine begins at this call of the first, waits at a call of its own, and ends after the first."""
         self.good = None
-        ended: list[End] = []
 
         def deploy_second() -> None:
-            ended.append(self.world.deploy(second, disturb=at_call(until, turns.pause)))
+            self.check_success(self.world.deploy(second, disturb=at_call(until, turns.pause)), second)
 
         turns = Turns(deploy_second)
         with self.world.shared():
             try:
                 first = self.world.deploy(version, disturb=at_call(at, turns.begin))
-                self.check_success(first, version)
+                assert first.error or version in self.kserve.answered
             finally:
                 turns.finish()
-        if ended:
-            self.check_success(ended[0], second)
 
     @rule(
         version=versions,
@@ -208,7 +205,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.good = version
         elif "which is ready again" in said:
             assert after is not None
-            assert after in kserve.serving()
+            assert after in kserve.answered
+            assert kserve.serving() <= {after}
             assert f"; rolled back to {after.uri}, " in said
             assert good in (None, after), f"rolled back past {good}"
             self.good = after
@@ -223,7 +221,8 @@ class AnyOrder(RuleBasedStateMachine):
     def check_success(self, end: End, version: Version) -> None:
         if end.error is None and not end.interrupted:
             assert self.world.live == version
-            assert self.kserve.serving() == {version}
+            assert version in self.kserve.answered
+            assert self.kserve.serving() <= {version}  # a pod may have been lost since
 
     def rolled_back(self) -> End:
         end = self.world.roll_back()
