@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 
 from pipeline.deployment.errors import NotInKServe
-from pipeline.deployment.objects import MODE, Object, annotations_of, service_of
+from pipeline.deployment.objects import AUTOSCALER, MODE, Object, annotations_of, service_of
 
 Version = tuple[int, ...]
 
@@ -17,15 +17,8 @@ OLDEST, NEWEST = (0, 15), (0, 21)  # that this is made for
 SUPPORTED = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 UNKNOWN = (0, 20)  # one that cannot be told is taken for this
 
-AUTOSCALER = "serving.kserve.io/autoscalerClass"
 NEW_MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}  # from 0.16 on
 OLD_MODES = {new: old for old, new in NEW_MODES.items()}
-
-# What cannot be left out without breaking a promise: a field of the InferenceService, and since when KServe knows it.
-CANNOT_DO_WITHOUT = (
-    (("spec", "predictor", "storageContainerName"), (0, 20)),
-    (("spec", "canary"), (0, 20)),
-)
 
 
 def dotted(version: Version) -> str:
@@ -40,14 +33,13 @@ def fitted(objects: list[Object], version: Version | None) -> list[Object]:
     version = version or UNKNOWN
     objects = copy.deepcopy(objects)
     service = service_of(objects)
-    for path, since in CANNOT_DO_WITHOUT:
-        if version < since and _has(service, path):
-            raise NotInKServe(".".join(path), dotted(since), dotted(version))
+    predictor = service["spec"]["predictor"]
+    if version < (0, 20) and "storageContainerName" in predictor:  # KServe would take any that fits, at random
+        raise NotInKServe("spec.predictor.storageContainerName", "0.20", dotted(version))
     # 0.16 and later refuse a deploymentStrategy beside the old name of the mode, 0.15 one beside the new.
     modes = OLD_MODES if version < (0, 16) else NEW_MODES
     if mode := modes.get(annotations_of(service).get(MODE, "")):
         annotations_of(service)[MODE] = mode
-    predictor = service["spec"]["predictor"]
     if version < (0, 16):  # what the overlays say there is what Kubernetes does without it
         predictor.get("autoScaling", {}).pop("behavior", None)
     if version < (0, 15, 1) and annotations_of(service).get(AUTOSCALER) == "none":
@@ -55,11 +47,3 @@ def fitted(objects: list[Object], version: Version | None) -> list[Object]:
         annotations_of(service)[AUTOSCALER] = "hpa"
         predictor["maxReplicas"] = predictor.get("minReplicas", 1)
     return objects
-
-
-def _has(value: Object, path: tuple[str, ...]) -> bool:
-    for name in path:
-        if name not in value:
-            return False
-        value = value[name]
-    return True

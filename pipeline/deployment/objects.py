@@ -11,6 +11,7 @@ INFERENCE_SERVICE = "InferenceService"
 SERVING_RUNTIME = "ServingRuntime"
 CONTAINER = "kserve-container"  # KServe's name for the one that serves
 MODE = "serving.kserve.io/deploymentMode"
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
 ON_KNATIVE = ("Knative", "Serverless")  # its name from KServe 0.16 on, and before
 
 

@@ -6,8 +6,15 @@ import re
 
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import MayNot, NoNamespace, Refused, Unreachable
-from pipeline.deployment.kserve_versions import AUTOSCALER, NEWEST, OLDEST, SUPPORTED, UNKNOWN, Version, dotted
-from pipeline.deployment.objects import INFERENCE_SERVICE, SERVING_RUNTIME, Object, annotations_of, is_on_knative
+from pipeline.deployment.kserve_versions import NEWEST, OLDEST, SUPPORTED, UNKNOWN, Version, dotted
+from pipeline.deployment.objects import (
+    AUTOSCALER,
+    INFERENCE_SERVICE,
+    SERVING_RUNTIME,
+    Object,
+    annotations_of,
+    is_on_knative,
+)
 from pipeline.deployment.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,

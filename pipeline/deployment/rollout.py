@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotReady, Unreachable
 from pipeline.deployment.objects import (
+    AUTOSCALER,
     SERVING_RUNTIME,
     Object,
     annotations_of,
@@ -32,7 +33,6 @@ from pipeline.deployment.voice import Line
 from pipeline.shared.errors import PipelineError
 
 LOG_LINES = 10
-AUTOSCALER = "serving.kserve.io/autoscalerClass"
 
 
 @dataclass(frozen=True)

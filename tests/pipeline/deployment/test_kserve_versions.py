@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.deployment.errors import NotInKServe
-from pipeline.deployment.kserve_versions import AUTOSCALER, Version, fitted
+from pipeline.deployment.kserve_versions import Version, fitted
 from pipeline.deployment.manifests import render
-from pipeline.deployment.objects import MODE, Object, annotations_of, service_of
+from pipeline.deployment.objects import AUTOSCALER, MODE, Object, annotations_of, service_of
 from tests.support.api_server import ApiServer
 from tests.support.deployments import ONE, TWO, Deploy, Make, reason
 
@@ -65,10 +65,6 @@ def test_what_cannot_be_left_out_is_refused(version: Version) -> None:
         f"the overlay needs spec.predictor.storageContainerName, which KServe has from 0.20 on, and this cluster has "
         f"{number}: upgrade KServe, or take the component that uses it out of the overlay"
     )
-    canary = service()
-    canary[0]["spec"]["canary"] = [{"trafficPercent": 10}]
-    with pytest.raises(NotInKServe, match=r"^the overlay needs spec\.canary, which KServe has from 0\.20 on"):
-        fitted(canary, version)
 
 
 @pytest.mark.parametrize("version", [(0, 20, 0), (0, 21, 0), None])
