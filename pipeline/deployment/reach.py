@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ TIMEOUT = httpx.Timeout(5, connect=3)  # seconds
 LONGEST_S = 10  # names are looked up without an end of their own
 MOST_ANSWER_BYTES = 64 * 1024
 
+LONGEST_NAME = 63  # of a Service
 PORT_HERE = 8080  # where scripts/predict.sh asks
 PORT_OF_SERVICE = 80
 USUAL_PORTS = {"http": 80, "https": 443}
@@ -112,10 +114,20 @@ def _port_forward(cluster: Cluster, service: Object) -> str:
     target, port = f"{name_of(service)}-predictor", PORT_OF_SERVICE
     if is_on_knative(service):
         # There that is an alias of the ingress gateway, which kubectl takes no port from.
-        target = f"{service['status']['components']['predictor']['latestReadyRevision']}-private"
+        target = _private_service(str(service["status"]["components"]["predictor"]["latestReadyRevision"]))
     elif found := _headless(cluster, target):
         port = found
     return f"kubectl port-forward --namespace {cluster.namespace} service/{target} {PORT_HERE}:{port}"
+
+
+def _private_service(revision: str) -> str:
+    """Knative's name for it: kmeta.ChildName of https://github.com/knative/pkg shortens what is too long by a hash."""
+    suffix = "-private"
+    room = LONGEST_NAME - len(suffix)
+    if len(revision) > room:
+        digest = hashlib.md5(revision.encode(), usedforsecurity=False).hexdigest()
+        revision = revision[: room - len(digest)] + digest
+    return revision + suffix
 
 
 def _headless(cluster: Cluster, name: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import ssl
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 import trustme
 import yaml
 
+from pipeline.deployment.names import LONGEST
 from pipeline.deployment.objects import Object
 from tests.support.api_server import IS_READY, URL, ApiServer, Call
 from tests.support.deployments import ONE, Deploy, Heard, Make
@@ -219,6 +221,16 @@ def test_on_knative_it_is_the_revisions_own_service(api: ApiServer, deploy: Depl
     api.mode = "Knative"
     line = "kubectl port-forward --namespace models service/alexnet-predictor-00002-private 8080:80"
     assert deploy(ONE) == line
+
+
+def test_of_a_long_name_on_knative_it_is_shortened_as_knative_does(api: ApiServer, make: Make) -> None:
+    api.mode = "Knative"
+    line = make(name="a" * LONGEST).deploy(ONE)
+    parent = "a" * LONGEST + "-predictor-00002"
+    hashed = hashlib.md5(parent.encode(), usedforsecurity=False).hexdigest()
+    name = "a" * 23 + hashed + "-private"
+    assert len(name) == 63
+    assert line == f"kubectl port-forward --namespace models service/{name} 8080:80"
 
 
 def test_each_service_has_its_own(make: Make, heard: Heard) -> None:
