@@ -102,7 +102,11 @@ class Client:
 
         Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it.
         """
-        body = {"instances": [self._instance(image)], "parameters": {"top_k": top_k}}
+        return self.classify(image, self._instance(image), top_k)
+
+    def classify(self, image: str, instance: dict[str, str], top_k: int) -> list[Class]:
+        """The same for an image that is a KServe v1 instance already. image: how errors name it."""
+        body = {"instances": [instance], "parameters": {"top_k": top_k}}
         url = self.address.predict
         try:
             response = within(LONGEST_S, lambda: self._answer(url, body))
@@ -119,7 +123,7 @@ class Client:
         if not response.is_success:
             raise NotClassified(image, self._refusal(response))
         try:
-            return _classes(response)
+            return classes_in(response.json())
         except (ValueError, LookupError, TypeError, RecursionError):
             raise NotClassified(image, self._strange(response)) from None
 
@@ -191,9 +195,12 @@ def _server_name(url: httpx.URL, host: str | None) -> dict[str, str]:
     return {}
 
 
-def _classes(response: httpx.Response) -> list[Class]:
-    """Raises ValueError, LookupError or TypeError where the body is not an answer of this model's."""
-    [prediction] = response.json()["predictions"]
+def classes_in(body: Any) -> list[Class]:
+    """The JSON that answers a call for one image → its classes, most probable first.
+
+    Raises ValueError, LookupError or TypeError where it is not an answer of this model's.
+    """
+    [prediction] = body["predictions"]
     classes = prediction["classes"]
     if not isinstance(classes, list) or not classes:
         raise TypeError

@@ -28,6 +28,11 @@
     ├── CredentialsMissing        a token that is none, or cannot be had
     ├── NoServer                  nothing answers at the URL
     ├── NotClassified             one image has no answer
+    ├── NoPictures                a folder, or a prefix, in which there are none
+    ├── AnotherModel              two servers that have not as many classes
+    ├── GaveUp                    a server that has stopped answering
+    ├── NothingCompared           the server to compare with has answered nothing
+    ├── TooLittleAgreement        two servers that answer too differently
     ├── NoArchive                 there is nothing to serve or to publish
     ├── DamagedArchive            what is there is no zip file
     ├── ServerFailed              TorchServe ended, or its model does not answer
@@ -219,6 +224,32 @@ class NoServer(PipelineError):
 class NotClassified(PipelineError):
     def __init__(self, image: str, why: str) -> None:
         super().__init__(f"{image}: {why}")
+
+
+class NoPictures(PipelineError):
+    def __init__(self, place: object) -> None:
+        super().__init__(f"no pictures in {place}: expected .jpg, .png, .webp, .gif, .bmp or .tiff")
+
+
+class AnotherModel(PipelineError):
+    """How many classes the first and the second server answer with."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"A answers with {a} classes and B with {b}: they are not the same kind of model")
+
+
+class GaveUp(PipelineError):
+    def __init__(self, name: str, pictures: int, why: str) -> None:
+        super().__init__(f"{name} has not answered {pictures} pictures in a row: {why}")
+
+
+class NothingCompared(PipelineError):
+    def __init__(self, pictures: int, why: str) -> None:
+        super().__init__(f"A has answered none of {pictures} pictures, so there is nothing to compare with: {why}")
+
+
+class TooLittleAgreement(PipelineError):
+    pass
 
 
 class NoArchive(PipelineError):

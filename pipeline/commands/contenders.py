@@ -1,0 +1,120 @@
+"""What scripts/compare.sh compares: an archive, a version or a directory, which is served here, or a running server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.commands.serve import pull
+from pipeline.serving.address import Address
+from pipeline.serving.client import Class, Client, b64_instance
+from pipeline.serving.comparing import Ask, Picture
+from pipeline.serving.torchserve import TorchServe, check_directory, check_files
+from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.digests import sha256_of
+from pipeline.shared.errors import NoServer, PipelineError
+from pipeline.shared.ports import Ports
+from pipeline.shared.signals import NotedSignals
+from pipeline.shared.terminal import err, spinner
+from pipeline.store.storage_uri import SCHEME, StorageUri
+
+URL = re.compile(r"https?://.*|[^/]+:\d+(/.*)?", re.IGNORECASE)
+
+# They are asked one question at a time, and two servers with a worker for each processor take memory for nothing.
+VARIABLES = {"TS_DEFAULT_WORKERS_PER_MODEL": "1"}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """said: as the user named it. directory: what is to be served, in KServe's layout; None of a server that runs."""
+
+    said: str
+    directory: Path | None
+
+    @property
+    def identity(self) -> object:
+        """Equal where the answers have to be."""
+        if self.directory is None:
+            address = Address.parse(self.said, MODEL_NAME)
+            return str(address.server), address.model
+        return [sha256_of(file) for file in (_archive(self.directory), self.directory / "config" / "config.properties")]
+
+
+def contender(said: str, scratch: Path) -> Contender:
+    """scratch: where a directory for an archive is made. Raises PipelineError where it is none of what can be compared,
+    before anything is started."""
+    path = Path(said)
+    if path.is_file():
+        return Contender(said, _around(path, scratch))
+    if said.startswith(SCHEME):
+        return Contender(said, pull(StorageUri.parse(said)))
+    if path.is_dir():
+        check_directory(path, MODEL_NAME)
+        return Contender(said, path)
+    if URL.fullmatch(said):
+        Address.parse(said, MODEL_NAME)
+        return Contender(said, None)
+    raise PipelineError(
+        f"{said}: there is no such archive; expected one, a directory with config/ and model-store/, "
+        "a version gs://…, or the URL of a server"
+    )
+
+
+def _archive(directory: Path) -> Path:
+    return directory / "model-store" / f"{MODEL_NAME}.mar"
+
+
+def _around(archive: Path, scratch: Path) -> Path:
+    """A directory in KServe's layout that shows an archive, and this checkout's settings."""
+    config = CHECKOUT / "config.properties"
+    check_files(config, archive)
+    (scratch / "config").mkdir(parents=True)
+    (scratch / "config" / config.name).symlink_to(config)
+    _archive(scratch).parent.mkdir()
+    _archive(scratch).symlink_to(archive.absolute())
+    return scratch
+
+
+@contextmanager
+def answering(name: str, found: Contender, headers: Mapping[str, str]) -> Iterator[Ask]:
+    """Asks a contender, which is started for that where it does not run, and then stopped, whatever happens.
+
+    name: A or B. headers: for a server that runs. The asking raises PipelineError where nobody answers any more.
+    """
+    if found.directory is None:
+        with Client(found.said, MODEL_NAME, headers) as client:
+            yield _ask(client, lambda error: f"{name}: {str(error).removesuffix(', or give --url')}")
+        return
+    with _served(name, found.directory) as server, Client(server.url, MODEL_NAME) as client:
+        yield _ask(client, lambda _: f"{name} ({found.said}) has ended while it was asked: is there memory for both?")
+
+
+@contextmanager
+def _served(name: str, directory: Path) -> Iterator[TorchServe]:
+    """A signal is obeyed while it answers. While it starts or stops, it is only noted: nothing must be left behind."""
+    with NotedSignals() as signals, spinner(f"{name} is starting …"):
+        log = partial(err.print, f"{name}:")
+        server = TorchServe(directory, MODEL_NAME, Ports.any_free(), log, VARIABLES, signals.obey)
+        server.__enter__()
+    try:
+        signals.obey()
+        yield server
+    finally:
+        with NotedSignals() as signals, spinner(f"{name} is stopping …"):
+            server.__exit__()
+        signals.obey()
+
+
+def _ask(client: Client, sentence: Callable[[NoServer], str]) -> Ask:
+    def ask(picture: Picture, classes: int) -> list[Class]:
+        try:
+            return client.classify(picture.name, b64_instance(picture.content), classes)
+        except NoServer as error:
+            raise PipelineError(sentence(error)) from None
+
+    return ask

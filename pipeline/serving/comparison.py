@@ -1,0 +1,178 @@
+"""How far the answers of two servers, A and B, to the same pictures are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+from typing import Any
+
+from pipeline.serving.client import Class
+from pipeline.shared.errors import AnotherModel, NothingCompared
+
+FEW = 20  # pictures: one of so many is 5 % of the agreement
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of a server to one call. classes: most probable first; none where it did not answer, and `problem` says why."""
+
+    seconds: float
+    classes: Sequence[Class] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class First:
+    """The most probable class. index: None from a server that does not tell it."""
+
+    label: str
+    index: int | None
+    probability: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a server made of one picture: the times of the calls that it answered, what was wrong with the others."""
+
+    first: First | None
+    seconds: list[float]
+    problems: list[str]
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer]) -> Side:
+        classes = next((answer.classes for answer in answers if answer.classes), ())
+        return cls(
+            _first(classes) if classes else None,
+            [answer.seconds for answer in answers if answer.problem is None],
+            [answer.problem for answer in answers if answer.problem is not None],
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one picture. agrees: None where A did not answer, so that there is nothing to agree with.
+
+    movement: the largest |pA − pB| of any class; None unless both answered.
+    """
+
+    picture: str
+    agrees: bool | None
+    movement: float | None
+    a: Side
+    b: Side
+
+    @classmethod
+    def of(cls, picture: str, a: Sequence[Answer], b: Sequence[Answer]) -> Outcome:
+        """Each answer of A is compared with that of B in the same place; what B did not answer does not agree.
+
+        Raises AnotherModel where they have not as many classes.
+        """
+        pairs = [(one.classes, other.classes) for one, other in zip(a, b, strict=True) if one.classes]
+        moved = [_movement(one, other) for one, other in pairs if other]
+        agrees = all(other and _names(one) == _names(other) for one, other in pairs) if pairs else None
+        return cls(picture, agrees, max(moved, default=None), Side.of(a), Side.of(b))
+
+
+def percent(share: float) -> str:
+    """Rounded down, so that what is below a bound is not shown as that."""
+    return f"{math.floor(share * 1000) / 1000:.1%}"
+
+
+def _names(classes: Sequence[Class]) -> tuple[str, int | None]:
+    first = _first(classes)
+    return first.label, first.index
+
+
+def _first(classes: Sequence[Class]) -> First:
+    return First(classes[0]["label"], classes[0].get("index"), classes[0]["probability"])
+
+
+def _movement(a: Sequence[Class], b: Sequence[Class]) -> float:
+    """A class is its index and its label: one that only the other has counts as 0 here."""
+    if len(a) != len(b):
+        raise AnotherModel(len(a), len(b))
+    of_a, of_b = ({(found.get("index"), found["label"]): found["probability"] for found in each} for each in (a, b))
+    return max(abs(of_a.get(name, 0) - of_b.get(name, 0)) for name in of_a.keys() | of_b.keys())
+
+
+@dataclass(frozen=True)
+class Latency:
+    """In seconds."""
+
+    median: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Latency | None:
+        if not seconds:
+            return None
+        return cls(median(seconds), sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1])
+
+
+class Comparison:
+    """Of all pictures. Raises NothingCompared where A has answered none of them."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        self.compared = [found for found in outcomes if found.agrees is not None]
+        if not self.compared:
+            raise NothingCompared(len(outcomes), next((why for found in outcomes for why in found.a.problems), ""))
+        self.agreed = sum(found.agrees is True for found in self.compared)
+        self.differing = [found for found in self.compared if not found.agrees]
+
+    @property
+    def agreement(self) -> float:
+        """The share of pictures, from 0 to 1, of which both have the same first class: its label and its index."""
+        return self.agreed / len(self.compared)
+
+    @property
+    def mean_movement(self) -> float | None:
+        moved = [found.movement for found in self.outcomes if found.movement is not None]
+        return fmean(moved) if moved else None
+
+    @property
+    def most_moved(self) -> Outcome | None:
+        """The picture with the largest movement."""
+        moved = [found for found in self.outcomes if found.movement is not None]
+        return max(moved, key=lambda found: found.movement or 0, default=None)
+
+    @property
+    def latencies(self) -> tuple[Latency | None, Latency | None]:
+        a = [seconds for found in self.outcomes for seconds in found.a.seconds]
+        b = [seconds for found in self.outcomes for seconds in found.b.seconds]
+        return Latency.of(a), Latency.of(b)
+
+    @property
+    def errors(self) -> tuple[int, int]:
+        """Calls that were not answered."""
+        a, b = (sum(len(side.problems) for side in sides) for sides in zip(*((o.a, o.b) for o in self.outcomes)))
+        return a, b
+
+    def shortfall(self, required: float) -> str | None:
+        """Why this is too little agreement; None where it is enough."""
+        if self.agreement >= required:
+            return None
+        unanswered = [found for found in self.differing if found.b.first is None or found.b.problems]
+        said = f"{len(self.differing) - len(unanswered)} of {len(self.compared)} pictures have another first class"
+        if unanswered:
+            said += f", and B did not answer {len(unanswered)} ({unanswered[0].b.problems[0]})"
+        return f"the agreement is {percent(self.agreement)}, and {required * 100:g}% is required: {said}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Times in seconds, probabilities and shares from 0 to 1."""
+        latencies = [asdict(found) if found else None for found in self.latencies]
+        return {
+            "pictures": len(self.outcomes),
+            "compared": len(self.compared),
+            "agreement": self.agreement,
+            "movement": {
+                "mean": self.mean_movement,
+                "largest": self.most_moved.movement if self.most_moved else None,
+                "picture": self.most_moved.picture if self.most_moved else None,
+            },
+            "a": {"latency": latencies[0], "errors": self.errors[0]},
+            "b": {"latency": latencies[1], "errors": self.errors[1]},
+            "outcomes": [asdict(found) for found in self.outcomes],
+        }

@@ -1,0 +1,48 @@
+"""Pictures to compare with: files, and what lies in folders."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.serving.comparing import Picture
+from pipeline.serving.pictures import read_file
+from pipeline.shared.errors import NoPictures, NotClassified
+
+# Those of the formats that the model takes.
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def picture_files(places: Iterable[str]) -> list[str]:
+    """Files as they are given; of a folder, and of those in it, whatever has the ending of a picture, in order.
+
+    Raises NoPictures for a folder without any, NotClassified for a file that cannot be opened.
+    """
+    files: list[str] = []
+    for place in places:
+        if os.path.isdir(place):
+            found = sorted(file for file in Path(place).rglob("*") if is_picture(file.name) and file.is_file())
+            if not found:
+                raise NoPictures(place)
+            files += map(str, found)
+        else:
+            files.append(place)
+    for file in files:  # before minutes are spent on the others
+        try:
+            open(file, "rb").close()
+        except (OSError, ValueError) as error:
+            raise NotClassified(file, os.strerror(getattr(error, "errno", None) or errno.EINVAL)) from None
+    return files
+
+
+def is_picture(name: str) -> bool:
+    """By its name, a file's or an object's. Hidden ones are of programs."""
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+
+
+def read(files: Iterable[str]) -> Iterator[Picture]:
+    """One after the other. Raises NotClassified."""
+    for file in files:
+        yield Picture(file, read_file(file))
