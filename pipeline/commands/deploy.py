@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.serving.comparison import REQUIRED
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import err, out, spinner, warn
 
@@ -32,6 +33,17 @@ def deploy(
     rollback: Annotated[bool, typer.Option("--rollback", help="Return to the version before.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what was applied, and nothing else.")] = False,
     no_rollback: Annotated[bool, typer.Option("--no-rollback", help="Leave a version that fails.")] = False,
+    golden: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|gs://…",
+            help="Pictures that the version has to answer as the live one does; else nothing is changed.",
+        ),
+    ] = None,
+    require_agreement: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help=f"With --golden: so many must agree; {REQUIRED} without it."),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a version may take.")] = 600,
 ) -> None:
     """Deploy a version on KServe, and prove that it answers. Prints its public URL if that answers from here, or else
@@ -42,18 +54,28 @@ def deploy(
         raise typer.BadParameter("--image and --no-rollback go with --storage-uri")
     if rollback and overlay is not None:
         raise typer.BadParameter("--overlay does not go with --rollback, which keeps to what was applied")
+    if golden is not None and storage_uri is None:
+        raise typer.BadParameter("--golden goes with --storage-uri")
+    if require_agreement is not None and golden is None:
+        raise typer.BadParameter("--require-agreement goes with --golden")
     from pipeline.deployment.cluster import Cluster  # the kubernetes package takes 1 s
     from pipeline.deployment.deploy import Deployment
+    from pipeline.deployment.golden import read_golden
     from pipeline.deployment.manifests import STANDARD
     from pipeline.deployment.pace import Pace
     from pipeline.deployment.voice import Voice
 
     with ExitStack() as stack:
+        pictures = None
+        if golden is not None:
+            with spinner(f"reading the pictures of {golden}"):
+                pictures = read_golden(golden, REQUIRED if require_agreement is None else require_agreement)
         cluster = stack.enter_context(closing(Cluster(namespace)))
         voice = Voice(err.print, warn, stack.enter_context(_changes("asking the cluster")))
         deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout), name)
         if storage_uri is not None:
-            way_in = deployment.deploy(storage_uri, overlay or STANDARD, image, rollback=not no_rollback)
+            chosen = overlay or STANDARD
+            way_in = deployment.deploy(storage_uri, chosen, image, rollback=not no_rollback, golden=pictures)
         elif rollback:
             way_in = deployment.roll_back()
         else:

@@ -13,6 +13,7 @@ from pipeline.deployment.annotations import (
     our_annotations_of,
     reference_to,
 )
+from pipeline.deployment.candidate import candidates_left
 from pipeline.deployment.changes import Changes
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import (
@@ -25,6 +26,7 @@ from pipeline.deployment.errors import (
     VersionFailed,
     WayBackFailed,
 )
+from pipeline.deployment.golden import Golden
 from pipeline.deployment.history import History, proved
 from pipeline.deployment.kserve_versions import Version, fitted
 from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespace, in_order, placed, render
@@ -58,6 +60,7 @@ from pipeline.deployment.removal import Removal
 from pipeline.deployment.resources import INFERENCE_SERVICES, SERVING_RUNTIMES
 from pipeline.deployment.rollout import Rollout
 from pipeline.deployment.smoke_test import ask_model
+from pipeline.deployment.trial import Trial
 from pipeline.deployment.voice import Voice
 from pipeline.shared.errors import PipelineError
 
@@ -88,10 +91,18 @@ class Deployment:
         self._changes = Changes(cluster.namespace, name or SERVICE)
         self._kserve: Version | None = None  # until the cluster was asked
 
-    def deploy(self, storage_uri: str, overlay: str = STANDARD, image: str | None = None, rollback: bool = True) -> str:
+    def deploy(
+        self,
+        storage_uri: str,
+        overlay: str = STANDARD,
+        image: str | None = None,
+        rollback: bool = True,
+        golden: Golden | None = None,
+    ) -> str:
         """Applies a version, and waits until it answers → how it can be called from here, see `way_in`.
 
         One that does not is rolled back, where there is a version to go back to, before this raises.
+        golden: what the version has to answer as the live one does, before that is changed.
         """
         with self._changes.named_when_stopped(self._voice.warn):
             rendered = self._rendered(overlay, storage_uri, image)
@@ -101,6 +112,8 @@ class Deployment:
             self._check_objects(rendered, storage_uri)
             history = self._history(rendered)
             objects = history.noted_in(rendered, overlay)
+            if golden is not None:
+                Trial(self._cluster, self._changes, self._voice, self._pace).compare(objects, golden)
             return self._roll_out(objects, history.before(objects), rollback)
 
     def roll_back(self) -> str:
@@ -132,6 +145,7 @@ class Deployment:
             perhaps = self._perhaps_applied(overlay)
             objects = [found for found in perhaps if self._cluster.knows(found["apiVersion"], found["kind"])]
             check_permissions(self._cluster, to_delete(self._cluster, objects), self._voice.say)
+            objects += candidates_left(self._cluster, objects)
             Removal(self._cluster, self._changes, self._voice, self._pace).remove(objects)
 
     # --- What is to be applied, and what was --------------------------------------------------------------------------

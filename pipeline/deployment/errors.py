@@ -13,6 +13,7 @@ PipelineError
 ├── PlaceholderImage        an overlay whose image nobody has chosen
 ├── NotDeployed             there is nothing of which to find the version before
 ├── NoVersionBefore         there is nothing to go back to
+├── NotPromoted             a new version was compared with the one that serves, or could not be
 ├── VersionFailed           what was applied does not serve: the one reason to roll back
 │   ├── NotReady            its pods do not come up: carries their last words
 │   └── SmokeTestFailed     it is ready, and does not answer as this model does
@@ -111,6 +112,11 @@ class NotDeployed(PipelineError):
 class NoVersionBefore(PipelineError):
     def __init__(self, storage_uri: str | None) -> None:
         super().__init__(f"there is no version before {storage_uri} to go back to: deploy another with --storage-uri")
+
+
+class NotPromoted(PipelineError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; not deployed, what serves was not changed")
 
 
 class VersionFailed(PipelineError):

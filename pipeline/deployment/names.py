@@ -13,7 +13,8 @@ SERVICE = "alexnet"  # the InferenceService of kserve/base
 LONGEST = 47
 # KServe makes a Service NAME and a Service NAME-predictor; components have a Service and a route with the others. With
 # one of these endings, a service would take what belongs to another.
-TAKEN = ("-predictor", "-metrics", "-public")
+TAKEN = ("-predictor", "-metrics", "-public", "-candidate")
+CANDIDATE = "-candidate"  # ends the name of a new version that is compared with the one that serves
 
 # Stands before every name in a rendering of which the service's name is not known yet.
 MARK = "name-to-come-"

@@ -40,10 +40,11 @@ class Removal:
             return False
         with self._changes.making(f"delete {title}"):
             self._cluster.delete(resource, live)
-        self._await_absence(thing, live["metadata"]["uid"])
+        self.wait_until_gone(thing, live["metadata"]["uid"])
         return True
 
-    def _await_absence(self, thing: Object, uid: str) -> None:
+    def wait_until_gone(self, thing: Object, uid: str) -> None:
+        """uid: of what is being deleted. Raises NotGone."""
         deadline = time.monotonic() + self._pace.timeout
         resource = self._cluster.resource_of(thing)
         while (live := self._cluster.get(resource, name_of(thing))) and live["metadata"]["uid"] == uid:

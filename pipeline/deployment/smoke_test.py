@@ -28,12 +28,12 @@ def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
 
     Raises SmokeTestFailed, OutOfReach, or what the cluster raises. service: as the cluster has it, ready.
     """
-    answer = _answer(cluster, service, pace, NO_PREDICTION, "POST", predict_route(MODEL_NAME), QUESTION)
+    answer = answer_of(cluster, service, pace, NO_PREDICTION, "POST", predict_route(MODEL_NAME), QUESTION)
     if wants_credentials(answer):
-        _require_readiness(_answer(cluster, service, pace, NO_WORD, "GET", model_route(MODEL_NAME)))
+        _require_readiness(answer_of(cluster, service, pace, NO_WORD, "GET", model_route(MODEL_NAME)))
         return None
     if answer.status != 200:
-        raise SmokeTestFailed(f"{NO_PREDICTION} ({_said(answer)})")
+        raise SmokeTestFailed(f"{NO_PREDICTION} ({said_in(answer)})")
     try:
         (prediction,) = answer.body["predictions"]
         return str(prediction["classes"][0]["label"])
@@ -43,7 +43,7 @@ def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
 
 def _require_readiness(answer: Answer) -> None:
     if answer.status != 200:
-        raise SmokeTestFailed(f"{NO_WORD} ({_said(answer)})")
+        raise SmokeTestFailed(f"{NO_WORD} ({said_in(answer)})")
     if answer.fields.get("name") != MODEL_NAME or answer.fields.get("ready") is not True:
         raise _another_model(answer)
 
@@ -55,7 +55,8 @@ def wants_credentials(answer: Answer) -> bool:
     return answer.status in (401, 403) and is_the_doors
 
 
-def _said(answer: Answer) -> str:
+def said_in(answer: Answer) -> str:
+    """What is wrong, by who answered."""
     return f"{answer.status}: {answer.fields.get('error') or answer.message}"
 
 
@@ -63,7 +64,7 @@ def _another_model(answer: Answer) -> SmokeTestFailed:
     return SmokeTestFailed(f"what answers is not this model ({answer.message[:100]}): is the storageUri of another?")
 
 
-def _answer(
+def answer_of(
     cluster: Cluster, service: Object, pace: Pace, problem: str, method: str, route: str, body: Any = None
 ) -> Answer:
     """That of the service, or of its front door. Raises what is the API server's own. problem: of silence."""

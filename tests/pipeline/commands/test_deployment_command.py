@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,28 @@ def test_two_services_live_in_one_namespace(run: Run, api: ApiServer) -> None:
 def test_an_overlay_can_be_chosen(run: Run, api: ApiServer) -> None:
     assert run("--storage-uri", ONE, "--overlay", "stock-runtime").returncode == 0
     assert api.applied == ["ServiceAccount", "InferenceService"]
+
+
+def test_a_version_is_compared_before_it_takes_the_place_of_another(run: Run, api: ApiServer, checkout: Path) -> None:
+    run("--storage-uri", ONE)
+    photographs = checkout / "docs" / "photographs"
+    done = run("--storage-uri", TWO, "--golden", photographs)
+    assert (done.returncode, done.stdout) == (0, f"{URL}\n"), done
+    assert "waiting      comparing: 5 of 5 pictures" in done.stderr
+    assert "100.0%, 5 of 5 pictures" in done.stderr
+    api.answers[ONE] = 500, {"error": "broken"}
+    done = run("--storage-uri", ONE, "--golden", photographs)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("; not deployed, what serves was not changed")
+    assert api.storage_uri == TWO
+
+
+def test_without_pictures_the_cluster_is_not_asked(run: Run, api: ApiServer, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    done = run("--storage-uri", ONE, "--golden", tmp_path / "none")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: no pictures in ")
+    assert api.calls == []
 
 
 # --- When it is not ---------------------------------------------------------------------------------------------------
@@ -201,6 +224,9 @@ def test_what_is_no_name_is_one_line(run: Run, api: ApiServer) -> None:
         ["--delete", "--no-rollback"],
         ["--rollback", "--overlay", "standard"],
         ["--storage-uri", ONE, "--timeout", "0"],
+        ["--delete", "--golden", "."],
+        ["--storage-uri", ONE, "--require-agreement", "1"],
+        ["--storage-uri", ONE, "--golden", ".", "--require-agreement", "1.1"],
     ],
     ids=" ".join,
 )
@@ -256,6 +282,32 @@ def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(d
     assert "apply ServiceAccount alexnet, perhaps apply ServingRuntime alexnet-torchserve; run this again" in stderr
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+def test_stopped_while_it_compares_it_takes_the_candidate_away(
+    times: int, deploy: Deploy, run: Run, api: ApiServer, checkout: Path
+) -> None:
+    """Also where it is told so again while it does."""
+    run("--storage-uri", ONE)
+    started = deploy("--storage-uri", TWO, "--golden", checkout / "docs" / "photographs")
+    over = threading.Event()
+
+    def stop(call: Call) -> None:
+        if "candidate-predictor" in call.path:
+            os.kill(started.pid, signal.SIGINT)
+            over.wait(30)
+        if call.method == "DELETE" and times == 2:
+            os.kill(started.pid, signal.SIGINT)
+
+    api.trouble = stop
+    _, stderr = started.communicate(timeout=30)
+    over.set()
+    assert started.returncode == 130
+    assert stderr.splitlines()[-1] == "interrupted; nothing was changed"
+    left = [found for (_, name), found in api.objects.items() if name.endswith("-candidate")]
+    assert all("deletionTimestamp" in found["metadata"] for found in left)
+    assert api.storage_uri == ONE
+
+
 def test_stopped_while_it_checks_it_says_that_nothing_was_changed(deploy: Deploy, api: ApiServer) -> None:
     started = deploy("--storage-uri", ONE)
 
@@ -296,6 +348,8 @@ def test_help_is_quick_and_names_all_options(run: Run) -> None:
         "rollback",
         "delete",
         "no-rollback",
+        "golden",
+        "require-agreement",
         "timeout",
     ):
         assert re.search(rf"--{option}\b", done.stdout)

@@ -1,0 +1,98 @@
+"""A new version beside the one that serves: an InferenceService of its own, with one pod, which nobody is routed to."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pipeline.deployment.annotations import fingerprinted
+from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.names import CANDIDATE, LONGEST
+from pipeline.deployment.objects import (
+    INFERENCE_SERVICE,
+    SERVING_RUNTIME,
+    Object,
+    annotations_of,
+    name_of,
+    service_of,
+    title_of,
+)
+from pipeline.deployment.smoke_test import MODE
+from pipeline.shared.errors import PipelineError
+
+# An annotation: whose candidate this is. Without it, what has the name is not ours to remove.
+CANDIDATE_OF = "torchserve-alexnet/candidate-of"
+
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+SCALING = ("maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
+OF_SEVERAL = ("canaryTrafficPercent", "topologySpreadConstraints")  # what makes sense among several pods alone
+FOR_MONITORS = "torchserve-alexnet/service"
+
+# With these, KServe makes neither an Ingress nor an HTTPRoute, and Knative no public route.
+# https://github.com/kserve/kserve/blob/v0.20.0/pkg/constants/constants.go
+LOCAL = {"Standard": "networking.kserve.io/visibility", "Knative": "networking.knative.dev/visibility"}
+
+
+def candidate_of(objects: list[Object]) -> list[Object]:
+    """The runtime and the service of these objects, renamed, in the order in which they are applied.
+
+    They keep the rest, above all the ServiceAccount, which may read the bucket. Raises PipelineError where the name of
+    the service leaves no room for the ending.
+    """
+    name = name_of(service_of(objects))
+    if len(name) + len(CANDIDATE) > LONGEST:
+        raise PipelineError(f"--golden deploys {name}{CANDIDATE} beside, and names have {LONGEST} characters at most")
+    runtimes = {name_of(found) for found in objects if found["kind"] == SERVING_RUNTIME}
+    beside = []
+    for thing in objects:
+        if thing["kind"] in (SERVING_RUNTIME, INFERENCE_SERVICE):
+            renamed = copy.deepcopy(thing)
+            metadata = renamed["metadata"]
+            metadata["name"] += CANDIDATE
+            metadata["annotations"] = annotations_of(renamed) | {CANDIDATE_OF: name}
+            metadata.get("labels", {}).pop(FOR_MONITORS, None)
+            if thing["kind"] == INFERENCE_SERVICE:
+                _alone(renamed, runtimes)
+            beside.append(renamed)
+    return fingerprinted(beside, {})
+
+
+def _alone(service: Object, runtimes: set[str]) -> None:
+    """One pod, without what scales it or leads to it. runtimes: those that are renamed too."""
+    annotations, predictor = service["metadata"]["annotations"], service["spec"]["predictor"]
+    if AUTOSCALER in annotations:
+        annotations[AUTOSCALER] = "none"
+    mode = annotations.get(MODE, "Standard")
+    labels = service["metadata"].setdefault("labels", {})
+    labels[LOCAL["Knative" if mode in ("Knative", "Serverless") else "Standard"]] = "cluster-local"
+    service["spec"].pop("canary", None)
+    for field in (*SCALING, *OF_SEVERAL):
+        predictor.pop(field, None)
+    predictor["minReplicas"] = predictor["maxReplicas"] = 1
+    model: dict[str, Any] = predictor["model"]
+    if model.get("runtime") in runtimes:
+        model["runtime"] += CANDIDATE
+
+
+def candidates_left(cluster: Cluster, objects: list[Object]) -> list[Object]:
+    """What is left of a candidate of these objects, as the cluster has it, in the order in which it was applied."""
+    kinds = (SERVING_RUNTIME, INFERENCE_SERVICE)
+    names = [found | {"metadata": {"name": name_of(found) + CANDIDATE}} for found in objects if found["kind"] in kinds]
+    return live_of(cluster, sorted(names, key=lambda found: kinds.index(found["kind"])))
+
+
+def live_of(cluster: Cluster, candidate: list[Object]) -> list[Object]:
+    """The same objects as the cluster has them, without those that it does not have, or that are no candidate's."""
+    live = [cluster.get(cluster.resource_of(thing), name_of(thing)) for thing in candidate]
+    return [found for found in live if found is not None and CANDIDATE_OF in annotations_of(found)]
+
+
+def check_free(cluster: Cluster, candidate: list[Object]) -> None:
+    """Raises PipelineError where something else has the name of the candidate."""
+    for thing in candidate:
+        live = cluster.get(cluster.resource_of(thing), name_of(thing))
+        if live is not None and CANDIDATE_OF not in annotations_of(live):
+            raise PipelineError(
+                f"{title_of(thing)} is there, and no candidate of this tool, which needs that name for --golden: "
+                "deploy without it, or remove the other"
+            )

@@ -1,0 +1,183 @@
+"""Promotion by evidence: before traffic moves, a new version is asked the same pictures as the one that serves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.deployment.candidate import candidate_of, check_free, live_of
+from pipeline.deployment.changes import Changes
+from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.errors import NotPromoted, OutOfReach, SmokeTestFailed, VersionFailed
+from pipeline.deployment.golden import Golden
+from pipeline.deployment.objects import Object, name_of, service_of, storage_uri_of, title_of
+from pipeline.deployment.pace import Pace
+from pipeline.deployment.preflight import check_permissions, to_delete
+from pipeline.deployment.removal import Removal
+from pipeline.deployment.resources import INFERENCE_SERVICES
+from pipeline.deployment.rollout import Rollout
+from pipeline.deployment.smoke_test import NO_PREDICTION, answer_of, ask_model, said_in
+from pipeline.deployment.voice import Voice
+from pipeline.serving.client import Class, b64_instance, classes_in
+from pipeline.serving.comparing import Ask, Picture, ask_both, warm_up
+from pipeline.serving.comparison import FEW, Comparison, Outcome
+from pipeline.serving.comparison_table import tables
+from pipeline.serving.route import predict_route
+from pipeline.shared.errors import NotClassified, PipelineError
+from pipeline.shared.signals import NotedSignals
+
+WIDTH = 100  # of the table, in characters
+
+
+class Trial:
+    """Of a version that is about to be applied. Whatever happens, what serves is not touched, and the candidate goes.
+
+    Every method raises PipelineError.
+    """
+
+    def __init__(self, cluster: Cluster, changes: Changes, voice: Voice, pace: Pace) -> None:
+        self._cluster = cluster
+        self._changes = changes
+        self._voice = voice
+        self._pace = pace
+        self._removal = Removal(cluster, changes, voice, pace)
+
+    def compare(self, objects: list[Object], golden: Golden) -> None:
+        """objects: what is to be applied. Raises NotPromoted, or what the cluster raises.
+
+        Without a version that serves there is nothing to compare with, and that is said.
+        """
+        live = self._cluster.get(INFERENCE_SERVICES, name_of(service_of(objects)))
+        if live is None:
+            self._voice.say("golden       not asked: there is no version before to compare with")
+            return
+        if len(golden.pictures) < FEW:
+            self._voice.warn(f"{len(golden.pictures)} pictures are few: with fewer than {FEW}, one of them decides")
+        self._require_answer(live, "the version that serves")
+        candidate = candidate_of(objects)
+        self._prepare(candidate)
+        try:
+            comparison = self._compare(live, candidate, golden)
+        except BaseException:
+            self._remove(candidate)
+            raise
+        self._remove(candidate)
+        self._wait_until_gone(candidate)
+        if shortfall := comparison.shortfall(golden.required):
+            raise NotPromoted(shortfall)
+
+    def _require_answer(self, service: Object, what: str) -> None:
+        self._voice.progress(f"asking {what}")
+        try:
+            if not service.get("status", {}).get("components"):
+                raise SmokeTestFailed("KServe has nothing ready of it")
+            if ask_model(self._cluster, service, self._pace) is not None:
+                return
+        except (SmokeTestFailed, OutOfReach) as error:
+            raise NotPromoted(f"{what} does not answer ({error}), so --golden has nothing to compare") from None
+        raise NotPromoted(f"{what} wants credentials, which --golden does not have: deploy without it")
+
+    # --- The candidate ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, candidate: list[Object]) -> None:
+        """All that can be known beforehand; and what a run before has left behind, goes."""
+        check_permissions(self._cluster, to_delete(self._cluster, candidate), lambda _: None)
+        check_free(self._cluster, candidate)
+        if any(self._live(candidate)):
+            self._remove(candidate)
+            self._wait_until_gone(candidate)
+        for thing in candidate:
+            self._cluster.apply(thing, dry_run=True)
+
+    def _compare(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
+        for thing in candidate:
+            with self._changes.making(f"apply {title_of(thing)}"):
+                self._cluster.apply(thing)
+        service = service_of(candidate)
+        self._voice.say(f"candidate    {name_of(service)} with {storage_uri_of(service)}, beside what serves")
+        try:
+            ready = Rollout(self._cluster, service, self._pace, self._voice.progress).wait()
+        except VersionFailed as failure:
+            for line in failure.logs:
+                self._voice.warn(line)
+            raise NotPromoted(f"the new version does not get ready: {failure}") from None
+        self._require_answer(ready, "the new version")
+        one, other = self._ask(live), self._ask(ready)
+        classes = min(warm_up(ask, golden.pictures[0]) for ask in (one, other))
+        try:
+            outcomes = list(self._told(ask_both(one, other, golden.pictures, classes), len(golden.pictures)))
+            comparison = Comparison(outcomes)
+        except (OutOfReach, NotPromoted):
+            raise
+        except PipelineError as error:
+            raise NotPromoted(f"the comparison came to no end: {error}") from None
+        for line in _lines(comparison, str(storage_uri_of(live)), str(storage_uri_of(service))):
+            self._voice.say(line)
+        return comparison
+
+    def _told(self, outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
+        """Tells after each tenth how far it is."""
+        tenths = 0
+        for number, outcome in enumerate(outcomes, 1):
+            if number * 10 // count > tenths:
+                tenths = number * 10 // count
+                self._voice.progress(f"comparing: {number} of {count} pictures")
+            yield outcome
+
+    def _ask(self, service: Object) -> Ask:
+        """Through the API server's proxy. It sends JSON: not every runtime has the front door, which takes bytes."""
+
+        def ask(picture: Picture, classes: int) -> list[Class]:
+            body = {"instances": [b64_instance(picture.content)], "parameters": {"top_k": classes}}
+            route = predict_route(MODEL_NAME)
+            try:
+                answer = answer_of(self._cluster, service, self._pace, NO_PREDICTION, "POST", route, body)
+            except SmokeTestFailed as error:
+                raise NotClassified(picture.name, str(error)) from None
+            if answer.status != 200:
+                raise NotClassified(picture.name, said_in(answer))
+            try:
+                return classes_in(answer.body)
+            except (ValueError, LookupError, TypeError):
+                raise NotClassified(picture.name, "what answers is not this model") from None
+
+        return ask
+
+    # --- Its end ------------------------------------------------------------------------------------------------------
+
+    def _live(self, candidate: list[Object]) -> list[Object]:
+        return live_of(self._cluster, candidate)
+
+    def _remove(self, candidate: list[Object]) -> None:
+        """Asks for the removal, whatever signals come, and says what is left where that cannot be had."""
+        with NotedSignals() as signals:
+            self._voice.progress("removing the candidate")
+            try:
+                for live in reversed(self._live(candidate)):
+                    with self._changes.making(f"delete {title_of(live)}"):
+                        self._cluster.delete(self._cluster.resource_of(live), live)
+            except PipelineError as error:
+                names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
+                remedy = f"kubectl --namespace {self._cluster.namespace} delete {names}"
+                self._voice.warn(f"the candidate could not be removed ({error}); what is left costs a pod: {remedy}")
+            else:
+                self._changes.begin()
+        signals.obey()
+
+    def _wait_until_gone(self, candidate: list[Object]) -> None:
+        """Its pod has the room that the next one may need."""
+        for live in self._live(candidate):
+            if "deletionTimestamp" in live["metadata"]:
+                self._removal.wait_until_gone(live, live["metadata"]["uid"])
+
+
+def _lines(comparison: Comparison, live: str, new: str) -> list[str]:
+    console = Console(file=io.StringIO(), width=WIDTH, markup=False, emoji=False, highlight=False, color_system=None)
+    for table in tables(comparison, f"A: serves, {live}", f"B: new, {new}"):
+        console.print(table)
+    written = console.file
+    assert isinstance(written, io.StringIO)
+    return [line.rstrip() for line in written.getvalue().splitlines() if line.strip()]

@@ -1,0 +1,284 @@
+"""Promotion by evidence: what is deployed beside the live version, what is asked of both, and that it always goes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.deployment.candidate import CANDIDATE_OF, candidate_of
+from pipeline.deployment.golden import Golden
+from pipeline.deployment.manifests import in_namespace, placed, render
+from pipeline.deployment.objects import Object, annotations_of, name_of, service_of
+from pipeline.serving.comparing import Picture
+from tests.support.api_server import MANAGER, URL, ApiServer, Call
+from tests.support.deployments import BROKEN, ONE, TWO, Deploy, Heard, Make, reason
+
+pytest_plugins = ["tests.support.deployments"]
+
+GOLDEN = Golden("here", [Picture(f"{number}.jpg", b"picture") for number in range(20)], 0.98)
+UNTOUCHED = "; not deployed, what serves was not changed"
+
+
+def prediction(*labels: str) -> Any:
+    probabilities = [0.9, 0.06, 0.04][: len(labels)]
+    classes = [
+        {"index": "abc".index(label), "wnid": "n", "label": label, "probability": probability}
+        for label, probability in zip(labels, probabilities)
+    ]
+    return {"predictions": [{"classes": classes}]}
+
+
+SAME, OTHER = prediction("a", "b", "c"), prediction("b", "a", "c")
+
+
+@pytest.fixture
+def live(api: ApiServer, deploy: Deploy) -> dict[tuple[str, str], Object]:
+    """What there is once a version serves."""
+    api.answers[ONE] = api.answers[TWO] = 200, SAME
+    deploy(ONE)
+    api.calls.clear()
+    return copy.deepcopy(api.objects)
+
+
+def kept(api: ApiServer) -> dict[tuple[str, str], Object]:
+    """What there is, but for what is being deleted."""
+    return {key: found for key, found in api.objects.items() if "deletionTimestamp" not in found["metadata"]}
+
+
+def asked(api: ApiServer) -> list[str]:
+    """The Services whose models were asked."""
+    return [call.path.partition("http:")[2].partition(":80")[0] for call in api.calls if call.path.endswith(":predict")]
+
+
+# --- When all is well -------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_agrees_is_deployed_and_its_candidate_is_gone(
+    live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    assert deploy(TWO, golden=GOLDEN) == URL
+    assert api.storage_uri == TWO
+    assert not [name for _, name in api.objects if name.endswith("-candidate")]
+    assert api.storage_uris == [TWO, TWO]  # the candidate, and then the service
+    said = "\n".join(heard.said)
+    assert f"candidate    alexnet-candidate with {TWO}, beside what serves" in said
+    assert "100.0%, 20 of 20 pictures" in said
+    assert f"B: new, {TWO}" in said
+
+
+def test_both_are_asked_by_turns_before_the_service_is_applied(live: object, api: ApiServer, deploy: Deploy) -> None:
+    deploy(TWO, golden=GOLDEN)
+    turns = ["alexnet-predictor", *["alexnet-candidate-predictor"] * 2, "alexnet-predictor"] * 20
+    assert asked(api)[-81:] == [*turns, "alexnet-predictor"]  # the last is the smoke test
+    applied = [call for call in api.writes if call.method == "PATCH"]
+    paths = [call.path.rsplit("/", 1)[1] for call in applied]
+    assert paths[:2] == ["alexnet-torchserve-candidate", "alexnet-candidate"]
+    last = max(number for number, call in enumerate(api.calls) if "candidate-predictor" in call.path)
+    assert api.calls.index(applied[2]) > last
+
+
+def test_the_first_version_has_nothing_to_be_compared_with(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    assert deploy(ONE, golden=GOLDEN) == URL
+    assert "golden       not asked: there is no version before to compare with" in heard.said
+    assert api.storage_uris == [ONE]
+
+
+def test_few_pictures_are_said_to_be_few(live: object, deploy: Deploy, heard: Heard) -> None:
+    deploy(TWO, golden=Golden("here", GOLDEN.pictures[:3], 1))
+    assert "3 pictures are few: with fewer than 20, one of them decides" in heard.warned
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_answers_otherwise_is_refused_and_nothing_is_changed(
+    live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    api.answers[TWO] = 200, OTHER
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
+        "the agreement is 0.0%, and 98% is required: 20 of 20 pictures have another first class" + UNTOUCHED
+    )
+    assert kept(api) == live
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ((200, prediction("a", "b")), "the comparison came to no end: A answers with 3 classes and B with 2"),
+        (
+            (500, {"error": "broken"}),
+            "the new version does not answer (ready, but the model does not answer a prediction",
+        ),
+        ((401, {"error": "credentials: none, or not valid"}), "the new version wants credentials"),
+    ],
+)
+def test_a_version_that_does_not_answer_so_is_refused(
+    answer: tuple[int, Any], sentence: str, live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    api.answers[TWO] = answer
+    failed = reason(lambda: deploy(TWO, golden=GOLDEN))
+    assert failed.startswith(sentence)
+    assert failed.endswith(UNTOUCHED)
+    assert kept(api) == live
+
+
+def test_one_that_does_not_get_ready_is_refused_with_its_last_words(
+    live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    api.scripts[TWO] = [BROKEN]
+    failed = reason(lambda: deploy(TWO, golden=GOLDEN))
+    assert failed.startswith("the new version does not get ready: kserve-container of alexnet-candidate-predictor-new")
+    assert "kserve-container: two" in heard.warned
+    assert kept(api) == live
+
+
+def test_one_that_stops_answering_disagrees(live: object, api: ApiServer, deploy: Deploy) -> None:
+    count = 0
+
+    def die(call: Call) -> None:
+        nonlocal count
+        count += "candidate-predictor" in call.path
+        api.answers[TWO] = (503, {"error": "busy"}) if count > 30 else (200, SAME)
+
+    api.trouble = die
+    failed = reason(lambda: deploy(TWO, golden=GOLDEN))
+    assert "of 20 pictures have another first class, and B did not answer" in failed
+    assert failed.endswith(UNTOUCHED)
+    assert kept(api) == live
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_live_version_that_wants_credentials_is_told_before_anything_is_applied(
+    status: int, live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    api.answers[ONE] = status, {"error": "credentials: none, or not valid"}
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
+        "the version that serves wants credentials, which --golden does not have: deploy without it" + UNTOUCHED
+    )
+    assert api.writes == []
+
+
+def test_a_live_version_that_does_not_answer_is_told(live: object, api: ApiServer, deploy: Deploy) -> None:
+    api.answers[ONE] = 500, {"error": "broken"}
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith("the version that serves does not answer (")
+    assert api.writes == []
+
+
+@pytest.mark.parametrize("kind", ["inferenceservices", "servingruntimes"])
+def test_permissions_are_asked_for_before_anything_is_applied(
+    kind: str, live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    api.denied = {("delete", kind)}
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(f"you may not delete {kind}.serving.kserve.io in")
+    assert api.writes == []
+    assert deploy(TWO) == URL
+
+
+# --- What is left, and what is not ours -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(live: object, api: ApiServer, deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate of a run that was killed."""
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.deployment.trial.Trial._remove", lambda *_: None)
+        patched.setattr("pipeline.deployment.trial.Trial._wait_until_gone", lambda *_: None)
+        api.answers[TWO] = 200, OTHER
+        reason(lambda: deploy(TWO, golden=GOLDEN))
+    api.answers[TWO] = 200, SAME
+    assert ("inferenceservices", "alexnet-candidate") in api.objects
+
+
+def test_a_candidate_that_was_left_is_replaced(left: None, api: ApiServer, deploy: Deploy) -> None:
+    before = api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["uid"]
+    seen = set()
+
+    def look(call: Call) -> None:
+        if "candidate-predictor" in call.path:
+            seen.add(api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["uid"])
+
+    api.trouble = look
+    deploy(TWO, golden=GOLDEN)
+    assert len(seen) == 1
+    assert before not in seen
+    assert not [name for _, name in api.objects if name.endswith("-candidate")]
+
+
+def test_delete_takes_a_candidate_that_was_left(left: None, api: ApiServer, make: Make, heard: Heard) -> None:
+    make().delete()
+    assert api.objects == {}
+    assert heard.said[-1].startswith(
+        "deleted      InferenceService alexnet-candidate, ServingRuntime alexnet-torchserve-candidate, "
+    )
+
+
+def test_what_only_has_the_name_is_left_alone(live: object, api: ApiServer, deploy: Deploy, make: Make) -> None:
+    theirs = copy.deepcopy(api.service)
+    theirs["metadata"] |= {"name": "alexnet-candidate", "annotations": {}}
+    api.put("inferenceservices", theirs, MANAGER, "Apply")
+    api.calls.clear()
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(
+        "InferenceService alexnet-candidate is there, and no candidate of this tool"
+    )
+    assert api.writes == []
+    make().delete()
+    assert list(api.objects) == [("inferenceservices", "alexnet-candidate")]
+
+
+def test_where_it_cannot_be_removed_it_is_said_what_is_left(
+    live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    api.answers[TWO] = 200, OTHER
+    api.refuse(403, "no", lambda call: call.method == "DELETE")
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith("the agreement is 0.0%")
+    assert heard.warned[-1].startswith("the candidate could not be removed (")
+    assert heard.warned[-1].endswith(
+        "kubectl --namespace models delete inferenceservice/alexnet-candidate "
+        "servingruntime/alexnet-torchserve-candidate"
+    )
+
+
+# --- The candidate ----------------------------------------------------------------------------------------------------
+
+
+def rendered(checkout: Path, overlay: str) -> list[Object]:
+    image = None if overlay == "stock-runtime" else "registry.example/alexnet:2"
+    return in_namespace(placed(render(checkout / "kserve" / "overlays", overlay), TWO, image), "models")
+
+
+@pytest.mark.parametrize("overlay", ["standard", "knative", "gpu", "stock-runtime", "kind"])
+def test_of_every_overlay_it_is_one_pod_that_nobody_is_led_to(overlay: str, checkout: Path) -> None:
+    objects = rendered(checkout, overlay)
+    before = copy.deepcopy(objects)
+    candidate = candidate_of(objects)
+    assert objects == before
+    assert {found["kind"] for found in candidate} <= {"ServingRuntime", "InferenceService"}
+    service, original = service_of(candidate), service_of(objects)
+    assert name_of(service) == "alexnet-candidate"
+    assert annotations_of(service)[CANDIDATE_OF] == "alexnet"
+    predictor, were = service["spec"]["predictor"], original["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (1, 1)
+    assert predictor.keys().isdisjoint({"scaleMetric", "scaleTarget", "autoScaling", "canaryTrafficPercent"})
+    assert predictor["serviceAccountName"] == were["serviceAccountName"]
+    assert predictor["model"]["storageUri"] == TWO
+    assert annotations_of(service).get("serving.kserve.io/autoscalerClass", "none") == "none"
+    local = "networking.knative.dev/visibility" if overlay == "knative" else "networking.kserve.io/visibility"
+    assert service["metadata"]["labels"][local] == "cluster-local"
+    if overlay == "stock-runtime":
+        assert predictor["model"]["runtime"] == were["model"]["runtime"]
+    else:
+        (runtime,) = (found for found in candidate if found["kind"] == "ServingRuntime")
+        assert predictor["model"]["runtime"] == name_of(runtime) == f"{were['model']['runtime']}-candidate"
+        (was,) = (found for found in objects if found["kind"] == "ServingRuntime")
+        assert runtime["spec"] == was["spec"]
+
+
+def test_a_name_without_room_for_the_ending_is_told(live: object, api: ApiServer, make: Make, deploy: Deploy) -> None:
+    name = "a" * 40
+    make(name=name).deploy(ONE)
+    api.calls.clear()
+    assert reason(lambda: make(name=name).deploy(TWO, golden=GOLDEN)).startswith("--golden deploys aaaa")
+    assert api.writes == []
