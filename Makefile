@@ -48,10 +48,10 @@ bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks door
 
-# breaks a running server, and sends it bad input, attacks and 100,000 requests (SERVER=stock for stock TorchServe,
-# ONLY=faults, faults:NAME, bad-input, attack-surface, soak or page for a part): docs/reliability.md
+# breaks a running server, sends it bad input, attacks and 100,000 requests, compares damaged versions (SERVER=stock for stock TorchServe,
+# ONLY=faults, faults:NAME, bad-input, attack-surface, soak, candidates or page for a part): docs/reliability.md
 reliability: setup
-	@PYTHONPATH=. $(BIN)/python -P -m reliability --server $(or $(SERVER),ours) $(addprefix --only ,$(ONLY))
+	@PYTHONPATH=.:handler $(BIN)/python -P -m reliability --server $(or $(SERVER),ours) $(addprefix --only ,$(ONLY))
 
 # what deploy.sh leaves in a real cluster, whatever goes wrong: CONTEXT=… VERSIONS="URI URI" (kserve/README.md has the rest)
 cluster-test: setup

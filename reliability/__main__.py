@@ -18,15 +18,20 @@ from rich.text import Text
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.signals import on_stopping, terminate
 from pipeline.shared.terminal import err, out
-from reliability import attack_surface, bad_input, faults, page, results, soak
+from reliability import attack_surface, bad_input, candidates, faults, page, results, soak
 from reliability.faults.outcome import Outcome
 from reliability.servers import OURS, Kind, Servers
 
 EACH_FAULT = [f"faults:{name}" for name in faults.FAULTS]
-PARTS = {"faults": EACH_FAULT, **{part: [part] for part in ("bad-input", "attack-surface", "soak", "page")}}
-HIDDEN = ("failed", "skipped", "date", "processors", "bodies", "sizes")  # not in the line about a result
+PARTS = {
+    "faults": EACH_FAULT,
+    **{part: [part] for part in ("bad-input", "attack-surface", "soak", "candidates", "page")},
+}
+OURS_ALONE = ("candidates",)  # without a server
+# Not in the line about a result.
+HIDDEN = ("failed", "skipped", "date", "processors", "bodies", "sizes", "damaged", "equal")
 
-Result = Outcome | bad_input.Answers | attack_surface.Surface | soak.Soak
+Result = Outcome | bad_input.Answers | attack_surface.Surface | soak.Soak | candidates.Candidates
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,10 +50,11 @@ def main(
     Exits with 1 where this project's server did not do as it should.
     """
     parts = chosen(only or list(PARTS))
-    tries = [part for part in parts if part != "page"]
+    tries = [part for part in parts if part != "page" and (server == OURS or part not in OURS_ALONE)]
     failed = False
     with tempfile.TemporaryDirectory() as directory, err.status("preparing") as status:
-        servers = Servers(server, Path(directory), lambda line: err.print(line)) if tries else None
+        is_served = any(part not in OURS_ALONE for part in tries)
+        servers = Servers(server, Path(directory), lambda line: err.print(line)) if is_served else None
         for number, part in enumerate(tries, 1):
             title = f"{number} of {len(tries)}: {part}"
 
@@ -58,7 +64,6 @@ def main(
                     err.print(what)
 
             status.update(title)
-            assert servers
             result = tried(part, servers, requests, Path(directory) / "changed", say)
             failed |= bool(result.failed)
             out.print(f"{part}: {line_of(result)}")
@@ -76,10 +81,15 @@ def chosen(only: list[str]) -> list[str]:
     return [part for name in only for part in known[name]]
 
 
-def tried(part: str, servers: Servers, requests: int, folder: Path, say: Callable[[str], None]) -> Result:
+def tried(part: str, servers: Servers | None, requests: int, folder: Path, say: Callable[[str], None]) -> Result:
     """Tries it, and keeps its result."""
     name, _, fault = part.partition(":")
     result: Result
+    if name == "candidates":
+        result = candidates.tried(say)
+        results.write(name, OURS, asdict(result))
+        return result
+    assert servers
     if name == "faults":
         result = faults.tried(fault, servers)
         results.write(name, servers.kind, (results.read(name, servers.kind) or {}) | {fault: asdict(result)})

@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.serving.comparison import percent
 from pipeline.shared.errors import PipelineError
 from reliability import results
 from reliability.attack_surface import Surface
 from reliability.bad_input import Answers
+from reliability.candidates import Candidates, Judged
 from reliability.faults import FAULTS
 from reliability.faults.outcome import Outcome
 from reliability.servers import OURS, STOCK, TITLES, Kind
@@ -53,6 +55,7 @@ def write(say: Callable[[str], None], page: Path = PAGE) -> None:
         "soak-stock": soak(STOCK),
         "bad-input": bad_input(),
         "attack-surface": attack_surface(),
+        "candidates": candidates(),
     }
     text = page.read_text(encoding="utf-8")
     for marker, table in tables.items():
@@ -130,6 +133,44 @@ def attack_surface() -> str | None:
     rows = {"ports that listen to other hosts": [", ".join(it.open).replace("_", " ") for it in found]}
     rows |= {step: [it.steps[step] for it in found] for step in found[0].steps}
     return side_by_side(rows | {"date": [it.date for it in found]})
+
+
+def candidates() -> str | None:
+    """The table, or None without a result."""
+    stored = results.read("candidates", OURS)
+    if stored is None:
+        return None
+    found = Candidates.of(stored)
+    lines = [
+        f"{found.date}: {found.pictures} pictures, of which the version that serves knows {found.known:.0%}. "
+        "`make reliability ONLY=candidates`",
+        "",
+        "| | how many | refused | promoted | the same first class | largest movement |",
+        "|---|---|---|---|---|---|",
+        *_kinds("damaged", found.damaged),
+        *_kinds("equal", found.equal),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _kinds(title: str, judged: list[Judged]) -> list[str]:
+    """A row for each kind, and one for all."""
+    kinds = dict.fromkeys(it.kind for it in judged)
+    rows = [(f"{title}: {kind}", [it for it in judged if it.kind == kind]) for kind in kinds]
+    return [_judged(name, several) for name, several in (*rows, (f"**{title}, all**", judged))]
+
+
+def _judged(name: str, several: list[Judged]) -> str:
+    promoted = sum(it.promoted for it in several)
+    agreements, movements = [it.agreement for it in several], [it.movement for it in several]
+    cells = (
+        str(len(several)),
+        str(len(several) - promoted),
+        str(promoted),
+        f"{percent(min(agreements))} to {percent(max(agreements))}",
+        f"{min(movements):.4f} to {max(movements):.4f}",
+    )
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def side_by_side(rows: dict[str, list[str]]) -> str:

@@ -156,7 +156,8 @@ class Trial:
         with NotedSignals() as signals:
             self._voice.progress("removing the candidate")
             try:
-                for live in reversed(self._live(candidate)):
+                left = self._live(candidate)
+                for live in reversed(left):
                     with self._changes.making(f"delete {title_of(live)}"):
                         self._cluster.delete(self._cluster.resource_of(live), live)
             except PipelineError as error:
@@ -165,6 +166,8 @@ class Trial:
                 self._voice.warn(f"the candidate could not be removed ({error}); what is left costs a pod: {remedy}")
             else:
                 self._changes.begin()
+                if left:
+                    self._voice.say("candidate    removed")
         signals.obey()
 
     def _wait_until_gone(self, candidate: list[Object]) -> None:

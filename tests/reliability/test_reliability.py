@@ -14,6 +14,7 @@ from reliability import page, results
 from reliability.__main__ import EACH_FAULT, chosen
 from reliability.attack_surface import Surface
 from reliability.bad_input import Answers
+from reliability.candidates import Candidates, Judged, compared
 from reliability.cgroups import Impossible
 from reliability.clients import agree, probabilities
 from reliability.faults import FAULTS
@@ -145,6 +146,46 @@ def test_growth_is_noticed() -> None:
         assert len(replace(FINE_SOAK, sizes=[STEADY] * 9 + [grown] * 2).failed) == 1
 
 
+# --- Versions that are compared ---------------------------------------------------------------------------------------
+
+SHIFTED, PAIRED = Judged("labels", "shifted", 0, 0.5, promoted=False), Judged("labels", "paired", 1, 0.1, promoted=True)
+ROUNDED = Judged("rounded", "to bfloat16", 1, 0.002, promoted=True)
+LAX = Candidates("2026-11-30", 60, 0.9, [SHIFTED, PAIRED], [ROUNDED])
+
+
+def test_a_version_that_is_judged_wrongly_is_noticed() -> None:
+    assert LAX.failed == ["promoted although damaged: labels, paired"]
+    assert replace(LAX, damaged=[SHIFTED], equal=[ROUNDED]).failed == []
+    assert replace(LAX, damaged=[], equal=[SHIFTED]).failed == ["refused although equal: labels, shifted"]
+    assert Candidates.of(asdict(LAX)) == LAX
+
+
+@pytest.mark.slow
+def test_there_are_fifty_of_either_sort() -> None:
+    from reliability import variants
+
+    equal = [*variants.equal_here(), *(it for name in variants.PROCESSORS for it in variants.equal_elsewhere(name))]
+    for several in (variants.damaged(), equal):
+        assert len({(it.kind, it.name) for it in several}) == 50
+
+
+@pytest.mark.slow
+def test_of_some_versions_the_damaged_are_refused_and_the_equal_promoted(tmp_path: Path) -> None:
+    """`make reliability ONLY=candidates` tries all hundred."""
+    from reliability import golden_set, variants
+
+    images, state = golden_set.golden()[:20], golden_set.fitted_state()
+    labels = [(f"n{index}", f"label {index}") for index in range(1000)]
+    tried = {it.name: it for it in variants.damaged()}
+    base = variants.probabilities(variants.Variant("", ""), state, images, tmp_path)
+    for name in ("shifted by one", "BGR", "in pairs", "one class favoured"):
+        answers = variants.probabilities(tried[name], state, images, tmp_path)
+        assert not Judged.of("", name, compared(base, answers, labels, tried[name].labels(labels))).promoted, name
+    for it in (variants.Variant("", "same", batch=3), variants.Variant("", "bfloat16", precision="bfloat16")):
+        answers = variants.probabilities(it, state, images, tmp_path)
+        assert Judged.of("", it.name, compared(base, answers, labels, labels)).promoted, it.name
+
+
 # --- The command and the page -----------------------------------------------------------------------------------------
 
 
@@ -162,7 +203,7 @@ def test_the_page_is_written_from_results_that_are_complete(tmp_path: Path, monk
     copy.write_text(text, encoding="utf-8")
     told: list[str] = []
     page.write(told.append, copy)
-    assert (copy.read_text(encoding="utf-8"), len(told)) == (text, 6)
+    assert (copy.read_text(encoding="utf-8"), len(told)) == (text, 7)
 
     outcomes = {name: asdict(judged(FINE)) for name in FAULTS}
     outcomes |= {"disk_full": asdict(Outcome([], skipped="it takes root")), "overload": asdict(Outcome(["TypeError"]))}
@@ -170,12 +211,15 @@ def test_the_page_is_written_from_results_that_are_complete(tmp_path: Path, monk
     results.write("faults", STOCK, {"overload": asdict(judged(FINE))})
     results.write("soak", STOCK, asdict(replace(FINE_SOAK, asked=1500)))
     results.write("bad-input", OURS, asdict(FINE_ANSWERS))
+    results.write("candidates", OURS, asdict(LAX))
     for kind in (OURS, STOCK):
         results.write("attack-surface", kind, asdict(FINE_SURFACE))
     told.clear()
     page.write(told.append, copy)
     written = copy.read_text(encoding="utf-8")
     assert {line.split(":")[0] for line in told} == {"faults-stock", "soak-ours", "bad-input"}
+    assert "| damaged: labels | 2 | 1 | 1 | 0.0% to 100.0% | 0.1000 to 0.5000 |" in written
+    assert "| **equal, all** | 1 | 0 | 1 | 100.0% to 100.0% | 0.0020 to 0.0020 |" in written
     assert "| java killed | 0 (16 of at most 16) | 7.90 s | 0.10 s, 1.60 s | 2000 × 200, 30000 × 503 |  |" in written
     assert "| disk full | not tried: it takes root |" in written
     assert "| overload | **TypeError** |" in written
@@ -191,7 +235,15 @@ def test_the_page_says_how_a_soak_was_started() -> None:
 
 def test_the_page_has_every_marker() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
-    for marker in ("faults-ours", "faults-stock", "soak-ours", "soak-stock", "bad-input", "attack-surface"):
+    for marker in (
+        "faults-ours",
+        "faults-stock",
+        "soak-ours",
+        "soak-stock",
+        "bad-input",
+        "attack-surface",
+        "candidates",
+    ):
         assert text.count(f"<!-- {marker} -->") == 1
 
 
