@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,40 +30,47 @@ TIMEOUT_S = 600  # for one processor
 
 @dataclass(frozen=True)
 class Judged:
-    """One version. agreement: a share of the pictures; movement: the largest of any probability."""
+    """One version. agreement: a share of the pictures. movement: the mean. noticed: whether that is said to be much."""
 
     kind: str
     name: str
     agreement: float
     movement: float
     promoted: bool
+    noticed: bool
 
     @classmethod
     def of(cls, kind: str, name: str, comparison: Comparison) -> Judged:
-        most = comparison.most_moved
-        moved = most.movement if most and most.movement is not None else 0.0
-        return cls(kind, name, comparison.agreement, moved, comparison.shortfall(REQUIRED) is None)
+        promoted, noticed = comparison.shortfall(REQUIRED) is None, comparison.notice() is not None
+        return cls(kind, name, comparison.agreement, comparison.mean_movement or 0.0, promoted, noticed)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """known: the share of the pictures of which the version that they are compared with knows the subject."""
+    """known: the share of the pictures of which the version that they are compared with knows the subject.
+
+    slight: damage that leaves the first class as it is, and has to be noticed by what moves.
+    """
 
     date: str
     pictures: int
     known: float
     damaged: list[Judged]
+    slight: list[Judged]
     equal: list[Judged]
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Candidates:
-        judged = {name: [Judged(**each) for each in stored[name]] for name in ("damaged", "equal")}
+        judged = {name: [Judged(**each) for each in stored[name]] for name in ("damaged", "slight", "equal")}
         return cls(**{**stored, **judged})
 
     @property
     def failed(self) -> list[str]:
-        promoted = [f"promoted although damaged: {it.kind}, {it.name}" for it in self.damaged if it.promoted]
-        return promoted + [f"refused although equal: {it.kind}, {it.name}" for it in self.equal if not it.promoted]
+        return [
+            *(f"promoted although damaged: {it.kind}, {it.name}" for it in self.damaged if it.promoted),
+            *(f"not noticed: {it.kind}, {it.name}" for it in self.slight if it.promoted and not it.noticed),
+            *(f"refused although equal: {it.kind}, {it.name}" for it in self.equal if not it.promoted or it.noticed),
+        ]
 
 
 def tried(say: Callable[[str], None]) -> Candidates:
@@ -79,16 +86,16 @@ def tried(say: Callable[[str], None]) -> Candidates:
             say(f"{variant.kind}: {variant.name}")
             return variants.probabilities(variant, state, images, folder)
 
-        base = answers(variants.Variant("the one that serves", "float32, batches of 1", batch=1))
+        def judged(variant: variants.Variant, found: np.ndarray) -> Judged:
+            return Judged.of(variant.kind, variant.name, compared(base, answered(found, variant.labels(labels))))
+
+        serves = answers(variants.Variant("the one that serves", "float32, batches of 1", batch=1))
         subjects = len(golden_set.subjects())
-        right = [row.argmax() == golden_set.class_of(number % subjects) for number, row in enumerate(base)]
-        wrong = [
-            Judged.of(it.kind, it.name, compared(base, answers(it), labels, it.labels(labels)))
-            for it in variants.damaged()
-        ]
-        equal = [
-            Judged.of(it.kind, it.name, compared(base, answers(it), labels, labels)) for it in variants.equal_here()
-        ]
+        right = [row.argmax() == golden_set.class_of(number % subjects) for number, row in enumerate(serves)]
+        base = answered(serves, labels)
+        wrong = [judged(it, answers(it)) for it in variants.damaged()]
+        slight = [judged(it, answers(it)) for it in variants.slight()]
+        equal = [judged(it, answers(it)) for it in variants.equal_here()]
         (folder / "pictures").mkdir()
         for number, image in enumerate(images):
             (folder / "pictures" / f"{number:02}.jpg").write_bytes(image)
@@ -96,9 +103,8 @@ def tried(say: Callable[[str], None]) -> Candidates:
         for processor, variables in variants.PROCESSORS.items():
             say(f"another processor: {processor}")
             found = elsewhere(folder, processor, variables)
-            for it in variants.equal_elsewhere(processor):
-                equal.append(Judged.of(it.kind, it.name, compared(base, found[it.name], labels, labels)))
-    return Candidates(time.strftime("%Y-%m-%d"), len(images), float(np.mean(right)), wrong, equal)
+            equal += [judged(it, found[it.name]) for it in variants.equal_elsewhere(processor)]
+    return Candidates(time.strftime("%Y-%m-%d"), len(images), float(np.mean(right)), wrong, slight, equal)
 
 
 def elsewhere(folder: Path, processor: str, variables: dict[str, str]) -> dict[str, np.ndarray]:
@@ -112,22 +118,16 @@ def elsewhere(folder: Path, processor: str, variables: dict[str, str]) -> dict[s
         return dict(file)
 
 
-def compared(
-    a: np.ndarray, b: np.ndarray, labels_of_a: list[tuple[str, str]], labels_of_b: list[tuple[str, str]]
-) -> Comparison:
-    """Probabilities (N, 1000) of the same pictures, as the two versions would answer with them."""
-    rows = zip(a, b, strict=True)
-    return Comparison(
-        [
-            Outcome.of(f"{n}", [_answer(one, labels_of_a)], [_answer(other, labels_of_b)])
-            for n, (one, other) in enumerate(rows)
-        ]
-    )
+def compared(a: list[Answer], b: list[Answer]) -> Comparison:
+    """The answers of two versions to the same pictures."""
+    return Comparison([Outcome.of(f"{n}", [one], [other]) for n, (one, other) in enumerate(zip(a, b, strict=True))])
 
 
-def _answer(probabilities: Iterable[float], labels: list[tuple[str, str]]) -> Answer:
-    classes = [
-        Class(index=index, wnid=wnid, label=label, probability=float(probability))
-        for index, (probability, (wnid, label)) in enumerate(zip(probabilities, labels, strict=True))
-    ]
-    return Answer(0, sorted(classes, key=lambda found: -found["probability"]))
+def answered(probabilities: np.ndarray, labels: list[tuple[str, str]]) -> list[Answer]:
+    """Probabilities (N, 1000) → what a server answers with them, all classes of each picture."""
+    found = []
+    for row in probabilities.tolist():
+        ordered = sorted(range(len(row)), key=row.__getitem__, reverse=True)
+        classes = [Class(index=at, wnid=labels[at][0], label=labels[at][1], probability=row[at]) for at in ordered]
+        found.append(Answer(0, classes))
+    return found

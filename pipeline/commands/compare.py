@@ -76,3 +76,5 @@ def compare(
         warn(f"A did not answer {left_out} of {len(files)} pictures: they do not count")
     if shortfall := comparison.shortfall(require_agreement):
         raise TooLittleAgreement(shortfall)
+    if notice := comparison.notice():
+        warn(notice)

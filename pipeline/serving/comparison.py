@@ -14,6 +14,8 @@ from pipeline.shared.errors import AnotherModel, NothingCompared
 # The agreement that is required where nobody says. bfloat16 and float32 agree on 99.7 % of 1,000 photographs, so an
 # equal version rarely falls below this, even with fifty pictures; what is damaged mostly agrees on far less.
 REQUIRED = 0.98
+# Of the mean movement: what is above it, is told. It is twice as far as bfloat16 may be from float32 (README.md).
+NOTABLE = 0.01
 FEW = 20  # pictures: one of so many is 5 % of the agreement
 
 
@@ -162,6 +164,15 @@ class Comparison:
         if unanswered:
             said += f", and B did not answer {len(unanswered)} ({unanswered[0].b.problems[0]})"
         return f"the agreement is {percent(self.agreement)}, and {required * 100:g}% is required: {said}"
+
+    def notice(self) -> str | None:
+        """What is strange although the first classes agree, as is slight damage; None where nothing is."""
+        if self.mean_movement is None or self.mean_movement <= NOTABLE:
+            return None
+        return (
+            f"probabilities move by {self.mean_movement:.4f} on average, and another precision or processor moves them "
+            f"by less than {NOTABLE}: is something else different?"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Times in seconds, probabilities and shares from 0 to 1."""

@@ -113,6 +113,13 @@ def test_enough_is_what_reaches_the_bound() -> None:
     )
 
 
+def test_what_moves_more_than_a_precision_would_is_noticed() -> None:
+    near = outcome(classes(0.7, 0.3), classes(0.695, 0.305))
+    assert Comparison([near]).notice() is None
+    assert str(Comparison([GOOD]).notice()).startswith("probabilities move by 0.1000 on average, and another precision")
+    assert Comparison([BROKEN]).notice() is None
+
+
 def test_a_share_that_only_rounds_to_the_bound_is_not_said_to_be_it() -> None:
     assert "the agreement is 97.9%" in str(Comparison([GOOD] * 4899 + [OTHER] * 101).shortfall(0.98))
 
