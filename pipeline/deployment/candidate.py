@@ -9,7 +9,9 @@ from pipeline.deployment.annotations import fingerprinted
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.names import CANDIDATE, LONGEST
 from pipeline.deployment.objects import (
+    AUTOSCALER,
     INFERENCE_SERVICE,
+    MODE,
     SERVING_RUNTIME,
     Object,
     annotations_of,
@@ -17,13 +19,11 @@ from pipeline.deployment.objects import (
     service_of,
     title_of,
 )
-from pipeline.deployment.smoke_test import MODE
 from pipeline.shared.errors import PipelineError
 
 # An annotation: whose candidate this is. Without it, what has the name is not ours to remove.
 CANDIDATE_OF = "torchserve-alexnet/candidate-of"
 
-AUTOSCALER = "serving.kserve.io/autoscalerClass"
 SCALING = ("maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
 OF_SEVERAL = ("canaryTrafficPercent", "topologySpreadConstraints")  # what makes sense among several pods alone
 FOR_MONITORS = "torchserve-alexnet/service"

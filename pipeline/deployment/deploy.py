@@ -113,7 +113,8 @@ class Deployment:
             history = self._history(rendered)
             objects = history.noted_in(rendered, overlay)
             if golden is not None:
-                Trial(self._cluster, self._changes, self._voice, self._pace).compare(objects, golden)
+                trial = Trial(self._cluster, self._kserve, self._changes, self._voice, self._pace)
+                trial.compare(objects, golden)
             return self._roll_out(objects, history.before(objects), rollback)
 
     def roll_back(self) -> str:

@@ -13,6 +13,7 @@ from pipeline.deployment.changes import Changes
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotPromoted, OutOfReach, SmokeTestFailed, VersionFailed
 from pipeline.deployment.golden import Golden
+from pipeline.deployment.kserve_versions import Version, fitted
 from pipeline.deployment.objects import Object, name_of, service_of, storage_uri_of, title_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.preflight import check_permissions, to_delete
@@ -38,8 +39,9 @@ class Trial:
     Every method raises PipelineError.
     """
 
-    def __init__(self, cluster: Cluster, changes: Changes, voice: Voice, pace: Pace) -> None:
+    def __init__(self, cluster: Cluster, kserve: Version | None, changes: Changes, voice: Voice, pace: Pace) -> None:
         self._cluster = cluster
+        self._kserve = kserve
         self._changes = changes
         self._voice = voice
         self._pace = pace
@@ -57,7 +59,7 @@ class Trial:
         if len(golden.pictures) < FEW:
             self._voice.warn(f"{len(golden.pictures)} pictures are few: with fewer than {FEW}, one of them decides")
         self._require_answer(live, "the version that serves")
-        candidate = candidate_of(objects)
+        candidate = fitted(candidate_of(objects), self._kserve)
         self._prepare(candidate)
         try:
             comparison = self._compare(live, candidate, golden)
@@ -101,7 +103,7 @@ class Trial:
         service = service_of(candidate)
         self._voice.say(f"candidate    {name_of(service)} with {storage_uri_of(service)}, beside what serves")
         try:
-            ready = Rollout(self._cluster, service, self._pace, self._voice.progress).wait()
+            ready = Rollout(self._cluster, candidate, self._pace, self._voice.progress).wait()
         except VersionFailed as failure:
             for line in failure.logs:
                 self._voice.warn(line)
