@@ -52,7 +52,8 @@ class Lab:
         _, stderr = process.communicate(timeout=self.patience)
         lines = stderr.splitlines()
         error = lines[-1].removeprefix("error: ") if process.returncode == 1 else None
-        end = End(error, process.returncode == 128 + SIGTERM, wrote=True, warned=lines)
+        has_applied = any(line.startswith("applied ") for line in lines)
+        end = End(error, process.returncode == 128 + SIGTERM, wrote=has_applied, warned=lines)
         assert process.returncode in (0, 1, 128 + SIGTERM), stderr
         assert end.names_the_state, stderr
         return end

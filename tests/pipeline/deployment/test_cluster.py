@@ -24,9 +24,11 @@ from tests.support.api_server import ApiServer, write_kube_config
 from tests.support.in_a_thread import in_a_thread
 from tests.support.lab import NO_IMAGE, Lab
 from tests.support.scripts import Start
-from tests.support.simulated_kserve import UNNAMED, SimulatedKServe
+from tests.support.simulated_kserve import MISSING, UNNAMED, SimulatedKServe
 
 pytestmark = pytest.mark.slow
+
+NO_ARCHIVE = "no/archive/there"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def simulated(config: Path) -> Iterator[Place]:
     image = "registry.example/alexnet:1"
     with in_a_thread(ApiServer()) as api, pytest.MonkeyPatch.context() as patch:
         kserve = api.kserve = SimulatedKServe(api)
-        kserve.fates[NO_IMAGE] = UNNAMED
+        kserve.fates |= {NO_IMAGE: UNNAMED, f"pvc://models/one/{NO_ARCHIVE}": MISSING}
         patch.setenv("KUBECONFIG", str(write_kube_config(config, api.url)))
         yield Place("test", "pvc://models/one pvc://models/two", "", "", "standard", image, patience=120)
 
@@ -117,6 +119,13 @@ def served(place: Place, start: Start) -> Iterator[Lab]:
 
 def test_a_broken_version_is_rolled_back_to_the_one_that_serves(served: Lab) -> None:
     assert f"; rolled back to {served.two}, which is ready again" in str(served.deploy_broken().error)
+    assert served.serves(served.two)
+
+
+def test_a_path_without_an_archive_changes_nothing_that_lasts(served: Lab) -> None:
+    """In Cloud Storage that is known beforehand."""
+    error = str(served.deploy(f"{served.one}/{NO_ARCHIVE}").error)
+    assert f"; rolled back to {served.two}, which is ready again" in error or served.one.startswith("gs://")
     assert served.serves(served.two)
 
 
