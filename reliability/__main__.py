@@ -29,7 +29,7 @@ PARTS = {
 }
 OURS_ALONE = ("candidates",)  # without a server
 # Not in the line about a result.
-HIDDEN = ("failed", "skipped", "date", "processors", "bodies", "sizes", "damaged", "slight", "equal")
+HIDDEN = ("failed", "skipped", "date", "processors", "bodies", "sizes", "damaged", "equal")
 
 Result = Outcome | bad_input.Answers | attack_surface.Surface | soak.Soak | candidates.Candidates
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from pipeline.artefact.model import MODEL
 from pipeline.serving.client import Class
-from pipeline.serving.comparison import REQUIRED, Answer, Comparison, Outcome
+from pipeline.serving.comparison import Answer, Comparison, Outcome
 from pipeline.shared.errors import PipelineError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,46 +30,40 @@ TIMEOUT_S = 600  # for one processor
 
 @dataclass(frozen=True)
 class Judged:
-    """One version. agreement: a share of the pictures. movement: the mean. noticed: whether that is said to be much."""
+    """One version. agreement: a share of the pictures. movement: the mean."""
 
     kind: str
     name: str
     agreement: float
     movement: float
     promoted: bool
-    noticed: bool
 
     @classmethod
     def of(cls, kind: str, name: str, comparison: Comparison) -> Judged:
-        promoted, noticed = comparison.shortfall(REQUIRED) is None, comparison.notice() is not None
-        return cls(kind, name, comparison.agreement, comparison.mean_movement or 0.0, promoted, noticed)
+        promoted = comparison.shortfall(None) is None
+        return cls(kind, name, comparison.agreement, comparison.mean_movement or 0.0, promoted)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """known: the share of the pictures of which the version that they are compared with knows the subject.
-
-    slight: damage that leaves the first class as it is, and has to be noticed by what moves.
-    """
+    """known: the share of the pictures of which the version that they are compared with knows the subject."""
 
     date: str
     pictures: int
     known: float
     damaged: list[Judged]
-    slight: list[Judged]
     equal: list[Judged]
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Candidates:
-        judged = {name: [Judged(**each) for each in stored[name]] for name in ("damaged", "slight", "equal")}
+        judged = {name: [Judged(**each) for each in stored[name]] for name in ("damaged", "equal")}
         return cls(**{**stored, **judged})
 
     @property
     def failed(self) -> list[str]:
         return [
             *(f"promoted although damaged: {it.kind}, {it.name}" for it in self.damaged if it.promoted),
-            *(f"not noticed: {it.kind}, {it.name}" for it in self.slight if it.promoted and not it.noticed),
-            *(f"refused although equal: {it.kind}, {it.name}" for it in self.equal if not it.promoted or it.noticed),
+            *(f"refused although equal: {it.kind}, {it.name}" for it in self.equal if not it.promoted),
         ]
 
 
@@ -94,7 +88,6 @@ def tried(say: Callable[[str], None]) -> Candidates:
         right = [row.argmax() == golden_set.class_of(number % subjects) for number, row in enumerate(serves)]
         base = answered(serves, labels)
         wrong = [judged(it, answers(it)) for it in variants.damaged()]
-        slight = [judged(it, answers(it)) for it in variants.slight()]
         equal = [judged(it, answers(it)) for it in variants.equal_here()]
         (folder / "pictures").mkdir()
         for number, image in enumerate(images):
@@ -104,7 +97,7 @@ def tried(say: Callable[[str], None]) -> Candidates:
             say(f"another processor: {processor}")
             found = elsewhere(folder, processor, variables)
             equal += [judged(it, found[it.name]) for it in variants.equal_elsewhere(processor)]
-    return Candidates(time.strftime("%Y-%m-%d"), len(images), float(np.mean(right)), wrong, slight, equal)
+    return Candidates(time.strftime("%Y-%m-%d"), len(images), float(np.mean(right)), wrong, equal)
 
 
 def elsewhere(folder: Path, processor: str, variables: dict[str, str]) -> dict[str, np.ndarray]:

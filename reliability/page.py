@@ -145,10 +145,9 @@ def candidates() -> str | None:
         f"{found.date}: {found.pictures} pictures, of which the version that serves knows {found.known:.0%}. "
         "`make reliability ONLY=candidates`",
         "",
-        "| | how many | refused | promoted | movement noticed | the same first class | mean movement |",
-        "|---|---|---|---|---|---|---|",
+        "| | how many | refused | promoted | the same first class | mean movement |",
+        "|---|---|---|---|---|---|",
         *_kinds("damaged", found.damaged),
-        *_kinds("slightly damaged", found.slight),
         *_kinds("equal", found.equal),
     ]
     return "\n".join(lines) + "\n"
@@ -168,7 +167,6 @@ def _judged(name: str, several: list[Judged]) -> str:
         str(len(several)),
         str(len(several) - promoted),
         str(promoted),
-        str(sum(it.noticed for it in several)),
         f"{percent(min(agreements))} to {percent(max(agreements))}",
         f"{min(movements):.4f} to {max(movements):.4f}",
     )

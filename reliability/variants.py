@@ -1,4 +1,4 @@
-"""Versions of one model: fifty that are damaged, each in another way, a few that are slightly, and fifty equal ones.
+"""Versions of one model: some fifty that are damaged, each in another way, and fifty equal ones.
 
 `python -P -m reliability.variants FOLDER NAME` answers the golden set in FOLDER as another processor would, if the
 environment has its variables.
@@ -129,15 +129,6 @@ def damaged() -> list[Variant]:
     return [*_labels(), *_weights(), *_normalisation(), *_classes(), *_pictures(), *_last_bias()]
 
 
-def slight() -> list[Variant]:
-    """Damage that leaves the first class of nearly every picture as it is."""
-    return [
-        _of_layer("noise as large as the weights of a layer", "classifier.6", _noisy),
-        _of_layer("kernels in another layout", "features.0", lambda weight: weight[:, :, ::-1, ::-1]),
-        Variant("pictures seen otherwise", "coarse", pixels=lambda pixels: pixels[::8, ::8].repeat(8, 0).repeat(8, 1)),
-    ]
-
-
 def _labels() -> Iterator[Variant]:
     kind = "labels in another order"
     yield Variant(kind, "shifted by one", labels=lambda labels: [*labels[1:], labels[0]])
@@ -153,10 +144,11 @@ def _weights() -> Iterator[Variant]:
         yield _of_layer("the weights of a layer are shuffled", layer, _shuffled)
     for layer in ("features.10", "classifier.1", "classifier.4"):
         yield _of_layer("half of the units of a layer are dropped", layer, _half_dropped)
-    for layer in ("features.0", "features.6", "classifier.1"):
+    for layer in ("features.0", "features.6", "classifier.1", "classifier.6"):
         yield _of_layer("noise as large as the weights of a layer", layer, _noisy)
     kind = "kernels in another layout"
-    yield _of_layer(kind, "features.3", lambda weight: weight[:, :, ::-1, ::-1])
+    for layer in ("features.0", "features.3"):
+        yield _of_layer(kind, layer, lambda weight: weight[:, :, ::-1, ::-1])
     yield _of_layer(kind, "features.6", lambda weight: weight.transpose(0, 1, 3, 2))
     yield _of_layer(kind, "features.8", lambda weight: weight[::-1])
 
@@ -225,6 +217,7 @@ def _pictures() -> Iterator[Variant]:
     kind = "pictures seen otherwise"
     yield Variant(kind, "lying", pixels=lambda pixels: np.ascontiguousarray(pixels.transpose(1, 0, 2)))
     yield Variant(kind, "upside down", pixels=lambda pixels: np.ascontiguousarray(pixels[::-1]))
+    yield Variant(kind, "coarse", pixels=lambda pixels: pixels[::8, ::8].repeat(8, 0).repeat(8, 1))
     yield Variant(kind, "twice as near", preprocessing=replace(PREPROCESSING, resize=512))
 
 

@@ -15,7 +15,7 @@ from rich.progress import track
 from pipeline.commands.contenders import answering, contender
 from pipeline.serving import credentials
 from pipeline.serving.comparing import ask_both, warm_up
-from pipeline.serving.comparison import FEW, REQUIRED, Comparison
+from pipeline.serving.comparison import FEW, Comparison
 from pipeline.serving.comparison_table import tables
 from pipeline.serving.picture_files import picture_files, read
 from pipeline.shared.errors import TooLittleAgreement
@@ -34,9 +34,14 @@ def compare(
         list[str], typer.Argument(metavar="IMAGE", help=f"Image files, and folders of them; {FEW} at least.")
     ],
     require_agreement: Annotated[
-        float,
-        typer.Option(metavar="SHARE", min=0, max=1, help="Of pictures whose first class must be the same; or exit 1."),
-    ] = REQUIRED,
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Of pictures whose first class must be the same; or exit 1. Without it, A and B must be equal.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with an outcome for each picture.")] = False,
     header: Annotated[
         list[str] | None,
@@ -76,5 +81,3 @@ def compare(
         warn(f"A did not answer {left_out} of {len(files)} pictures: they do not count")
     if shortfall := comparison.shortfall(require_agreement):
         raise TooLittleAgreement(shortfall)
-    if notice := comparison.notice():
-        warn(notice)

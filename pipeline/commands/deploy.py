@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.serving.comparison import REQUIRED
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import err, out, spinner, warn
 
@@ -42,7 +41,9 @@ def deploy(
     ] = None,
     require_agreement: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", min=0, max=1, help=f"With --golden: so many must agree; {REQUIRED} without it."),
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="With --golden: so many must agree. Without it, versions must be equal."
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a version may take.")] = 600,
 ) -> None:
@@ -69,7 +70,7 @@ def deploy(
         pictures = None
         if golden is not None:
             with spinner(f"reading the pictures of {golden}"):
-                pictures = read_golden(golden, REQUIRED if require_agreement is None else require_agreement)
+                pictures = read_golden(golden, require_agreement)
         cluster = stack.enter_context(closing(Cluster(namespace)))
         voice = Voice(err.print, warn, stack.enter_context(_changes("asking the cluster")))
         deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout), name)

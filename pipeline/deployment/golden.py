@@ -18,14 +18,14 @@ MOST_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Golden:
-    """place: where they are from, for sentences. required: the share of them that has to agree, from 0 to 1."""
+    """place: where they are from, for sentences. required: see `Comparison.shortfall`."""
 
     place: str
     pictures: list[Picture]
-    required: float
+    required: float | None
 
 
-def read_golden(place: str, required: float) -> Golden:
+def read_golden(place: str, required: float | None) -> Golden:
     """place: a folder, or gs://BUCKET/PREFIX. Raises PipelineError: there are none, too many, or one cannot be read."""
     return Golden(
         place, _bounded(place, _in_bucket(place) if place.startswith(SCHEME) else _in_folder(place)), required

@@ -70,8 +70,6 @@ class Trial:
         self._wait_until_gone(candidate)
         if shortfall := comparison.shortfall(golden.required):
             raise NotPromoted(shortfall)
-        if notice := comparison.notice():
-            self._voice.warn(notice)
 
     def _require_answer(self, service: Object, what: str) -> None:
         self._voice.progress(f"asking {what}")

@@ -11,11 +11,12 @@ from typing import Any
 from pipeline.serving.client import Class
 from pipeline.shared.errors import AnotherModel, NothingCompared
 
-# The agreement that is required where nobody says. bfloat16 and float32 agree on 99.7 % of 1,000 photographs, so an
-# equal version rarely falls below this, even with fifty pictures; what is damaged mostly agrees on far less.
+# Where nobody says how much has to agree, B has to be equal to A but for precision and processor. bfloat16 and float32
+# agree on 99.7 % of 1,000 photographs, so that an equal version rarely falls below this share, even with fifty of them.
+# The mean movement that is allowed then is twice that of bfloat16 (docs/model-card.md). Slight damage, such as one
+# layer's noise, leaves the first class as it is, and moves probabilities by more.
 REQUIRED = 0.98
-# Of the mean movement: what is above it, is told. It is twice as far as bfloat16 may be from float32 (README.md).
-NOTABLE = 0.01
+MOST_MOVEMENT = 0.01
 FEW = 20  # pictures: one of so many is 5 % of the agreement
 
 
@@ -155,24 +156,29 @@ class Comparison:
         a, b = (sum(len(side.problems) for side in sides) for sides in zip(*((o.a, o.b) for o in self.outcomes)))
         return a, b
 
-    def shortfall(self, required: float) -> str | None:
-        """Why this is too little agreement; None where it is enough."""
-        if self.agreement >= required:
-            return None
+    def shortfall(self, required: float | None) -> str | None:
+        """Why this is too little agreement; None where it is enough.
+
+        required: a share; None: B has to be equal to A but for precision and processor.
+        """
+        share = REQUIRED if required is None else required
+        if self.agreement < share:
+            return f"the agreement is {percent(self.agreement)}, and {share * 100:g}% is required: {self._disagreement}"
+        moved = self.mean_movement
+        if required is None and moved is not None and moved > MOST_MOVEMENT:
+            return (
+                f"probabilities move by {moved:.4f} on average, and another precision or processor moves them by less "
+                f"than {MOST_MOVEMENT}: give --require-agreement where the versions are meant to differ"
+            )
+        return None
+
+    @property
+    def _disagreement(self) -> str:
         unanswered = [found for found in self.differing if found.b.first is None or found.b.problems]
         said = f"{len(self.differing) - len(unanswered)} of {len(self.compared)} pictures have another first class"
         if unanswered:
             said += f", and B did not answer {len(unanswered)} ({unanswered[0].b.problems[0]})"
-        return f"the agreement is {percent(self.agreement)}, and {required * 100:g}% is required: {said}"
-
-    def notice(self) -> str | None:
-        """What is strange although the first classes agree, as is slight damage; None where nothing is."""
-        if self.mean_movement is None or self.mean_movement <= NOTABLE:
-            return None
-        return (
-            f"probabilities move by {self.mean_movement:.4f} on average, and another precision or processor moves them "
-            f"by less than {NOTABLE}: is something else different?"
-        )
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """Times in seconds, probabilities and shares from 0 to 1."""

@@ -148,31 +148,30 @@ def test_growth_is_noticed() -> None:
 
 # --- Versions that are compared ---------------------------------------------------------------------------------------
 
-SHIFTED, PAIRED = Judged("labels", "shifted", 0, 0.5, False, True), Judged("labels", "paired", 1, 0.1, True, True)
-ROUNDED = Judged("rounded", "to bfloat16", 1, 0.002, True, False)
-LAX = Candidates("2026-11-30", 60, 0.9, [SHIFTED, PAIRED], [PAIRED], [ROUNDED])
+SHIFTED, PAIRED = Judged("labels", "shifted", 0, 0.5, False), Judged("labels", "paired", 1, 0.1, True)
+ROUNDED = Judged("rounded", "to bfloat16", 1, 0.002, True)
+LAX = Candidates("2026-11-30", 60, 0.9, [SHIFTED, PAIRED], [ROUNDED])
 
 
 def test_a_version_that_is_judged_wrongly_is_noticed() -> None:
     assert LAX.failed == ["promoted although damaged: labels, paired"]
     assert replace(LAX, damaged=[SHIFTED], equal=[ROUNDED]).failed == []
     assert replace(LAX, damaged=[], equal=[SHIFTED]).failed == ["refused although equal: labels, shifted"]
-    assert replace(LAX, damaged=[], slight=[ROUNDED]).failed == ["not noticed: rounded, to bfloat16"]
     assert Candidates.of(asdict(LAX)) == LAX
 
 
 @pytest.mark.slow
-def test_there_are_fifty_of_either_sort() -> None:
+def test_there_are_at_least_fifty_of_either_sort() -> None:
     from reliability import variants
 
     equal = [*variants.equal_here(), *(it for name in variants.PROCESSORS for it in variants.equal_elsewhere(name))]
-    for several in (variants.damaged(), equal):
-        assert len({(it.kind, it.name) for it in several}) == 50
+    for several, count in ((variants.damaged(), 53), (equal, 50)):
+        assert len({(it.kind, it.name) for it in several}) == len(several) == count
 
 
 @pytest.mark.slow
 def test_of_some_versions_the_damaged_are_refused_and_the_equal_promoted(tmp_path: Path) -> None:
-    """`make reliability ONLY=candidates` tries all hundred."""
+    """`make reliability ONLY=candidates` tries all of them."""
     from reliability import golden_set, variants
 
     images, state = golden_set.golden()[:20], golden_set.fitted_state()

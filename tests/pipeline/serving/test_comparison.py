@@ -113,11 +113,15 @@ def test_enough_is_what_reaches_the_bound() -> None:
     )
 
 
-def test_what_moves_more_than_a_precision_would_is_noticed() -> None:
-    near = outcome(classes(0.7, 0.3), classes(0.695, 0.305))
-    assert Comparison([near]).notice() is None
-    assert str(Comparison([GOOD]).notice()).startswith("probabilities move by 0.1000 on average, and another precision")
-    assert Comparison([BROKEN]).notice() is None
+def test_without_a_share_they_have_to_be_equal_but_for_precision() -> None:
+    near, far = outcome(classes(0.7, 0.3), classes(0.695, 0.305)), outcome(classes(0.7, 0.3), classes(0.6, 0.4))
+    assert Comparison([near]).shortfall(None) is None
+    assert Comparison([far]).shortfall(0.98) is None
+    assert str(Comparison([far]).shortfall(None)).startswith(
+        "probabilities move by 0.1000 on average, and another preci"
+    )
+    assert "and 98% is required" in str(Comparison([near] * 48 + [OTHER] * 2).shortfall(None))
+    assert "and B did not answer 1" in str(Comparison([BROKEN]).shortfall(None))
 
 
 def test_a_share_that_only_rounds_to_the_bound_is_not_said_to_be_it() -> None:
