@@ -92,6 +92,13 @@ class Cluster:
         applied: Object = self.ask("PATCH", path, query, thing, "application/apply-patch+yaml").body
         return applied
 
+    def write(self, thing: Object) -> None:
+        """All of an object that nobody else has a part in: a new one, or in the place of its resourceVersion."""
+        resource = self.resource_of(thing)
+        is_new = "resourceVersion" not in thing["metadata"]
+        path = resource.path(self.namespace, "" if is_new else name_of(thing))
+        self.ask("POST" if is_new else "PUT", path, {"fieldManager": FIELD_MANAGER}, thing)
+
     def delete(self, resource: Resource, live: Object) -> None:
         """This very object, not one of the same name that came after it; and what it owns, first."""
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": live["metadata"]["uid"]}}

@@ -21,7 +21,9 @@ from pipeline.deployment.errors import (
     NotDeployed,
     NothingToReturnTo,
     NoVersionBefore,
+    OutOfReach,
     PlaceholderImage,
+    Refused,
     RolledBack,
     VersionFailed,
     WayBackFailed,
@@ -33,6 +35,7 @@ from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespac
 from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
     INFERENCE_SERVICE,
+    SERVING_RUNTIME,
     Object,
     image_of,
     name_of,
@@ -128,6 +131,7 @@ class Deployment:
             live = self._cluster.get(INFERENCE_SERVICES, name)
             if live is None:
                 raise NotDeployed(name, self._cluster.namespace)
+            check_permissions(self._cluster, [*NEEDED_TO_WAIT], lambda _: None)
             history = self._history([live])
             objects = history.before_live()
             if objects is None:
@@ -192,30 +196,34 @@ class Deployment:
             self._cluster.apply(found, dry_run=True)
 
     def _history(self, objects: list[Object]) -> History:
-        """What was there before these objects. If it serves, and nobody has noted that yet, it is noted now."""
+        """What was there before these objects. If it serves, and that is not the latest that was noted, it is now."""
         live = self._live(objects)
+        service = service_in(live)
         records = Records(self._cluster, name_of(service_of(objects)))
-        history = History(live, records.read())
-        if history.is_on_record:
+        history = History(live, records.read(service))
+        if service is None or history.is_up_to_date:
             return history
-        service = service_of(live)
         self._voice.progress("asking the model that is there")
-        if serves(self._cluster, service, image_of(live), self._pace):
-            records.add(history.live_as_proved(), service)
-        else:
-            self._voice.warn(f"{storage_uri_of(service)}, which is there, does not serve: it is none to go back to")
-        return History(live, records.read())
+        uri = storage_uri_of(service)
+        try:
+            if serves(self._cluster, service, image_of(live), self._pace):
+                records.add(history.live_as_proved(), service)
+                return History(live, records.read(service))
+            self._voice.warn(f"{uri}, which is there, does not serve: it will not be gone back to")
+        except OutOfReach as error:
+            self._voice.warn(f"whether {uri}, which is there, serves cannot be told: {error}")
+        except Refused as error:
+            self._voice.warn(f"that {uri} serves could not be noted: {error}")
+        return history
 
     def _live(self, objects: list[Object]) -> list[Object]:
-        """These objects as the cluster has them, those that it has; and the runtime of the live InferenceService."""
-        found = {
-            reference_to(thing): self._cluster.get(self._cluster.resource_of(thing), name_of(thing))
-            for thing in objects
-        }
-        live = [thing for thing in found.values() if thing]
-        service = service_in(live)
+        """These objects as the cluster has them, those that it has; of runtimes, the one that the service names."""
+        looked_for = [self._cluster.get(self._cluster.resource_of(thing), name_of(thing)) for thing in objects]
+        found = [thing for thing in looked_for if thing]
+        service = service_in(found)
         runtime = service and service["spec"]["predictor"].get("model", {}).get("runtime")
-        if runtime and (thing := self._cluster.get(SERVING_RUNTIMES, runtime)) and reference_to(thing) not in found:
+        live = [thing for thing in found if thing["kind"] != SERVING_RUNTIME]
+        if runtime and (thing := self._cluster.get(SERVING_RUNTIMES, runtime)):
             live.append(thing)
         return in_order(live)
 

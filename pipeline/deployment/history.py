@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pipeline.deployment.annotations import (
     DEPLOYED,
@@ -47,12 +47,17 @@ class History:
         self._annotations = our_annotations_of(service_in(live))
 
     @property
-    def is_on_record(self) -> bool:
-        """Whether the live version, if there is one, has proved itself."""
-        return service_in(self._live) is None or any(found.is_same_as(self._version) for found in self._records)
+    def is_up_to_date(self) -> bool:
+        """Whether the live version, if there is one, is the latest that has proved itself."""
+        return service_in(self._live) is None or any(found.is_same_as(self._version) for found in self._records[:1])
 
     def live_as_proved(self) -> Proved:
-        """A record of the live version: field for field where this tool has applied all that matters of it."""
+        """A record of the live version, which has just proved itself.
+
+        It is the one that there is; or what is live, field for field where this tool has applied what matters of it.
+        """
+        if known := next((found for found in self._records if found.is_same_as(self._version)), None):
+            return replace(known, at=now())
         own = self._applied_by_us()
         is_ours = DEPLOYED in our_annotations_of(service_in(own)) and _version(own) == self._version
         overlay = self._annotations.get(OVERLAY, STANDARD)
@@ -60,38 +65,44 @@ class History:
 
     def noted_in(self, objects: list[Object], overlay: str) -> list[Object]:
         """These objects, to be applied, with annotations that say what they are."""
-        return fingerprinted(objects, {OVERLAY: overlay, OBJECTS: self._list_with(objects)})
+        ours = {OVERLAY: overlay, OBJECTS: self._list_with(objects)}
+        if not self._records:  # what an older release remembered is all that there is
+            ours |= {name: was for name, was in self._annotations.items() if name in (PREVIOUS_URI, PREVIOUS_IMAGE)}
+        return fingerprinted(objects, ours)
 
     def before(self, objects: list[Object]) -> list[Object] | None:
         """What to apply where these objects, from `noted_in`, do not serve; None where there is nothing.
 
-        It is the latest other version that has proved itself.
+        It is the latest other version that has proved itself; or where none has, what an older release remembered.
         """
-        found = self._latest_but(_version(objects))
-        return self._restored(found, objects) if found else None
+        if found := self._latest_but(_version(objects)):
+            return self._restored(found, objects)
+        return self._remembered(objects)
 
     def before_live(self) -> list[Object] | None:
-        """The latest version that has proved itself, other than the live one; None where there is none.
-
-        Older releases of this tool did not record that, but the storageUri and the image before: then it is these.
-        """
+        """The latest version that has proved itself, other than the live one; or else as in `before`."""
         own = self._applied_by_us()
+        others = own if service_in(own) else None
         if found := self._latest_but(self._version):
-            return self._restored(found, own if service_in(own) else None)
-        if PREVIOUS_URI not in self._annotations or service_in(own) is None:
-            return None
-        image = self._annotations.get(PREVIOUS_IMAGE) if image_of(own) else None
-        kept = {name: self._annotations[name] for name in (OVERLAY, OBJECTS) if name in self._annotations}
-        return fingerprinted(placed(own, self._annotations[PREVIOUS_URI], image), kept)
+            return self._restored(found, others)
+        return self._remembered(others)
 
     def _restored(self, found: Proved, others: list[Object] | None) -> list[Object] | None:
         """As it was applied; or where somebody else did that, others with that version."""
         ours = {OVERLAY: found.overlay, OBJECTS: self._list_with([*(found.objects or []), *(others or [])])}
         if found.objects is not None:
             return annotated(found.objects, ours | {DEPLOYED: found.deployed})
-        if others is None:
-            return None
+        if others is None or (found.image is None and image_of(others)):
+            return None  # nobody knows with which image it answered
         return fingerprinted(placed(others, found.storage_uri, found.image if image_of(others) else None), ours)
+
+    def _remembered(self, others: list[Object] | None) -> list[Object] | None:
+        """Older releases noted the storageUri and the image before, in annotations: others with these."""
+        if others is None or PREVIOUS_URI not in self._annotations or service_in(self._live) is None:
+            return None
+        image = self._annotations.get(PREVIOUS_IMAGE) if image_of(others) else None
+        kept = {OVERLAY: self._annotations.get(OVERLAY, STANDARD), OBJECTS: self._list_with(others)}
+        return fingerprinted(placed(others, self._annotations[PREVIOUS_URI], image), kept)
 
     def _latest_but(self, version: Version) -> Proved | None:
         return next((found for found in self._records if not found.is_same_as(version)), None)

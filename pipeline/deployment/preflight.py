@@ -38,7 +38,7 @@ NEEDED_TO_WAIT: tuple[Permission, ...] = (
     ("list", EVENTS, ""),
     ("create", SERVICES, "proxy"),
     ("get", SERVICES, "proxy"),  # of a service that wants credentials
-    *((verb, CONFIG_MAPS, "") for verb in ("get", "create", "patch")),  # what has proved itself
+    *((verb, CONFIG_MAPS, "") for verb in ("get", "create", "update")),  # what has proved itself
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pipeline.deployment.annotations import DEPLOYED
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.errors import OutOfReach, SmokeTestFailed
-from pipeline.deployment.objects import CONTAINER, Object, annotations_of, is_ready, storage_uri_of
+from pipeline.deployment.errors import SmokeTestFailed
+from pipeline.deployment.objects import CONTAINER, Object, annotations_of, is_on_knative, is_ready, storage_uri_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.resources import PODS, pods_of
 from pipeline.deployment.smoke_test import ask_model
 
+REVISION = "serving.knative.dev/revision"  # Knative's label of pods
 # https://github.com/kserve/kserve/blob/v0.20.0/pkg/constants/constants.go
 SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 
@@ -18,15 +19,25 @@ def serves(cluster: Cluster, service: Object, image: str | None, pace: Pace) -> 
     """Whether every pod that takes requests is of this version, and the model answers.
 
     service: the InferenceService as the cluster has it. image: the server's; None where that is not known.
+    Raises OutOfReach where it cannot be asked, or what else the cluster raises.
     """
-    pods = [pod for pod in cluster.find(PODS, **pods_of(service)) if is_ready(pod) and not _is_going(pod)]
-    if not pods or not all(is_of(pod, service, image) for pod in pods):
+    on_knative = is_on_knative(service)
+    if not on_knative and not _are_all_of(cluster, service, image):
         return False  # nobody could say which of them answered
     try:
-        ask_model(cluster, service, pace)
-    except (SmokeTestFailed, OutOfReach):
+        ask_model(cluster, service, pace)  # which wakes one that has no pod
+    except SmokeTestFailed:
         return False
-    return True
+    return not on_knative or _are_all_of(cluster, service, image)
+
+
+def _are_all_of(cluster: Cluster, service: Object, image: str | None) -> bool:
+    """On Knative, of the revision that is asked: pods of others may be left for a while."""
+    pods = [pod for pod in cluster.find(PODS, **pods_of(service)) if is_ready(pod) and not _is_going(pod)]
+    if is_on_knative(service):
+        revision = service["status"]["components"]["predictor"]["latestReadyRevision"]
+        pods = [pod for pod in pods if pod["metadata"].get("labels", {}).get(REVISION) == revision]
+    return bool(pods) and all(is_of(pod, service, image) for pod in pods)
 
 
 def _is_going(pod: Object) -> bool:

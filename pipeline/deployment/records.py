@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from pipeline.deployment.cluster import Cluster
@@ -18,8 +18,9 @@ from pipeline.deployment.objects import Object, name_of
 from pipeline.deployment.resources import CONFIG_MAPS
 
 KEY = "deployments.json"
-MOST = 5  # so many are kept; each is about 10 kB, and a ConfigMap has room for 1 MiB
-CONFLICT = 409
+MOST = 5  # so many are kept, each of about 10 kB
+MOST_CHARACTERS = 900_000  # a ConfigMap has room for 1 MiB
+CHANGED = (404, 409)  # it is gone, or another, since it was read
 ATTEMPTS = 5
 
 
@@ -58,27 +59,26 @@ class Records:
         self._cluster = cluster
         self._name = f"{service}-deployments"
 
-    def read(self) -> list[Proved]:
-        """The latest first."""
-        return _entries(self._cluster.get(CONFIG_MAPS, self._name))
+    def read(self, service: Object | None) -> list[Proved]:
+        """The latest first. service: as the cluster has it; what is left of one before it is none of its own."""
+        return _entries(self._cluster.get(CONFIG_MAPS, self._name), service)
 
     def add(self, proved: Proved, service: Object) -> None:
         """Makes it the latest. service: the InferenceService as the cluster has it, to which the record belongs.
 
-        Whoever writes at the same time loses nothing: the API server takes a change of what was read, or refuses it.
+        Whoever writes at the same time loses nothing: what is there by then was read, or the API server refuses this.
         """
         for attempt in range(ATTEMPTS):
             found = self._cluster.get(CONFIG_MAPS, self._name)
-            others = [entry for entry in _entries(found) if not entry.is_same_as(proved)]
-            entries = [asdict(entry) for entry in [proved, *others][:MOST]]
+            others = [entry for entry in _entries(found, service) if not entry.is_same_as(proved)]
             try:
-                self._cluster.apply(self._config_map(entries, service, found))
+                self._cluster.write(self._config_map(_written([proved, *others]), service, found))
                 return
             except Refused as error:
-                if error.status != CONFLICT or attempt == ATTEMPTS - 1:
+                if error.status not in CHANGED or attempt == ATTEMPTS - 1:
                     raise
 
-    def _config_map(self, entries: list[dict[str, Any]], service: Object, found: Object | None) -> Object:
+    def _config_map(self, text: str, service: Object, found: Object | None) -> Object:
         owner = {key: service[key] for key in ("apiVersion", "kind")}
         owner |= {"name": name_of(service), "uid": service["metadata"]["uid"]}
         metadata: Object = {
@@ -89,17 +89,35 @@ class Records:
         }
         if found is not None:
             metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
-        return {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": metadata,
-            "data": {KEY: json.dumps(entries, indent=1)},
-        }
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {KEY: text}}
 
 
-def _entries(found: Object | None) -> list[Proved]:
-    """Nothing where somebody has written something else there."""
-    try:
-        return [Proved(**entry) for entry in json.loads((found or {}).get("data", {}).get(KEY, "[]"))]
-    except (TypeError, ValueError):
+def _written(entries: list[Proved]) -> str:
+    """As many of them as there is room for. Secrets are left out: many may read a ConfigMap who may not read those."""
+    told = []
+    for entry in entries[:MOST]:
+        objects = entry.objects and [found for found in entry.objects if found["kind"] != "Secret"]
+        told.append(asdict(replace(entry, objects=objects)))
+    while len(text := json.dumps(told, indent=1)) > MOST_CHARACTERS and len(told) > 1:
+        told.pop()
+    return text
+
+
+def _entries(found: Object | None, service: Object | None) -> list[Proved]:
+    """Without those that are of another form, since somebody, or another release, has written them."""
+    owners = [owner.get("uid") for owner in (found or {}).get("metadata", {}).get("ownerReferences", [])]
+    if found is None or service is None or service["metadata"]["uid"] not in owners:
         return []
+    try:
+        told = json.loads(found.get("data", {}).get(KEY, "[]"))
+    except ValueError:
+        return []
+    entries = [_entry(each) for each in told] if isinstance(told, list) else []
+    return [entry for entry in entries if entry]
+
+
+def _entry(told: Any) -> Proved | None:
+    try:
+        return Proved(**{field.name: told[field.name] for field in fields(Proved)})
+    except (KeyError, TypeError):
+        return None

@@ -97,7 +97,8 @@ class Call:
 
     @property
     def is_record(self) -> bool:
-        return self.path.endswith("-deployments")
+        """Whether it writes what has proved itself."""
+        return self.method in ("POST", "PUT") and "/configmaps" in self.path
 
 
 class Status(Exception):
@@ -266,6 +267,8 @@ class ApiServer(ThreadingHTTPServer):
             chosen = call.query["labelSelector"].removeprefix("serving.kserve.io/inferenceservice=")
             service = self.objects.get(("inferenceservices", chosen))
             return {"items": list(getattr(self, f"_{plural}")(service)) if service else []}
+        if plural == "configmaps" and call.method in ("POST", "PUT"):
+            return self._write(plural, call)
         if self.kserve and (plural, call.method) == ("pods", "DELETE"):
             self.kserve.delete_pod(name[0])
             return {}
@@ -331,6 +334,23 @@ class ApiServer(ThreadingHTTPServer):
         if plural == "inferenceservices" and self.kserve:
             self.kserve.forget(gone)
         return gone
+
+    def _write(self, plural: str, call: Call) -> Object:
+        """A new object, or one in the place of that which was read."""
+        thing: Object = call.body
+        name = thing["metadata"]["name"]
+        live = self.objects.get((plural, name))
+        if call.method == "POST" and live:
+            raise Status(409, f'{plural} "{name}" already exists')
+        if call.method == "PUT" and live is None:
+            raise Status(404, f'{plural} "{name}" not found')
+        if live and thing["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise Status(409, f'Operation cannot be fulfilled on {plural} "{name}": the object has been modified')
+        stored = copy.deepcopy(thing)
+        stored["metadata"] = self._new(thing)["metadata"] | stored["metadata"]
+        stored["metadata"]["resourceVersion"] = str(next(self._counter))
+        self.objects[plural, name] = stored
+        return stored
 
     def _patch(self, plural: str, name: str, call: Call) -> Object:
         assert call.headers["Content-Type"] == "application/apply-patch+yaml"
@@ -433,7 +453,9 @@ class ApiServer(ThreadingHTTPServer):
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]},
             }
         if moment.has_pod:
-            yield {"metadata": {"name": f"{name}-new", "annotations": _handed_on(service)}, "status": moment.pod}
+            labels = {"serving.knative.dev/revision": f"{name}-00002"} if self.mode == "Knative" else {}
+            metadata = {"name": f"{name}-new", "labels": labels, "annotations": _handed_on(service)}
+            yield {"metadata": metadata, "status": moment.pod}
 
     def _serve(self, call: Call) -> Any:
         """The pod's own answer, or the proxy's for it."""
@@ -496,7 +518,7 @@ class _Visit(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = serve  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         pass

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
+from unittest import mock
+
+import pytest
 
 from pipeline.deployment.objects import Object
+from pipeline.shared.signals import Terminated
 from tests.support.api_server import PENDING, READY, URL, ApiServer, Call, Moment, Status
 from tests.support.deployments import BROKEN, ONE, THREE, TWO, Deploy, Heard, Make, reason
 
@@ -22,7 +27,7 @@ def test_a_version_that_fails_is_rolled_back_to_what_was_there_before(api: ApiSe
     for key, was in before.items():
         now = api.objects[key]
         assert now.get("spec") == was.get("spec")
-        assert now["metadata"]["annotations"] == was["metadata"]["annotations"]
+        assert now["metadata"].get("annotations") == was["metadata"].get("annotations")
 
 
 def test_what_was_applied_by_other_means_is_rolled_back_too(api: ApiServer, deploy: Deploy) -> None:
@@ -146,6 +151,7 @@ def test_what_is_remembered_is_written_as_live_clusters_have_it(api: ApiServer, 
 # --- What has proved itself -------------------------------------------------------------------------------------------
 
 RECORDS = "configmaps", "alexnet-deployments"
+STOPPED = mock.patch("pipeline.deployment.deploy.Rollout.wait", side_effect=Terminated(15))  # all is applied by then
 
 
 def records(api: ApiServer) -> list[Object]:
@@ -227,7 +233,7 @@ def test_what_is_there_and_gives_no_answer_is_none_to_go_back_to(api: ApiServer,
     api.answers[ONE] = (500, {"error": "model: broken"})
     api.scripts[TWO] = [BROKEN]
     assert "there is no earlier version to go back to" in reason(lambda: deploy(TWO))
-    assert f"{ONE}, which is there, does not serve: it is none to go back to" in heard.warned
+    assert f"{ONE}, which is there, does not serve: it will not be gone back to" in heard.warned
 
 
 def test_what_somebody_else_changed_is_asked_again_and_is_what_one_goes_back_to(api: ApiServer, deploy: Deploy) -> None:
@@ -278,7 +284,7 @@ def test_what_another_machine_notes_at_the_same_time_is_not_lost(api: ApiServer,
     interfered: list[Call] = []
 
     def meanwhile(call: Call) -> None:
-        if call.method == "PATCH" and call.path.endswith("/alexnet-deployments") and not interfered:
+        if call.is_record and not interfered:
             interfered.append(call)
             noted = records(api)
             noted.insert(0, noted[0] | {"storage_uri": THREE})
@@ -294,12 +300,12 @@ def test_a_version_that_serves_and_cannot_be_noted_serves_all_the_same(
     api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     def broken(call: Call) -> None:
-        if call.method == "PATCH" and call.path.endswith("/alexnet-deployments"):
-            raise Status(403, 'cannot patch resource "configmaps" in API group "" in the namespace "models"')
+        if call.is_record:
+            raise Status(403, 'cannot update resource "configmaps" in API group "" in the namespace "models"')
 
     api.trouble = broken
     assert deploy(ONE) == URL
-    assert heard.warned[-1].startswith(f"that {ONE} serves could not be noted: you may not patch configmaps")
+    assert heard.warned[-1].startswith(f"that {ONE} serves could not be noted: you may not update configmaps")
 
 
 def test_notes_that_somebody_has_spoilt_are_none(api: ApiServer, deploy: Deploy) -> None:
@@ -309,6 +315,166 @@ def test_notes_that_somebody_has_spoilt_are_none(api: ApiServer, deploy: Deploy)
         deploy(TWO)
         deploy(ONE)
         assert uris(api) == [ONE, TWO]
+
+
+def test_what_one_has_gone_back_to_is_not_left_for_what_one_went_from(
+    api: ApiServer, deploy: Deploy, make: Make
+) -> None:
+    """A way back that was interrupted, or could not be noted, and serves by now."""
+    deploy(ONE)
+    deploy(TWO)
+    with STOPPED, pytest.raises(Terminated):
+        make().roll_back()
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE)).endswith(back_to(ONE))
+    assert uris(api) == [ONE, TWO]
+
+
+def test_what_is_live_and_no_longer_serves_does_not_come_before_what_did_later(
+    api: ApiServer, deploy: Deploy, make: Make
+) -> None:
+    deploy(ONE)
+    deploy(TWO)
+    with STOPPED, pytest.raises(Terminated):
+        make().roll_back()
+    api.answers[ONE] = (500, {"error": "model: broken"})
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
+
+
+def test_secrets_are_in_no_record(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
+    """More people may read a ConfigMap than a Secret."""
+    api.kinds["v1"]["Secret"] = "secrets"
+    manifests = overlays / "standard" / "manifests.yaml"
+    secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: keys\nstringData:\n  alice: of-the-test\n"
+    manifests.write_text(f"{manifests.read_text().rstrip()}\n---\n{secret}")
+    deploy(ONE)
+    api.scripts[TWO] = [BROKEN]
+    assert reason(lambda: deploy(TWO)).endswith(back_to(ONE))
+    assert "of-the-test" not in json.dumps(api.objects[RECORDS])
+    assert api.objects["secrets", "keys"]["stringData"] == {"alice": "of-the-test"}
+
+
+def test_a_service_on_knative_that_sleeps_is_woken_and_asked(api: ApiServer, deploy: Deploy) -> None:
+    """A service without requests has no pod there, or one of a revision before."""
+    api.mode = "Knative"
+    deploy(ONE)
+    del api.objects[RECORDS]
+    asleep = Moment({}, ready=True, has_pod=False)
+    api.scripts[ONE] = [asleep]
+
+    def wake(call: Call) -> None:
+        if "/proxy/" in call.path:
+            api.scripts[ONE] = [READY]
+
+    api.trouble = wake
+    api.scripts[TWO] = [BROKEN]
+    assert reason(lambda: deploy(TWO)).endswith(back_to(ONE))
+
+
+def test_what_an_older_release_remembered_is_not_lost_before_there_is_a_record(
+    api: ApiServer, deploy: Deploy, make: Make
+) -> None:
+    deploy(TWO)
+    _as_an_older_release_left_it(api)
+    api.answers[TWO] = (500, {"error": "model: broken"})
+    api.scripts[THREE] = [BROKEN]
+    reason(lambda: deploy(THREE, rollback=False))
+    assert reason(lambda: deploy(THREE)).endswith(back_to(ONE))
+    _as_an_older_release_left_it(api)
+    reason(lambda: deploy(THREE, rollback=False))
+    make().roll_back()
+    assert api.storage_uri == ONE
+
+
+def test_that_the_live_version_is_out_of_reach_is_said(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+    deploy(ONE)
+    del api.objects[RECORDS]
+
+    def unreachable(call: Call) -> None:
+        if "/proxy/" in call.path:
+            raise Status(503, "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout")
+
+    api.trouble = unreachable
+    reason(lambda: deploy(TWO))
+    sentence = f"whether {ONE}, which is there, serves cannot be told: ready, but the API server"
+    assert any(line.startswith(sentence) for line in heard.warned)
+
+
+def test_a_record_of_a_service_before_it_is_none_of_its_own(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    """The garbage collector comes a moment after --delete."""
+    deploy(ONE)
+    record = copy.deepcopy(api.objects[RECORDS])
+    make().delete()
+    api.objects[RECORDS] = record
+    api.scripts[TWO] = [BROKEN]
+    assert "there is no earlier version to go back to" in reason(lambda: deploy(TWO))
+    deploy(THREE)
+    assert uris(api) == [THREE]
+
+
+def test_of_two_who_write_the_first_record_neither_loses_it(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    deploy(ONE)
+    record = api.objects.pop(RECORDS)
+
+    def meanwhile(call: Call) -> None:
+        if call.is_record and RECORDS not in api.objects:
+            api.objects[RECORDS] = record
+
+    api.trouble = meanwhile
+    deploy(TWO)
+    assert uris(api) == [TWO, ONE]
+
+
+def test_with_which_image_a_foreign_version_answered_has_to_be_known(
+    api: ApiServer, deploy: Deploy, overlays: Path
+) -> None:
+    deploy(ONE, "stock-runtime")
+    del api.objects[RECORDS]
+    api.service["metadata"]["managedFields"][0]["manager"] = "kubectl"
+    api.service["metadata"]["managedFields"][0]["fieldsV1"] = {}
+    api.objects.pop(("servingruntimes", "alexnet-torchserve"), None)  # the cluster's own
+    api.scripts[TWO] = [BROKEN]
+    assert "there is no earlier version to go back to" in reason(lambda: deploy(TWO))
+
+
+def test_a_runtime_that_the_service_does_not_name_says_nothing_of_its_image(
+    api: ApiServer, deploy: Deploy, overlays: Path
+) -> None:
+    manifests = overlays / "stock-runtime" / "manifests.yaml"
+    manifests.write_text(manifests.read_text().replace("runtime: alexnet-torchserve", "runtime: kserve-torchserve"))
+    deploy(ONE)
+    deploy(TWO, "stock-runtime")
+    del api.objects[RECORDS]
+    api.scripts[THREE] = [BROKEN]
+    assert reason(lambda: deploy(THREE, "stock-runtime")).endswith(back_to(TWO))
+
+
+def test_a_record_has_as_much_as_there_is_room_for(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
+    manifests = overlays / "standard" / "manifests.yaml"
+    large = f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: large\ndata:\n  text: {'x' * 500_000}\n"
+    manifests.write_text(f"{manifests.read_text().rstrip()}\n---\n{large}")
+    deploy(ONE)
+    deploy(TWO)
+    assert uris(api) == [TWO]
+
+
+def test_one_entry_of_another_form_does_not_spoil_the_others(api: ApiServer, deploy: Deploy) -> None:
+    deploy(ONE)
+    known = records(api)[0]
+    told = [known | {"of a later release": 1}, {"deployed": "x"}, known | {"storage_uri": THREE}]
+    api.objects[RECORDS]["data"]["deployments.json"] = json.dumps(told)
+    deploy(TWO)
+    assert uris(api) == [TWO, ONE, THREE]
+
+
+def _as_an_older_release_left_it(api: ApiServer) -> None:
+    api.objects.pop(RECORDS, None)
+    remembered = {
+        "torchserve-alexnet/previous-storage-uri": ONE,
+        "torchserve-alexnet/previous-image": "registry.example/alexnet:0",
+    }
+    api.service["metadata"]["annotations"] |= remembered
 
 
 def _with_uri(uri: str) -> Object:
