@@ -174,12 +174,12 @@ def test_whatever_it_does_was_asked_for_before(api: ApiServer, overlays: Path) -
         Deployment(cluster, overlays, pace=FAST).deploy(ONE)
     reviews = [call.body["spec"]["resourceAttributes"] for call in api.calls if "subjectaccess" in call.path]
     allowed = {(asked["verb"], f"{asked['resource']}/{asked['subresource']}".rstrip("/")) for asked in reviews}
-    verbs = {"GET": "get", "PATCH": "patch", "POST": "create"}
+    verbs = {"GET": "get", "PATCH": "patch", "POST": "create", "PUT": "update"}
     for call in api.calls:
         _, inside, rest = call.path.partition("/namespaces/models/")
         if inside:
             plural, *more = rest.split("/")
-            verb = verbs[call.method] if more else "list"
+            verb = "list" if (call.method, more) == ("GET", []) else verbs[call.method]
             assert (verb, f"{plural}/proxy" if "proxy" in more else plural) in allowed
 
 
