@@ -131,7 +131,10 @@ async def cpu_throttled(servers: Servers) -> Outcome:
 
 
 async def clock_jumps(servers: Servers) -> Outcome:
-    """The wall clock jumps a day ahead, and then two days back; the clock that only counts stays as it is."""
+    """The wall clock jumps a day ahead, and then two days back; the clock that only counts stays as it is.
+
+    Envoy is left out: with libfaketime in it, it hangs before it has read its settings.
+    """
     library = os.environ.get("LIBFAKETIME") or next(
         (str(file) for file in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None
     )
@@ -140,7 +143,7 @@ async def clock_jumps(servers: Servers) -> Outcome:
     offset = Path(f"/tmp/reliability-clock-{os.getpid()}")
     offset.write_text("+0d")
     variables = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(offset)}
-    variables |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
+    variables |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1", "FRONT_DOOR": "none"}
     try:
         with servers.started(variables=variables) as server:
             async with loaded(server) as load:
