@@ -87,10 +87,12 @@ def answer_of(
 
 
 def _target(service: Object, namespace: str) -> tuple[str, dict[str, str]]:
-    """The Service to ask, and the headers to ask it with."""
+    """The Service to ask, and the headers to ask it with. Raises SmokeTestFailed where there is none."""
     if not is_on_knative(service):
         return f"{name_of(service)}-predictor", {}
     # There that name is an alias of the ingress gateway; a revision's own Service may lead to the activator, which
     # learns from these headers what to wake.
-    revision = str(service["status"]["components"]["predictor"]["latestReadyRevision"])
+    revision = service.get("status", {}).get("components", {}).get("predictor", {}).get("latestReadyRevision")
+    if revision is None:
+        raise SmokeTestFailed("KServe has no ready revision of it")
     return revision, {"Knative-Serving-Namespace": namespace, "Knative-Serving-Revision": revision}

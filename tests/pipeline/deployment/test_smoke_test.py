@@ -186,3 +186,17 @@ def test_credentials_that_expire_before_the_question_do_not_roll_back(api: ApiSe
 def test_in_knative_mode_it_is_the_revision_that_is_asked(api: ApiServer, deploy: Deploy) -> None:
     api.mode = "Knative"
     assert deploy(ONE)
+
+
+def test_in_knative_mode_one_that_never_got_ready_has_no_revision_to_ask(
+    api: ApiServer, deploy: Deploy, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.mode = "Knative"
+    deploy(ONE)
+    del api.objects["configmaps", "alexnet-deployments"]
+    was = api._status
+    created = {"predictor": {"latestCreatedRevision": "alexnet-predictor-00001"}}
+    never_ready = {"components": created}
+    monkeypatch.setattr(api, "_status", lambda service: was(service) | (never_ready if api.storage_uri == ONE else {}))
+    assert deploy(TWO)
+    assert f"{ONE}, which is there, does not serve: it is none to go back to" in heard.warned
