@@ -51,7 +51,7 @@ def _in_bucket(place: str) -> Iterable[Picture]:
 
 def _check_count(place: str, count: int) -> None:
     if count > MOST_PICTURES:
-        raise PipelineError(f"{place} has more than {MOST_PICTURES} pictures: choose some of them")
+        raise PipelineError(f"{place} has too many pictures: choose {MOST_PICTURES} of them at most")
 
 
 def _bounded(place: str, pictures: Iterable[Picture]) -> list[Picture]:

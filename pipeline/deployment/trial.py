@@ -115,7 +115,7 @@ class Trial:
         except (OutOfReach, NotPromoted):
             raise
         except PipelineError as error:
-            raise NotPromoted(f"the comparison came to no end: {error}") from None
+            raise NotPromoted(f"the comparison did not finish: {error}") from None
         for line in _lines(comparison, str(storage_uri_of(live)), str(storage_uri_of(service))):
             self._voice.say(line)
         return comparison

@@ -36,7 +36,7 @@ def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bound", "sentence"),
     [
-        ("MOST_PICTURES", "has more than 2 pictures: choose some of them"),
+        ("MOST_PICTURES", "has too many pictures: choose 2 of them at most"),
         ("MOST_BYTES_OF_ONE", "0.jpg has more than 2 bytes, which the model refuses"),
         ("MOST_BYTES", "have more than 2 bytes: choose some of them"),
     ],
@@ -63,5 +63,5 @@ def test_a_bucket(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason(lambda: read_golden(f"gs://{bucket}/none", 1)).startswith(f"no pictures in gs://{bucket}/none")
     assert reason(lambda: read_golden("gs://other-bucket", 1)).startswith("there is no bucket gs://other-bucket")
     monkeypatch.setattr("pipeline.deployment.golden.MOST_PICTURES", 1)
-    with pytest.raises(PipelineError, match="more than 1 pictures"):
+    with pytest.raises(PipelineError, match="too many pictures: choose 1 of them at most"):
         read_golden(f"gs://{bucket}/set", 1)

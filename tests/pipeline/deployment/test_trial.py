@@ -107,7 +107,7 @@ def test_a_version_that_answers_otherwise_is_refused_and_nothing_is_changed(
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ((200, prediction("a", "b")), "the comparison came to no end: A answers with 3 classes and B with 2"),
+        ((200, prediction("a", "b")), "the comparison did not finish: A answers with 3 classes and B with 2"),
         (
             (500, {"error": "broken"}),
             "the new version does not answer (ready, but the model does not answer a prediction",
