@@ -61,12 +61,7 @@ class Trial:
         self._require_answer(live, "the version that serves")
         candidate = fitted(candidate_of(objects), self._kserve)
         self._prepare(candidate)
-        try:
-            comparison = self._compare(live, candidate, golden)
-        except BaseException:
-            self._remove(candidate)
-            raise
-        self._remove(candidate)
+        comparison = self._tried(live, candidate, golden)
         self._wait_until_gone(candidate)
         if shortfall := comparison.shortfall(golden.required):
             raise NotPromoted(shortfall)
@@ -94,10 +89,24 @@ class Trial:
         for thing in candidate:
             self._cluster.apply(thing, dry_run=True)
 
-    def _compare(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
+    def _tried(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
+        """No signal comes between the candidate and its removal. A request to apply it is not cut off: it may have come
+        through, and be carried out after the removal."""
+        with NotedSignals() as signals:
+            try:
+                self._apply(candidate)
+                with signals.heeded():
+                    return self._compare(live, candidate, golden)
+            finally:
+                self._remove(candidate)
+                signals.obey()
+
+    def _apply(self, candidate: list[Object]) -> None:
         for thing in candidate:
             with self._changes.making(f"apply {title_of(thing)}"):
                 self._cluster.apply(thing)
+
+    def _compare(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
         service = service_of(candidate)
         self._voice.say(f"candidate    {name_of(service)} with {storage_uri_of(service)}, beside what serves")
         try:
@@ -154,23 +163,21 @@ class Trial:
         return live_of(self._cluster, candidate)
 
     def _remove(self, candidate: list[Object]) -> None:
-        """Asks for the removal, whatever signals come, and says what is left where that cannot be had."""
-        with NotedSignals() as signals:
-            self._voice.progress("removing the candidate")
-            try:
-                left = self._live(candidate)
-                for live in reversed(left):
-                    with self._changes.making(f"delete {title_of(live)}"):
-                        self._cluster.delete(self._cluster.resource_of(live), live)
-            except PipelineError as error:
-                names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
-                remedy = f"kubectl --namespace {self._cluster.namespace} delete {names}"
-                self._voice.warn(f"the candidate could not be removed ({error}); what is left costs a pod: {remedy}")
-            else:
-                self._changes.begin()
-                if left:
-                    self._voice.say("candidate    removed")
-        signals.obey()
+        """Asks for the removal, and says what is left where that cannot be had."""
+        self._voice.progress("removing the candidate")
+        try:
+            left = self._live(candidate)
+            for live in reversed(left):
+                with self._changes.making(f"delete {title_of(live)}"):
+                    self._cluster.delete(self._cluster.resource_of(live), live)
+        except PipelineError as error:
+            names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
+            remedy = f"kubectl --namespace {self._cluster.namespace} delete {names}"
+            self._voice.warn(f"the candidate could not be removed ({error}); what is left costs a pod: {remedy}")
+        else:
+            self._changes.begin()
+            if left:
+                self._voice.say("candidate    removed")
 
     def _wait_until_gone(self, candidate: list[Object]) -> None:
         """Its pod has the room that the next one may need."""

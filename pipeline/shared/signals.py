@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -43,6 +44,7 @@ class NotedSignals:
 
     def __init__(self) -> None:
         self._number: int | None = None
+        self._raises = False
 
     def __enter__(self) -> NotedSignals:
         self._handlers = on_stopping(self._note)
@@ -52,6 +54,19 @@ class NotedSignals:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """In here the first signal raises Terminated, also one that has come before; what comes later is noted.
+
+        So what cleans up behind this, still in the outer context, is reached and finishes.
+        """
+        self._raises = True
+        try:
+            self.obey()
+            yield
+        finally:
+            self._raises = False
+
     def obey(self) -> None:
         """Raises Terminated if a signal has come."""
         if self._number is not None:
@@ -59,3 +74,6 @@ class NotedSignals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._number = number
+        if self._raises:
+            self._raises = False
+            raise Terminated(number)

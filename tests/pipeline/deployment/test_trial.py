@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from pipeline.deployment.golden import Golden
 from pipeline.deployment.manifests import in_namespace, placed, render
 from pipeline.deployment.objects import Object, annotations_of, name_of, service_of
 from pipeline.serving.comparing import Picture
+from pipeline.shared.signals import Terminated, on_stopping, terminate
 from tests.support.api_server import MANAGER, URL, ApiServer, Call
 from tests.support.deployments import BROKEN, ONE, TWO, Deploy, Heard, Make, reason
 
@@ -239,6 +244,43 @@ def test_where_it_cannot_be_removed_it_is_said_what_is_left(
         "kubectl --namespace models delete inferenceservice/alexnet-candidate "
         "servingruntime/alexnet-torchserve-candidate"
     )
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]])
+@pytest.mark.parametrize("when", ["applied", "asked", "removed"])
+def test_it_goes_whenever_signals_come(
+    when: str, numbers: list[int], live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    left = list(numbers)
+
+    def interrupt(call: Call) -> None:
+        of_candidate = (
+            "alexnet-candidate" in call.path
+            and {
+                "applied": call.method == "PATCH" and call.is_write,
+                "asked": call.path.endswith(":predict"),
+                "removed": call.method == "DELETE",
+            }[when]
+        )
+        if left and (of_candidate or len(left) < len(numbers)):
+            signal.pthread_kill(threading.main_thread().ident or 0, left.pop(0))
+
+    api.trouble = interrupt
+    with on_stopping_terminated(), pytest.raises(Terminated):
+        deploy(TWO, golden=GOLDEN)
+    assert kept(api) == live
+    assert heard.warned[-1] == "interrupted; nothing was changed"
+
+
+@contextmanager
+def on_stopping_terminated() -> Iterator[None]:
+    """As scripts/deploy.sh runs."""
+    handlers = on_stopping(terminate)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 # --- The candidate ----------------------------------------------------------------------------------------------------
