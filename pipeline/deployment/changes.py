@@ -18,8 +18,9 @@ class Changes:
         self.service = service
         self.begin()
 
-    def begin(self) -> None:
-        """From here on, nothing was changed."""
+    def begin(self, then: str | None = None) -> None:
+        """From here on, nothing was changed. then: how to go on after what follows, where that is no deployment."""
+        self._then = then
         self._made: list[str] = []
         self._under_way: str | None = None
 
@@ -46,8 +47,9 @@ class Changes:
         made = [*self._made, *([f"perhaps {self._under_way}"] if self._under_way else [])]
         if not made:
             return "nothing was changed"
+        back, away = with_name("--rollback", self.service), with_name("--delete", self.service)
+        then = self._then or f"run this again to follow it, or use {back} or {away}"
         return (
             f"in namespace {self._namespace} this has been asked for, and the cluster goes on with it: "
-            f"{', '.join(made)}; run this again to follow it, or use {with_name('--rollback', self.service)} or "
-            f"{with_name('--delete', self.service)}"
+            f"{', '.join(made)}; {then}"
         )

@@ -65,6 +65,7 @@ class Trial:
         self._wait_until_gone(candidate)
         if shortfall := comparison.shortfall(golden.required):
             raise NotPromoted(shortfall)
+        self._changes.begin()
 
     def _require_answer(self, service: Object, what: str) -> None:
         self._voice.progress(f"asking {what}")
@@ -94,6 +95,9 @@ class Trial:
         through, and be carried out after the removal."""
         with NotedSignals() as signals:
             try:
+                self._changes.begin(
+                    f"what serves was not changed, and the candidate goes with {self._remedy(candidate)}"
+                )
                 self._apply(candidate)
                 with signals.heeded():
                     return self._compare(live, candidate, golden)
@@ -171,13 +175,16 @@ class Trial:
                 with self._changes.making(f"delete {title_of(live)}"):
                     self._cluster.delete(self._cluster.resource_of(live), live)
         except PipelineError as error:
-            names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
-            remedy = f"kubectl --namespace {self._cluster.namespace} delete {names}"
-            self._voice.warn(f"the candidate could not be removed ({error}); what is left costs a pod: {remedy}")
+            left_over = f"what is left costs a pod: {self._remedy(candidate)}"
+            self._voice.warn(f"the candidate could not be removed ({error}); {left_over}")
         else:
             self._changes.begin()
             if left:
                 self._voice.say("candidate    removed")
+
+    def _remedy(self, candidate: list[Object]) -> str:
+        names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
+        return f"kubectl --namespace {self._cluster.namespace} delete {names}"
 
     def _wait_until_gone(self, candidate: list[Object]) -> None:
         """Its pod has the room that the next one may need."""

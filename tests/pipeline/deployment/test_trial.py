@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,7 +19,7 @@ from pipeline.deployment.manifests import in_namespace, placed, render
 from pipeline.deployment.objects import Object, annotations_of, name_of, service_of
 from pipeline.serving.comparing import Picture
 from pipeline.shared.signals import Terminated, on_stopping, terminate
-from tests.support.api_server import MANAGER, URL, ApiServer, Call
+from tests.support.api_server import MANAGER, URL, ApiServer, Call, Status
 from tests.support.deployments import BROKEN, ONE, TWO, Deploy, Heard, Make, reason
 
 pytest_plugins = ["tests.support.deployments"]
@@ -240,10 +241,7 @@ def test_where_it_cannot_be_removed_it_is_said_what_is_left(
     api.refuse(403, "no", lambda call: call.method == "DELETE")
     assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith("the agreement is 0.0%")
     assert heard.warned[-1].startswith("the candidate could not be removed (")
-    assert heard.warned[-1].endswith(
-        "kubectl --namespace models delete inferenceservice/alexnet-candidate "
-        "servingruntime/alexnet-torchserve-candidate"
-    )
+    assert heard.warned[-1].endswith(REMOVE)
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]])
@@ -281,6 +279,36 @@ def on_stopping_terminated() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+REMOVE = (
+    "kubectl --namespace models delete inferenceservice/alexnet-candidate servingruntime/alexnet-torchserve-candidate"
+)
+
+
+def test_where_an_interrupted_one_cannot_be_removed_nobody_is_told_to_roll_back(
+    live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    api.refuse(403, "no", lambda call: call.method == "DELETE")
+    with mock.patch("pipeline.deployment.trial.ask_both", side_effect=Terminated(15)), pytest.raises(Terminated):
+        deploy(TWO, golden=GOLDEN)
+    assert "apply InferenceService alexnet-candidate" in heard.warned[-1]
+    assert heard.warned[-1].endswith(f"; what serves was not changed, and the candidate goes with {REMOVE}")
+
+
+def test_what_follows_one_that_could_not_be_removed_has_its_own_state(
+    live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    """The candidate was warned of; the deployment goes on."""
+
+    def refuse(call: Call) -> None:
+        if call.method == "DELETE" or (call.method == "PATCH" and call.is_write and api.storage_uris.count(TWO) > 1):
+            raise Status(403, "no")
+
+    api.trouble = refuse
+    failed = reason(lambda: deploy(TWO, golden=GOLDEN))
+    assert "use --rollback or --delete" in failed
+    assert "candidate" not in failed
 
 
 # --- The candidate ----------------------------------------------------------------------------------------------------
