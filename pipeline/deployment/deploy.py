@@ -118,6 +118,7 @@ class Deployment:
             if golden is not None:
                 trial = Trial(self._cluster, self._kserve, self._changes, self._voice, self._pace)
                 trial.compare(objects, golden)
+                history = self._history(rendered)  # that took a while
             return self._roll_out(objects, history.before(objects), rollback)
 
     def roll_back(self) -> str:

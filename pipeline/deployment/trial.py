@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from pipeline.artefact.model import MODEL_NAME
+from pipeline.deployment.annotations import DEPLOYED
 from pipeline.deployment.candidate import candidate_of, check_free, live_of
 from pipeline.deployment.changes import Changes
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotPromoted, OutOfReach, SmokeTestFailed, VersionFailed
 from pipeline.deployment.golden import Golden
 from pipeline.deployment.kserve_versions import Version, fitted
-from pipeline.deployment.objects import Object, name_of, service_of, storage_uri_of, title_of
+from pipeline.deployment.objects import Object, annotations_of, image_of, name_of, service_of, storage_uri_of, title_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.preflight import check_permissions, to_delete
+from pipeline.deployment.proof import serves
 from pipeline.deployment.removal import Removal
-from pipeline.deployment.resources import INFERENCE_SERVICES
+from pipeline.deployment.resources import INFERENCE_SERVICES, SERVING_RUNTIMES
 from pipeline.deployment.rollout import Rollout
 from pipeline.deployment.smoke_test import NO_PREDICTION, answer_of, ask_model, said_in
 from pipeline.deployment.voice import Voice
@@ -31,6 +34,17 @@ from pipeline.shared.errors import NotClassified, PipelineError
 from pipeline.shared.signals import NotedSignals
 
 WIDTH = 100  # of the table, in characters
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A live version, as far as another would differ from it. deployed: its fingerprint."""
+
+    name: str
+    uid: str
+    deployed: str | None
+    storage_uri: str | None
+    image: str | None
 
 
 class Trial:
@@ -59,10 +73,13 @@ class Trial:
         if len(golden.pictures) < FEW:
             self._voice.warn(f"{len(golden.pictures)} pictures are few: with fewer than {FEW}, one of them decides")
         self._require_answer(live, "the version that serves")
+        compared = self._version_of(live)
+        self._require_that_it_serves(live)
         candidate = fitted(candidate_of(objects), self._kserve)
         self._prepare(candidate)
         comparison = self._tried(live, candidate, golden)
         self._wait_until_gone(candidate)
+        self._require_still(compared)
         if shortfall := comparison.shortfall(golden.required):
             raise NotPromoted(shortfall)
         self._changes.begin()
@@ -77,6 +94,29 @@ class Trial:
         except (SmokeTestFailed, OutOfReach) as error:
             raise NotPromoted(f"{what} does not answer ({error}), so --golden has nothing to compare") from None
         raise NotPromoted(f"{what} wants credentials, which --golden does not have: deploy without it")
+
+    def _require_that_it_serves(self, live: Object) -> None:
+        """Else the pods of the version before it may have answered, or those of both."""
+        if not serves(self._cluster, live, self._image_of(live), self._pace):
+            raise NotPromoted(
+                f"{storage_uri_of(live)}, which is there, is not what answers, so --golden has nothing to compare: "
+                "wait for the end of what is under way, or deploy without it"
+            )
+
+    def _require_still(self, compared: Compared) -> None:
+        """What was compared with is what is replaced; what came meanwhile was compared with nothing."""
+        live = self._cluster.get(INFERENCE_SERVICES, compared.name)
+        if live is None or self._version_of(live) != compared:
+            raise NotPromoted(f"somebody else deployed {compared.name} during the comparison: see that one end first")
+
+    def _version_of(self, live: Object) -> Compared:
+        deployed = annotations_of(live).get(DEPLOYED)
+        return Compared(name_of(live), live["metadata"]["uid"], deployed, storage_uri_of(live), self._image_of(live))
+
+    def _image_of(self, live: Object) -> str | None:
+        name = live["spec"]["predictor"].get("model", {}).get("runtime")
+        runtime = self._cluster.get(SERVING_RUNTIMES, name) if name else None
+        return image_of([runtime]) if runtime else None
 
     # --- The candidate ------------------------------------------------------------------------------------------------
 

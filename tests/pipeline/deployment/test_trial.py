@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,13 +14,15 @@ from unittest import mock
 import pytest
 
 from pipeline.deployment.candidate import CANDIDATE_OF, candidate_of
+from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.deploy import Deployment
 from pipeline.deployment.golden import Golden
 from pipeline.deployment.manifests import in_namespace, placed, render
 from pipeline.deployment.objects import Object, annotations_of, name_of, service_of
 from pipeline.serving.comparing import Picture
 from pipeline.shared.signals import Terminated, on_stopping, terminate
 from tests.support.api_server import MANAGER, URL, ApiServer, Call, Status
-from tests.support.deployments import BROKEN, ONE, TWO, Deploy, Heard, Make, reason
+from tests.support.deployments import BROKEN, FAST, ONE, THREE, TWO, Deploy, Heard, Make, reason
 
 pytest_plugins = ["tests.support.deployments"]
 
@@ -181,6 +183,60 @@ def test_permissions_are_asked_for_before_anything_is_applied(
     assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(f"you may not delete {kind}.serving.kserve.io in")
     assert api.writes == []
     assert deploy(TWO) == URL
+
+
+def test_pods_of_the_version_before_the_live_one_are_not_compared_with(
+    live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    """A deployment that failed or was interrupted: what answers is not what the table would name."""
+    api.scripts[THREE] = [BROKEN]
+    reason(lambda: deploy(THREE, rollback=False))
+    api.calls.clear()
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(f"{THREE}, which is there, is not what answers, so")
+    assert api.writes == []
+
+
+# --- What happens meanwhile -------------------------------------------------------------------------------------------
+
+
+def during_questions(api: ApiServer, act: Callable[[], object]) -> None:
+    """Does that once, when the candidate is asked for the tenth time."""
+    count = 0
+
+    def trouble(call: Call) -> None:
+        nonlocal count
+        count += "candidate-predictor" in call.path
+        if count == 10:
+            count += 1
+            act()
+
+    api.trouble = trouble
+
+
+def elsewhere(overlays: Path, **arguments: Any) -> None:
+    """A deployment from another machine."""
+    with closing(Cluster()) as cluster:
+        Deployment(cluster, overlays, pace=FAST).deploy(**arguments)
+
+
+def test_a_version_that_came_meanwhile_is_not_replaced(
+    live: object, api: ApiServer, deploy: Deploy, overlays: Path
+) -> None:
+    api.answers[THREE] = 200, SAME
+    during_questions(api, lambda: elsewhere(overlays, storage_uri=THREE))
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
+        "somebody else deployed alexnet during the comparison: see that one end first" + UNTOUCHED
+    )
+    assert api.storage_uri == THREE
+    assert not [name for _, name in api.objects if name.endswith("-candidate")]
+
+
+def test_the_way_back_is_that_of_the_end_of_the_comparison(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    deploy(ONE)
+    api.scripts[TWO] = [BROKEN]
+    with mock.patch("pipeline.deployment.deploy.Trial.compare", side_effect=lambda *_: make().deploy(THREE)):
+        assert reason(lambda: deploy(TWO, golden=GOLDEN)).endswith(f"; rolled back to {THREE}, which is ready again")
+    assert api.storage_uri == THREE
 
 
 # --- What is left, and what is not ours -------------------------------------------------------------------------------
