@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
+import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.deployment.annotations import fingerprinted
@@ -23,6 +26,8 @@ from pipeline.shared.errors import PipelineError
 
 # An annotation: whose candidate this is. Without it, what has the name is not ours to remove.
 CANDIDATE_OF = "torchserve-alexnet/candidate-of"
+# And of which run it is: what another has put in its place is neither to be asked nor to be removed.
+RUN = "torchserve-alexnet/candidate-run"
 
 SCALING = ("maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
 OF_SEVERAL = ("canaryTrafficPercent", "topologySpreadConstraints")  # what makes sense among several pods alone
@@ -43,13 +48,14 @@ def candidate_of(objects: list[Object]) -> list[Object]:
     if len(name) + len(CANDIDATE) > LONGEST:
         raise PipelineError(f"--golden deploys {name}{CANDIDATE} beside, and names have {LONGEST} characters at most")
     runtimes = {name_of(found) for found in objects if found["kind"] == SERVING_RUNTIME}
+    marks = {CANDIDATE_OF: name, RUN: secrets.token_hex(8)}
     beside = []
     for thing in objects:
         if thing["kind"] in (SERVING_RUNTIME, INFERENCE_SERVICE):
             renamed = copy.deepcopy(thing)
             metadata = renamed["metadata"]
             metadata["name"] += CANDIDATE
-            metadata["annotations"] = annotations_of(renamed) | {CANDIDATE_OF: name}
+            metadata["annotations"] = annotations_of(renamed) | marks
             metadata.get("labels", {}).pop(FOR_MONITORS, None)
             if thing["kind"] == INFERENCE_SERVICE:
                 _alone(renamed, runtimes)
@@ -85,6 +91,18 @@ def live_of(cluster: Cluster, candidate: list[Object]) -> list[Object]:
     """The same objects as the cluster has them, without those that it does not have, or that are no candidate's."""
     live = [cluster.get(cluster.resource_of(thing), name_of(thing)) for thing in candidate]
     return [found for found in live if found is not None and CANDIDATE_OF in annotations_of(found)]
+
+
+def own_of(cluster: Cluster, candidate: list[Object]) -> list[Object]:
+    """Those of `live_of` that this very run has applied."""
+    runs = {annotations_of(thing)[RUN] for thing in candidate}
+    return [found for found in live_of(cluster, candidate) if annotations_of(found).get(RUN) in runs]
+
+
+def age_of(live: Object) -> float:
+    """In seconds, by the clock of this machine and that of the API server; without end where that is not known."""
+    made = live["metadata"].get("creationTimestamp")
+    return (datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds() if made else math.inf
 
 
 def check_free(cluster: Cluster, candidate: list[Object]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.annotations import DEPLOYED
-from pipeline.deployment.candidate import candidate_of, check_free, live_of
+from pipeline.deployment.candidate import age_of, candidate_of, check_free, live_of, own_of
 from pipeline.deployment.changes import Changes
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotPromoted, OutOfReach, SmokeTestFailed, VersionFailed
@@ -124,25 +124,36 @@ class Trial:
         """All that can be known beforehand; and what a run before has left behind, goes."""
         check_permissions(self._cluster, to_delete(self._cluster, candidate), lambda _: None)
         check_free(self._cluster, candidate)
-        if any(self._live(candidate)):
-            self._remove(candidate)
+        if left := live_of(self._cluster, candidate):
+            self._require_abandoned(left)
+            self._changes.begin(self._then(candidate))
+            self._remove(candidate, live_of)
             self._wait_until_gone(candidate)
         for thing in candidate:
             self._cluster.apply(thing, dry_run=True)
+
+    def _require_abandoned(self, left: list[Object]) -> None:
+        """One that is younger than a deployment takes may be another run's, at work. Where the clocks are apart, an
+        older one may be as well: that run notices, and refuses its version."""
+        for live in left:
+            age = age_of(live)
+            if "deletionTimestamp" not in live["metadata"] and age < self._pace.timeout:
+                raise PipelineError(
+                    f"{title_of(live)} was made {max(age, 0):.0f} s ago, perhaps by another run with --golden that "
+                    f"still compares: see that one end, or where it was killed, {self._remedy(left)}"
+                )
 
     def _tried(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
         """No signal comes between the candidate and its removal. A request to apply it is not cut off: it may have come
         through, and be carried out after the removal."""
         with NotedSignals() as signals:
             try:
-                self._changes.begin(
-                    f"what serves was not changed, and the candidate goes with {self._remedy(candidate)}"
-                )
+                self._changes.begin(self._then(candidate))
                 self._apply(candidate)
                 with signals.heeded():
                     return self._compare(live, candidate, golden)
             finally:
-                self._remove(candidate)
+                self._remove(candidate, own_of)
                 signals.obey()
 
     def _apply(self, candidate: list[Object]) -> None:
@@ -153,8 +164,9 @@ class Trial:
     def _compare(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
         service = service_of(candidate)
         self._voice.say(f"candidate    {name_of(service)} with {storage_uri_of(service)}, beside what serves")
+        rollout = Rollout(self._cluster, candidate, self._pace, self._voice.progress)
         try:
-            ready = Rollout(self._cluster, candidate, self._pace, self._voice.progress).wait()
+            ready = rollout.wait()
         except VersionFailed as failure:
             for line in failure.logs:
                 self._voice.warn(line)
@@ -165,6 +177,7 @@ class Trial:
         try:
             outcomes = list(self._told(ask_both(one, other, golden.pictures, classes), len(golden.pictures)))
             comparison = Comparison(outcomes)
+            self._require_own(rollout, candidate)
         except (OutOfReach, NotPromoted):
             raise
         except PipelineError as error:
@@ -172,6 +185,12 @@ class Trial:
         for line in _lines(comparison, str(storage_uri_of(live)), str(storage_uri_of(service))):
             self._voice.say(line)
         return comparison
+
+    def _require_own(self, rollout: Rollout, candidate: list[Object]) -> None:
+        """That nobody has put another in its place, which then was asked."""
+        rollout.live()
+        if len(own_of(self._cluster, candidate)) < len(candidate):
+            raise PipelineError(f"another run replaced {name_of(service_of(candidate))}: see that one end first")
 
     def _told(self, outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
         """Tells after each tenth how far it is."""
@@ -203,14 +222,11 @@ class Trial:
 
     # --- Its end ------------------------------------------------------------------------------------------------------
 
-    def _live(self, candidate: list[Object]) -> list[Object]:
-        return live_of(self._cluster, candidate)
-
-    def _remove(self, candidate: list[Object]) -> None:
-        """Asks for the removal, and says what is left where that cannot be had."""
+    def _remove(self, candidate: list[Object], those: Callable[[Cluster, list[Object]], list[Object]]) -> None:
+        """Asks for the removal of those of it, and says what is left where that cannot be had."""
         self._voice.progress("removing the candidate")
         try:
-            left = self._live(candidate)
+            left = those(self._cluster, candidate)
             for live in reversed(left):
                 with self._changes.making(f"delete {title_of(live)}"):
                     self._cluster.delete(self._cluster.resource_of(live), live)
@@ -222,13 +238,16 @@ class Trial:
             if left:
                 self._voice.say("candidate    removed")
 
+    def _then(self, candidate: list[Object]) -> str:
+        return f"what serves was not changed, and the candidate goes with {self._remedy(candidate)}"
+
     def _remedy(self, candidate: list[Object]) -> str:
         names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
         return f"kubectl --namespace {self._cluster.namespace} delete {names}"
 
     def _wait_until_gone(self, candidate: list[Object]) -> None:
         """Its pod has the room that the next one may need."""
-        for live in self._live(candidate):
+        for live in live_of(self._cluster, candidate):
             if "deletionTimestamp" in live["metadata"]:
                 self._removal.wait_until_gone(live, live["metadata"]["uid"])
 

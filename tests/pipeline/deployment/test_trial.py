@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -239,6 +241,48 @@ def test_the_way_back_is_that_of_the_end_of_the_comparison(api: ApiServer, deplo
     assert api.storage_uri == THREE
 
 
+def test_two_machines_do_not_judge_or_remove_each_others_candidate(
+    live: object, api: ApiServer, deploy: Deploy, overlays: Path, heard: Heard
+) -> None:
+    """The second takes the first's for one that was left, as where their clocks are apart."""
+    api.answers[TWO], api.answers[THREE] = (200, OTHER), (200, SAME)
+    others: list[str] = []
+
+    def be_replaced() -> None:
+        for plural, ending in (("inferenceservices", ""), ("servingruntimes", "-torchserve")):
+            name = f"alexnet{ending}-candidate"
+            theirs = api.objects.pop((plural, name))
+            theirs["metadata"]["uid"] = f"theirs-{plural}"
+            theirs["metadata"]["annotations"]["torchserve-alexnet/candidate-run"] = "theirs"
+            if plural == "inferenceservices":
+                theirs["metadata"]["annotations"]["torchserve-alexnet/deployed"] = "theirs"
+                theirs["spec"]["predictor"]["model"]["storageUri"] = THREE
+            api.objects[plural, name] = theirs
+            others.append(name)
+
+    during_questions(api, be_replaced)
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
+        "the comparison did not finish: somebody else deployed alexnet-candidate meanwhile, and what this run applied "
+        "is no longer there: see that one end first" + UNTOUCHED
+    )
+    assert api.storage_uri == ONE
+    assert sorted(name for _, name in kept(api) if name.endswith("-candidate")) == sorted(others)
+    assert not any("%" in line for line in heard.said)
+
+
+def test_so_is_a_runtime_that_another_has_applied(live: object, api: ApiServer, deploy: Deploy) -> None:
+    def be_replaced() -> None:
+        annotations = api.objects["servingruntimes", "alexnet-torchserve-candidate"]["metadata"]["annotations"]
+        annotations["torchserve-alexnet/candidate-run"] = "theirs"
+
+    during_questions(api, be_replaced)
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(
+        "the comparison did not finish: another run replaced alexnet-candidate: see that one end first"
+    )
+    assert ("servingruntimes", "alexnet-torchserve-candidate") in kept(api)
+    assert api.storage_uri == ONE
+
+
 # --- What is left, and what is not ours -------------------------------------------------------------------------------
 
 
@@ -267,6 +311,21 @@ def test_a_candidate_that_was_left_is_replaced(left: None, api: ApiServer, deplo
     assert len(seen) == 1
     assert before not in seen
     assert not [name for _, name in api.objects if name.endswith("-candidate")]
+
+
+def test_a_candidate_that_may_be_another_runs_is_left_alone(left: None, api: ApiServer, deploy: Deploy) -> None:
+    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["creationTimestamp"] = made
+    api.calls.clear()
+    failed = reason(lambda: deploy(TWO, golden=GOLDEN))
+    assert re.match(
+        r"InferenceService alexnet-candidate was made \d+ s ago, perhaps by another run with --golden", failed
+    )
+    assert failed.endswith(f"where it was killed, {REMOVE}")
+    assert api.writes == []
+    api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    deploy(TWO, golden=GOLDEN)
+    assert api.storage_uri == TWO
 
 
 def test_delete_takes_a_candidate_that_was_left(left: None, api: ApiServer, make: Make, heard: Heard) -> None:
