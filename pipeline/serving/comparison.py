@@ -161,6 +161,8 @@ class Comparison:
 
         required: a share; None: B has to be equal to A but for precision and processor.
         """
+        if 2 * len(self.compared) < len(self.outcomes):
+            return f"A answered only {len(self.compared)} of {len(self.outcomes)} pictures ({self._why_left_out})"
         share = REQUIRED if required is None else required
         if self.agreement < share:
             return f"the agreement is {percent(self.agreement)}, and {share * 100:g}% is required: {self._disagreement}"
@@ -171,6 +173,18 @@ class Comparison:
                 f"than {MOST_MOVEMENT}: give --require-agreement where the versions are meant to differ"
             )
         return None
+
+    @property
+    def left_out(self) -> str | None:
+        """What to say of pictures that A did not answer; None where it answered all."""
+        count = len(self.outcomes) - len(self.compared)
+        if not count:
+            return None
+        return f"A did not answer {count} of {len(self.outcomes)} pictures: they do not count ({self._why_left_out})"
+
+    @property
+    def _why_left_out(self) -> str:
+        return next((why for found in self.outcomes if found.agrees is None for why in found.a.problems), "")
 
     @property
     def _disagreement(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 import signal
 import threading
@@ -21,6 +22,7 @@ from pipeline.deployment.deploy import Deployment
 from pipeline.deployment.golden import Golden
 from pipeline.deployment.manifests import in_namespace, placed, render
 from pipeline.deployment.objects import Object, annotations_of, name_of, service_of
+from pipeline.serving.client import b64_instance
 from pipeline.serving.comparing import Picture
 from pipeline.shared.signals import Terminated, on_stopping, terminate
 from tests.support.api_server import MANAGER, URL, ApiServer, Call, Status
@@ -158,6 +160,52 @@ def test_one_that_stops_answering_disagrees(live: object, api: ApiServer, deploy
     assert "of 20 pictures have another first class, and B did not answer" in failed
     assert failed.endswith(UNTOUCHED)
     assert kept(api) == live
+
+
+def test_nobody_waits_for_an_answer_that_does_not_come(live: object, api: ApiServer, make: Make) -> None:
+    """Each question is asked once: what is retried is no error in the table, and the wait counts as latency."""
+    count = 0
+
+    def fail(call: Call) -> None:
+        nonlocal count
+        count += "candidate-predictor" in call.path
+        api.answers[TWO] = (503, {"error": "busy"}) if count == 10 else (200, SAME)
+
+    api.trouble = fail
+    failed = reason(lambda: make(dataclasses.replace(FAST, smoke=30)).deploy(TWO, golden=GOLDEN))
+    assert failed.startswith("the agreement is 95.0%, and 98% is required: 0 of 20 pictures")
+    assert asked(api).count("alexnet-candidate-predictor") == 1 + 3 + 40
+
+
+@pytest.mark.parametrize("answered", [10, 19])
+def test_pictures_that_the_live_version_does_not_answer_are_told(
+    answered: int, live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    assert deploy(TWO, golden=only_answered(api, answered))
+    why = f"{answered}.jpg: 500: broken"
+    assert f"A did not answer {20 - answered} of 20 pictures: they do not count ({why})" in heard.warned
+
+
+def test_where_it_answers_less_than_half_nothing_is_promoted(live: object, api: ApiServer, deploy: Deploy) -> None:
+    golden = only_answered(api, 9)
+    assert reason(lambda: deploy(TWO, golden=golden)) == (
+        "A answered only 9 of 20 pictures (9.jpg: 500: broken)" + UNTOUCHED
+    )
+    assert kept(api) == live
+
+
+def only_answered(api: ApiServer, count: int) -> Golden:
+    """Pictures of which the live version answers so many."""
+    golden = Golden("here", [Picture(f"{number}.jpg", bytes([number])) for number in range(20)], 0.98)
+    refused = [b64_instance(picture.content) for picture in golden.pictures[count:]]
+
+    def trouble(call: Call) -> None:
+        if "alexnet-predictor" in call.path:
+            is_refused = call.method == "POST" and call.body["instances"][0] in refused
+            api.answers[ONE] = (500, {"error": "broken"}) if is_refused else (200, SAME)
+
+    api.trouble = trouble
+    return golden
 
 
 @pytest.mark.parametrize("status", [401, 403])

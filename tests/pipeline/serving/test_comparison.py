@@ -113,6 +113,19 @@ def test_enough_is_what_reaches_the_bound() -> None:
     )
 
 
+def test_a_that_answered_less_than_half_is_no_evidence() -> None:
+    assert Comparison([GOOD, UNREAD]).shortfall(0.98) is None
+    assert Comparison([GOOD] * 3 + [UNREAD] * 2).shortfall(0) is None
+    assert Comparison([GOOD, UNREAD, UNREAD]).shortfall(0) == "A answered only 1 of 3 pictures (400: no image)"
+
+
+def test_what_a_left_out_is_said() -> None:
+    assert Comparison([GOOD] * 5).left_out is None
+    assert Comparison([GOOD, UNREAD]).left_out == (
+        "A did not answer 1 of 2 pictures: they do not count (400: no image)"
+    )
+
+
 def test_without_a_share_they_have_to_be_equal_but_for_precision() -> None:
     near, far = outcome(classes(0.7, 0.3), classes(0.695, 0.305)), outcome(classes(0.7, 0.3), classes(0.6, 0.4))
     assert Comparison([near]).shortfall(None) is None
