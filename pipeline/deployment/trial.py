@@ -30,7 +30,7 @@ from pipeline.serving.comparing import Ask, Picture, ask_both, warm_up
 from pipeline.serving.comparison import FEW, Comparison, Outcome
 from pipeline.serving.comparison_table import tables
 from pipeline.serving.route import predict_route
-from pipeline.shared.errors import NotClassified, PipelineError
+from pipeline.shared.errors import NotClassified, PipelineError, TooManyCalls
 from pipeline.shared.signals import NotedSignals
 
 WIDTH = 100  # of the table, in characters
@@ -215,6 +215,8 @@ class Trial:
                 answer = answer_of(self._cluster, service, once, NO_PREDICTION, "POST", route, body)
             except SmokeTestFailed as error:
                 raise NotClassified(picture.name, str(error)) from None
+            if answer.status == 429:
+                raise TooManyCalls(picture.name, said_in(answer))
             if answer.status != 200:
                 raise NotClassified(picture.name, said_in(answer))
             try:

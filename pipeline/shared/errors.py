@@ -28,6 +28,7 @@
     ├── CredentialsMissing        a token that is none, or cannot be had
     ├── NoServer                  nothing answers at the URL
     ├── NotClassified             one image has no answer
+    │   └── TooManyCalls          so soon
     ├── NoPictures                a folder, or a prefix, in which there are none
     ├── AnotherModel              two servers that have not as many classes
     ├── GaveUp                    a server that has stopped answering
@@ -224,6 +225,10 @@ class NoServer(PipelineError):
 class NotClassified(PipelineError):
     def __init__(self, image: str, why: str) -> None:
         super().__init__(f"{image}: {why}")
+
+
+class TooManyCalls(NotClassified):
+    """It may be asked again in a moment."""
 
 
 class NoPictures(PipelineError):

@@ -177,6 +177,25 @@ def test_nobody_waits_for_an_answer_that_does_not_come(live: object, api: ApiSer
     assert asked(api).count("alexnet-candidate-predictor") == 1 + 3 + 40
 
 
+def test_where_calls_are_limited_it_waits(
+    live: object, api: ApiServer, deploy: Deploy, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that come through the API server are one client of the component rate-limit."""
+    monkeypatch.setattr("pipeline.serving.comparing.PAUSE", 0.001)
+    count = 0
+
+    def limit(call: Call) -> None:
+        nonlocal count
+        count += call.path.endswith(":predict")
+        refused = count > 20 and count % 3 == 0
+        api.answers[ONE] = api.answers[TWO] = (429, {"error": "calls: too many"}) if refused else (200, SAME)
+
+    api.trouble = limit
+    assert deploy(TWO, golden=GOLDEN)
+    assert "100.0%, 20 of 20 pictures" in "\n".join(heard.said)
+    assert len(asked(api)) > 100
+
+
 @pytest.mark.parametrize("answered", [10, 19])
 def test_pictures_that_the_live_version_does_not_answer_are_told(
     answered: int, live: object, api: ApiServer, deploy: Deploy, heard: Heard

@@ -10,7 +10,7 @@ from pipeline.serving.client import Class
 from pipeline.serving.comparing import MOST_CLASSES, SILENT, Ask, Picture, ask_both, warm_up
 from pipeline.serving.comparison import Answer, Comparison, Latency, Outcome
 from pipeline.serving.comparison_table import tables
-from pipeline.shared.errors import AnotherModel, GaveUp, NotClassified, NothingCompared
+from pipeline.shared.errors import AnotherModel, GaveUp, NotClassified, NothingCompared, TooManyCalls
 from pipeline.shared.terminal import PlainConsole
 
 LABELS = "abcdefgh"
@@ -217,3 +217,26 @@ def test_all_classes_are_asked_for_or_as_many_as_the_server_allows() -> None:
     assert warm_up(ask, PICTURES[0]) == 50
     assert warm_up(says("a", []), PICTURES[0]) == MOST_CLASSES
     assert warm_up(says("a", [], fails), PICTURES[0]) == MOST_CLASSES
+
+
+def test_a_server_that_limits_calls_is_waited_for_until_that_was_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.serving.comparing.PAUSE", 0)
+    monkeypatch.setattr("pipeline.serving.comparing.PATIENCE", 3)
+    seconds = iter(range(1000))  # each look at the clock is a second later
+    monkeypatch.setattr("pipeline.serving.comparing.time.monotonic", lambda: next(seconds))
+    calls: list[str] = []
+
+    def limited(picture: Picture, classes: int) -> list[Class]:
+        calls.append(picture.name)
+        if picture.name == "1" or len(calls) == 1:
+            raise TooManyCalls(picture.name, "429")
+        return [Class(index=0, wnid="", label="a", probability=1.0)]
+
+    def free(picture: Picture, classes: int) -> list[Class]:
+        return [Class(index=0, wnid="", label="a", probability=1.0)]
+
+    found = list(ask_both(limited, free, [Picture(name, b"") for name in "012"], 1))
+    assert [outcome.agrees for outcome in found] == [True, None, True]
+    assert found[0].a.problems == []
+    assert found[1].a.problems == ["1: 429"] * 2
+    assert calls == [*"000", *"111", "1", *"22"]
