@@ -22,6 +22,7 @@ from pipeline.deployment.objects import (
     service_of,
     title_of,
 )
+from pipeline.deployment.resources import OF_SERVICE
 from pipeline.shared.errors import PipelineError
 
 # An annotation: whose candidate this is. Without it, what has the name is not ours to remove.
@@ -31,6 +32,8 @@ RUN = "torchserve-alexnet/candidate-run"
 
 SCALING = ("maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
 OF_SEVERAL = ("canaryTrafficPercent", "topologySpreadConstraints")  # what makes sense among several pods alone
+NETWORK_POLICY = "NetworkPolicy"
+KINDS = (NETWORK_POLICY, SERVING_RUNTIME, INFERENCE_SERVICE)  # in the order in which they are applied
 FOR_MONITORS = "torchserve-alexnet/service"
 
 # With these, KServe makes neither an Ingress nor an HTTPRoute, and Knative no public route.
@@ -39,7 +42,8 @@ LOCAL = {"Standard": "networking.kserve.io/visibility", "Knative": "networking.k
 
 
 def candidate_of(objects: list[Object]) -> list[Object]:
-    """The runtime and the service of these objects, renamed, in the order in which they are applied.
+    """The runtime and the service of these objects, and the NetworkPolicies of its pods, renamed, in the order in which
+    they are applied.
 
     They keep the rest, above all the ServiceAccount, which may read the bucket. Raises PipelineError where the name of
     the service leaves no room for the ending.
@@ -50,8 +54,8 @@ def candidate_of(objects: list[Object]) -> list[Object]:
     runtimes = {name_of(found) for found in objects if found["kind"] == SERVING_RUNTIME}
     marks = {CANDIDATE_OF: name, RUN: secrets.token_hex(8)}
     beside = []
-    for thing in objects:
-        if thing["kind"] in (SERVING_RUNTIME, INFERENCE_SERVICE):
+    for thing in sorted(objects, key=_rank):
+        if thing["kind"] in (SERVING_RUNTIME, INFERENCE_SERVICE) or _selected_by(thing) == name:
             renamed = copy.deepcopy(thing)
             metadata = renamed["metadata"]
             metadata["name"] += CANDIDATE
@@ -59,8 +63,21 @@ def candidate_of(objects: list[Object]) -> list[Object]:
             metadata.get("labels", {}).pop(FOR_MONITORS, None)
             if thing["kind"] == INFERENCE_SERVICE:
                 _alone(renamed, runtimes)
+            if thing["kind"] == NETWORK_POLICY:
+                renamed["spec"]["podSelector"]["matchLabels"][OF_SERVICE] += CANDIDATE
             beside.append(renamed)
     return fingerprinted(beside, {})
+
+
+def _rank(thing: Object) -> int:
+    return KINDS.index(thing["kind"]) if thing["kind"] in KINDS else -1
+
+
+def _selected_by(thing: Object) -> str | None:
+    """The service whose pods this NetworkPolicy is about; None of any other object."""
+    selector = thing.get("spec", {}).get("podSelector", {}) if thing["kind"] == NETWORK_POLICY else {}
+    name = selector.get("matchLabels", {}).get(OF_SERVICE)
+    return None if name is None else str(name)
 
 
 def _alone(service: Object, runtimes: set[str]) -> None:
@@ -82,9 +99,8 @@ def _alone(service: Object, runtimes: set[str]) -> None:
 
 def candidates_left(cluster: Cluster, objects: list[Object]) -> list[Object]:
     """What is left of a candidate of these objects, as the cluster has it, in the order in which it was applied."""
-    kinds = (SERVING_RUNTIME, INFERENCE_SERVICE)
-    names = [found | {"metadata": {"name": name_of(found) + CANDIDATE}} for found in objects if found["kind"] in kinds]
-    return live_of(cluster, sorted(names, key=lambda found: kinds.index(found["kind"])))
+    names = [found | {"metadata": {"name": name_of(found) + CANDIDATE}} for found in objects if found["kind"] in KINDS]
+    return live_of(cluster, sorted(names, key=_rank))
 
 
 def live_of(cluster: Cluster, candidate: list[Object]) -> list[Object]:

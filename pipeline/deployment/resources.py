@@ -44,7 +44,9 @@ SERVICES = Resource("v1", "services", True)
 CONFIG_MAPS = Resource("v1", "configmaps", True)
 NAMESPACES = Resource("v1", "namespaces", False)
 
+OF_SERVICE = "serving.kserve.io/inferenceservice"  # a label of its pods
+
 
 def pods_of(service: Object) -> dict[str, str]:
     """The query for what KServe makes of an InferenceService: its pods, and its Deployments."""
-    return {"labelSelector": f"serving.kserve.io/inferenceservice={name_of(service)}"}
+    return {"labelSelector": f"{OF_SERVICE}={name_of(service)}"}

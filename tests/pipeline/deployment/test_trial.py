@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import yaml
 
 from pipeline.deployment.candidate import CANDIDATE_OF, candidate_of
 from pipeline.deployment.cluster import Cluster
@@ -526,6 +527,65 @@ def test_of_every_overlay_it_is_one_pod_that_nobody_is_led_to(overlay: str, chec
         assert predictor["model"]["runtime"] == name_of(runtime) == f"{were['model']['runtime']}-candidate"
         (was,) = (found for found in objects if found["kind"] == "ServingRuntime")
         assert runtime["spec"] == was["spec"]
+
+
+NETWORK_POLICY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: alexnet
+spec:
+  podSelector:
+    matchLabels:
+      serving.kserve.io/inferenceservice: alexnet
+  policyTypes: [Ingress]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: anything-else
+spec:
+  podSelector: {}
+"""
+
+
+@pytest.mark.parametrize("name", [None, "cats"])
+def test_its_pod_is_under_the_network_policy_of_the_others(
+    name: str | None, api: ApiServer, make: Make, overlays: Path
+) -> None:
+    """The components' too: kserve/components/network-policy."""
+    file = overlays / "standard" / "manifests.yaml"
+    file.write_text(f"{file.read_text().strip()}\n---{NETWORK_POLICY}")
+    api.kinds["networking.k8s.io/v1"] = {"NetworkPolicy": "networkpolicies"}
+    api.answers[ONE] = api.answers[TWO] = 200, SAME
+    make(name=name).deploy(ONE)
+    api.calls.clear()
+    make(name=name).deploy(TWO, golden=GOLDEN)
+    service = name or "alexnet"
+    first = api.writes[0].body
+    assert first["kind"] == "NetworkPolicy"
+    assert name_of(first).endswith("-candidate")
+    assert first["spec"] == {
+        "podSelector": {"matchLabels": {"serving.kserve.io/inferenceservice": f"{service}-candidate"}},
+        "policyTypes": ["Ingress"],
+    }
+    assert [call.path.rsplit("/", 2)[1] for call in api.writes if call.method == "DELETE"] == [
+        "inferenceservices",
+        "servingruntimes",
+        "networkpolicies",
+    ]
+    assert not [found for _, found in api.objects if found.endswith("-candidate")]
+    assert len([plural for plural, _ in api.objects if plural == "networkpolicies"]) == 2
+
+
+def test_the_component_network_policy_is_one_that_it_takes_along(checkout: Path) -> None:
+    folder = checkout / "kserve" / "components" / "network-policy"
+    (policy,) = yaml.safe_load_all((folder / "network-policy.yaml").read_text())
+    (first, *_) = candidate_of([*rendered(checkout, "standard"), policy])
+    assert name_of(first) == "alexnet-candidate"
+    assert first["spec"] == policy["spec"] | {
+        "podSelector": {"matchLabels": {"serving.kserve.io/inferenceservice": "alexnet-candidate"}}
+    }
 
 
 def test_a_name_without_room_for_the_ending_is_told(live: object, api: ApiServer, make: Make, deploy: Deploy) -> None:
