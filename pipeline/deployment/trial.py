@@ -70,8 +70,9 @@ class Trial:
         if live is None:
             self._voice.say("golden       not asked: there is no version before to compare with")
             return
-        if len(golden.pictures) < FEW:
-            self._voice.warn(f"{len(golden.pictures)} pictures are few: with fewer than {FEW}, one of them decides")
+        if (count := len(golden.pictures)) < FEW:
+            few = "1 picture is few" if count == 1 else f"{count} pictures are few"
+            self._voice.warn(f"{few}: with fewer than {FEW}, one of them decides")
         self._require_answer(live, "the version that serves")
         compared = self._version_of(live)
         self._require_that_it_serves(live)

@@ -15,7 +15,7 @@ from pipeline.serving.address import Address
 from pipeline.serving.pictures import read_file
 from pipeline.serving.trouble import trouble
 from pipeline.shared.deadline import within
-from pipeline.shared.errors import BadHeader, NoServer, NotClassified
+from pipeline.shared.errors import BadHeader, NoServer, NotClassified, TooManyCalls
 from pipeline.shared.http import http_client, is_loopback, proxy_of, trusted
 from pipeline.shared.text import one_line
 
@@ -100,7 +100,7 @@ class Client:
     def predict(self, image: str, top_k: int) -> list[Class]:
         """One KServe v1 call for an image → its classes, most probable first.
 
-        Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it.
+        Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it (TooManyCalls: for now).
         """
         return self.classify(image, self._instance(image), top_k)
 
@@ -121,7 +121,8 @@ class Client:
             found = trouble(error, url, self._proxy)
             raise NotClassified(image, f"{found.what}: {found.remedy}") from None
         if not response.is_success:
-            raise NotClassified(image, self._refusal(response))
+            what = TooManyCalls if response.status_code == httpx.codes.TOO_MANY_REQUESTS else NotClassified
+            raise what(image, self._refusal(response))
         try:
             return classes_in(response.json())
         except (ValueError, LookupError, TypeError, RecursionError):

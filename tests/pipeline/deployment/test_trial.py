@@ -99,9 +99,13 @@ def test_the_first_version_has_nothing_to_be_compared_with(api: ApiServer, deplo
     assert api.storage_uris == [ONE]
 
 
-def test_few_pictures_are_said_to_be_few(live: object, deploy: Deploy, heard: Heard) -> None:
-    deploy(TWO, golden=Golden("here", GOLDEN.pictures[:3], 1))
-    assert "3 pictures are few: with fewer than 20, one of them decides" in heard.warned
+@pytest.mark.parametrize(("count", "said"), [(1, "1 picture is few"), (3, "3 pictures are few")])
+def test_few_pictures_are_said_to_be_few(
+    count: int, said: str, live: object, api: ApiServer, deploy: Deploy, heard: Heard
+) -> None:
+    deploy(TWO, golden=Golden("here", GOLDEN.pictures[:count], 1))
+    assert f"{said}: with fewer than 20, one of them decides" in heard.warned
+    assert api.storage_uri == TWO
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

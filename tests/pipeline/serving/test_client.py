@@ -13,7 +13,7 @@ import yaml
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.client import Client
 from pipeline.serving.torchserve import TorchServe
-from pipeline.shared.errors import NoServer, PipelineError
+from pipeline.shared.errors import NoServer, NotClassified, PipelineError, TooManyCalls
 
 PREDICT = "/v1/models/alexnet:predict"
 
@@ -226,6 +226,14 @@ def test_a_refusal_is_told_in_the_servers_words_in_one_line(
     website.put(PREDICT, body, status)
     with Client(website.url, MODEL_NAME) as client:
         assert refusal(client, photograph) == f"{photograph}: {sentence}"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_limit_of_calls_is_told_from_other_refusals(website: Any, photograph: str, status: int) -> None:
+    website.put(PREDICT, b'{"error": "calls: too many"}', status)
+    with Client(website.url, MODEL_NAME) as client, pytest.raises(NotClassified) as raised:
+        client.predict(photograph, 1)
+    assert isinstance(raised.value, TooManyCalls) == (status == 429)
 
 
 def test_an_answer_that_breaks_off_is_told_so(website: Any, photograph: str) -> None:
