@@ -62,10 +62,19 @@ class Trial:
         self._removal = Removal(cluster, changes, voice, pace)
 
     def compare(self, objects: list[Object], golden: Golden) -> None:
-        """objects: what is to be applied. Raises NotPromoted, or what the cluster raises.
+        """objects: what is to be applied. Raises NotPromoted, whatever went wrong: nothing that serves was changed.
 
         Without a version that serves there is nothing to compare with, and that is said.
         """
+        try:
+            self._judge(objects, golden)
+        except NotPromoted:
+            raise
+        except PipelineError as error:
+            raise NotPromoted(str(error)) from None
+        self._changes.begin()
+
+    def _judge(self, objects: list[Object], golden: Golden) -> None:
         live = self._cluster.get(INFERENCE_SERVICES, name_of(service_of(objects)))
         if live is None:
             self._voice.say("golden       not asked: there is no version before to compare with")
@@ -83,7 +92,6 @@ class Trial:
         self._require_still(compared)
         if shortfall := comparison.shortfall(golden.required):
             raise NotPromoted(shortfall)
-        self._changes.begin()
 
     def _require_answer(self, service: Object, what: str) -> None:
         self._voice.progress(f"asking {what}")

@@ -152,6 +152,24 @@ def test_one_that_does_not_get_ready_is_refused_with_its_last_words(
     assert kept(api) == live
 
 
+@pytest.mark.parametrize("method", ["PATCH", "GET"])
+def test_where_the_cluster_refuses_it_is_said_that_nothing_was_changed(
+    method: str, live: object, api: ApiServer, deploy: Deploy
+) -> None:
+    """A quota, say, which a dry run does not see; and what is read later."""
+
+    def refuse(call: Call) -> None:
+        was_applied = ("servingruntimes", "alexnet-torchserve-candidate") in api.objects
+        if was_applied and call.method == method and call.path.endswith(("/alexnet-candidate", "/deployments")):
+            raise Status(403, "exceeded quota")
+
+    api.trouble = refuse
+    failed = reason(lambda: deploy(TWO, golden=GOLDEN))
+    assert "exceeded quota" in failed
+    assert failed.endswith(UNTOUCHED)
+    assert api.storage_uri == ONE
+
+
 def test_one_that_stops_answering_disagrees(live: object, api: ApiServer, deploy: Deploy) -> None:
     count = 0
 
@@ -393,7 +411,7 @@ def test_a_candidate_that_may_be_another_runs_is_left_alone(left: None, api: Api
     assert re.match(
         r"InferenceService alexnet-candidate was made \d+ s ago, perhaps by another run with --golden", failed
     )
-    assert failed.endswith(f"where it was killed, {REMOVE}")
+    assert failed.endswith(f"where it was killed, {REMOVE}{UNTOUCHED}")
     assert api.writes == []
     api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     deploy(TWO, golden=GOLDEN)
