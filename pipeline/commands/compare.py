@@ -75,7 +75,7 @@ def compare(
     if as_json:
         out.print(json.dumps({"classes": classes} | comparison.to_json()))
     else:
-        for table in tables(comparison, f"A: {a}", f"B: {b}"):
+        for table in tables(comparison, f"A: {one.title}", f"B: {other.title}"):
             out.print(table, soft_wrap=False)
     if left_out := len(comparison.outcomes) - len(comparison.compared):
         warn(f"A did not answer {left_out} of {len(files)} pictures: they do not count")

@@ -20,7 +20,8 @@ from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NoServer, PipelineError
 from pipeline.shared.ports import Ports
 from pipeline.shared.signals import NotedSignals
-from pipeline.shared.terminal import err, spinner
+from pipeline.shared.terminal import err, spinner, warn
+from pipeline.shared.text import without_secrets
 from pipeline.store.storage_uri import SCHEME, StorageUri
 
 URL = re.compile(r"https?://.*|[^/]+:\d+(/.*)?", re.IGNORECASE)
@@ -35,6 +36,11 @@ class Contender:
 
     said: str
     directory: Path | None
+
+    @property
+    def title(self) -> str:
+        """As the user named it, without what may be secret."""
+        return without_secrets(self.said) if self.directory is None else self.said
 
     @property
     def identity(self) -> object:
@@ -88,6 +94,8 @@ def answering(name: str, found: Contender, headers: Mapping[str, str]) -> Iterat
     """
     if found.directory is None:
         with Client(found.said, MODEL_NAME, headers) as client:
+            if client.warning:
+                warn(f"{name}: {client.warning}")
             yield _ask(client, lambda error: f"{name}: {str(error).removesuffix(', or give --url')}")
         return
     with _served(name, found.directory) as server, Client(server.url, MODEL_NAME) as client:

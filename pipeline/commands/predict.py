@@ -75,8 +75,8 @@ def predict(
     headers = _headers(header or [], token, token_file, gcloud_token, audience)
     failed = False
     with Client(url, MODEL_NAME, headers, trusted(ca) if ca else None, _instance(by_url)) as client:
-        if client.sends_secrets_openly:
-            warn(f"{client.address} is not https: anybody on the way can read the token or key")
+        if client.warning:
+            warn(client.warning)
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is
         answers = client.predict_all(images, top_k)
         watched = track(answers, "classifying", len(images), console=err, transient=True, disable=quiet)

@@ -37,7 +37,8 @@ class Address:
             url = httpx.URL(said)
             url.host.encode("idna")  # which connecting would do, with a less helpful error
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise NoUrl(text, str(error).rstrip(".")) from None
+            # It may quote a part of a password.
+            raise NoUrl(text, None if "@" in text else str(error).rstrip(".")) from None
         if url.scheme not in ("http", "https") or not url.host:
             raise NoUrl(text)
         if url.port is not None and not 0 < url.port < 65536:

@@ -76,11 +76,13 @@ class Client:
         self._http.close()
 
     @property
-    def sends_secrets_openly(self) -> bool:
-        """Whether a token or a key leaves this machine without encryption."""
+    def warning(self) -> str | None:
+        """Where a token or a key leaves this machine without encryption."""
         url = self.address.server
         has_some = bool(url.userinfo) or not SECRET.isdisjoint(self._headers)
-        return has_some and url.scheme == "http" and not is_loopback(url.host)
+        if not has_some or url.scheme != "http" or is_loopback(url.host):
+            return None
+        return f"{self.address} is not https: anybody on the way can read the token or key"
 
     def predict_all(self, images: list[str], top_k: int) -> Iterator[list[Class] | NotClassified]:
         """For each image, in order: what `predict` returns, or the NotClassified it raises. NoServer ends it all."""

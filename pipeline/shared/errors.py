@@ -61,6 +61,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.shared.text import without_secrets
+
 
 class PipelineError(Exception):
     """Shown to the user as it is, without a traceback; the command ends with exit status 1."""
@@ -203,7 +205,9 @@ class SignatureOfAnother(PipelineError):
 class NoUrl(PipelineError):
     def __init__(self, said: str, why: str | None = None) -> None:
         reason = f" ({why})" if why else ""
-        super().__init__(f"{said!r} is not a URL of a server{reason}: expected http://HOST:PORT or https://HOST")
+        super().__init__(
+            f"{without_secrets(said)!r} is not a URL of a server{reason}: expected http://HOST:PORT or https://HOST"
+        )
 
 
 class BadHeader(PipelineError):

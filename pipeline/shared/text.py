@@ -20,6 +20,12 @@ def first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
 
+def without_secrets(url: str) -> str:
+    """A URL as a user gave it, whether it is one or not, without a name or password and without its query."""
+    named = re.sub(r"(?is)^([a-z]+://)?.*@", r"\1…@", url)
+    return re.sub(r"(?s)\?.*", "?…", named)
+
+
 def printable(text: str) -> str:
     """Text that a terminal shows and does not obey: `\\x1b` for an escape, and so on. Tabs and ends of lines stay."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -218,6 +218,26 @@ def test_headers_are_sent_to_servers_that_run(script: Script, model_host: ModelH
     assert {headers["X-Api-Key"] for headers in (*a.headers, *b.headers)} == {"k"}
 
 
+def test_a_secret_that_goes_openly_is_warned_of_and_none_is_shown(
+    script: Script, model_host: ModelHosts, photographs: list[Path]
+) -> None:
+    there = model_host(A).url.replace("127.0.0.1", "0.0.0.0")  # on Linux the same, and it does not count as loopback
+    done = script("compare", there, there, photographs[0], "--header", "X-Api-Key: hidden")
+    warning = "is not https: anybody on the way can read the token or key"
+    assert done.returncode == 0, done
+    assert [line for line in done.stderr.splitlines() if "https" in line] == [
+        f"A: {there} {warning}",
+        f"B: {there} {warning}",
+    ]
+    named = there.replace("//", "//me:hidden@")  # pragma: allowlist secret
+    done = script("compare", f"{named}?key=hidden", model_host(A).url, photographs[0])
+    assert done.returncode == 0, done
+    assert [line for line in done.stderr.splitlines() if "https" in line] == [f"A: {there} {warning}"]
+    assert "A:" in done.stdout
+    assert there.removeprefix("http://") in "".join(done.stdout.split())
+    assert "hidden" not in done.stdout + done.stderr
+
+
 def test_a_server_that_wants_credentials_is_told(script: Script, model_host: ModelHosts, golden: Path) -> None:
     host = model_host(always({"error": "credentials: none, or not valid"}, 401))
     done = script("compare", host.url, host.url, golden)

@@ -71,7 +71,6 @@ def test_where_predict_calls_go(said: str, predict: str) -> None:
         *("", " ", "8080", ":8080", "//127.0.0.1:8080", "http://", "https:///v1", "http://127.0.0.1:port"),
         *("localhost:port", "http://127.0.0.1:0", "localhost:99999", "http://[::1", "ftp://127.0.0.1"),
         *("grpc://127.0.0.1:8081", "file:///etc/hosts", "http://127.0.0.1:8080\n", "http://xn--a", "http://a..b"),
-        "http://127.0.0.1:8080/v1/models/alexnet:predict?top_k=2",
     ],
 )
 def test_what_is_no_url_of_a_server_is_told_in_a_line(said: str) -> None:
@@ -81,3 +80,27 @@ def test_what_is_no_url_of_a_server_is_told_in_a_line(said: str) -> None:
     assert sentence.startswith(f"{said!r} is not a URL of a server")
     assert sentence.endswith(": expected http://HOST:PORT or https://HOST")
     assert "\n" not in sentence
+
+
+def test_a_number_of_classes_is_none_of_an_address() -> None:
+    with pytest.raises(NoUrl, match=r"^'http://127.0.0.1:8080/v1\?…' is not a URL .*--top-k says how many classes"):
+        Address.parse("http://127.0.0.1:8080/v1?top_k=2", "alexnet")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("http://me:hidden@a.example:99999", "http://…@a.example:99999"),  # pragma: allowlist secret
+        ("http://me:hid/den@a.example", "http://…@a.example"),  # pragma: allowlist secret
+        ("http://me:hid?den@a.example", "http://…@a.example"),  # pragma: allowlist secret
+        ("me:hidden@a.example:8080", "…@a.example:8080"),  # pragma: allowlist secret
+        ("ftp://a.example?key=hidden", "ftp://a.example?…"),
+        ("http://a.example?key=hidden&top_k=2", "http://a.example?…"),
+    ],
+)
+def test_a_url_that_is_refused_is_shown_without_its_secrets(said: str, shown: str) -> None:
+    with pytest.raises(NoUrl) as raised:
+        Address.parse(said, "alexnet")
+    assert str(raised.value).startswith(f"{shown!r} is not a URL of a server")
+    assert "hid" not in str(raised.value)
+    assert "den" not in str(raised.value)
