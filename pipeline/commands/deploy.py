@@ -63,9 +63,12 @@ def deploy(
     from pipeline.deployment.deploy import Deployment
     from pipeline.deployment.golden import read_golden
     from pipeline.deployment.manifests import STANDARD
+    from pipeline.deployment.names import check_free_ending
     from pipeline.deployment.pace import Pace
     from pipeline.deployment.voice import Voice
 
+    if storage_uri is not None and name is not None:
+        check_free_ending(name)
     with ExitStack() as stack:
         pictures = None
         if golden is not None:

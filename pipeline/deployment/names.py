@@ -11,25 +11,40 @@ SERVICE = "alexnet"  # the InferenceService of kserve/base
 
 # A DNS label is at most 63 characters long, and the longest that is made of the name is Knative's NAME-predictor-00001.
 LONGEST = 47
-# KServe makes a Service NAME and a Service NAME-predictor; components have a Service and a route with the others. With
-# one of these endings, a service would take what belongs to another.
-TAKEN = ("-predictor", "-metrics", "-public", "-candidate")
 CANDIDATE = "-candidate"  # ends the name of a new version that is compared with the one that serves
+
+# What has a service's name with an ending: a service so called would take what belongs to another.
+TAKEN = {
+    "-predictor": "KServe's Service for another service",
+    "-metrics": "the Service of monitoring-prometheus for another service",
+    "-public": "the route of public-gateway for another service",
+    CANDIDATE: "what --golden compares with another service",
+}
 
 # Stands before every name in a rendering of which the service's name is not known yet.
 MARK = "name-to-come-"
 
 
 def check_name(name: str) -> None:
-    """Raises PipelineError where KServe would refuse an InferenceService of this name, or mix it up with another's."""
+    """Raises PipelineError where KServe would refuse an InferenceService of this name."""
     # https://github.com/kserve/kserve/blob/v0.20.0/pkg/apis/serving/v1beta1/inference_service_validation.go
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > LONGEST:
         raise PipelineError(
-            f"{name!r} cannot be a service's name: small letters, digits and hyphens, a letter first, "
+            f"{name!r} cannot be a service's name: lower-case letters, digits and hyphens, a letter first, "
             f"no hyphen last, at most {LONGEST}"
         )
-    if name.endswith(TAKEN):
-        raise PipelineError(f"a service's name does not end in {' or '.join(TAKEN)}: KServe's own names do")
+
+
+def check_free_ending(name: str) -> None:
+    """Raises PipelineError where a new service would be mixed up with what belongs to another.
+
+    One that is there may have had its name before the ending was taken: it can still be rolled back and deleted.
+    """
+    for ending, whose in TAKEN.items():
+        if name.endswith(ending):
+            raise PipelineError(
+                f"a service's name does not end in {ending}: {whose} is called that; choose another --name"
+            )
 
 
 def named(value: Any, own: str, name: str) -> Any:

@@ -107,9 +107,9 @@ def _of_run(pod: str, container: Container) -> Trouble | None:
     else:
         what = f"ends with status {ended.exit_code}"
     loop = " (CrashLoopBackOff)" if container.waits_for == "CrashLoopBackOff" else ""
-    again = f", {container.restarts} times again" if container.restarts else ""
+    restarts = {0: "", 1: ", restarted once"}.get(container.restarts, f", restarted {container.restarts} times")
     return Trouble(
-        f"{container.name} of {pod} {what}{loop}{again}",
+        f"{container.name} of {pod} {what}{loop}{restarts}",
         patience=0 if container.restarts >= CRASHES else None,
         kind=f"{container.name} {what}",
         pod=pod,

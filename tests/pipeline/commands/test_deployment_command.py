@@ -162,7 +162,7 @@ def test_a_container_that_crashes_and_starts_again_is_told_once(run: Run, api: A
     assert done.returncode == 0
     assert waits(done) == [
         "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
-        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), 1 times again",
+        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), restarted once",
         "ready",
         "asking the model",
     ]
@@ -176,7 +176,7 @@ def test_a_version_that_fails_is_rolled_back_and_the_reason_is_the_last_line(run
     assert (done.returncode, done.stdout) == (1, "")
     assert "kserve-container: ValueError: no such layer\n" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "error: kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), 3 times again; "
+        "error: kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), restarted 3 times; "
         f"rolled back to {ONE}, which is ready again"
     )
 
@@ -210,8 +210,32 @@ def test_without_a_kube_config_there_is_one_line(option: str, run: Run, monkeypa
 def test_what_is_no_name_is_one_line(run: Run, api: ApiServer) -> None:
     done = run("--storage-uri", ONE, "--name", "Cats")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("error: 'Cats' cannot be a service's name: small letters, digits and hyphens")
+    assert done.stderr.startswith("error: 'Cats' cannot be a service's name: lower-case letters, digits and hyphens")
     assert api.calls == []
+
+
+ENDINGS = {
+    "predictor": "KServe",
+    "metrics": "monitoring-prometheus",
+    "public": "public-gateway",
+    "candidate": "--golden",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_new_service_does_not_take_what_belongs_to_another(ending: str, run: Run, api: ApiServer) -> None:
+    done = run("--storage-uri", ONE, "--name", f"alexnet-{ending}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"error: a service's name does not end in -{ending}: ")
+    assert ENDINGS[ending] in done.stderr
+    assert api.calls == []
+
+
+def test_what_has_such_a_name_already_can_be_removed(run: Run, api: ApiServer) -> None:
+    done = run("--delete", "--name", "cats-candidate")
+    assert done.returncode == 0, done
+    assert done.stderr.endswith("nothing to delete\n")
+    assert api.calls
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,23 @@ NO_NAMES = ["", "Cats", "1cat", "cats.dogs", "cats-", "-cats", "c_ts", "kätzche
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
 def test_what_kserve_would_not_take_for_a_name_is_refused(name: str, api: ApiServer, make: Make) -> None:
-    assert reason(lambda: make(name=name)).startswith(f"{name!r} cannot be a service's name: small letters, digits")
+    assert reason(lambda: make(name=name)).startswith(
+        f"{name!r} cannot be a service's name: lower-case letters, digits"
+    )
     assert api.calls == []
 
 
-@pytest.mark.parametrize("ending", ["predictor", "metrics", "public"])
-def test_a_name_that_is_taken_for_what_belongs_to_another_service_is_refused(ending: str, make: Make) -> None:
-    assert reason(lambda: make(name=f"alexnet-{ending}")).startswith("a service's name does not end in -predictor or")
+@pytest.mark.parametrize("ending", ["predictor", "metrics", "public", "candidate"])
+def test_one_that_was_deployed_before_its_ending_was_taken_can_be_rolled_back_and_deleted(
+    ending: str, api: ApiServer, make: Make
+) -> None:
+    name = f"cats-{ending}"
+    make(name=name).deploy(ONE)
+    make(name=name).deploy(TWO)
+    make(name=name).roll_back()
+    assert uri_of(name, api) == ONE
+    make(name=name).delete()
+    assert api.objects == {}
 
 
 @pytest.mark.parametrize("name", ["on", "null", "x", "c" * 47, "alexnet-2"])

@@ -95,15 +95,15 @@ FAILURES = {
     ),
     "crash loop": (
         BROKEN,
-        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), 3 times again",
+        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), restarted 3 times",
     ),
     "out of memory": (
         running(restartCount=3, state={"running": {}}, lastState={"terminated": {"reason": "OOMKilled"}}),
-        "kserve-container of alexnet-predictor-new was killed for its memory (OOMKilled), 3 times again",
+        "kserve-container of alexnet-predictor-new was killed for its memory (OOMKilled), restarted 3 times",
     ),
     "download": (
         initializing(restartCount=3, state={"terminated": CRASHED}),
-        "storage-initializer of alexnet-predictor-new could not bring the model, 3 times again",
+        "storage-initializer of alexnet-predictor-new could not bring the model, restarted 3 times",
     ),
     "no quota": (
         Moment(
