@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import os
 import re
 import shutil
@@ -251,7 +252,33 @@ def test_the_runtime_takes_the_image_from_where_deployments_put_it() -> None:
     (variable,) = one(rendering("base"), "ServingRuntime")["spec"]["containers"][0]["env"]
     place = f"metadata.annotations['{IMAGE_IS_NOTED}']"
     assert variable == {"name": IMAGE, "valueFrom": {"fieldRef": {"fieldPath": place}}}
-    assert "env" not in one(rendering("base", "knative"), "ServingRuntime")["spec"]["containers"][0]
+
+
+def with_variable(place: str, tmp_path: Path) -> list[Object]:
+    """The base with a component that gives the runtime a variable at this place, and then knative."""
+    patch = json.dumps(
+        [{"op": "add", "path": f"/spec/containers/0/env/{place}", "value": {"name": "OURS", "value": "1"}}]
+    )
+    mine = {"target": {"kind": "ServingRuntime"}, "patch": patch}
+    component = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "patches": [mine]}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(component))
+    root = os.path.relpath(MANIFESTS, tmp_path.resolve())
+    together = {"resources": [f"{root}/base"], "components": ["mine", f"{root}/components/knative"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(together))
+    return render(tmp_path)
+
+
+def test_on_knative_the_image_goes_from_the_runtimes_variables_and_others_stay(tmp_path: Path) -> None:
+    assert not one(rendering("base", "knative"), "ServingRuntime")["spec"]["containers"][0]["env"]
+    container = one(with_variable("-", tmp_path), "ServingRuntime")["spec"]["containers"][0]
+    assert container["env"] == [{"name": "OURS", "value": "1"}]
+
+
+def test_on_knative_no_variable_goes_in_place_of_the_image(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        with_variable("0", tmp_path)
+    assert "/spec/containers/0/env/0/name" in refused.value.stderr
 
 
 def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
