@@ -46,4 +46,4 @@ def test_the_model_card_says_what_torchvision_says() -> None:
     said = WEIGHTS.meta["_metrics"]["ImageNet-1K"]
     assert f"{said['acc@1']} % for the first class, {said['acc@5']} % for the first five" in card
     assert f"{sum(weight.numel() for weight in torchvision.models.alexnet().parameters()):,} parameters" in card
-    assert f"{WEIGHTS.meta['_ops']:.2f} thousand million multiply-adds" in card
+    assert f"{WEIGHTS.meta['_ops']:.2f} billion multiply-adds" in card

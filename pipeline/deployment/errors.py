@@ -81,7 +81,7 @@ class OtherNamespace(PipelineError):
 
     def __init__(self, overlay: str, chosen: str, namespace: str) -> None:
         super().__init__(
-            f"overlay {overlay} belongs into namespace {chosen}, and not {namespace}, where what it says of that "
+            f"overlay {overlay} belongs in namespace {chosen}, and not {namespace}, where what it says of that "
             f"namespace would not hold: give --namespace {chosen}, or edit the overlay"
         )
 

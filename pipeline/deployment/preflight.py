@@ -72,7 +72,7 @@ def check_kserve(cluster: Cluster, voice: Voice) -> Version | None:
     if version[:2] < OLDEST:
         raise PipelineError(f"the cluster has KServe {number}, and {SUPPORTED} is needed: upgrade it")
     if version[:2] > NEWEST:
-        voice.warn(f"the cluster has KServe {number}, which is younger than this was made for ({SUPPORTED})")
+        voice.warn(f"the cluster has KServe {number}, which is newer than this was made for ({SUPPORTED})")
     voice.say(f"KServe       {number}")
     return version
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
 from pipeline.deployment.cluster import FIELD_MANAGER
 from tests.support.api_server import write_kube_config

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("kserve", reason="kserve 0.20 needs Python below 3.13")
+pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
 from tests.support.gke_nodes import (
     CPUS_AND_GIB,

@@ -65,7 +65,7 @@ def test_kustomize_renders_where_there_is_no_kubectl(
 
 @pytest.fixture
 def restricted(api: ApiServer, overlays: Path) -> str:
-    """An overlay that says of a namespace that it is restricted, and belongs into it."""
+    """An overlay that says of a namespace that it is restricted, and belongs in it."""
     api.namespaces.add("guarded")
     (overlays / "restricted").mkdir()
     (overlays / "restricted" / "kustomization.yaml").write_text(
@@ -83,7 +83,7 @@ def test_an_overlay_that_chooses_its_namespace_is_not_put_into_another(
 ) -> None:
     """Where what it says of its own would not hold."""
     sentence = (
-        "overlay restricted belongs into namespace guarded, and not models, where what it says of that namespace would "
+        "overlay restricted belongs in namespace guarded, and not models, where what it says of that namespace would "
         "not hold: give --namespace guarded, or edit the overlay"
     )
     assert refusal(overlay=restricted) == sentence

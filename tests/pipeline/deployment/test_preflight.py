@@ -49,9 +49,9 @@ def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: A
         ({"image": "mirror/c@sha256:0", "labels": {"app.kubernetes.io/version": "v0.19.1"}}, "KServe       0.19.1"),
         ({"image": "kserve/kserve-controller:latest"}, "warning: KServe's version cannot be told"),
         (None, "warning: KServe's version cannot be told"),
-        ({"image": "kserve/kserve-controller:v0.22.0"}, "warning: the cluster has KServe 0.22.0, which is younger"),
+        ({"image": "kserve/kserve-controller:v0.22.0"}, "warning: the cluster has KServe 0.22.0, which is newer"),
     ],
-    ids=["tag", "tag and digest", "registry with a port", "label", "latest", "not to be seen", "younger"],
+    ids=["tag", "tag and digest", "registry with a port", "label", "latest", "not to be seen", "newer"],
 )
 def test_kserves_version_is_told(
     controller: Object | None, line: str, api: ApiServer, refusal: Attempt, lines: list[str]
