@@ -237,8 +237,8 @@ def test_terraforms_page_has_the_pools_their_quotas_and_their_costs() -> None:
 def test_the_walk_through_says_what_its_nodes_are_for() -> None:
     page = " ".join((MANIFESTS / "README.md").read_text().split())
     pool, service = walk_through(), wanted(("standard",))
-    said = re.findall(r"(\w+) are enough for (\w+) replicas, (\w+) more of a roll-out and (\w+) of a canary", page)
-    assert [[NUMBERS[word] for word in words] for words in said] == [
+    said = re.findall(r"(\w+) are enough for (\w+) replicas, (\w+) more during a roll-out and (\w+) of a canary", page)
+    assert [[NUMBERS[word.lower()] for word in words] for words in said] == [
         [pool.most, service.most, service.surge, service.least]
     ]
     assert f"quota for {pool.most * CPUS_AND_GIB[pool.machine][0]} CPUs" in page
