@@ -15,7 +15,7 @@ from rich.progress import track
 from pipeline.commands.contenders import answering, contender
 from pipeline.serving import credentials
 from pipeline.serving.comparing import ask_both, warm_up
-from pipeline.serving.comparison import FEW, Comparison
+from pipeline.serving.comparison import FEW, Comparison, fewness
 from pipeline.serving.comparison_table import tables
 from pipeline.serving.picture_files import picture_files, read
 from pipeline.shared.errors import TooLittleAgreement
@@ -63,8 +63,8 @@ def compare(
         with spinner("looking at both …"):
             if one.identity == other.identity:
                 warn("A and B are the same: what differs is chance")
-        if len(files) < FEW:
-            warn(f"{len(files)} pictures are few: with fewer than {FEW}, one of them decides")
+        if few := fewness(len(files)):
+            warn(few)
         ask_a, ask_b = (stack.enter_context(answering(*it, headers)) for it in (("A", one), ("B", other)))
         with spinner("warming up …"):
             (first,) = islice(read(files), 1)
@@ -77,7 +77,7 @@ def compare(
     else:
         for table in tables(comparison, f"A: {one.title}", f"B: {other.title}"):
             out.print(table, soft_wrap=False)
-    if left_out := len(comparison.outcomes) - len(comparison.compared):
-        warn(f"A did not answer {left_out} of {len(files)} pictures: they do not count")
+    if comparison.left_out:
+        warn(comparison.left_out)
     if shortfall := comparison.shortfall(require_agreement):
         raise TooLittleAgreement(shortfall)

@@ -27,7 +27,7 @@ from pipeline.deployment.smoke_test import NO_PREDICTION, answer_of, ask_model, 
 from pipeline.deployment.voice import Voice
 from pipeline.serving.client import Class, b64_instance, classes_in
 from pipeline.serving.comparing import Ask, Picture, ask_both, warm_up
-from pipeline.serving.comparison import FEW, Comparison, Outcome
+from pipeline.serving.comparison import Comparison, Outcome, fewness
 from pipeline.serving.comparison_table import tables
 from pipeline.serving.route import predict_route
 from pipeline.shared.errors import NotClassified, PipelineError, TooManyCalls
@@ -79,9 +79,8 @@ class Trial:
         if live is None:
             self._voice.say("golden       not asked: there is no version before to compare with")
             return
-        if (count := len(golden.pictures)) < FEW:
-            few = "1 picture is few" if count == 1 else f"{count} pictures are few"
-            self._voice.warn(f"{few}: with fewer than {FEW}, one of them decides")
+        if few := fewness(len(golden.pictures)):
+            self._voice.warn(few)
         self._require_answer(live, "the version that serves")
         compared = self._version_of(live)
         self._require_that_it_serves(live)

@@ -20,6 +20,12 @@ MOST_MOVEMENT = 0.01
 FEW = 20  # pictures: one of so many is 5 % of the agreement
 
 
+def fewness(count: int) -> str | None:
+    """What to say of so few pictures; None of enough."""
+    few = "1 picture is few" if count == 1 else f"{count} pictures are few"
+    return f"{few}: with fewer than {FEW}, one of them decides" if count < FEW else None
+
+
 @dataclass(frozen=True)
 class Answer:
     """Of a server to one call. classes: most probable first; none where it did not answer, and `problem` says why."""

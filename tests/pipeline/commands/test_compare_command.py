@@ -179,7 +179,8 @@ def test_a_picture_that_neither_can_read_does_not_count_and_is_told(
 
     done = script("compare", model_host(refuse).url, model_host(refuse).url, golden, broken)
     assert done.returncode == 0, done
-    assert done.stderr == f"A did not answer 1 of {COUNT + 1} pictures: they do not count\n"
+    said = f"A did not answer 1 of {COUNT + 1} pictures: they do not count (400: instances[0].b64: not an image)\n"
+    assert done.stderr == said
     assert f"100.0%, {COUNT} of {COUNT} pictures" in done.stdout
 
 
