@@ -133,7 +133,7 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["alexnet.safetensors", "imagenet_classes.json", "vision/errors.py"])
+@pytest.mark.parametrize("name", ["alexnet.safetensors", "vision/errors.py"])
 def test_an_archive_that_was_changed_is_refused_by_its_worker(
     incomplete: Path, directory: Path, temporary: Path, processes: Processes, name: str
 ) -> None:
