@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import psutil
 
 from pipeline.shared.errors import PortUnusable
 
 LOOPBACK = "127.0.0.1"
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")  # the ports that connections get, the least first
+LEAST = 20_000  # below are ports with a name, of databases and the like
+ATTEMPTS = 100
 SERVING = ["-m", "pipeline", "serve"]  # after the interpreter and -P, as scripts/run has it
 
 
@@ -67,8 +72,22 @@ def _told(process: psutil.Process) -> str:
 
 
 def free_ports(count: int) -> list[int]:
+    """Different ones, of those that the system gives to nobody else: a connection that is opened before the server is
+    there could otherwise get one for its own end."""
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind((LOOPBACK, 0))
-        return [opened.getsockname()[1] for opened in sockets]
+        return [_taken(held.enter_context(socket.socket())) for _ in range(count)]
+
+
+def _taken(opened: socket.socket) -> int:
+    for port in (*(secrets.choice(_own()) for _ in range(ATTEMPTS) if _own()), 0):
+        with suppress(OSError):  # it is in use
+            opened.bind((LOOPBACK, port))
+            break
+    return int(opened.getsockname()[1])
+
+
+def _own() -> range:
+    """The ports that no connection gets; none where that is not known, as on macOS."""
+    with suppress(OSError, ValueError):
+        return range(LEAST, int(EPHEMERAL.read_text().split()[0]))
+    return range(0)

@@ -346,8 +346,8 @@ def test_secrets_are_in_no_record(api: ApiServer, deploy: Deploy, overlays: Path
     """More people may read a ConfigMap than a Secret."""
     api.kinds["v1"]["Secret"] = "secrets"
     manifests = overlays / "standard" / "manifests.yaml"
-    secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: keys\nstringData:\n  alice: of-the-test\n"
-    manifests.write_text(f"{manifests.read_text().rstrip()}\n---\n{secret}")
+    keys = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: keys\nstringData:\n  alice: of-the-test\n"
+    manifests.write_text(f"{manifests.read_text().rstrip()}\n---\n{keys}")
     deploy(ONE)
     api.scripts[TWO] = [BROKEN]
     assert reason(lambda: deploy(TWO)).endswith(back_to(ONE))

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.shared import ports as module
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports, free_ports
 
@@ -22,6 +23,23 @@ def test_free_ports_are_distinct_and_free() -> None:
     for port in ports:
         with socket.socket() as probe:
             probe.bind((LOOPBACK, port))
+
+
+def test_free_ports_are_none_that_a_connection_may_get() -> None:
+    """It could get one before the server is there."""
+    if not module.EPHEMERAL.is_file():
+        pytest.skip("this system does not say which ports it gives to connections")
+    assert max(free_ports(20)) < int(module.EPHEMERAL.read_text().split()[0])
+
+
+@pytest.mark.parametrize("said", [None, "nonsense", "1024 65535"])
+def test_where_that_is_not_known_any_free_one_serves(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if said is not None:
+        (tmp_path / "range").write_text(said)
+    monkeypatch.setattr(module, "EPHEMERAL", tmp_path / "range")
+    assert len(set(free_ports(5))) == 5
 
 
 def test_any_free_ports_can_be_had() -> None:
