@@ -176,8 +176,8 @@ def test_a_picture_that_neither_can_read_does_not_count_and_is_told(
 
     done = script("compare", model_host(refuse).url, model_host(refuse).url, golden, broken)
     assert done.returncode == 0, done
-    said = f"A did not answer 1 of {COUNT + 1} pictures: they do not count ({broken}: 400: instances[0].b64: not an image)\n"
-    assert done.stderr == said
+    why = f"{broken}: 400: instances[0].b64: not an image"
+    assert done.stderr == f"A did not answer 1 of {COUNT + 1} pictures: they do not count ({why})\n"
     assert f"100.0%, {COUNT} of {COUNT} pictures" in done.stdout
 
 
