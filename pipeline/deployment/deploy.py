@@ -30,7 +30,7 @@ from pipeline.deployment.errors import (
 )
 from pipeline.deployment.golden import Golden
 from pipeline.deployment.history import History, proved
-from pipeline.deployment.kserve_versions import Version, fitted
+from pipeline.deployment.kserve_versions import KServeVersion, fitted
 from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespace, in_order, placed, render
 from pipeline.deployment.names import SERVICE, check_name
 from pipeline.deployment.objects import (
@@ -92,7 +92,7 @@ class Deployment:
         self._voice = voice or Voice()
         self._pace = pace or Pace()
         self._changes = Changes(cluster.namespace, name or SERVICE)
-        self._kserve: Version | None = None  # until the cluster was asked
+        self._kserve: KServeVersion | None = None  # until the cluster was asked
 
     def deploy(
         self,

@@ -11,7 +11,7 @@ import copy
 from pipeline.deployment.errors import NotInKServe
 from pipeline.deployment.objects import AUTOSCALER, MODE, Object, annotations_of, service_of
 
-Version = tuple[int, ...]
+KServeVersion = tuple[int, ...]
 
 OLDEST, NEWEST = (0, 15), (0, 21)  # that this is made for
 SUPPORTED = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
@@ -21,11 +21,11 @@ NEW_MODES = {"RawDeployment": "Standard", "Serverless": "Knative"}  # from 0.16 
 OLD_MODES = {new: old for old, new in NEW_MODES.items()}
 
 
-def dotted(version: Version) -> str:
+def dotted(version: KServeVersion) -> str:
     return ".".join(map(str, version))
 
 
-def fitted(objects: list[Object], version: Version | None) -> list[Object]:
+def fitted(objects: list[Object], version: KServeVersion | None) -> list[Object]:
     """The same objects as this version of KServe takes them; None: one that cannot be told.
 
     Raises NotInKServe where it lacks what they promise.

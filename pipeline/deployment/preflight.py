@@ -6,7 +6,7 @@ import re
 
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import MayNot, NoNamespace, Refused, Unreachable
-from pipeline.deployment.kserve_versions import NEWEST, OLDEST, SUPPORTED, UNKNOWN, Version, dotted
+from pipeline.deployment.kserve_versions import NEWEST, OLDEST, SUPPORTED, UNKNOWN, KServeVersion, dotted
 from pipeline.deployment.objects import (
     AUTOSCALER,
     INFERENCE_SERVICE,
@@ -55,7 +55,7 @@ def check_cluster(cluster: Cluster, say: Line) -> None:
         raise NoNamespace(cluster.namespace)
 
 
-def check_kserve(cluster: Cluster, voice: Voice) -> Version | None:
+def check_kserve(cluster: Cluster, voice: Voice) -> KServeVersion | None:
     """→ KServe's version, as `kserve_version`. Raises PipelineError where KServe is not installed, or too old."""
     for resource, kind in ((INFERENCE_SERVICES, INFERENCE_SERVICE), (SERVING_RUNTIMES, SERVING_RUNTIME)):
         if not cluster.knows(resource.api_version, kind):
@@ -77,7 +77,7 @@ def check_kserve(cluster: Cluster, voice: Voice) -> Version | None:
     return version
 
 
-def kserve_version(cluster: Cluster) -> Version | None:
+def kserve_version(cluster: Cluster) -> KServeVersion | None:
     """By its controller's image, or by the label that Helm gives it; None where neither is to be seen.
 
     The CustomResourceDefinitions and the ConfigMap inferenceservice-config do not have it.

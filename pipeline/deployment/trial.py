@@ -15,7 +15,7 @@ from pipeline.deployment.changes import Changes
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotPromoted, OutOfReach, SmokeTestFailed, VersionFailed
 from pipeline.deployment.golden import Golden
-from pipeline.deployment.kserve_versions import Version, fitted
+from pipeline.deployment.kserve_versions import KServeVersion, fitted
 from pipeline.deployment.objects import Object, annotations_of, image_of, name_of, service_of, storage_uri_of, title_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.preflight import check_permissions, to_delete
@@ -53,7 +53,9 @@ class Trial:
     Every method raises PipelineError.
     """
 
-    def __init__(self, cluster: Cluster, kserve: Version | None, changes: Changes, voice: Voice, pace: Pace) -> None:
+    def __init__(
+        self, cluster: Cluster, kserve: KServeVersion | None, changes: Changes, voice: Voice, pace: Pace
+    ) -> None:
         self._cluster = cluster
         self._kserve = kserve
         self._changes = changes
@@ -213,7 +215,6 @@ class Trial:
 
     def _ask(self, service: Object) -> Ask:
         """Through the API server's proxy. It sends JSON: not every runtime has the front door, which takes bytes."""
-
         once = replace(self._pace, smoke=0)  # what is not answered counts as that, and no wait as latency
 
         def ask(picture: Picture, classes: int) -> list[Class]:

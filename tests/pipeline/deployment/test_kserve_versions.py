@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.deployment.errors import NotInKServe
-from pipeline.deployment.kserve_versions import Version, fitted
+from pipeline.deployment.kserve_versions import KServeVersion, fitted
 from pipeline.deployment.manifests import render
 from pipeline.deployment.objects import AUTOSCALER, MODE, Object, annotations_of, service_of
 from tests.support.api_server import ApiServer
@@ -57,7 +57,7 @@ def test_as_many_replicas_as_it_says_are_had_from_0_15_0_too() -> None:
 
 
 @pytest.mark.parametrize("version", [(0, 15, 2), (0, 19, 1)])
-def test_what_cannot_be_left_out_is_refused(version: Version) -> None:
+def test_what_cannot_be_left_out_is_refused(version: KServeVersion) -> None:
     number = ".".join(map(str, version))
     with pytest.raises(NotInKServe) as raised:
         fitted(service(storageContainerName="restricted"), version)
@@ -68,7 +68,7 @@ def test_what_cannot_be_left_out_is_refused(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", [(0, 20, 0), (0, 21, 0), None])
-def test_from_0_20_on_all_is_as_written(version: Version | None, checkout: Path) -> None:
+def test_from_0_20_on_all_is_as_written(version: KServeVersion | None, checkout: Path) -> None:
     for overlay in ("standard", "knative", "kind"):
         objects = render(checkout / "kserve" / "overlays", overlay)
         assert fitted(objects, version) == objects
