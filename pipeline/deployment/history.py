@@ -15,6 +15,7 @@ from pipeline.deployment.annotations import (
     list_of_objects,
     objects_from_list,
     our_annotations_of,
+    reference_to,
 )
 from pipeline.deployment.applied_fields import applied_by
 from pipeline.deployment.cluster import FIELD_MANAGER
@@ -43,8 +44,8 @@ class History:
 
     def __init__(self, live: list[Object], records: list[Proved]) -> None:
         self._live = live
-        self._records = records
         self._annotations = our_annotations_of(service_in(live))
+        self._records = [found for found in records if self._has_applied(found)]
 
     @property
     def is_up_to_date(self) -> bool:
@@ -103,6 +104,13 @@ class History:
         image = self._annotations.get(PREVIOUS_IMAGE) if image_of(others) else None
         kept = {OVERLAY: self._annotations.get(OVERLAY, STANDARD), OBJECTS: self._list_with(others)}
         return fingerprinted(placed(others, self._annotations[PREVIOUS_URI], image), kept)
+
+    def _has_applied(self, found: Proved) -> bool:
+        """Whether the InferenceService says so too: who may write ConfigMaps alone has no other objects applied."""
+        if OBJECTS not in self._annotations:
+            return True
+        applied = {reference_to(thing) for thing in objects_from_list(self._annotations[OBJECTS])}
+        return all(reference_to(thing) in applied for thing in found.objects or [])
 
     def _latest_but(self, version: Version) -> Proved | None:
         return next((found for found in self._records if not found.is_same_as(version)), None)

@@ -317,29 +317,42 @@ def test_notes_that_somebody_has_spoilt_are_none(api: ApiServer, deploy: Deploy)
         assert uris(api) == [ONE, TWO]
 
 
-def test_what_one_has_gone_back_to_is_not_left_for_what_one_went_from(
-    api: ApiServer, deploy: Deploy, make: Make
-) -> None:
-    """A way back that was interrupted, or could not be noted, and serves by now."""
+@pytest.fixture
+def stopped_on_the_way_back(api: ApiServer, deploy: Deploy, make: Make) -> None:
+    """From the second version to the first; and the third, which comes next, is broken."""
     deploy(ONE)
     deploy(TWO)
     with STOPPED, pytest.raises(Terminated):
         make().roll_back()
     api.scripts[THREE] = [BROKEN]
+
+
+def test_what_one_has_gone_back_to_is_not_left_for_what_one_went_from(
+    stopped_on_the_way_back: None, api: ApiServer, deploy: Deploy
+) -> None:
+    """It was not noted, and serves by now."""
     assert reason(lambda: deploy(THREE)).endswith(back_to(ONE))
     assert uris(api) == [ONE, TWO]
 
 
 def test_what_is_live_and_no_longer_serves_does_not_come_before_what_did_later(
+    stopped_on_the_way_back: None, api: ApiServer, deploy: Deploy
+) -> None:
+    api.answers[ONE] = (500, {"error": "model: broken"})
+    assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
+
+
+def test_what_was_never_applied_is_not_applied_because_a_record_has_it(
     api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
+    """More people may write ConfigMaps than may do what whoever deploys may do."""
     deploy(ONE)
     deploy(TWO)
-    with STOPPED, pytest.raises(Terminated):
-        make().roll_back()
-    api.answers[ONE] = (500, {"error": "model: broken"})
-    api.scripts[THREE] = [BROKEN]
-    assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
+    told = records(api)
+    told[1]["objects"].append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "planted"}})
+    api.objects[RECORDS]["data"]["deployments.json"] = json.dumps(told)
+    assert f"there is no version before {TWO}" in reason(lambda: make().roll_back())
+    assert ("configmaps", "planted") not in api.objects
 
 
 def test_secrets_are_in_no_record(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
