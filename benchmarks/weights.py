@@ -12,8 +12,9 @@ from pathlib import Path
 from benchmarks.environments import environment
 from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
 from pipeline.artefact.archive import build_archive
-from pipeline.artefact.model import MODEL
-from pipeline.artefact.weights import cache_directory, load_weights, to_safetensors
+from pipeline.artefact.download import cache_directory
+from pipeline.artefact.model import MODEL, Published
+from pipeline.artefact.weights import load_weights, to_safetensors
 from pipeline.shared.errors import PipelineError
 
 
@@ -36,7 +37,8 @@ def prepare(say: Callable[[str], None], stock: bool = True) -> Prepared:
     The ImageNet weights where torch.hub's cache has them; otherwise the untrained ones, which are as fast.
     """
     say("preparing weights and archives")
-    cached = (cache_directory() / MODEL.weights_url.rsplit("/", 1)[1]).is_file()
+    assert isinstance(MODEL.weights, Published)
+    cached = (cache_directory() / MODEL.weights.url.rsplit("/", 1)[1]).is_file()
     weights = load_weights("imagenet" if cached else "untrained", lambda *_: None)
     directory = WEIGHTS / weights.origin
     prepared = Prepared(
@@ -62,9 +64,8 @@ def _make_stock_archive(prepared: Prepared, say: Callable[[str], None]) -> None:
     """As TorchServe's examples/image_classifier/alexnet makes it."""
     python = environment("torchserve_stock", say)
     say("making the stock archive (once)")
-    names = json.loads(MODEL.labels.read_text(encoding="utf-8"))
     index = prepared.pth.with_name("index_to_name.json")
-    index.write_text(json.dumps({str(number): name for number, name in enumerate(names)}))
+    index.write_text(json.dumps({str(number): named for number, named in enumerate(MODEL.classes)}))
     part = prepared.stock.with_name("part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()

@@ -6,7 +6,6 @@ tests/pipeline/commands/test_compare_command.py.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -70,7 +69,7 @@ class Candidates:
 def tried(say: Callable[[str], None]) -> Candidates:
     from reliability import golden_set, variants  # torch takes seconds
 
-    labels = [(wnid, label) for wnid, label in json.loads(MODEL.labels.read_text(encoding="utf-8"))]
+    labels = [(wnid or "", label) for wnid, label in MODEL.classes]
     say("fitting weights to pictures")
     images, state = golden_set.golden(), golden_set.fitted_state()
     with tempfile.TemporaryDirectory() as directory:

@@ -13,7 +13,7 @@ timm's load_state_dict. Where this leaves several that differ, none is taken: a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.artefact.layout import Shapes, matches
 from pipeline.artefact.safe_load import load
 from pipeline.shared.errors import NoStateDict, PipelineError, SeveralStateDicts
 
-Shapes = Mapping[str, tuple[int, ...]]
 Keys = tuple[str, ...]
 
 # What stands in names because of: DataParallel, DistributedDataParallel, AveragedModel and DeepSpeed; torch.compile;
@@ -57,6 +57,14 @@ UNFINISHED = {
     "lora_A": ("holds adapters beside the weights (LoRA)", "merge them into the weights, and save again"),
 }
 
+# What torchvision's DenseNet and ViT once called them, and still do in the published files; see its densenet.py and
+# vision_transformer.py.
+OLDER_NAMES = {
+    re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."): r"\1\2.",
+    re.compile(r"\.mlp\.linear_1\."): ".mlp.0.",
+    re.compile(r"\.mlp\.linear_2\."): ".mlp.3.",
+}
+
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of keys such as model_ema, modelEMA, EmaModel
 MOST_DEPTH = 16  # of containers in containers
 LONGEST_PLACE = 80  # characters
@@ -75,16 +83,17 @@ class Chosen:
     passed_over: list[str]
 
 
-def read_checkpoint(file: Path, shapes: Shapes) -> Chosen:
+def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] = lambda _: False) -> Chosen:
     """The state dict in a file that fits the network, or what comes closest to it: see above for the rule.
 
-    shapes: the names of the network's weights → their shapes.
+    shapes: the names of the network's weights → their shapes, with None for a size that may be any. may_have: names
+    that may be there beside them, and are left out.
     Nothing in the file is executed. Raises PipelineError where it cannot be read, holds no state dict, or several.
     """
     leaves = list(_leaves(load(file), WRAPPERS - {part for name in shapes for part in name.split(".")}))
     if not leaves:
         raise NoStateDict(file, "holds no state dict")
-    candidates = _candidates(leaves, shapes, file)
+    candidates = _candidates(leaves, shapes, may_have, file)
     fitting = sorted((one for one in candidates if one.fits(shapes)), key=lambda one: one.rank)
     if not fitting:
         _check_finished(leaves, candidates, file)
@@ -161,7 +170,8 @@ class _Candidate:
     def in_shape(self, shapes: Shapes) -> int:
         """How many of the network's weights are here, in their shapes, and no whole numbers."""
         return sum(
-            tuple(tensor.shape) == shapes[name] and tensor.is_floating_point() for name, tensor in self.tensors.items()
+            matches(tuple(tensor.shape), shapes[name]) and tensor.is_floating_point()
+            for name, tensor in self.tensors.items()
         )
 
     def fits(self, shapes: Shapes) -> bool:
@@ -183,18 +193,20 @@ class _Candidate:
         return place if len(place) <= LONGEST_PLACE else f"{place[:LONGEST_PLACE]}…"
 
 
-def _candidates(leaves: list[_Leaf], shapes: Shapes, file: Path) -> list[_Candidate]:
+def _candidates(leaves: list[_Leaf], shapes: Shapes, may_have: Callable[[str], bool], file: Path) -> list[_Candidate]:
     """Those that have every weight, or else the one with most of them; none where no name is the network's.
 
     Raises PipelineError where one has a name twice, with different values.
     """
     found: dict[Keys, _Candidate] = {}
-    longest = max(name.count(".") + 1 for name in shapes)
+    longest = max(name.count(".") + 1 for name in shapes) + 1  # older names have a part more
     owners: list[_Candidate | None] = []
     for leaf in leaves:
         owner = None
         for start in range(max(0, len(leaf.path) - longest), len(leaf.path)):
             prefix, name = leaf.path[:start], ".".join(leaf.path[start:])
+            if name not in shapes:
+                name = _present(name)
             if name in shapes:
                 owner = found.setdefault(prefix, _Candidate(prefix))
                 if not _same(owner.tensors.setdefault(name, leaf.tensor), leaf.tensor):
@@ -209,8 +221,17 @@ def _candidates(leaves: list[_Leaf], shapes: Shapes, file: Path) -> list[_Candid
         for candidate in candidates:
             candidate.averaged |= leaf.path == (*candidate.prefix, "n_averaged")
             if leaf.container in candidate.containers and owner not in candidates and leaf.matters:
-                candidate.others[".".join(leaf.path_from(candidate.prefix))] = leaf.tensor
+                name = ".".join(leaf.path_from(candidate.prefix))
+                if not may_have(name):
+                    candidate.others[name] = leaf.tensor
     return candidates
+
+
+def _present(name: str) -> str:
+    """What a weight is called today."""
+    for past, present in OLDER_NAMES.items():
+        name = past.sub(present, name)
+    return name
 
 
 def _check_finished(leaves: list[_Leaf], candidates: list[_Candidate], file: Path) -> None:

@@ -2,74 +2,314 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from pipeline.artefact import labels as label_files
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import PipelineError, told
+
+KEYS = ("name", "architecture", "weights", "labels", "preprocessing")
+MOST_BYTES = 16 << 20  # with a list of labels in it
+MOST_PIXELS = 2048  # of a side; torchvision's largest is 600
+OF_A_FILE = re.compile(r".+\.py:\w+")
+ENTRY = re.compile(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*")  # torchvision's names: DEFAULT, ResNet18_Weights.IMAGENET1K_V1
+
+# An InferenceService takes the name, and so do TorchServe, URLs and file names; see pipeline/deployment/names.py.
+NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+LONGEST_NAME = 47
+TAKEN_ENDINGS = ("-predictor", "-metrics", "-public", "-candidate")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """resize: pixels of the short side; crop: pixels of the square in the middle; interpolation: bilinear or bicubic,
+    antialiased; mean and std: of red, green and blue, where 0 is black and 1 is full colour.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights on the web. sha256: of the file, in 64 hexadecimal digits, or the first eight (torchvision's)."""
+
+    url: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Model:
-    """file: which said so. labels: the file with the classes."""
+    """What is known before weights are loaded.
+
+    architecture: as it was said. weights: `untrained`, `imagenet`, a name of torchvision's, a file, or what is
+    published. classes: (WordNet id or None, label) of each output; empty where nothing was said: see
+    `weights.with_classes`. labels: where they are from, in words. notes: what was taken by default, in sentences.
+    """
 
     file: Path
     name: str
-    weights_url: str
-    weights_sha256: str
-    labels: Path
+    architecture: str
+    weights: str | Path | Published
+    classes: list[tuple[str | None, str]]
+    labels: str
+    preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is, and its paths begin."""
+        return self.file.parent
 
 
-def read_model(file: Path) -> Model:
-    """Raises PipelineError naming what is wrong in the file; OSError where it cannot be read."""
+def read_model(file: Path, name: str | None = None, weights: str | None = None, labels: Path | None = None) -> Model:
+    """name, weights, labels: what a command's options say instead of the file.
+
+    Raises PipelineError with the key and what is wrong in one line.
+    """
+    said = _read(file)
+    for key in said:
+        _check_known(file, str(key), KEYS)
+    if name is not None:
+        said["name"] = name
+    _check_name(said.get("name"), f"{file}: name" if name is None else "--name")
+    architecture = said.get("architecture")
+    if not isinstance(architecture, str) or not (
+        OF_A_FILE.fullmatch(architecture) or re.fullmatch(r"[\w-]+", architecture)
+    ):
+        raise _wrong(
+            file,
+            "architecture",
+            architecture,
+            "the name of a torchvision classifier, such as resnet18, or file.py:function",
+        )
+    source = _weights(file, said, architecture) if weights is None else _weights_of_option(weights)
+    classes, labels_from = _classes(file, said.get("labels"), labels)
+    preprocessing, notes = _preprocessing(file, said.get("preprocessing", {}), architecture, source)
+    return Model(file, said["name"], architecture, source, classes, labels_from, preprocessing, notes)
+
+
+# --- The file ---------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path) -> dict[Any, Any]:
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError):  # such as a date that there is not, or bytes that are no UTF-8
-        raise PipelineError(f"{file} is not YAML") from None
-    for place, (is_right, expected) in EXPECTED.items():
-        if not is_right(_at(said, place)):
-            raise PipelineError(f"{file}: {place} must be {expected}")
-    preprocessing = said["preprocessing"]
-    if unknown := sorted(map(str, preprocessing.keys() - {"resize", "crop", "mean", "std"})):
-        raise PipelineError(f"{file}: preprocessing.{unknown[0]} is nothing that images are prepared by")
-    if preprocessing["crop"] > preprocessing["resize"]:
-        raise PipelineError(f"{file}: preprocessing.crop must be at most preprocessing.resize")
-    weights = said["weights"]
-    return Model(file, said["name"], weights["url"], weights["sha256"], file.with_name(said["labels"]))
-
-
-def _at(said: object, place: str) -> object:
-    for name in place.split("."):
-        said = said.get(name) if isinstance(said, dict) else None
+        if file.stat().st_size > MOST_BYTES:
+            raise PipelineError(f"{file} is too large for a model file: one is a few lines, as models/alexnet.yaml")
+        text = file.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        raise PipelineError(f"no model file at {file}: models/alexnet.yaml is one, to begin from") from None
+    except UnicodeDecodeError:
+        raise PipelineError(f"{file} is not a model file, which is YAML in UTF-8: models/alexnet.yaml is one") from None
+    except OSError as error:
+        raise PipelineError(f"{told(error)}: give the path of a model file, as models/alexnet.yaml") from None
+    try:
+        said = yaml.load(text, _Loader)  # noqa: S506 # it is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        is_yaml = "twice" in (error.problem or "")
+        raise PipelineError(f"{file}: {line}{'' if is_yaml else 'not YAML: '}{error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # such as a date that there is not
+        raise PipelineError(f"{file} is not YAML: models/alexnet.yaml shows what a model file looks like") from None
+    if not isinstance(said, dict):
+        what = "empty" if said is None else "a list" if isinstance(said, list) else "one value"
+        raise PipelineError(f"{file} is {what}: it must have lines such as name: pets and architecture: resnet18")
     return said
 
 
-def _matches(pattern: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+def _check_known(file: Path, key: str, known: tuple[str, ...], above: str = "") -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise PipelineError(f"{file}: {above}{key} is no key of a model file: {meant}")
+
+
+def _wrong(file: Path | str, key: str, value: object, expected: str) -> PipelineError:
+    place = f"{file}: {key}" if file else key
+    if value is None:
+        return PipelineError(f"{place} is missing: it must be {expected}")
+    return PipelineError(f"{place} must be {expected}: {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if not isinstance(value, str) else f"{value!r} is text" if _is_number(value) else repr(value)
+    what = text if len(text) <= 60 else f"{text[:60]}…"
+    kinds = {dict: "a mapping", list: "a list", bool: "true or false"}
+    if type(value) in kinds:
+        return f"{what} is {kinds[type(value)]}"
+    return what if what.endswith("is text") else f"{what} is not"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# --- Its keys ---------------------------------------------------------------------------------------------------------
+
+
+def _check_name(name: object, place: str) -> None:
+    good = (
+        f"lower-case letters, digits and hyphens, a letter first, no hyphen last, at most {LONGEST_NAME}, such as pets"
+    )
+    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise _wrong("", place, name, good)
+    for ending in TAKEN_ENDINGS:
+        if name.endswith(ending):
+            raise PipelineError(
+                f"{place} must not end in {ending}: in a cluster, what belongs to another is called that"
+            )
+
+
+def _weights(file: Path, said: dict[Any, Any], architecture: str) -> str | Path | Published:
+    weights = said.get("weights")
+    good = "a file, a name of torchvision's such as IMAGENET1K_V1, untrained, or {url: https://…, sha256: …}"
+    if "weights" not in said and not OF_A_FILE.fullmatch(architecture):
+        return "DEFAULT"
+    if isinstance(weights, dict):
+        return _published(file, weights)
+    if not isinstance(weights, str) or not weights.strip() or "\0" in weights:
+        raise _wrong(file, "weights", weights, good)
+    if re.match(r"\w[\w+.-]+://", weights):
+        raise PipelineError(f"{file}: weights is a URL: write weights: {{url: {weights[:200]}, sha256: …}}")
+    return weights if weights in ("untrained", "imagenet") or ENTRY.fullmatch(weights) else file.parent / weights
+
+
+def _weights_of_option(weights: str) -> str | Path | Published:
+    return (
+        weights
+        if weights in ("", "untrained", "imagenet") or ENTRY.fullmatch(weights) or "://" in weights
+        else Path(weights)
+    )
+
+
+def _published(file: Path, weights: dict[Any, Any]) -> Published:
+    for key in weights:
+        _check_known(file, str(key), ("url", "sha256"), "weights.")
+    url, sha256 = weights.get("url"), weights.get("sha256")
+    if not isinstance(url, str) or not re.fullmatch(r"https://[^/\s]+/(\S*/)?[\w.+%-]+", url):
+        raise _wrong(file, "weights.url", url, "an https URL of a file")
+    in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)  # as torch.hub names files
+    if sha256 is None and in_name:
+        return Published(url, in_name[1])
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise _wrong(file, "weights.sha256", sha256, "64 hexadecimal digits in quotes, as sha256sum prints them")
+    return Published(url, sha256)
+
+
+def _classes(file: Path, said: object, option: Path | None) -> tuple[list[tuple[str | None, str]], str]:
+    if option is not None:
+        return label_files.read_labels(option), f"labels of {option.name}"
+    if said is None:
+        return [], ""
+    if isinstance(said, str) and said.strip() and "\0" not in said:
+        return label_files.read_labels(file.parent / said), f"labels of {Path(said).name}"
+    return label_files.from_data(said, f"{file}: labels"), "labels of the model file"
+
+
+def _preprocessing(
+    file: Path, said: object, architecture: str, weights: str | Path | Published
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    if not isinstance(said, dict):
+        raise _wrong(file, "preprocessing", said, "a mapping, such as {resize: 256, crop: 224}")
+    for key in said:
+        _check_known(file, str(key), tuple(PREPROCESSING), "preprocessing.")
+    for key, (is_right, expected) in PREPROCESSING.items():
+        if key in said and not is_right(said[key]):
+            raise _wrong(file, f"preprocessing.{key}", said[key], expected)
+    missing = [key for key in PREPROCESSING if key not in said]
+    defaults, whose = usual_preprocessing(architecture, weights) if missing else ({}, "")
+    values: dict[str, Any] = {key: said.get(key, defaults.get(key)) for key in PREPROCESSING}
+    if values["crop"] > values["resize"]:
+        of_whom = f" ({values['resize']}, by default)" if "resize" in missing else f" ({values['resize']})"
+        raise PipelineError(
+            f"{file}: preprocessing.crop must be at most preprocessing.resize{of_whom}: {values['crop']} is not"
+        )
+    for key in ("mean", "std"):
+        values[key] = [float(each) for each in values[key]]
+    notes = (
+        (f"preprocessing: {', '.join(f'{key} {_plain(values[key])}' for key in missing)}, as {whose}",)
+        if missing
+        else ()
+    )
+    return Preprocessing(**values), notes
+
+
+def _plain(value: object) -> str:
+    return " ".join(f"{each:.4g}" for each in value) if isinstance(value, list) else str(value)
+
+
+def usual_preprocessing(architecture: str, weights: str | Path | Published) -> tuple[dict[str, Any], str]:
+    """What a model file need not say, and whose it is: that of torchvision's weights of this name or URL; for a file,
+    that of its newest weights (DEFAULT), from which fine-tuning usually starts; for a network of one's own, ImageNet's.
+    """
+    if OF_A_FILE.fullmatch(architecture):
+        usual = {"resize": 256, "crop": 224, "interpolation": "bilinear"}
+        mean_and_std = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+        return usual | mean_and_std, "is usual with ImageNet"
+    from pipeline.artefact import zoo  # takes two seconds, and a whole model file does without
+
+    entry = zoo.entry(architecture)
+    if isinstance(weights, str) and ENTRY.fullmatch(weights):
+        entry = zoo.entry(architecture, weights)
+    elif isinstance(weights, Published):
+        entry = next((each for each in zoo.entries(architecture) if each.url == weights.url), entry)
+    preset = entry.transforms()
+    found = {
+        "resize": preset.resize_size[0],
+        "crop": preset.crop_size[0],
+        "interpolation": preset.interpolation.value,
+        "mean": list(preset.mean),
+        "std": list(preset.std),
+    }
+    return found, f"torchvision has it for {entry}"
 
 
 def _are_pixels(value: object) -> bool:
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value <= MOST_PIXELS
 
 
-def _are_channels(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(each) is float and 0 < each < 1 for each in value)
+def _are_channels(lowest: float) -> Callable[[object], bool]:
+    def right(value: object) -> bool:
+        if not isinstance(value, list) or len(value) != 3:
+            return False
+        return all(type(each) in (int, float) and lowest <= each <= 10 for each in value)
+
+    return right
 
 
 # What the file says: whether that is right, and what would be.
-EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
-    "name": (_matches("[a-z0-9-]+"), "lower-case letters, digits and hyphens"),
-    "weights.url": (_matches(r"https://\S+"), "an https URL"),
-    "weights.sha256": (_matches("[0-9a-f]{64}"), "64 hexadecimal digits"),
-    "labels": (_matches(r"[\w-]+\.json"), "the name of a JSON file beside it"),
-    "preprocessing.resize": (_are_pixels, "a whole number above 0"),
-    "preprocessing.crop": (_are_pixels, "a whole number above 0"),
-    "preprocessing.mean": (_are_channels, "three numbers between 0 and 1"),
-    "preprocessing.std": (_are_channels, "three numbers between 0 and 1"),
+PREPROCESSING: dict[str, tuple[Callable[[object], bool], str]] = {
+    "resize": (_are_pixels, f"a whole number from 1 to {MOST_PIXELS}, such as 256"),
+    "crop": (_are_pixels, f"a whole number from 1 to {MOST_PIXELS}, such as 224"),
+    "interpolation": (lambda value: value in ("bilinear", "bicubic"), "bilinear or bicubic"),
+    "mean": (_are_channels(-10), "three numbers, of colours from 0 to 1, such as [0.485, 0.456, 0.406]"),
+    "std": (_are_channels(1e-6), "three numbers above 0, of colours from 0 to 1, such as [0.229, 0.224, 0.225]"),
 }
 
 MODEL = read_model(CHECKOUT / "models" / "alexnet.yaml")

@@ -1,61 +1,32 @@
-"""Where AlexNet's weights come from, whether they fit, and how they become one safetensors file.
+"""Where a network's weights come from, whether they fit, and how they become one safetensors file.
 
-Weights are a state dict: the names of torchvision's AlexNet → float32 arrays of the shapes below.
+Weights are a state dict: the names of the network's → float32 arrays of its shapes; see layout.py.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 from safetensors.numpy import save as serialize
 
 from pipeline.artefact.file_kind import MOST_HEADER_BYTES
-from pipeline.artefact.model import MODEL
-from pipeline.shared.digests import sha256_of
-from pipeline.shared.errors import (
-    DownloadFailed,
-    DownloadUnderWay,
-    MisfitWeights,
-    PipelineError,
-    ProxyUnusable,
-    WeightsElsewhere,
-    naming,
-    told,
-)
-from pipeline.shared.http import http_client
+from pipeline.artefact.labels import imagenet_classes
+from pipeline.artefact.model import ENTRY, MODEL, Model, Published
+from pipeline.shared.errors import MisfitWeights, PipelineError, WeightsElsewhere
 from pipeline.shared.progress import Progress
 
-SHAPES: dict[str, tuple[int, ...]] = {
-    "features.0.weight": (64, 3, 11, 11),
-    "features.0.bias": (64,),
-    "features.3.weight": (192, 64, 5, 5),
-    "features.3.bias": (192,),
-    "features.6.weight": (384, 192, 3, 3),
-    "features.6.bias": (384,),
-    "features.8.weight": (256, 384, 3, 3),
-    "features.8.bias": (256,),
-    "features.10.weight": (256, 256, 3, 3),
-    "features.10.bias": (256,),
-    "classifier.1.weight": (4096, 9216),
-    "classifier.1.bias": (4096,),
-    "classifier.4.weight": (4096, 4096),
-    "classifier.4.bias": (4096,),
-    "classifier.6.weight": (1000, 4096),
-    "classifier.6.bias": (1000,),
-}
+if TYPE_CHECKING:  # torch takes seconds, and whoever reads an archive's metadata does without
+    from torch import nn
+
+    from pipeline.artefact.layout import Layout
 
 # Of the first sixty seeds, the one that gives photographs the most different classes and is still sure of them: then
 # agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
@@ -70,14 +41,11 @@ DOWNLOADS = {
     "hf": "hf download",
 }
 
-CHUNK_BYTES = 1024 * 1024
-TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
-
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict that fits AlexNet, and where it came from: `imagenet`, `untrained`, `file NAME` or
-    `file NAME (PLACE IN IT)`. passed_over: the places of others in the file.
+    """A state dict that fits its network, and where it came from: `imagenet`, `untrained`, a name of torchvision's,
+    `url URL`, `file NAME` or `file NAME (PLACE IN IT)`. passed_over: the places of others in the file.
     """
 
     origin: str
@@ -89,37 +57,73 @@ class Weights:
         return self.origin != "untrained"
 
 
-def load_weights(source: str, progress: Progress) -> Weights:
-    """`imagenet`, `untrained` or the path of a file that torch.save or safetensors has made → Weights.
+def load_weights(source: str | Path | Published, progress: Progress, model: Model = MODEL) -> Weights:
+    """`imagenet` (what the model file or torchvision has), `untrained`, a name of torchvision's (`IMAGENET1K_V1`), a
+    file that torch.save or safetensors has made, or what is published → Weights of the model's architecture.
 
-    Raises PipelineError where they cannot be had or do not fit AlexNet.
+    Raises PipelineError where they cannot be had or do not fit.
     """
-    if source == "untrained":
-        return Weights("untrained", untrained_state())
-    if not source:  # of a variable in a shell, say; as a path it would be this folder
+    if source == "":  # of a variable in a shell, say; as a path it would be this folder
         raise PipelineError("--weights is empty: give it imagenet, untrained, or the path of a file")
-    if url := URL.match(source):
+    if source == "untrained":
+        classes = len(model.classes) or 1000
+        return Weights("untrained", untrained_state(model=model, classes=classes))
+    if isinstance(source, str) and (url := URL.match(source)):
         raise WeightsElsewhere(source, DOWNLOADS.get(url[1].lower()))
-    from pipeline.artefact.checkpoint import read_checkpoint  # torch takes seconds, and is needed for files only
+    file, origin = _file(source, progress, model)
+    from pipeline.artefact.architecture import layout
+    from pipeline.artefact.checkpoint import read_checkpoint
 
-    file = imagenet_file(progress) if source == "imagenet" else Path(source)
-    chosen = read_checkpoint(file, SHAPES)
-    check_state(chosen.state, file)
-    if source == "imagenet":
-        return Weights("imagenet", chosen.state)
+    expected = layout(model.architecture, model.preprocessing.crop, model.folder)
+    chosen = read_checkpoint(file, expected.shapes, expected.may_have)
+    check_state(chosen.state, expected, model.architecture, file)
     place = f" ({chosen.place})" if chosen.place else ""
+    return Weights(f"{origin}{place}", chosen.state, tuple(chosen.passed_over))
+
+
+def _file(source: str | Path | Published, progress: Progress, model: Model) -> tuple[Path, str]:
+    """The file of a source, and the name of its origin."""
+    from pipeline.artefact.download import cache_directory, downloaded
+
+    if source == "imagenet":
+        source = model.weights if isinstance(model.weights, Published) else "DEFAULT"
+    if isinstance(source, str) and ENTRY.fullmatch(source):
+        from pipeline.artefact import zoo
+
+        entry = zoo.entry(model.architecture, source)
+        return downloaded(Published(entry.url, _digits_in_name(entry.url)), progress), str(entry)
+    if isinstance(source, Published):
+        if source == MODEL.weights:
+            return downloaded(source, progress), "imagenet"
+        cache = cache_directory() / source.sha256[:8]  # where no file of torch.hub's has the same name
+        return downloaded(source, progress, cache), f"url {source.url}"
+    file = Path(source)
     name = "".join(letter if letter.isprintable() else "?" for letter in file.name)
-    return Weights(f"file {name}{place}", chosen.state, tuple(chosen.passed_over))
+    return file, f"file {name}"
 
 
-def untrained_state(seed: int = UNTRAINED_SEED) -> dict[str, np.ndarray]:
-    """Random weights from a fixed seed, scaled after He et al. (https://arxiv.org/abs/1502.01852): N(0, 2 / fan-in).
+def _digits_in_name(url: str) -> str:
+    """Of the SHA-256, as torch.hub puts them into the names of files."""
+    digits = re.search(r"-([0-9a-f]{8,})\.\w+$", url)
+    return digits[1] if digits else "?"
 
-    The signal then keeps its size through the layers, and the logits spread. Biases are zero.
+
+def untrained_state(seed: int = UNTRAINED_SEED, model: Model = MODEL, classes: int = 1000) -> dict[str, np.ndarray]:
+    """Random weights from a fixed seed.
+
+    AlexNet's are scaled after He et al. (https://arxiv.org/abs/1502.01852): N(0, 2 / fan-in), and biases are zero. The
+    signal then keeps its size through the layers, and the logits spread. Others are what their networks begin with.
     """
+    from pipeline.artefact.architecture import layout, module
+
+    crop = model.preprocessing.crop
+    if model.architecture != "alexnet":
+        network = module(model.architecture, classes, crop, model.folder)
+        return {name: tensor.numpy() for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     random = np.random.Generator(np.random.PCG64(seed))
     state = {}
-    for name, shape in SHAPES.items():
+    for name, known in layout("alexnet", crop).shapes.items():
+        shape = tuple(classes if size is None else size for size in known)
         if name.endswith("bias"):
             state[name] = np.zeros(shape, dtype=np.float32)
         else:
@@ -128,24 +132,73 @@ def untrained_state(seed: int = UNTRAINED_SEED) -> dict[str, np.ndarray]:
     return state
 
 
-def read_state(file: Path) -> dict[str, np.ndarray]:
-    """A file of weights → its arrays, as float32: what fits AlexNet, or comes closest to it. See checkpoint.py."""
-    from pipeline.artefact.checkpoint import read_checkpoint  # torch takes seconds, and is needed for files only
+def check_state(state: dict[str, np.ndarray], expected: Layout, architecture: str, file: Path) -> None:
+    """Raises MisfitWeights unless names, shapes and values are those of a usable network."""
+    from pipeline.artefact.layout import matches
 
-    return read_checkpoint(file, SHAPES).state
-
-
-def check_state(state: dict[str, np.ndarray], file: Path) -> None:
-    """Raises MisfitWeights unless names, shapes and values are those of a usable AlexNet."""
-    misfits = [f"{name} is missing" for name in SHAPES if name not in state]
-    misfits += [f"{name} is not one of its weights" for name in state if name not in SHAPES]
-    for name in SHAPES.keys() & state.keys():
-        if state[name].shape != SHAPES[name]:
-            misfits.append(f"{name} has shape {state[name].shape}, not {SHAPES[name]}")
+    shapes = expected.shapes
+    misfits = [f"{name} is missing" for name in shapes if name not in state]
+    misfits += [f"{name} is not one of its weights" for name in state if name not in shapes]
+    for name in shapes.keys() & state.keys():
+        if not matches(state[name].shape, shapes[name]):
+            known = tuple(size or "classes" for size in shapes[name])
+            misfits.append(f"{name} has shape {state[name].shape}, not {known}".replace("'", ""))
         elif not np.isfinite(state[name]).all():
             misfits.append(f"{name} has values that are not finite")
+    if not misfits and len(counts := expected.classes(state)) > 1:
+        misfits.append(f"its last layer is of {' and of '.join(map(str, sorted(counts)))} classes")
     if misfits:
-        raise MisfitWeights(file, misfits)
+        raise MisfitWeights(file, architecture, misfits)
+
+
+# --- The network and its classes --------------------------------------------------------------------------------------
+
+
+def with_classes(model: Model, weights: Weights) -> Model:
+    """The model with the classes that its weights answer with.
+
+    Raises PipelineError where nobody has said what they are called, or the number of labels is another one.
+    """
+    outputs = _outputs(model, weights)
+    of_torchvision = ENTRY.fullmatch(weights.origin) is not None
+    if model.classes:
+        if len(model.classes) != outputs:
+            raise PipelineError(
+                f"the weights ({weights.origin}) have {outputs} outputs, and there are {len(model.classes)} "
+                f"{model.labels}: give one label for each output, in their order, with labels: or --labels FILE"
+            )
+        return model
+    if outputs == 1000:
+        note = "" if of_torchvision else "labels: ImageNet's, since there are 1000 outputs and no labels were given"
+        notes = (*model.notes, note) if note else model.notes
+        return replace(model, classes=imagenet_classes(), labels="labels of ImageNet", notes=notes)
+    raise PipelineError(
+        f"{model.file}: labels is missing: the weights ({weights.origin}) have {outputs} outputs: "
+        f"give a list of {outputs} labels in their order, or a file with a line for each"
+    )
+
+
+def _outputs(model: Model, weights: Weights) -> int:
+    from pipeline.artefact.architecture import layout, outputs
+
+    counts = layout(model.architecture, model.preprocessing.crop, model.folder).classes(weights.state)
+    return counts.pop() if counts else outputs(model.architecture, model.preprocessing.crop, model.folder)
+
+
+def network(model: Model, weights: Weights) -> nn.Module:
+    """The model's network with these weights in it: float32, in eval mode, on the CPU. Its classes have to be known."""
+    import torch
+
+    from pipeline.artefact.architecture import module
+
+    built = module(model.architecture, len(model.classes), model.preprocessing.crop, model.folder)
+    own: dict[str, Any] = built.state_dict()  # shares its memory with the network
+    for name, array in weights.state.items():
+        own[name].copy_(torch.from_numpy(array))
+    return built
+
+
+# --- The file ---------------------------------------------------------------------------------------------------------
 
 
 def to_safetensors(weights: Weights) -> bytes:
@@ -179,77 +232,3 @@ def _with_sorted_metadata(file: bytes) -> bytes:
     if len(ordered) != length:
         raise AssertionError("the safetensors header changed its length")
     return b"".join((file[:8], ordered, memoryview(file)[8 + length :]))
-
-
-# --- The ImageNet weights and their cache -----------------------------------------------------------------------------
-
-
-def imagenet_file(
-    progress: Progress, url: str = MODEL.weights_url, sha256: str = MODEL.weights_sha256, cache: Path | None = None
-) -> Path:
-    """The ImageNet weights in the cache, downloaded first where they are missing or damaged.
-
-    Raises WeightsUnavailable when they cannot be downloaded, are not what was published, or cannot be kept.
-    """
-    file = (cache or cache_directory()) / url.rsplit("/", 1)[1]
-    try:
-        if file.is_file() and sha256_of(file) == sha256:
-            return file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with http_client(TIMEOUT) as client, naming(file), _part_file(file) as part:
-            _download(client, url, part, progress)
-            if sha256_of(Path(part.name)) != sha256:
-                raise DownloadFailed(url, file, "what it sent is not the published file, a proxy may have changed it")
-            os.replace(part.name, file)
-    except httpx.HTTPStatusError as error:
-        raise DownloadFailed(url, file, f"the server answered {error.response.status_code}") from None
-    except (httpx.HTTPError, ProxyUnusable) as error:
-        raise DownloadFailed(url, file, str(error) or type(error).__name__) from None
-    except OSError as error:
-        raise DownloadFailed(url, file, told(error)) from None
-    return file
-
-
-def cache_directory() -> Path:
-    """The cache of torch.hub, which other tools share; see torch.hub.get_dir."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    torch_home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
-    return Path(torch_home).expanduser() / "hub" / "checkpoints"
-
-
-@contextmanager
-def _part_file(file: Path) -> Iterator[IO[bytes]]:
-    """A file beside `file` to download into, for one process at a time; gone afterwards, however it ends."""
-    with open(file.with_name(file.name + ".part"), "ab") as part:  # "wb" would empty it before the lock is held
-        try:
-            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DownloadUnderWay(file) from None
-        if not _has_its_name(part):  # another process renamed it, and then gave up the lock: it is the weights by now
-            raise DownloadUnderWay(file)
-        part.seek(0)
-        part.truncate()
-        try:
-            yield part
-        finally:
-            if _has_its_name(part):
-                os.unlink(part.name)
-
-
-def _has_its_name(opened: IO[bytes]) -> bool:
-    try:
-        return os.path.samestat(os.fstat(opened.fileno()), os.stat(opened.name))
-    except FileNotFoundError:
-        return False
-
-
-def _download(client: httpx.Client, url: str, part: IO[bytes], progress: Progress) -> None:
-    with client.stream("GET", url, follow_redirects=True) as response:
-        response.raise_for_status()
-        total = int(response.headers.get("Content-Length", 0))
-        so_far = 0
-        for chunk in response.iter_bytes(CHUNK_BYTES):
-            part.write(chunk)
-            so_far += len(chunk)
-            progress(so_far, total)
-    part.flush()

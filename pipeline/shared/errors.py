@@ -11,7 +11,7 @@
     ├── NoStateDict               the file has something else in it, or what cannot be loaded safely
     ├── SeveralStateDicts         it has more than one that fits, and no rule says which
     ├── MisfitWeights             a state dict of another network
-    ├── WeightsUnavailable        the ImageNet weights cannot be had, for a `reason`
+    ├── WeightsUnavailable        published weights cannot be had, for a `reason`
     │   ├── DownloadFailed        the download did not come to its end
     │   └── DownloadUnderWay      another process is at it
     ├── NotOurArchive             a file that scripts/package.sh did not make, or half of one
@@ -126,9 +126,9 @@ class SeveralStateDicts(PipelineError):
 
 
 class MisfitWeights(PipelineError):
-    def __init__(self, file: Path, misfits: Sequence[str]) -> None:
+    def __init__(self, file: Path, architecture: str, misfits: Sequence[str]) -> None:
         more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
-        super().__init__(f"{file} does not fit AlexNet with 1000 classes: {sorted(misfits)[0]}{more}")
+        super().__init__(f"{file} does not fit {architecture}: {sorted(misfits)[0]}{more}")
 
 
 class WeightsUnavailable(PipelineError):
@@ -140,7 +140,7 @@ class WeightsUnavailable(PipelineError):
 class DownloadFailed(WeightsUnavailable):
     def __init__(self, url: str, file: Path, reason: str) -> None:
         super().__init__(
-            f"the ImageNet weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
+            f"the weights could not be downloaded from {url} ({reason}): check the network or HTTPS_PROXY, "
             f"put the file at {file} yourself, or choose --weights FILE or --weights untrained",
             reason,
         )

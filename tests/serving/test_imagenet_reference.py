@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pipeline.artefact.archive import build_archive
-from pipeline.artefact.model import MODEL, MODEL_NAME
-from pipeline.artefact.weights import Weights, cache_directory, load_weights
+from pipeline.artefact.download import cache_directory
+from pipeline.artefact.model import MODEL, MODEL_NAME, Published
+from pipeline.artefact.weights import Weights, load_weights
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def published() -> Weights:
-    cached = cache_directory() / MODEL.weights_url.rsplit("/", 1)[1]
+    assert isinstance(MODEL.weights, Published)
+    cached = cache_directory() / MODEL.weights.url.rsplit("/", 1)[1]
     if not cached.is_file():
         pytest.skip(f"the ImageNet weights are not in the cache ({cached}): scripts/package.sh downloads them")
     return load_weights("imagenet", lambda *_: None)

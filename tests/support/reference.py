@@ -1,8 +1,4 @@
-"""torchvision, the reference: its AlexNet, its transforms, its labels.
-
-The torchvision on PyPI is compiled against CUDA torch. Beside a CPU torch its import fails over operators that are
-nowhere used here; declaring their schemas cures that (and is done only where the import would fail).
-"""
+"""torchvision, the reference: its AlexNet, its transforms, its labels."""
 
 from __future__ import annotations
 
@@ -11,17 +7,9 @@ import io
 import torch
 from PIL import Image, ImageOps
 
-try:
-    import torchvision
-except RuntimeError:
-    _schemas = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for _name in ("nms", "qnms"):
-        _schema = f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        _schemas.define(_schema)  # type: ignore[no-untyped-call]
-    import torchvision
+from pipeline.artefact.zoo import torchvision
 
-from torchvision.models import AlexNet_Weights, alexnet
-
+AlexNet_Weights, alexnet = torchvision.models.AlexNet_Weights, torchvision.models.alexnet
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
 TRANSFORM = WEIGHTS.transforms()
 

@@ -15,25 +15,25 @@ import safetensors.numpy
 import torch
 from safetensors import safe_open
 
-from pipeline.artefact.model import MODEL
-from pipeline.artefact.weights import (
-    SHAPES,
-    Weights,
-    check_state,
-    load_weights,
-    read_state,
-    to_safetensors,
-    untrained_state,
-)
+from pipeline.artefact.architecture import layout
+from pipeline.artefact.checkpoint import read_checkpoint
+from pipeline.artefact.model import MODEL, Published
+from pipeline.artefact.weights import Weights, check_state, load_weights, to_safetensors, untrained_state
 from pipeline.shared.errors import PipelineError
 from tests.support.reference import WEIGHTS, Reference, torchvision
 
 FILE = Path("somewhere/weights.pth")
+LAYOUT = layout("alexnet", crop=224)
+SHAPES = {name: tuple(size or 1000 for size in shape) for name, shape in LAYOUT.shapes.items()}
 Save = Callable[[Any, Path], None]
 
 
 def no_progress(*_: int) -> None:
     raise AssertionError("nothing is downloaded here")
+
+
+def read_state(file: Path) -> dict[str, np.ndarray]:
+    return read_checkpoint(file, LAYOUT.shapes).state
 
 
 def zeros() -> dict[str, np.ndarray]:
@@ -50,9 +50,10 @@ def test_the_shapes_are_torchvisions() -> None:
 
 
 def test_the_imagenet_weights_are_torchvisions() -> None:
-    assert WEIGHTS.url == MODEL.weights_url
-    assert MODEL.weights_url.endswith(f"-{MODEL.weights_sha256[:8]}.pth")
-    assert len(bytes.fromhex(MODEL.weights_sha256)) == 32
+    assert isinstance(MODEL.weights, Published)
+    assert WEIGHTS.url == MODEL.weights.url
+    assert MODEL.weights.url.endswith(f"-{MODEL.weights.sha256[:8]}.pth")
+    assert len(bytes.fromhex(MODEL.weights.sha256)) == 32
 
 
 # --- Untrained weights ------------------------------------------------------------------------------------------------
@@ -69,10 +70,10 @@ def test_untrained_weights_are_the_same_every_time(untrained: Weights) -> None:
 
 
 def test_untrained_weights_fit_and_depend_on_the_seed(untrained: Weights) -> None:
-    check_state(untrained.state, FILE)
+    check_state(untrained.state, LAYOUT, "alexnet", FILE)
     assert {array.dtype for array in untrained.state.values()} == {np.dtype(np.float32)}
     another = untrained_state(seed=1)
-    check_state(another, FILE)
+    check_state(another, LAYOUT, "alexnet", FILE)
     assert not np.array_equal(another["features.0.weight"], untrained.state["features.0.weight"])
 
 
@@ -194,7 +195,7 @@ def add(state: dict[str, np.ndarray]) -> None:
     state["classifier.7.bias"] = np.zeros(1, np.float32)
 
 
-def fewer_classes(state: dict[str, np.ndarray]) -> None:
+def other_classes(state: dict[str, np.ndarray]) -> None:
     state["classifier.6.bias"] = np.zeros(10, np.float32)
 
 
@@ -211,24 +212,24 @@ def infinite(state: dict[str, np.ndarray]) -> None:
     [
         (drop, "classifier.6.bias is missing"),
         (add, "classifier.7.bias is not one of its weights"),
-        (fewer_classes, "classifier.6.bias has shape (10,), not (1000,)"),
+        (other_classes, "its last layer is of 10 and of 1000 classes"),
         (not_a_number, "features.3.weight has values that are not finite"),
         (infinite, "features.3.bias has values that are not finite"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(spoil: Callable[[dict[str, np.ndarray]], None], fact: str) -> None:
     state = zeros()
-    check_state(state, FILE)
+    check_state(state, LAYOUT, "alexnet", FILE)
     spoil(state)
     with pytest.raises(PipelineError) as refusal:
-        check_state(state, FILE)
-    assert str(refusal.value) == f"{FILE} does not fit AlexNet with 1000 classes: {fact}"
+        check_state(state, LAYOUT, "alexnet", FILE)
+    assert str(refusal.value) == f"{FILE} does not fit alexnet: {fact}"
 
 
 def test_many_misfits_are_counted_and_the_first_is_the_same_every_time() -> None:
     state = {f"layers.{name}": np.zeros(1, np.float32) for name in reversed(SHAPES)}
     with pytest.raises(PipelineError, match=r": classifier\.1\.bias is missing \(and 31 more\)$"):
-        check_state(state, FILE)
+        check_state(state, LAYOUT, "alexnet", FILE)
 
 
 # --- What they become -------------------------------------------------------------------------------------------------

@@ -46,11 +46,9 @@ def said(done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_labels_shifted_by_one_are_refused(
     script: Script, server: TorchServe, golden: Path, checkout: Path, untrained: Weights, tmp_path: Path
 ) -> None:
-    labels = json.loads(MODEL.labels.read_text())
-    shifted = tmp_path / MODEL.labels.name
-    shifted.write_text(json.dumps([*labels[1:], labels[0]]))
+    shifted = replace(MODEL, classes=[*MODEL.classes[1:], MODEL.classes[0]])
     archive = tmp_path / "shifted.mar"
-    build_archive(checkout / "handler", untrained, archive, replace(MODEL, labels=shifted))
+    build_archive(checkout / "handler", untrained, archive, shifted)
     done = script("compare", server.url, archive, golden)
     assert done.returncode == 1, done
     assert said(done) == [

@@ -82,7 +82,7 @@ def test_without_a_network_it_says_what_to_do(
 ) -> None:
     nowhere = {"HTTPS_PROXY": f"http://127.0.0.1:{free_port}", "TORCH_HOME": str(tmp_path / "torch")}
     sentence = only_error(script("package", "--output", previous, environment=nowhere))
-    assert sentence.startswith("the ImageNet weights could not be downloaded from https://")
+    assert sentence.startswith("the weights could not be downloaded from https://")
     assert "--weights untrained" in sentence
     assert untouched(previous)
     assert [file for file in (tmp_path / "torch").rglob("*") if file.is_file()] == []

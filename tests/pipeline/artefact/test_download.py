@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artefact.weights import cache_directory, imagenet_file, load_weights
+from pipeline.artefact.download import cache_directory, downloaded
+from pipeline.artefact.model import Published
+from pipeline.artefact.weights import load_weights
 from pipeline.shared.errors import PipelineError, WeightsUnavailable
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB: some chunks
@@ -37,7 +39,7 @@ def get(website: Any, cache: Path) -> Callable[..., Path]:
     """Gets the file that has CONTENT, from the website or from the cache."""
 
     def get(progress: Callable[[int, int], None] = ignore_progress, url: str = website.url + PATH) -> Path:
-        return imagenet_file(progress, url, sha256(CONTENT).hexdigest(), cache)
+        return downloaded(Published(url, sha256(CONTENT).hexdigest()), progress, cache)
 
     return get
 
@@ -97,7 +99,8 @@ def test_what_a_killed_process_left_does_no_harm(website: Any, cache: Path, cont
     cache.mkdir()
     (cache / f"{NAME}.part").write_bytes(b"?" * (len(content) + 1000))
     told: list[int] = []
-    file = imagenet_file(lambda so_far, _: told.append(so_far), website.url + PATH, sha256(content).hexdigest(), cache)
+    published = Published(website.url + PATH, sha256(content).hexdigest())
+    file = downloaded(published, lambda so_far, _: told.append(so_far), cache)
     assert file.read_bytes() == content
     assert told[-1] == len(content)
     assert os.listdir(cache) == [NAME]
@@ -158,7 +161,7 @@ def test_a_transfer_that_breaks_off_leaves_nothing(get: Any, website: Any, cache
     website.put(PATH, CONTENT[:-1], **{"Content-Length": str(len(CONTENT))})
     with pytest.raises(WeightsUnavailable) as refusal:
         get()
-    assert str(refusal.value).startswith(f"the ImageNet weights could not be downloaded from {website.url}{PATH} (")
+    assert str(refusal.value).startswith(f"the weights could not be downloaded from {website.url}{PATH} (")
     assert os.listdir(cache) == []
 
 
@@ -233,12 +236,13 @@ DOWNLOAD = """
 import sys
 from pathlib import Path
 from pipeline import __main__
-from pipeline.artefact.weights import imagenet_file
+from pipeline.artefact.download import downloaded
+from pipeline.artefact.model import Published
 
 url, cache = sys.argv[1:]
 
 def download() -> None:
-    imagenet_file(lambda *_: None, url, "0" * 64, Path(cache))
+    downloaded(Published(url, "0" * 64), lambda *_: None, Path(cache))
 
 __main__.run(download, [])
 """

@@ -1,0 +1,205 @@
+"""A network by its name: one of torchvision's classifiers (`resnet18`), or what a function in a user's file returns
+(`net.py:build`). Packaging executes that file; serving never does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from pipeline.artefact import zoo
+from pipeline.artefact.layout import MARK, Layout
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.text import one_line
+
+OF_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
+SEED = 15  # of what a network draws while it is built
+
+# What torchvision's own builders do where weights are asked for: no auxiliary heads, and inputs turned from ImageNet's
+# mean and deviation into those that these two were trained with. `init_weights` takes seconds, and warns.
+AS_TRAINED = {"aux_logits": False, "transform_input": True, "init_weights": False}
+OPTIONS: dict[str, dict[str, bool]] = {"googlenet": AS_TRAINED, "inception_v3": AS_TRAINED}
+
+
+def module(architecture: str, classes: int, crop: int, folder: Path = Path()) -> nn.Module:
+    """A network that answers float32 (N, 3, crop, crop) with logits (N, classes); float32, in eval mode, on the CPU.
+
+    Its weights are what it begins with, and the same each time. folder: where a user's file is looked for.
+    Raises PipelineError where there is no such network, or it answers with something else.
+    """
+    with _repeatable():
+        network = _build(architecture, classes, crop, folder)
+    network = network.eval().float().requires_grad_(False)
+    if OF_A_FILE.fullmatch(architecture) or crop != _usual_crop(architecture):
+        _check_answer(network, architecture, classes, crop)
+    return network
+
+
+def layout(architecture: str, crop: int, folder: Path = Path()) -> Layout:
+    """Names and shapes of its weights, without the memory for them. Raises PipelineError as `module` does."""
+    with _repeatable():
+        try:
+            with _WithoutMemory():
+                network = _build(architecture, MARK, crop, folder)
+        except PipelineError:
+            if not OF_A_FILE.fullmatch(architecture):
+                raise
+            network = _build(architecture, MARK, crop, folder)  # one that computes with its weights, say
+    return Layout.of(network)
+
+
+def counts_its_classes(architecture: str, folder: Path = Path()) -> bool:
+    """Whether a network is built for a number of classes: else it has those that its function gave it."""
+    of_a_file = OF_A_FILE.fullmatch(architecture)
+    return of_a_file is None or bool(_classes_parameter(_function(of_a_file, folder)))
+
+
+def outputs(architecture: str, crop: int, folder: Path = Path()) -> int:
+    """How many classes a network has that is not built for a number of them."""
+    with _repeatable():
+        network = _build(architecture, MARK, crop, folder).eval().float()
+    return _answer(network, architecture, crop).shape[1]
+
+
+def _build(architecture: str, classes: int, crop: int, folder: Path) -> nn.Module:
+    if of_a_file := OF_A_FILE.fullmatch(architecture):
+        return _from_file(of_a_file, classes, folder)
+    zoo.check_name(architecture)
+    options: dict[str, Any] = dict(OPTIONS.get(architecture, {}))
+    if architecture.startswith("vit_"):
+        options["image_size"] = crop
+    elif architecture.startswith("maxvit"):
+        options["input_size"] = (crop, crop)
+    try:
+        network: nn.Module = zoo.torchvision.models.get_model(
+            architecture, weights=None, num_classes=classes, **options
+        )
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise PipelineError(_not_at(architecture, crop, error)) from None
+    return network
+
+
+def _not_at(architecture: str, crop: int, error: Exception) -> str:
+    return (
+        f"{architecture} does not take images of {crop} pixels ({one_line(error, 100)}): "
+        f"preprocessing.crop could be {_usual_crop(architecture)}"
+    )
+
+
+def _usual_crop(architecture: str) -> int:
+    return zoo.entry(architecture).transforms().crop_size[0] if architecture in zoo.names() else 224
+
+
+# --- A user's file ----------------------------------------------------------------------------------------------------
+
+
+def _from_file(named: re.Match[str], classes: int, folder: Path) -> nn.Module:
+    function = _function(named, folder)
+    arguments = dict.fromkeys(_classes_parameter(function)[:1], classes)
+    with _told(named, folder):
+        network = function(**arguments)
+    if not isinstance(network, nn.Module):
+        raise PipelineError(f"{named[0]} returns a {type(network).__name__}: it must return a torch.nn.Module")
+    return network
+
+
+def _classes_parameter(function: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return []
+    return [name for name in ("classes", "num_classes") if name in parameters]
+
+
+def _function(named: re.Match[str], folder: Path) -> Callable[..., Any]:
+    file = folder / named["file"]
+    if not file.is_file():
+        raise PipelineError(f"architecture: there is no file {file}: write file.py:function")
+    name = f"architecture_{file.stem}"
+    specification = importlib.util.spec_from_file_location(name, file)
+    if specification is None or specification.loader is None:
+        raise PipelineError(f"architecture: {file} is no Python file")
+    loaded = importlib.util.module_from_spec(specification)
+    sys.modules[name] = loaded  # dataclasses look themselves up there
+    with _told(named, folder):
+        specification.loader.exec_module(loaded)
+    found: Any = getattr(loaded, named["function"], None)
+    if not callable(found):
+        functions = [each for each, value in vars(loaded).items() if callable(value) and not each.startswith("_")]
+        near = difflib.get_close_matches(named["function"], functions, n=1, cutoff=0)
+        meant = f": did you mean {near[0]}?" if near else ""
+        raise PipelineError(f"architecture: {file} has no function {named['function']}{meant}")
+    function: Callable[..., Any] = found
+    return function
+
+
+@contextmanager
+def _told(named: re.Match[str], folder: Path) -> Iterator[None]:
+    """What the file raises, in a line; and what lies beside the file can be imported from it."""
+    file = (folder / named["file"]).resolve()
+    sys.path.insert(0, str(file.parent))
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"line {lines[-1]}, " if lines else ""
+        said = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise PipelineError(f"{named['file']} fails ({where}{said})") from None
+    finally:
+        sys.path.remove(str(file.parent))
+
+
+# --- What it draws and what it answers --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
+        torch.manual_seed(SEED)
+        yield
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """Layers make their weights with torch.empty, which gives them no memory here.
+
+    torch.device("meta") would do so to all tensors, also to those that RegNet computes its widths with.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is torch.empty:
+            kwargs["device"] = "meta"
+        return function(*args, **kwargs)
+
+
+def _check_answer(network: nn.Module, architecture: str, classes: int, crop: int) -> None:
+    answer = _answer(network, architecture, crop)
+    if answer.shape[1] != classes:
+        raise PipelineError(f"{architecture} answers with {answer.shape[1]} numbers, and there are {classes} classes")
+
+
+def _answer(network: nn.Module, architecture: str, crop: int) -> torch.Tensor:
+    """Of a black picture and a grey one."""
+    pictures = torch.stack([torch.zeros(3, crop, crop), torch.full((3, crop, crop), 0.5)])
+    try:
+        with torch.inference_mode():
+            answer = network(pictures)
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, NotImplementedError) as error:
+        raise PipelineError(_not_at(architecture, crop, error)) from None
+    if not isinstance(answer, torch.Tensor) or answer.dim() != 2 or len(answer) != 2:
+        what = f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise PipelineError(f"{architecture} answers two images with {what}: it must be logits of shape (2, classes)")
+    return answer
