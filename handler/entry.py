@@ -27,7 +27,7 @@ from vision.errors import Defect, MalformedBody, RequestError, TooLarge
 from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
 from vision.image.source import EncodedImage, LocatedImage, locate_image
-from vision.model.classifier import Classifier
+from vision.model.classifier import WEIGHTS, Classifier
 from vision.model.facts import read_facts
 from vision.model.ranking import read_classes, top_k
 from vision.protocol import v1
@@ -58,13 +58,16 @@ class Handler:
         self._facts = read_facts(model_dir / "model.yaml")
         self._limits = limits
         self._fetcher = UrlFetcher(url.allowed_hosts, url.timeout_s, limits.max_image_bytes, url.allow_http)
-        weights_file = model_dir / f"{self._facts.name}.safetensors"
-        self._processors = Processors(weights_file, settings.threads)
+        self._processors = Processors(model_dir / WEIGHTS, settings.threads)
         self._pool = ThreadPoolExecutor(available(), "decode")
         torch.set_num_threads(settings.threads)
-        preprocessing, gpu_id, batch_size = self._facts.preprocessing, system.get("gpu_id"), system["batch_size"]
-        self._classifier = Classifier(weights_file, preprocessing, settings, gpu_id, warm_size=batch_size)
-        self._classes = read_classes(model_dir / self._facts.labels)
+        self._classes = read_classes(model_dir / self._facts.classes)
+        gpu_id, batch_size = system.get("gpu_id"), system["batch_size"]
+        self._classifier = Classifier(model_dir, self._facts, settings, gpu_id, warm_size=batch_size)
+        if self._classifier.classes != len(self._classes):
+            raise ValueError(
+                f"{self._facts.classes} has {len(self._classes)} classes, and the network {self._classifier.classes}"
+            )
         settings.check_classes(len(self._classes))
         self._version = torchserve.version_served(context)
         logger.info("%s: %s", self._facts.name, self._classifier.description)

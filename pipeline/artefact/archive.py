@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -15,15 +16,12 @@ from pathlib import Path
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
 
-from pipeline.artefact.model import MODEL, MODEL_NAME, Model
-from pipeline.artefact.weights import Weights, read_metadata, to_safetensors
+from pipeline.artefact.contents import WEIGHTS_FILE, read_metadata
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NotOurArchive, naming
 
 HANDLER = "entry.py"
-WEIGHTS_FILE = f"{MODEL_NAME}.safetensors"
-MODEL_FILE = "model.yaml"
 CONFIG_FILE = "model-config.yaml"
 NOTICE_FILE = "NOTICE"  # whose labels and architecture these are
 SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/vision/worker/integrity.py checks it first
@@ -35,6 +33,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 CREATED_ON = "01/01/1980 00:00:00"  # the same, as torch-model-archiver writes it
 MODE = 0o100644 << 16  # a plain file, rw-r--r--, where zip keeps Unix modes
 VERSION_DIGITS = 12
+BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -51,24 +50,22 @@ class Archive:
     sha256: str
 
 
-def build_archive(handler_directory: Path, weights: Weights, output: Path, model: Model = MODEL) -> Archive:
-    """Packs handler, model and weights into `output`, which is replaced only once the new archive is complete.
+def build_archive(handler_directory: Path, contents: Path, name: str, output: Path) -> Archive:
+    """Packs the handler and the files of `contents` into `output`, which is replaced only once the new archive is
+    complete.
 
+    contents: a folder with what pipeline/artefact/contents.py writes. name: of the model.
     Raises OSError where it cannot be written; what was there before then stays.
     """
-    entries = {
-        f"{model.name}.safetensors": to_safetensors(weights),
-        MODEL_FILE: model.file.read_bytes(),
-        model.labels.name: model.labels.read_bytes(),
-        NOTICE_FILE: (CHECKOUT / NOTICE_FILE).read_bytes(),
-    }
+    entries: dict[str, bytes | Path] = {file.name: file for file in contents.iterdir()}
+    entries[NOTICE_FILE] = CHECKOUT / NOTICE_FILE
     for pattern in HANDLER_FILES:
         names = (file.relative_to(handler_directory) for file in handler_directory.glob(pattern))
-        seen = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-        entries |= {name.as_posix(): (handler_directory / name).read_bytes() for name in seen}
-    sha256s = {name: hashlib.sha256(content).hexdigest() for name, content in entries.items()}
+        seen = [each for each in names if not any(part.startswith(".") for part in each.parts)]
+        entries |= {each.as_posix(): handler_directory / each for each in seen}
+    sha256s = {each: sha256_of(file) for each, file in entries.items() if isinstance(file, Path)}
     version = content_version(sha256s)
-    manifest_name, manifest_content = f"{MAR_INF}/{MANIFEST_FILE_NAME}", manifest(model.name, version)
+    manifest_name, manifest_content = f"{MAR_INF}/{MANIFEST_FILE_NAME}", manifest(name, version)
     sha256s[manifest_name] = hashlib.sha256(manifest_content).hexdigest()
     entries |= {manifest_name: manifest_content, SUMS_FILE: sums(sha256s)}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -104,24 +101,21 @@ def weights_metadata(archive: Path) -> dict[str, str]:
 
 def manifest(name: str, version: str) -> bytes:
     """The manifest as torch-model-archiver makes it, with a fixed date."""
-    weights_file = f"{name}.safetensors"
     config = ModelArchiverConfig(
-        name, HANDLER, version, serialized_file=weights_file, config_file=CONFIG_FILE, export_path=""
+        name, HANDLER, version, serialized_file=WEIGHTS_FILE, config_file=CONFIG_FILE, export_path=""
     )
     content = json.loads(ModelExportUtils.generate_manifest_json(config))
     content["createdOn"] = CREATED_ON
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _write(entries: dict[str, bytes], output: Path) -> tuple[int, str]:
+def _write(entries: Mapping[str, bytes | Path], output: Path) -> tuple[int, str]:
     """Writes beside `output`, then renames. Stored, not deflated: weights hardly compress. Returns size and SHA-256."""
     with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
         try:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 for name in sorted(entries):
-                    entry = zipfile.ZipInfo(name, EPOCH)
-                    entry.external_attr = MODE
-                    archive.writestr(entry, entries[name])
+                    _add(archive, name, entries[name])
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
@@ -130,3 +124,15 @@ def _write(entries: dict[str, bytes], output: Path) -> tuple[int, str]:
             os.unlink(file.name)
             raise
     return output.stat().st_size, sha256_of(output)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> None:
+    """A file may have gigabytes: it is never in memory as a whole."""
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.external_attr = MODE
+    if isinstance(content, bytes):
+        archive.writestr(entry, content)
+        return
+    entry.file_size = content.stat().st_size
+    with open(content, "rb") as source, archive.open(entry, "w") as target:
+        shutil.copyfileobj(source, target, BLOCK_BYTES)

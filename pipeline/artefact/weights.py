@@ -1,23 +1,18 @@
-"""Where a network's weights come from, whether they fit, and how they become one safetensors file.
+"""Where a network's weights come from, and whether they fit.
 
 Weights are a state dict: the names of the network's → float32 arrays of its shapes; see layout.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
-import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save as serialize
 
-from pipeline.artefact.file_kind import MOST_HEADER_BYTES
 from pipeline.artefact.labels import imagenet_classes
 from pipeline.artefact.model import ENTRY, MODEL, Model, Published
 from pipeline.shared.errors import MisfitWeights, PipelineError, WeightsElsewhere
@@ -196,39 +191,3 @@ def network(model: Model, weights: Weights) -> nn.Module:
     for name, array in weights.state.items():
         own[name].copy_(torch.from_numpy(array))
     return built
-
-
-# --- The file ---------------------------------------------------------------------------------------------------------
-
-
-def to_safetensors(weights: Weights) -> bytes:
-    """Weights → the bytes of a .safetensors file; equal weights give equal bytes.
-
-    Its metadata says `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names).
-    """
-    digest = hashlib.sha256()
-    for name in sorted(weights.state):
-        digest.update(weights.state[name].data)
-    metadata = {"weights": weights.origin, "sha256": digest.hexdigest()}
-    return _with_sorted_metadata(serialize(weights.state, metadata))
-
-
-def read_metadata(file: IO[bytes]) -> dict[str, str]:
-    """The metadata that `to_safetensors` wrote. Raises ValueError where it is not there."""
-    try:
-        (length,) = struct.unpack("<Q", file.read(8))
-        metadata = json.loads(file.read(min(length, MOST_HEADER_BYTES)))["__metadata__"]
-        return {"weights": str(metadata["weights"]), "sha256": str(metadata["sha256"])}
-    except (struct.error, LookupError, TypeError, RecursionError) as error:
-        raise ValueError("no weights of ours") from error
-
-
-def _with_sorted_metadata(file: bytes) -> bytes:
-    """safetensors writes its metadata in random order: the same length of header, with the keys in order."""
-    (length,) = struct.unpack("<Q", file[:8])
-    header = json.loads(file[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-    if len(ordered) != length:
-        raise AssertionError("the safetensors header changed its length")
-    return b"".join((file[:8], ordered, memoryview(file)[8 + length :]))

@@ -31,13 +31,13 @@ def demo() -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-demo-")))
         with _step("package") as done:
             try:
-                loaded, archive = build("imagenet", scratch / BUILT_ARCHIVE.name)
+                loaded, archive, _ = build("imagenet", scratch / BUILT_ARCHIVE.name)
             except WeightsUnavailable as error:
                 warn(
                     f"The ImageNet weights cannot be downloaded ({error.reason}): "
                     "going on with untrained ones, so the predictions below are meaningless."
                 )
-                loaded, archive = build("untrained", scratch / BUILT_ARCHIVE.name)
+                loaded, archive, _ = build("untrained", scratch / BUILT_ARCHIVE.name)
             version = Version.of(version_files(archive.path)).name
             done(f"{archive.path.name}, {megabytes(archive.size)}, version {version}, weights {loaded.origin}")
         with EmbeddedStorage("demo") as storage:

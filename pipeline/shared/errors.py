@@ -11,6 +11,8 @@
     ├── NoStateDict               the file has something else in it, or what cannot be loaded safely
     ├── SeveralStateDicts         it has more than one that fits, and no rule says which
     ├── MisfitWeights             a state dict of another network
+    ├── NotExportable             a network that cannot be packed as data
+    ├── AnswersOtherwise          a packed network that is not what the module was
     ├── WeightsUnavailable        published weights cannot be had, for a `reason`
     │   ├── DownloadFailed        the download did not come to its end
     │   └── DownloadUnderWay      another process is at it
@@ -129,6 +131,21 @@ class MisfitWeights(PipelineError):
     def __init__(self, file: Path, architecture: str, misfits: Sequence[str]) -> None:
         more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
         super().__init__(f"{file} does not fit {architecture}: {sorted(misfits)[0]}{more}")
+
+
+class NotExportable(PipelineError):
+    """place: FILE:LINE of the network's code, or nothing."""
+
+    def __init__(self, reason: str, place: str = "") -> None:
+        where = f" ({place})" if place else ""
+        super().__init__(f"the network cannot be packed: {reason}{where}")
+
+
+class AnswersOtherwise(PipelineError):
+    """proof: what was measured, in a line."""
+
+    def __init__(self, proof: str) -> None:
+        super().__init__(f"the packed network answers otherwise than the original, so it is not packed: {proof}")
 
 
 class WeightsUnavailable(PipelineError):

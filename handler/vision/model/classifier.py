@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from vision.image.preprocessing import Preprocessing
-from vision.model.alexnet import AlexNet
 from vision.model.devices import choose_device, choose_precision
+from vision.model.facts import Facts
+from vision.model.network import Network
+from vision.model.program import Program, read_program
 from vision.worker.settings import Settings
+
+PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
+
+MOST_RESULTS_BYTES = 512 * 2**20  # of what the network makes of the images that go through it together
+LONGEST_WARM_UP_S = 5.0  # of the largest batch; a network that is slower than that is warmed up with a smaller one
+LONGEST_COMPANY_S = 0.02  # by which a lone image may take longer, for an answer that has the bits of any other company
 
 
 class Classifier:
-    """AlexNet on one device at one precision, loaded and warmed up.
+    """What an archive holds, on one device at one precision, loaded and warmed up.
 
-    weights_file: a .safetensors file with AlexNet's state dict, float32.
-    preprocessing: of it, `crop`, `mean` and `std`.
+    directory: with program.json and weights.safetensors.
+    facts: of the archive's model.yaml.
     settings: of them, `precision`, `device` and `max_batch`.
     gpu_id: the GPU that TorchServe gives this worker, or None.
     warm_size: the largest number of images that comes at once as a rule; the warm-up tries it, and a single one.
-    Raises ValueError for a setting or a weights file that does not fit, with a sentence for the server's log.
+    Raises ValueError for a setting or a file that does not fit, with a sentence for the server's log.
     """
 
     def __init__(
-        self,
-        weights_file: Path,
-        preprocessing: Preprocessing,
-        settings: Settings,
-        gpu_id: int | None,
-        warm_size: int = 1,
+        self, directory: Path, facts: Facts, settings: Settings, gpu_id: int | None, warm_size: int = 1
     ) -> None:
         self.device = choose_device(settings.device, gpu_id)
-        self.precision = choose_precision(settings.precision, self.device)
-        self.max_batch = settings.max_batch
-        model, self._origin = _load(weights_file)
-        model.to_precision(self.precision)
-        self._model = model.to(memory_format=torch.channels_last).to(self.device).eval()  # type: ignore[call-overload]
-        self._side = preprocessing.crop  # of the square that goes into the network
+        self.precision = choose_precision(settings.precision, self.device, facts.bfloat16)
+        program, weights, self._origin = load(directory)
+        preprocessing = facts.preprocessing
+        if program.side != preprocessing.crop:
+            raise ValueError(f"{PROGRAM} is for {program.side} pixels, and model.yaml crops {preprocessing.crop}")
+        self.classes = program.classes
+        self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, program.image_bytes)))
+        self._network = Network(program, weights, self.precision, self.device)
+        self._side = program.side
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
         mean, std = (torch.tensor(each).repeat(self._side) * 255 for each in (preprocessing.mean, preprocessing.std))
         self._scale, self._shift = 1 / std, -mean / std
-        self._copies = self._warm_up(warm_size)
+        self.image_s = float("inf")
+        self._least, self._steady = self._warm_up(warm_size)
 
     @property
     def description(self) -> str:
         """One line for the log: what runs, where, and how precisely."""
         return (
             f"precision={self.precision} device={self.device} threads={torch.get_num_threads()} "
-            f"max_batch={self.max_batch} weights={self._origin.get('weights', 'unknown')} "
-            f"sha256={self._origin.get('sha256', 'unknown')}"
+            f"max_batch={self.max_batch} classes={self.classes} ms_an_image={self.image_s * 1000:.1f} "
+            f"same_bits_in_any_company={'yes' if self._steady else 'no'} "
+            f"weights={self._origin.get('weights', 'unknown')} sha256={self._origin.get('sha256', 'unknown')}"
         )
 
     def probabilities(self, pixels: list[np.ndarray]) -> torch.Tensor:
-        """RGB pixels, N ≥ 1 arrays of uint8 (crop, crop, 3) → probabilities, float32 (N, 1000), on the CPU.
+        """RGB pixels, N ≥ 1 arrays of uint8 (crop, crop, 3) → probabilities, float32 (N, classes), on the CPU.
 
         At most `max_batch` images go through the network together, with as many threads as torch is set to. A row may
         hold what is not finite: `ranking.top_k` refuses it, so that the others keep their answers.
@@ -65,13 +73,18 @@ class Classifier:
 
     @torch.inference_mode()
     def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:
-        images = pixels * self._copies if len(pixels) == 1 else pixels
-        logits: torch.Tensor = self._model(self._normalised(images))
+        logits = self._logits(pixels + pixels[:1] * (self._least - len(pixels)))
         return logits[: len(pixels)].softmax(dim=1).cpu()
+
+    def _logits(self, images: list[np.ndarray]) -> torch.Tensor:
+        began = time.monotonic()
+        logits: torch.Tensor = self._network(self._normalised(images))
+        self.image_s = min(self.image_s, (time.monotonic() - began) / len(images))
+        return logits
 
     def _normalised(self, images: list[np.ndarray]) -> torch.Tensor:
         side = self._side
-        batch = torch.empty(len(images), side, side * 3, dtype=self._model.dtype)
+        batch = torch.empty(len(images), side, side * 3, dtype=self._network.dtype)
         for image, normalised in zip(images, batch):  # one by one, in the processor's cache
             rows = torch.from_numpy(image.astype(np.float32)).view(side, side * 3)
             normalised.copy_(rows.mul_(self._scale).add_(self._shift))
@@ -79,32 +92,40 @@ class Classifier:
         return batch.view(-1, side, side, 3).permute(0, 3, 1, 2).to(self.device)
 
     @torch.inference_mode()
-    def _warm_up(self, warm_size: int) -> int:
-        """How many of a lone image go through the network, so that its answer has the bits that any company gives it.
+    def _warm_up(self, warm_size: int) -> tuple[int, bool]:
+        """How many images go through the network at least, so that an answer has the bits that any company gives it;
+        and whether it has them then.
 
         The first call takes twice as long: here, rather than in a client's request; a size not seen adds 10 ms. Some
-        processors may convolve one image alone with other kernels, whose sums round differently. No documentation says
-        which do, so it is seen here: then two of it go through.
+        processors may convolve one to three images with other kernels, whose sums round differently. No documentation
+        says which do, so it is seen here: then a few of the same go through, where that takes no time to speak of.
         """
         noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self._side, self._side, 3), dtype=np.uint8)
-        several = max(2, min(warm_size, self.max_batch))
-        features = [self._model.convolve(self._normalised([noise] * size)) for size in (1, several)]
-        for found in features:
-            self._model.classify(found)
-        if torch.equal(features[0][0], features[1][0]):
-            return 1
-        self._model(self._normalised([noise] * 2))
-        return 2
+        lone = self._logits([noise])
+        affordable = int(LONGEST_WARM_UP_S / self.image_s)
+        several = min(max(4, min(warm_size, affordable)), max(2, self.max_batch))
+        rows = {1: lone[0]} | {
+            size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= self.max_batch
+        }
+        others = [size for size, row in rows.items() if not torch.equal(row, rows[several])]
+        least = max(others, default=0) + 1
+        if (least - 1) * self.image_s <= LONGEST_COMPANY_S:
+            return least, True
+        return 1, not others
 
 
-def _load(weights_file: Path) -> tuple[AlexNet, dict[str, str]]:
-    """The model, its weights still in the memory map of the file, and what the file says of their origin."""
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-        model = AlexNet()
+def load(directory: Path) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:
+    """The program; its weights, still in the memory map of their file; and what that says of their origin.
+
+    Raises ValueError where one of the two is not what packaging wrote, or they do not fit each other.
+    """
     try:
-        with safe_open(str(weights_file), framework="pt") as file:
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
-            return model, file.metadata() or {}
+        with safe_open(str(directory / WEIGHTS), framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            origin = file.metadata() or {}
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]  # torch lists every name, a line each
-        raise ValueError(f"{weights_file.name} does not hold AlexNet's weights: {reason}") from None
+        raise ValueError(f"{WEIGHTS} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    try:
+        return read_program((directory / PROGRAM).read_bytes(), weights), weights, origin
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{PROGRAM} is no network for these weights: {error}") from None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
 CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
 # How it names the instructions that multiply bfloat16: AMX and AVX-512 on x86, the BF16 extension on Arm.
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
@@ -20,15 +22,25 @@ def choose_device(setting: str, gpu_id: int | None) -> torch.device:
     return torch.device("cpu")
 
 
-def choose_precision(setting: str, device: torch.device) -> str:
-    """`auto`: bfloat16 where the device multiplies it in hardware, else float32. Raises ValueError for another word."""
-    if setting in ("float32", "bfloat16"):
+def choose_precision(setting: str, device: torch.device, bfloat16: bool = True) -> str:
+    """`auto`: bfloat16 where the device multiplies it in hardware, else float32.
+
+    bfloat16: whether the network may, as packaging has proved. Raises ValueError for another word, or where it may not.
+    """
+    if setting == BFLOAT16 and not bfloat16:
+        raise ValueError(
+            "model-config.yaml: handler.precision is bfloat16, in which this network answers otherwise "
+            "(proof.json has the figures); use auto or float32"
+        )
+    if setting in (FLOAT32, BFLOAT16):
         return setting
     if setting != "auto":
         raise ValueError(f"model-config.yaml: handler.precision is {setting!r}; use auto, float32 or bfloat16")
+    if not bfloat16:
+        return FLOAT32
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if _processor_multiplies_bfloat16() else "float32"
+        return BFLOAT16 if torch.cuda.is_bf16_supported() else FLOAT32
+    return BFLOAT16 if _processor_multiplies_bfloat16() else FLOAT32
 
 
 def _processor_multiplies_bfloat16() -> bool:

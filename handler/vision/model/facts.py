@@ -1,4 +1,4 @@
-"""What is known about the model: models/NAME.yaml, which the archive holds as model.yaml."""
+"""What is known about the model: the archive's model.yaml."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from vision.image.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Facts:
-    """labels: the name of the file beside it with the classes; see `ranking.read_classes`."""
+    """classes: the name of the file beside it with the classes; see `ranking.read_classes`.
+
+    bfloat16: whether the network may be computed in it, as packaging has proved.
+    """
 
     name: str
-    labels: str
+    classes: str
     preprocessing: Preprocessing
+    bfloat16: bool
 
 
 def read_facts(file: Path) -> Facts:
-    """The file was checked when the archive was built, by pipeline/artefact/model.py."""
+    """The file was written when the archive was built, by pipeline/artefact/archive.py."""
     said = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return Facts(said["name"], said["labels"], Preprocessing(**said["preprocessing"]))
+    return Facts(said["name"], said["classes"], Preprocessing(**said["preprocessing"]), said["bfloat16"])

@@ -1,0 +1,48 @@
+"""What an archive answers, without TorchServe: python -m vision.ask FOLDER OUTPUT PRECISION… < PICTURES
+
+FOLDER has an archive's files; PICTURES are the paths of images, one a line. OUTPUT is a file of numpy's: `pixels`, uint8
+(N, crop, crop, 3), and for each precision its probabilities, float32 (N, classes).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from vision.image.decoder import decode, open_image
+from vision.model.classifier import Classifier
+from vision.model.facts import read_facts
+from vision.worker.processors import available
+from vision.worker.settings import read_settings
+
+
+def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, np.ndarray]:
+    """Each picture is asked as it is, mirrored, and both of them turned on their sides."""
+    config = yaml.safe_load((Path(__file__).parents[1] / "model-config.yaml").read_text(encoding="utf-8"))
+    settings, facts = replace(read_settings(config), device="cpu"), read_facts(folder / "model.yaml")
+    opened = [open_image(picture.read_bytes(), picture.name, settings.limits.max_pixels) for picture in pictures]
+    upright = [decode(image, facts.preprocessing) for image in opened]
+    pixels = [np.ascontiguousarray(view) for image in upright for view in views(image)]
+    torch.set_num_threads(available())
+    answers = {"pixels": np.stack(pixels)}
+    for precision in precisions:
+        classifier = Classifier(folder, facts, replace(settings, precision=precision), gpu_id=None)
+        answers[precision] = classifier.probabilities(pixels).numpy()
+    return answers
+
+
+def views(image: np.ndarray) -> list[np.ndarray]:
+    """uint8 (side, side, 3) → it, its mirror image, and both with rows for columns."""
+    mirrored = image[:, ::-1]
+    return [image, mirrored, image.transpose(1, 0, 2), mirrored.transpose(1, 0, 2)]
+
+
+if __name__ == "__main__":
+    folder, output, *precisions = sys.argv[1:]
+    answers = ask(Path(folder), [Path(line) for line in sys.stdin.read().splitlines()], precisions)
+    np.savez(output, **answers)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""What a program may do: aten's operators that compute, and nothing else.
+
+None of them writes into its input, reads a file, draws a random number, or looks at an address: what a program is asked
+about one image stays with that image. The names are aten's, with the overload where there is more than the default one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import torch
+from torch.nn import functional
+
+# Rows that are multiplied are a multiple of this. For one to three of them, in a thread, oneDNN and MKL have other
+# kernels, which add up in another order (seen on AMD's Zen 4, with up to 16 threads).
+ROWS = 4
+
+LAYERS = "conv1d conv2d conv_transpose2d.input linear matmul bmm mm addmm einsum scaled_dot_product_attention"
+NORMS = "batch_norm layer_norm group_norm instance_norm rms_norm"
+POOLS = "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_avg_pool1d"
+ACTIVATIONS = (
+    "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh softplus prelu sigmoid tanh "
+    "softmax.int log_softmax.int"
+)
+ARITHMETIC = (
+    "add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar rsub.Tensor mul.Tensor mul.Scalar div.Tensor div.Scalar "
+    "neg abs exp log sqrt rsqrt reciprocal square pow.Tensor_Scalar sin cos erf "
+    "clamp clamp_min clamp_max minimum maximum where.self masked_fill.Scalar"
+)
+REDUCTIONS = "mean.dim sum.dim_IntList amax amin linalg_vector_norm norm.ScalarOpt_dim var.correction"
+SHAPES = (
+    "view reshape flatten.using_ints unflatten.int permute transpose.int swapaxes t squeeze.dim squeeze.dims unsqueeze "
+    "expand repeat movedim.int movedim.intlist select.int slice.Tensor index.Tensor index_select narrow chunk "
+    "split.Tensor split_with_sizes unbind.int cat stack roll flip pad constant_pad_nd pixel_shuffle pixel_unshuffle "
+    "channel_shuffle upsample_nearest2d.vec upsample_bilinear2d.vec upsample_bicubic2d.vec"
+)
+NAMES = " ".join((LAYERS, NORMS, POOLS, ACTIVATIONS, ARITHMETIC, REDUCTIONS, SHAPES)).split()
+
+GETITEM = "getitem"  # of an operator that returns several tensors
+
+# Their result is memory of its own, so what comes next may be written into it.
+FRESH = frozenset((*LAYERS.split(), *NORMS.split(), *POOLS.split(), *ACTIVATIONS.split(), *ARITHMETIC.split(), "cat"))
+IN_PLACE = {
+    **{name: f"{name}_" for name in "relu silu hardswish hardsigmoid sigmoid hardtanh leaky_relu elu tanh".split()},
+    **{f"{name}.{form}": f"{name}_.{form}" for name in ("add", "mul") for form in ("Tensor", "Scalar")},
+}
+
+
+def find(name: str) -> Any:
+    """aten's overload. Raises ValueError where a program may not ask for it, or this torch does not have it."""
+    if name not in NAMES:
+        raise ValueError(f"{name[:40]!r} is no operator that a program may use")
+    return overload(name)
+
+
+def overload(name: str) -> Any:
+    packet, _, form = name.partition(".")
+    try:
+        return getattr(getattr(torch.ops.aten, packet), form or "default")
+    except AttributeError:
+        raise ValueError(f"torch {torch.__version__} has no operator {name}: the archive needs a newer one") from None
+
+
+def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """(…, in) → (…, out). Of (N, in), no row hangs on how many there are.
+
+    What is not contiguous, oneDNN does not take: bfloat16 is then six times as slow.
+    """
+    count = len(rows)
+    if rows.dim() != 2 or not (missing := -count % ROWS):
+        return functional.linear(rows.contiguous(), weight, bias)
+    return functional.linear(functional.pad(rows, (0, 0, 0, missing)), weight, bias)[:count]
+
+
+def view(tensor: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Any memory format: a network was traced in another one than it is run in."""
+    return tensor.reshape(size)
+
+
+OURS: dict[str, Callable[..., torch.Tensor]] = {"linear": linear, "view": view}

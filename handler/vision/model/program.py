@@ -1,0 +1,325 @@
+"""program.json: a network as a list of operators, read as if an enemy had written it.
+
+    {"format": 1, "side": 224, "output": 68, "nodes": [
+      ["conv2d", [{"node": -1}, {"weight": "conv1.weight"}, {"weight": "conv1.folded_bias"}, [2, 2], [3, 3]]],
+      ["relu", [{"node": 0}]],
+      ["flatten.using_ints", [{"node": 1}, 1]], …
+
+A node is an operator (vision/model/operators.py has those that may be used), its arguments in aten's order and, where
+there are any, the others by their names. An argument is a number, true, false, null, a word, a list; the result of an
+earlier node (-1 are the images); a weight; or {"batch": 3}, thrice the number of images.
+
+Before anything is computed, each argument is checked against aten's own schema, and the whole is run on torch's "meta"
+device, which knows shapes and has no memory: so it is known what an image takes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping
+
+import torch
+
+from vision.model import operators
+
+FORMAT = 1
+KEYS = {"format", "side", "nodes", "output"}
+
+MOST_BYTES = 16 * 2**20  # of program.json: torchvision's largest has 0.4 MB
+MOST_NODES = 20_000  # torchvision's largest has 1,300
+MOST_SIDE = 4096
+LARGEST = 2**31  # of numbers that count something
+LONGEST_WORD = 100
+MOST_IMAGE_BYTES = 2**31  # that the results alive at a time take, for an image, in float32
+MOST_OPERANDS = 2  # of einsum: what it makes of more in between, nobody sees
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The result of a node; -1 are the images."""
+
+    node: int
+
+
+@dataclass(frozen=True)
+class Weight:
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """So many times the number of images."""
+
+    times: int
+
+
+@dataclass
+class Node:
+    """function: what computes it. last: the results that no later node needs."""
+
+    op: str
+    function: Callable[..., Any]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    last: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Program:
+    """side: pixels, of the square images. classes: of the output. image_bytes: at a time, for each image, in float32."""
+
+    side: int
+    nodes: list[Node]
+    output: int
+    classes: int
+    image_bytes: int
+
+    @property
+    def head(self) -> Node | None:
+        """The node that makes the logits, where that is a linear layer."""
+        node = self.nodes[self.output]
+        return node if node.op == "linear" else None
+
+
+def read_program(text: bytes, weights: Mapping[str, torch.Tensor]) -> Program:
+    """program.json → a program that can be run. weights: by their names; their shapes and types are all that counts.
+
+    Raises ValueError, with a sentence, for whatever is not a network from images to logits.
+    """
+    said = _load(text)
+    if said["format"] != FORMAT or type(said["format"]) is not int:
+        raise ValueError(f"format {FORMAT} is expected")
+    side = _count(said["side"], 1, MOST_SIDE, "side")
+    if not isinstance(said["nodes"], list) or not 1 <= len(said["nodes"]) <= MOST_NODES:
+        raise ValueError(f"nodes must be a list of 1 to {MOST_NODES}")
+    nodes: list[Node] = []
+    for index, each in enumerate(said["nodes"]):
+        try:
+            nodes.append(_node(each, nodes, weights))
+        except ValueError as error:
+            raise ValueError(f"nodes[{index}]: {error}") from None
+    output = _count(said["output"], 0, len(nodes) - 1, "output")
+    _note_last_uses(nodes, output)
+    shapes = _dry_run(nodes, output, side, weights)
+    return Program(side, nodes, output, shapes.classes, shapes.image_bytes)
+
+
+# --- The text ---------------------------------------------------------------------------------------------------------
+
+
+def _load(text: bytes) -> dict[str, Any]:
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        said = json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(said, dict) or said.keys() != KEYS:
+        raise ValueError(f"it must be an object with {', '.join(sorted(KEYS))}")
+    return said
+
+
+def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -> Node:
+    if not isinstance(said, list) or len(said) not in (2, 3) or not isinstance(said[0], str):
+        raise ValueError("it must be [operator, arguments] or [operator, arguments, others by name]")
+    op, args, kwargs = said[0], said[1], said[2] if len(said) == 3 else {}
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise ValueError("its arguments must be a list, and those by name an object")
+    if op == operators.GETITEM:
+        return _getitem(args, kwargs, earlier)
+    function = operators.find(op)
+    schema = function._schema
+    if len(args) > len(schema.arguments):
+        raise ValueError(f"{op} takes {len(schema.arguments)} arguments at most")
+    by_name = {argument.name: argument for argument in schema.arguments[len(args) :]}
+    if unknown := sorted(kwargs.keys() - by_name):
+        raise ValueError(f"{op} has no other argument {unknown[0][:40]!r}")
+    for argument in by_name.values():
+        if argument.name not in kwargs and not argument.has_default_value():
+            raise ValueError(f"{op} lacks {argument.name}")
+    node = Node(
+        op,
+        operators.OURS.get(op, function),
+        [_argument(value, argument, earlier, weights) for value, argument in zip(args, schema.arguments)],
+        {name: _argument(value, by_name[name], earlier, weights) for name, value in kwargs.items()},
+    )
+    if op == "einsum" and len(node.args[1]) > MOST_OPERANDS:
+        raise ValueError(f"einsum takes {MOST_OPERANDS} tensors here")
+    return node
+
+
+def _getitem(args: list[Any], kwargs: dict[str, Any], earlier: list[Node]) -> Node:
+    if len(args) != 2 or kwargs:
+        raise ValueError("getitem takes a node and an index")
+    return Node(
+        operators.GETITEM, operator.getitem, [_ref(args[0], earlier), _count(args[1], 0, LARGEST, "an index")], {}
+    )
+
+
+def _argument(value: Any, argument: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -> Any:
+    kind = str(argument.type)
+    try:
+        return _checked(value, kind, earlier, weights)
+    except ValueError as error:
+        raise ValueError(f"{argument.name}: {error}") from None
+
+
+def _checked(value: Any, kind: str, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -> Any:
+    """kind: of aten's schema, such as Optional[List[int]]."""
+    if kind.startswith("Optional["):
+        return None if value is None else _checked(value, kind[len("Optional[") : -1], earlier, weights)
+    if kind.startswith("List["):
+        if isinstance(value, list) and len(value) <= MOST_NODES:
+            return [_checked(each, kind[len("List[") : -1], earlier, weights) for each in value]
+    elif kind == "Tensor":
+        return _tensor(value, earlier, weights)
+    elif kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif kind == "str":
+        if isinstance(value, str) and len(value) <= LONGEST_WORD:
+            return value
+    elif kind == "int" and isinstance(value, dict):
+        if value.keys() == {"batch"}:
+            return Batch(_count(value["batch"], 1, LARGEST, "batch"))
+    elif kind in ("int", "float", "number") and _is_number(value, whole=kind == "int"):
+        return value
+    raise ValueError(f"{kind} is expected")
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    # The largest whole number of 64 bits is the end of a slice.
+    return abs(value) <= LARGEST or value == 2**63 - 1 if isinstance(value, int) else not whole and math.isfinite(value)
+
+
+def _tensor(value: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(value, dict) and value.keys() == {"weight"}:
+        if not isinstance(value["weight"], str) or value["weight"] not in weights:
+            raise ValueError("there is no such weight")
+        return Weight(value["weight"])
+    return _ref(value, earlier)
+
+
+def _ref(value: Any, earlier: list[Node]) -> Ref:
+    if not isinstance(value, dict) or value.keys() != {"node"}:
+        raise ValueError("a node or a weight is expected")
+    return Ref(_count(value["node"], -1, len(earlier) - 1, "node"))
+
+
+def _count(value: Any, least: int, most: int, name: str) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}")
+    return value
+
+
+# --- The whole --------------------------------------------------------------------------------------------------------
+
+
+def inputs(node: Node) -> list[int]:
+    """The nodes whose results it needs, each as often as it is named."""
+    values = [*node.args, *node.kwargs.values()]
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [each.node for each in flat if isinstance(each, Ref)]
+
+
+def _note_last_uses(nodes: list[Node], output: int) -> None:
+    """A result is let go with the last node that needs it; one that nobody needs, at once."""
+    last = {index: index for index in range(len(nodes))}
+    for index, node in enumerate(nodes):
+        last.update(dict.fromkeys(inputs(node), index))
+    for result, index in last.items():
+        if result != output:
+            nodes[index].last.append(result)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    classes: int
+    image_bytes: int
+
+
+def _dry_run(nodes: list[Node], output: int, side: int, weights: Mapping[str, torch.Tensor]) -> _Shapes:
+    """Runs it without memory, for two images and for one."""
+    shadows = {name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()}
+    _, classes = _dry_run_of(1, nodes, output, side, shadows)
+    image_bytes, again = _dry_run_of(2, nodes, output, side, shadows)
+    if classes != again:
+        raise ValueError("the number of classes hangs on the number of images")
+    return _Shapes(classes, image_bytes)
+
+
+def _dry_run_of(
+    count: int, nodes: list[Node], output: int, side: int, weights: Mapping[str, torch.Tensor]
+) -> tuple[int, int]:
+    """→ the bytes of results for each image, at a time, and the classes."""
+    uses = Counter(each for node in nodes for each in inputs(node))
+    results: dict[int, Any] = {-1: torch.empty(count, 3, side, side, device="meta")}
+    most = 0
+    for index, node in enumerate(nodes):
+        try:
+            results[index] = apply(node, results, weights, count)
+            most = max(most, sum(map(_bytes, results.values())) + _hidden_bytes(node, results))
+            if most > count * MOST_IMAGE_BYTES:
+                raise ValueError("an image would take too much memory")
+            if _may_be_in_place(node, index, nodes, results, uses):
+                node.function = operators.overload(operators.IN_PLACE[node.op])
+        except ValueError as error:
+            raise ValueError(f"nodes[{index}]: {error}") from None
+        except (RuntimeError, IndexError, TypeError, NotImplementedError, OverflowError, AssertionError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
+        for each in node.last:
+            results.pop(each, None)
+    found = results.get(output)
+    if not isinstance(found, torch.Tensor) or found.dim() != 2 or len(found) != count or not found.is_floating_point():
+        raise ValueError("it does not end in logits, (N, classes)")
+    return most // count, found.shape[1]
+
+
+def _bytes(result: Any) -> int:
+    if isinstance(result, torch.Tensor):
+        return result.numel() * result.element_size()
+    return sum(map(_bytes, result))
+
+
+def _hidden_bytes(node: Node, results: Mapping[int, Any]) -> int:
+    """Of attention, whose weights are no result: (N, heads, queries, keys), if it is computed as it is written."""
+    if node.op != "scaled_dot_product_attention":
+        return 0
+    query, key = (results[value.node] for value in node.args[:2])
+    return int(query.numel() // max(1, query.shape[-1]) * key.shape[-2] * query.element_size())
+
+
+def _may_be_in_place(node: Node, index: int, nodes: list[Node], results: Mapping[int, Any], uses: Counter[int]) -> bool:
+    """Whether its result may be written over its first argument, which then nobody needs any more."""
+    first = node.args[0] if node.args else None
+    if node.op not in operators.IN_PLACE or not isinstance(first, Ref) or first.node < 0 or uses[first.node] != 1:
+        return False
+    before, after = results[first.node], results[index]
+    same = before.shape == after.shape and before.dtype == after.dtype
+    return same and nodes[first.node].op in operators.FRESH
+
+
+def apply(node: Node, results: Mapping[int, Any], weights: Mapping[str, torch.Tensor], count: int) -> Any:
+    """What the node makes of earlier results, for `count` images."""
+
+    def value(said: Any) -> Any:
+        if isinstance(said, Ref):
+            return results[said.node]
+        if isinstance(said, Weight):
+            return weights[said.name]
+        if isinstance(said, Batch):
+            return said.times * count
+        return [value(each) for each in said] if isinstance(said, list) else said
+
+    return node.function(*map(value, node.args), **{name: value(each) for name, each in node.kwargs.items()})

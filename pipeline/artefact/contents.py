@@ -1,0 +1,83 @@
+"""What an archive holds of a classifier, beside the handler: its program, weights, classes, and facts, as files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import yaml
+from safetensors.numpy import save_file
+
+from pipeline.artefact.file_kind import MOST_HEADER_BYTES
+from pipeline.artefact.model import Model
+
+if TYPE_CHECKING:  # torch takes seconds, and whoever reads an archive's metadata does without
+    from pipeline.artefact.program import Program
+
+PROGRAM_FILE = "program.json"
+WEIGHTS_FILE = "weights.safetensors"
+CLASSES_FILE = "classes.json"
+MODEL_FILE = "model.yaml"
+PROOF_FILE = "proof.json"
+
+
+def write_contents(program: Program, origin: str, model: Model, folder: Path) -> None:
+    """All but the proof, and what that says: `write_facts`. Equal inputs give equal files.
+
+    origin: of the weights, in words. folder: which is there.
+    """
+    (folder / PROGRAM_FILE).write_bytes(program.graph)
+    write_weights(program.tensors, origin, folder / WEIGHTS_FILE)
+    classes = json.dumps(model.classes, ensure_ascii=False, indent=0)
+    (folder / CLASSES_FILE).write_text(classes + "\n", encoding="utf-8")
+
+
+def write_facts(model: Model, bfloat16: bool, folder: Path) -> None:
+    """bfloat16: whether it answers as it should when it is computed in that."""
+    facts = {
+        "name": model.name,
+        "architecture": model.architecture,
+        "classes": CLASSES_FILE,
+        "preprocessing": asdict(model.preprocessing),
+        "bfloat16": bfloat16,
+    }
+    text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    (folder / MODEL_FILE).write_text(text, encoding="utf-8")
+
+
+def write_weights(tensors: Mapping[str, np.ndarray], origin: str, file: Path) -> None:
+    """Its metadata says `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names)."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].data)
+    save_file(dict(tensors), file, {"weights": origin, "sha256": digest.hexdigest()})
+    _sort_metadata(file)
+
+
+def read_metadata(file: IO[bytes]) -> dict[str, str]:
+    """The metadata that `write_weights` wrote. Raises ValueError where it is not there."""
+    try:
+        (length,) = struct.unpack("<Q", file.read(8))
+        metadata = json.loads(file.read(min(length, MOST_HEADER_BYTES)))["__metadata__"]
+        return {"weights": str(metadata["weights"]), "sha256": str(metadata["sha256"])}
+    except (struct.error, LookupError, TypeError, RecursionError) as error:
+        raise ValueError("no weights of ours") from error
+
+
+def _sort_metadata(file: Path) -> None:
+    """safetensors writes its metadata in random order: the same length of header, with the keys in order."""
+    with open(file, "r+b") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        if len(ordered) != length:
+            raise AssertionError("the safetensors header changed its length")
+        opened.seek(8)
+        opened.write(ordered)

@@ -1,0 +1,144 @@
+"""Whether the packed network answers as the module did: both are asked the same photographs before anything is packed.
+
+The module is asked here, in float32. The packed one is asked as a worker asks it: by the archive's own handler, in a
+process of its own, which has neither torchvision nor the user's code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.artefact.model import Model
+from pipeline.shared.checkout import CHECKOUT
+from pipeline.shared.errors import AnswersOtherwise, PipelineError
+
+PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
+BATCH = 4
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+# float32: what torchvision's own layers differ by from run to run is a hundred times less.
+MOST_MOVED = {FLOAT32: 1e-4, BFLOAT16: 0.05}  # of any probability
+MOST_MOVED_ON_AVERAGE = {FLOAT32: 1e-4, BFLOAT16: 0.01}  # of the most moved probability of a photograph
+# Logits, measured in their own standard deviation: where a network is sure of nothing, probabilities hardly move.
+MOST_OF_LOGITS = {FLOAT32: 1e-3, BFLOAT16: 0.1}
+LEAST_PROBABILITY = 1e-12  # whose logarithm float32 still tells
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """At one precision. same: photographs with the same first class, or where the first two are as good as equal.
+
+    moved: the most that a probability moved; on_average: that of each photograph, on average; logits: the most that one
+    moved, in standard deviations of all. They are rounded up to 1, 2 or 5 of a decimal place: more digits would hang
+    on the processor, and an archive must not.
+    """
+
+    same: int
+    moved: float
+    on_average: float
+    logits: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Proof:
+    """photographs: how many were asked, views of them included."""
+
+    photographs: int
+    float32: Agreement
+    bfloat16: Agreement
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+
+    def __str__(self) -> str:
+        """For people, in a line."""
+        parts = [
+            f"{name} {each.same} of {self.photographs} the same, at most {each.moved:g} moved"
+            for name, each in ((FLOAT32, self.float32), (BFLOAT16, self.bfloat16))
+        ]
+        return "; ".join(parts) + ("" if self.bfloat16.passed else ": so it is served in float32 only")
+
+
+def prove(module: nn.Module, model: Model, folder: Path, handler_directory: Path) -> Proof:
+    """folder: with the packed network, as pipeline/artefact/contents.py wrote it.
+
+    Raises AnswersOtherwise where it answers otherwise in float32, PipelineError where it does not answer.
+    """
+    packed = _ask_packed(folder, handler_directory)
+    expected = _ask_module(module, packed["pixels"], model)
+    if not np.isfinite(expected).all():
+        raise PipelineError("the network's answer to photographs is not finite: are these weights those of a network?")
+    proof = Proof(len(expected), *(_compare(expected, packed[name], name) for name in (FLOAT32, BFLOAT16)))
+    if not proof.float32.passed:
+        raise AnswersOtherwise(str(proof))
+    return proof
+
+
+def _ask_packed(folder: Path, handler_directory: Path) -> dict[str, np.ndarray]:
+    answers = folder / ".answers.npz"
+    command = [sys.executable, "-P", "-m", "vision.ask", str(folder), str(answers), FLOAT32, BFLOAT16]
+    done = subprocess.run(
+        command,
+        input="\n".join(map(str, PHOTOGRAPHS)),
+        env=os.environ | {"PYTHONPATH": str(handler_directory)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise PipelineError(f"the packed network cannot be asked: {said[:300]}")
+    with np.load(answers) as found:
+        loaded = dict(found)
+    answers.unlink()
+    return loaded
+
+
+@torch.inference_mode()
+def _ask_module(module: nn.Module, pixels: np.ndarray, model: Model) -> np.ndarray:
+    """uint8 (N, crop, crop, 3) → probabilities, float32 (N, classes)."""
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (model.preprocessing.mean, model.preprocessing.std))
+    found = []
+    for start in range(0, len(pixels), BATCH):
+        images = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float() / 255
+        found.append(module((images - mean) / std).softmax(dim=1))
+    return torch.cat(found).numpy()
+
+
+def _compare(expected: np.ndarray, actual: np.ndarray, precision: str) -> Agreement:
+    """Probabilities of the same photographs, (N, classes), → how far apart they are."""
+    moved = np.abs(expected - actual).max(axis=1)
+    logits, other = (np.log(np.clip(each, LEAST_PROBABILITY, None)) for each in (expected, actual))
+    seen = expected > LEAST_PROBABILITY
+    apart = np.abs(logits - other)[seen].max() / max(float(logits[seen].std()), LEAST_PROBABILITY)
+    ordered = np.sort(expected, axis=1)
+    near = ordered[:, -1] - ordered[:, -2] <= 2 * MOST_MOVED[precision] if expected.shape[1] > 1 else True
+    same = (expected.argmax(axis=1) == actual.argmax(axis=1)) | near
+    passed = (
+        bool(np.isfinite(actual).all() and same.all())
+        and moved.max() <= MOST_MOVED[precision]
+        and moved.mean() <= MOST_MOVED_ON_AVERAGE[precision]
+        and apart <= MOST_OF_LOGITS[precision]
+    )
+    return Agreement(
+        int(same.sum()), _rounded_up(moved.max()), _rounded_up(moved.mean()), _rounded_up(apart), bool(passed)
+    )
+
+
+def _rounded_up(value: float) -> float:
+    """0.0031 → 0.005; what is less than 1e-7, float32's own rounding, → 1e-7."""
+    if not math.isfinite(value):
+        return 1.0
+    value = max(float(value), 1e-7)
+    power = math.floor(math.log10(value))
+    return next(each * 10.0**power for each in (1, 2, 5, 10) if value <= each * 10.0**power * (1 + 1e-9))
