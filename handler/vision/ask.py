@@ -1,7 +1,7 @@
 """What an archive answers, without TorchServe: python -m vision.ask FOLDER OUTPUT PRECISION… < PICTURES
 
-FOLDER has an archive's files; PICTURES are the paths of images, one a line. OUTPUT is a file of numpy's: `pixels`, uint8
-(N, crop, crop, 3), and for each precision its probabilities, float32 (N, classes).
+FOLDER has an archive's files; PICTURES are the paths of images, one a line. OUTPUT is a file of numpy's: `pixels`,
+uint8 (N, crop, crop, 3), and for each precision its probabilities, float32 (N, classes).
 """
 
 from __future__ import annotations

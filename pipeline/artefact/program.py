@@ -31,16 +31,23 @@ from pipeline.shared.errors import NotExportable
 FORMAT = 1
 MOST_IMAGES = 1024  # in a batch, as far as torch.export is told
 
-# They do nothing when a network is only asked.
-IDENTITIES = {
+# They do nothing when a network is only asked; the conversions among them, where they convert to the same type.
+CONVERSIONS = {"_to_copy", "to", "type_as"}
+IDENTITIES = CONVERSIONS | {
     *("alias", "contiguous", "clone", "detach", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy"),
-    *("_to_copy", "to"),
 }
+# Parts of a network in a block of their own: with torch.autocast(enabled=False), with torch.no_grad().
+BLOCKS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
+# Their second argument lends its shape alone.
+LIKE_ANOTHER = {"expand_as": "expand", "view_as": "view", "reshape_as": "view"}
 CHECKS = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size"}
 # A number in place of their second tensor makes another form of them.
 WITH_NUMBERS = ("add", "sub", "mul", "div")
-# Their first argument lends its type alone.
+# Tensors that are made on the spot. The first argument of new_… lends its type alone.
 NEW_TENSORS: dict[str, Callable[..., torch.Tensor]] = {
+    "zeros": torch.zeros,
+    "ones": torch.ones,
+    "full": torch.full,
     "new_zeros": torch.zeros,
     "new_ones": torch.ones,
     "new_full": torch.full,
@@ -164,7 +171,7 @@ class _Lowering:
     """tensors: the weights so far, by their names; those that were computed here are float64."""
 
     def __init__(self, exported: torch.export.ExportedProgram) -> None:
-        self._graph = exported.graph_module.graph
+        self._module = exported.graph_module
         signature = exported.graph_signature
         names = (
             dict(signature.inputs_to_parameters)
@@ -180,7 +187,7 @@ class _Lowering:
         self._kept: dict[int, Weight] = {}
         self._originals: dict[int, str] = {}
         self._alive: list[torch.Tensor] = []  # so that no id is given twice
-        for node in self._graph.nodes:
+        for node in self._module.graph.nodes:
             if node.op != "placeholder":
                 continue
             if node.name in names:
@@ -190,19 +197,33 @@ class _Lowering:
                 self._alive.append(tensor)
             elif node.name in signature.user_inputs:
                 self._values[node] = Ref(-1)
-        self._exported = exported
 
     def run(self) -> tuple[list[Node], int]:
         """→ nodes, and which of them is the output."""
-        for node in self._graph.nodes:
+        return self._nodes, self._output(self._walked(self._module))
+
+    def _walked(self, module: fx.GraphModule) -> Any:
+        """→ what its graph returns, as torch.fx has it."""
+        for node in module.graph.nodes:
             if node.op == "call_function":
-                self._values[node] = self._lowered(node)
+                name = getattr(node.target, "__name__", "")
+                self._values[node] = self._block(node) if name in BLOCKS else self._lowered(node)
             elif node.op == "output":
-                (outputs,) = node.args
-                return self._nodes, self._output(outputs)
-            elif node.op != "placeholder":
-                raise NotExportable(f"it has a part that is no operator ({node.op} {node.target})", _place(node))
+                return node.args[0]
+            elif node.op == "get_attr":
+                self._values[node] = getattr(module, str(node.target))
         raise AssertionError("a graph has an output")
+
+    def _block(self, node: fx.Node) -> Any:
+        """Its nodes, as if they stood where it stands."""
+        arguments = [self._value(each) for each in node.args]
+        at = next(index for index, each in enumerate(arguments) if isinstance(each, fx.GraphModule))
+        if "autocast" in str(node.target) and arguments[2]:
+            raise NotExportable("it computes a part in another precision (torch.autocast)", _place(node))
+        inner, given = arguments[at], arguments[at + 1 :]
+        inputs = [each for each in inner.graph.nodes if each.op == "placeholder"]
+        self._values |= dict(zip(inputs, given, strict=True))
+        return [self._value(each) for each in self._walked(inner)]
 
     def _output(self, outputs: Any) -> int:
         if len(outputs) != 1 or not isinstance(outputs[0], fx.Node):
@@ -222,15 +243,29 @@ class _Lowering:
         kwargs = {key: _mapped(value, self._value) for key, value in node.kwargs.items()}
         if node.target is operator.getitem and isinstance(args[0], list | tuple):
             return args[0][args[1]]
-        if name in NEW_TENSORS and all(type(size) is int for size in args[1]):
-            return NEW_TENSORS[name](*args[1:], dtype=torch.float64)
+        if name in NEW_TENSORS:
+            return self._new(name, args[name.startswith("new_") :], node)
         if not any(isinstance(value, Ref | Batch) for value in _flat([args, kwargs])):
             return self._computed(node, args, kwargs)
         if name in IDENTITIES or name.rstrip("_") in IDENTITIES:
+            source: Any = node.args[0]
+            if name in CONVERSIONS and source.meta["val"].dtype != node.meta["val"].dtype:
+                raise NotExportable(f"it converts images to {node.meta['val'].dtype}", _place(node))
             return args[0]
-        if name == "expand_as":
-            name, args = "expand", [args[0], [self._size(size) for size in node.args[1].meta["val"].shape]]  # type: ignore[union-attr]
+        if name in LIKE_ANOTHER:
+            shape = [self._size(size) for size in node.meta["val"].shape]
+            return self._add(LIKE_ANOTHER[name], [self._as_argument(args[0]), shape], {})
         return self._applied(node, name, args, kwargs)
+
+    def _new(self, name: str, args: list[Any], node: fx.Node) -> Any:
+        """One for each image is one, expanded."""
+        kind = node.meta["val"].dtype
+        made = NEW_TENSORS[name](
+            [1 if isinstance(size, Batch) else size for size in args[0]],
+            *args[1:],
+            dtype=torch.float64 if kind == torch.float32 else kind,
+        )
+        return made if Batch not in map(type, args[0]) else self._add("expand", [self._as_argument(made), args[0]], {})
 
     def _computed(self, node: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """What hangs on no image."""
@@ -257,17 +292,16 @@ class _Lowering:
         kwargs = {key: self._as_argument(value) for key, value in kwargs.items() if key != "pin_memory"}
         if any(isinstance(value, torch.dtype | torch.device | torch.layout) for value in _flat([args, kwargs])):
             raise NotExportable(f"it chooses a type or a device itself (aten.{op})", _place(node))
-        self._nodes.append(Node(op, args, kwargs))
-        result: Any = Ref(len(self._nodes) - 1)
+        result: Any = self._add(op, args, kwargs)
         if isinstance(written, fx.Node):
             self._values[written] = result
         if isinstance(node.meta.get("val"), list | tuple):
-            of = result
-            result = []
-            for index in range(len(node.meta["val"])):
-                self._nodes.append(Node("getitem", [of, index], {}))
-                result.append(Ref(len(self._nodes) - 1))
+            return [self._add("getitem", [result, index], {}) for index in range(len(node.meta["val"]))]
         return result
+
+    def _add(self, op: str, args: list[Any], kwargs: dict[str, Any]) -> Ref:
+        self._nodes.append(Node(op, args, kwargs))
+        return Ref(len(self._nodes) - 1)
 
     def _value(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):
@@ -357,7 +391,8 @@ def _fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.T
 def _scale_and_shift(norm: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, …) → per channel, float64."""
     gamma, beta, mean, var = (value and tensors[value.name].double() for value in norm.args[1:5])
-    assert mean is not None and var is not None, "a network in eval mode normalises by what it has seen"
+    assert mean is not None, "torch.export has batch_norm by its own batch as another operator"
+    assert var is not None
     scale = 1 / torch.sqrt(var + norm.args[7])
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale

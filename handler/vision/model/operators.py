@@ -24,10 +24,10 @@ ACTIVATIONS = (
 )
 ARITHMETIC = (
     "add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar rsub.Tensor mul.Tensor mul.Scalar div.Tensor div.Scalar "
-    "neg abs exp log sqrt rsqrt reciprocal square pow.Tensor_Scalar sin cos erf "
+    "neg abs addcmul exp log sqrt rsqrt reciprocal square pow.Tensor_Scalar sin cos erf "
     "clamp clamp_min clamp_max minimum maximum where.self masked_fill.Scalar"
 )
-REDUCTIONS = "mean.dim sum.dim_IntList amax amin linalg_vector_norm norm.ScalarOpt_dim var.correction"
+REDUCTIONS = "mean.dim sum.dim_IntList amax amin cumsum linalg_vector_norm norm.ScalarOpt_dim var.correction"
 SHAPES = (
     "view reshape flatten.using_ints unflatten.int permute transpose.int swapaxes t squeeze.dim squeeze.dims unsqueeze "
     "expand repeat movedim.int movedim.intlist select.int slice.Tensor index.Tensor index_select narrow chunk "
@@ -40,8 +40,9 @@ GETITEM = "getitem"  # of an operator that returns several tensors
 
 # Their result is memory of its own, so what comes next may be written into it.
 FRESH = frozenset((*LAYERS.split(), *NORMS.split(), *POOLS.split(), *ACTIVATIONS.split(), *ARITHMETIC.split(), "cat"))
+UNARY = ("relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "hardtanh", "leaky_relu", "elu", "tanh")
 IN_PLACE = {
-    **{name: f"{name}_" for name in "relu silu hardswish hardsigmoid sigmoid hardtanh leaky_relu elu tanh".split()},
+    **{name: f"{name}_" for name in UNARY},
     **{f"{name}.{form}": f"{name}_.{form}" for name in ("add", "mul") for form in ("Tensor", "Scalar")},
 }
 

@@ -19,8 +19,9 @@ import json
 import math
 import operator
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
 import torch
 
@@ -70,7 +71,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Program:
-    """side: pixels, of the square images. classes: of the output. image_bytes: at a time, for each image, in float32."""
+    """side: pixels, of the square images. classes: of the output. image_bytes: of results at a time, in float32."""
 
     side: int
     nodes: list[Node]
