@@ -35,7 +35,7 @@ def pack(
         write_contents(program, weights.origin, model, folder)
         write_facts(model, bfloat16=True, folder=folder)
         progress("asking the packed network and the original the same photographs")
-        proof = prove(module, model, folder, handler_directory)
+        proof = prove(module, model, program, folder, handler_directory)
         write_facts(model, proof.bfloat16.passed, folder)
         (folder / PROOF_FILE).write_bytes(proof.to_json())
         progress("writing the archive")

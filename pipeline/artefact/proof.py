@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -19,8 +20,9 @@ import torch
 from torch import nn
 
 from pipeline.artefact.model import Model
+from pipeline.artefact.program import Program
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.errors import AnswersOtherwise, PipelineError
+from pipeline.shared.errors import AnswersOtherwise, NotExportable, PipelineError
 
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 BATCH = 4
@@ -70,12 +72,12 @@ class Proof:
         return "; ".join(parts) + ("" if self.bfloat16.passed else ": so it is served in float32 only")
 
 
-def prove(module: nn.Module, model: Model, folder: Path, handler_directory: Path) -> Proof:
+def prove(module: nn.Module, model: Model, program: Program, folder: Path, handler_directory: Path) -> Proof:
     """folder: with the packed network, as pipeline/artefact/contents.py wrote it.
 
-    Raises AnswersOtherwise where it answers otherwise in float32, PipelineError where it does not answer.
+    Raises NotExportable where the handler cannot run it, AnswersOtherwise where it answers otherwise in float32.
     """
-    packed = _ask_packed(folder, handler_directory)
+    packed = _ask_packed(program, folder, handler_directory)
     expected = _ask_module(module, packed["pixels"], model)
     if not np.isfinite(expected).all():
         raise PipelineError("the network's answer to photographs is not finite: are these weights those of a network?")
@@ -85,7 +87,7 @@ def prove(module: nn.Module, model: Model, folder: Path, handler_directory: Path
     return proof
 
 
-def _ask_packed(folder: Path, handler_directory: Path) -> dict[str, np.ndarray]:
+def _ask_packed(program: Program, folder: Path, handler_directory: Path) -> dict[str, np.ndarray]:
     answers = folder / ".answers.npz"
     command = [sys.executable, "-P", "-m", "vision.ask", str(folder), str(answers), FLOAT32, BFLOAT16]
     done = subprocess.run(
@@ -97,11 +99,19 @@ def _ask_packed(folder: Path, handler_directory: Path) -> dict[str, np.ndarray]:
     )
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise PipelineError(f"the packed network cannot be asked: {said[:300]}")
+        raise _not_run(said, program)
     with np.load(answers) as found:
         loaded = dict(found)
     answers.unlink()
     return loaded
+
+
+def _not_run(said: str, program: Program) -> PipelineError:
+    """What the handler says of a program, with the place in the network's code."""
+    found = re.fullmatch(r"ValueError: .*: nodes\[(\d+)\]: (.*)", said)
+    if not found:
+        return PipelineError(f"the packed network cannot be asked: {said[:300]}")
+    return NotExportable(found[2][:300], program.places[int(found[1])])
 
 
 @torch.inference_mode()

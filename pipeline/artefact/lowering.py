@@ -1,0 +1,224 @@
+"""torch.export's graph → nodes, and the tensors that they need. What does not hang on the images is computed."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from pipeline.artefact.nodes import Batch, Node, Ref, Weight, flat, mapped
+from pipeline.shared.errors import NotExportable
+
+# They do nothing when a network is only asked; the conversions among them, where they convert to the same type.
+CONVERSIONS = {"_to_copy", "to", "type_as"}
+IDENTITIES = CONVERSIONS | {
+    *("alias", "contiguous", "clone", "detach", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy"),
+}
+# Parts of a network in a block of their own: with torch.autocast(enabled=False), with torch.no_grad().
+BLOCKS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
+# Their second argument lends its shape alone.
+LIKE_ANOTHER = {"expand_as": "expand", "view_as": "view", "reshape_as": "view"}
+CHECKS = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size"}
+# A number in place of their second tensor makes another form of them.
+WITH_NUMBERS = ("add", "sub", "mul", "div")
+# Tensors that are made on the spot. The first argument of new_… lends its type alone.
+NEW_TENSORS: dict[str, Callable[..., torch.Tensor]] = {
+    "zeros": torch.zeros,
+    "ones": torch.ones,
+    "full": torch.full,
+    "new_zeros": torch.zeros,
+    "new_ones": torch.ones,
+    "new_full": torch.full,
+}
+
+
+class Lowering:
+    """tensors: the weights so far, by their names; those that were computed here are float64."""
+
+    def __init__(self, exported: torch.export.ExportedProgram) -> None:
+        self._module = exported.graph_module
+        signature = exported.graph_signature
+        names = (
+            dict(signature.inputs_to_parameters)
+            | dict(signature.inputs_to_buffers)
+            | dict(signature.inputs_to_lifted_tensor_constants)
+        )
+        if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+            raise NotExportable("it changes its own state when it is asked; call eval() before it is returned")
+        held = {**exported.constants, **exported.state_dict}
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._values: dict[fx.Node, Any] = {}  # Ref, a list of them, or torch.Tensor where no image is in it
+        self._nodes: list[Node] = []
+        self._place = ""
+        self._kept: dict[int, Weight] = {}
+        self._originals: dict[int, str] = {}
+        self._alive: list[torch.Tensor] = []  # so that no id is given twice
+        for node in self._module.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            if node.name in names:
+                tensor = held[names[node.name]].detach()
+                self._values[node] = tensor
+                self._originals[id(tensor)] = names[node.name]
+                self._alive.append(tensor)
+            elif node.name in signature.user_inputs:
+                self._values[node] = Ref(-1)
+
+    def run(self) -> tuple[list[Node], int]:
+        """→ nodes, and which of them is the output."""
+        return self._nodes, self._output(self._walked(self._module))
+
+    def _walked(self, module: fx.GraphModule) -> Any:
+        """→ what its graph returns, as torch.fx has it."""
+        for node in module.graph.nodes:
+            if node.op == "call_function":
+                self._place = _place(node) or self._place
+                name = getattr(node.target, "__name__", "")
+                self._values[node] = self._block(node) if name in BLOCKS else self._lowered(node)
+            elif node.op == "output":
+                return node.args[0]
+            elif node.op == "get_attr":
+                self._values[node] = getattr(module, str(node.target))
+        raise AssertionError("a graph has an output")
+
+    def _block(self, node: fx.Node) -> Any:
+        """Its nodes, as if they stood where it stands."""
+        arguments = [self._value(each) for each in node.args]
+        at = next(index for index, each in enumerate(arguments) if isinstance(each, fx.GraphModule))
+        if "autocast" in str(node.target) and arguments[2]:
+            raise NotExportable("it computes a part in another precision (torch.autocast)", self._place)
+        inner, given = arguments[at], arguments[at + 1 :]
+        inputs = [each for each in inner.graph.nodes if each.op == "placeholder"]
+        self._values |= dict(zip(inputs, given, strict=True))
+        return [self._value(each) for each in self._walked(inner)]
+
+    def _output(self, outputs: Any) -> int:
+        if len(outputs) != 1 or not isinstance(outputs[0], fx.Node):
+            raise NotExportable("it does not return one tensor, the logits (N, classes)")
+        found, shape = self._values[outputs[0]], outputs[0].meta["val"].shape
+        if not isinstance(found, Ref) or found.node < 0 or len(shape) != 2 or isinstance(shape[1], torch.SymInt):
+            raise NotExportable(f"it returns {tuple(map(str, shape))}, and not the logits (N, classes)")
+        return found.node
+
+    def _lowered(self, node: fx.Node) -> Any:
+        if isinstance(node.meta.get("val"), torch.SymInt):
+            return None  # where it is used, its value says how it hangs on the number of images
+        name = self._name(node)
+        if name in CHECKS:
+            return None
+        args = mapped(list(node.args), self._value)
+        kwargs = {key: mapped(value, self._value) for key, value in node.kwargs.items()}
+        if node.target is operator.getitem and isinstance(args[0], list | tuple):
+            return args[0][args[1]]
+        if name in NEW_TENSORS:
+            return self._new(name, args[name.startswith("new_") :], node)
+        if not any(isinstance(value, Ref | Batch) for value in flat([args, kwargs])):
+            return self._computed(node, args, kwargs)
+        if name in IDENTITIES or name.rstrip("_") in IDENTITIES:
+            source: Any = node.args[0]
+            if name in CONVERSIONS and source.meta["val"].dtype != node.meta["val"].dtype:
+                raise NotExportable(f"it converts images to {node.meta['val'].dtype}", self._place)
+            return args[0]
+        if name in LIKE_ANOTHER:
+            shape = [self._size(size) for size in node.meta["val"].shape]
+            return self._add(LIKE_ANOTHER[name], [self._as_argument(args[0]), shape], {})
+        return self._applied(node, name, args, kwargs)
+
+    def _name(self, node: fx.Node) -> str:
+        """`conv2d`, of aten.conv2d.default. Raises NotExportable for what is not aten's."""
+        if node.target is operator.getitem:
+            return "getitem"
+        target: Any = node.target
+        if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+            raise NotExportable(f"it has an operator of its own ({target})", self._place)
+        return str(target._schema.name.partition("::")[2])
+
+    def _new(self, name: str, args: list[Any], node: fx.Node) -> Any:
+        """One for each image is one, expanded."""
+        kind = node.meta["val"].dtype
+        made = NEW_TENSORS[name](
+            [1 if isinstance(size, Batch) else size for size in args[0]],
+            *args[1:],
+            dtype=torch.float64 if kind == torch.float32 else kind,
+        )
+        return made if Batch not in map(type, args[0]) else self._add("expand", [self._as_argument(made), args[0]], {})
+
+    def _computed(self, node: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """What hangs on no image."""
+        double = lambda value: (  # noqa: E731
+            value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
+        )
+        if kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64
+        target: Any = node.target
+        with torch.no_grad():
+            return target(*mapped(args, double), **mapped(kwargs, double))
+
+    def _applied(self, node: fx.Node, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        target: Any = node.target
+        if name.endswith("_") and target is not operator.getitem:
+            written, name = node.args[0], name[:-1]
+        else:
+            written = None
+        overload = "" if target is operator.getitem else target._overloadname
+        op = name if overload in ("", "default") else f"{name}.{overload}"
+        if name in WITH_NUMBERS and isinstance(args[1], int | float):
+            op = f"{name}.Scalar"
+        args = [self._as_argument(value) for value in args]
+        kwargs = {key: self._as_argument(value) for key, value in kwargs.items() if key != "pin_memory"}
+        if any(isinstance(value, torch.dtype | torch.device | torch.layout) for value in flat([args, kwargs])):
+            raise NotExportable(f"it chooses a type or a device itself (aten.{op})", self._place)
+        result: Any = self._add(op, args, kwargs)
+        if isinstance(written, fx.Node):
+            self._values[written] = result
+        if isinstance(node.meta.get("val"), list | tuple):
+            return [self._add("getitem", [result, index], {}) for index in range(len(node.meta["val"]))]
+        return result
+
+    def _add(self, op: str, args: list[Any], kwargs: dict[str, Any]) -> Ref:
+        self._nodes.append(Node(op, args, kwargs, self._place))
+        return Ref(len(self._nodes) - 1)
+
+    def _value(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            found = argument.meta.get("val")
+            if isinstance(found, torch.SymInt):
+                return self._size(found)
+            return self._values[argument]
+        return argument
+
+    def _size(self, size: Any) -> Any:
+        """A number, or a multiple of the number of images."""
+        if not isinstance(size, torch.SymInt):
+            return size
+        expression = size.node.expr
+        (symbol,) = expression.free_symbols
+        times = expression.subs(symbol, 1)
+        if expression != times * symbol or int(times) != times:
+            raise NotExportable(f"it computes a size from the number of images in its own way ({expression})")
+        return Batch(int(times))
+
+    def _as_argument(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [self._as_argument(each) for each in value]
+        if not isinstance(value, torch.Tensor):
+            return value
+        if id(value) not in self._kept:
+            name = self._originals.get(id(value)) or f"computed:{len(self.tensors)}"
+            self.tensors[name] = value
+            self._kept[id(value)] = Weight(name)
+            self._alive.append(value)
+        return self._kept[id(value)]
+
+
+def _place(node: fx.Node) -> str:
+    """FILE:LINE of the network's code that asked for it, or nothing."""
+    lines = [line for line in (node.stack_trace or "").splitlines() if line.lstrip().startswith("File ")]
+    if not lines:
+        return ""
+    file, line = lines[-1].split('"')[1], lines[-1].rpartition("line ")[2].partition(",")[0]
+    return f"{os.path.basename(file)}:{line}"
