@@ -34,6 +34,7 @@ from vision.protocol import v1
 from vision.protocol.answer import Answer
 from vision.protocol.request import Request
 from vision.worker import torchserve
+from vision.worker.pace import in_time
 from vision.worker.processors import Processors, available
 from vision.worker.settings import read_settings
 from vision.worker.stages import HEADER, Stages
@@ -56,7 +57,7 @@ class Handler:
         settings = read_settings(context.model_yaml_config)
         limits, url = settings.limits, settings.url
         self._facts = read_facts(model_dir / "model.yaml")
-        self._limits = limits
+        self._limits, self._timeout_s = limits, settings.response_timeout_s
         self._fetcher = UrlFetcher(url.allowed_hosts, url.timeout_s, limits.max_image_bytes, url.allow_http)
         self._processors = Processors(model_dir / WEIGHTS, settings.threads)
         self._pool = ThreadPoolExecutor(available(), "decode")
@@ -85,6 +86,7 @@ class Handler:
             requests = [self._attempt(self._parse_envelope, rows)]
         else:
             requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
+        requests = in_time(requests, self._classifier.image_s, self._timeout_s)
         # Every fetch is started before one is waited for.
         located = [self._attempt(self._locate, request) for request in requests]
         files = [self._attempt(self._wait, images) for images in located]

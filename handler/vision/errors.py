@@ -11,6 +11,7 @@
     ├── UrlNotAllowed (403)           a URL that this server may not fetch
     ├── UrlFailed (502)               the other server answered badly, or not at all
     ├── UrlTimedOut (504)             the other server took too long
+    ├── Busy (503)                    more images at a time than the model answers in time
     └── Defect (500)                  our own fault
 
 Every message begins with its place in the request, `instances[2].b64: …`. Nothing of the client's own text is
@@ -88,6 +89,13 @@ class UrlTimedOut(RequestError):
 
     def __init__(self, place: str, seconds: float) -> None:
         super().__init__(place, f"no complete answer within {seconds:g} s")
+
+
+class Busy(RequestError):
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("server", "the model is busy: ask again")
 
 
 class Defect(RequestError):

@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.IGNORECASE)
 LAST_PORT = 65_535
 MOST_THREADS = 1024  # more than any machine has: beyond some thousands they cannot be started
+BESIDE = {"response_timeout_s"}
 RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where responseTimeout is not set
 
 
@@ -44,6 +45,7 @@ class Settings:
     max_batch: int
     limits: Limits
     url: UrlSettings
+    response_timeout_s: float  # TorchServe's own, which stands beside `handler`
 
     def check_classes(self, classes: int) -> None:
         """Raises ValueError where a request could ask for more classes than the model has."""
@@ -58,13 +60,15 @@ def read_settings(config: object) -> Settings:
     url = _mapping(handler, "url", "handler.")
     for settings, kind, above in ((handler, Settings, "handler."), (limits, Limits, "handler.limits.")):
         _refuse_unknown(settings, kind, above)
+    timeout_s = _response_timeout_s(config)
     return Settings(
         threads=_threads(handler),
         max_batch=_count(handler, "max_batch", "handler."),
         limits=_limits(limits),
         precision=_word(handler, "precision"),
         device=_word(handler, "device"),
-        url=_url_settings(url, _response_timeout_s(config)),
+        url=_url_settings(url, timeout_s),
+        response_timeout_s=timeout_s,
     )
 
 
@@ -114,7 +118,8 @@ def _response_timeout_s(config: object) -> float:
 
 
 def _refuse_unknown(settings: dict[str, object], kind: type, above: str) -> None:
-    if unknown := sorted(map(str, settings.keys() - {field.name for field in fields(kind)})):
+    known = {field.name for field in fields(kind)} - BESIDE
+    if unknown := sorted(map(str, settings.keys() - known)):
         raise ValueError(f"model-config.yaml: {above}{unknown[0]} is no setting")
 
 

@@ -1,0 +1,30 @@
+"""How many images a batch of requests may have. TorchServe ends a worker that is silent for responseTimeout, and loses
+every request it has: so what would take too long is refused before it is begun.
+"""
+
+from __future__ import annotations
+
+from vision.errors import Busy, RequestError, TooLarge
+from vision.protocol.request import Request
+
+SHARE = 1 / 3  # of responseTimeout, for the network; decoding takes up to a half
+
+
+def in_time(requests: list[Request | RequestError], image_s: float, timeout_s: float) -> list[Request | RequestError]:
+    """The same, with an error in place of each request that is too much: for any batch (413), or for this one (503).
+
+    image_s: the least that the network has taken for an image, in seconds. timeout_s: responseTimeout.
+    """
+    most = max(1, int(timeout_s * SHARE / image_s))
+    taken = 0
+    outcomes: list[Request | RequestError] = []
+    for request in requests:
+        count = len(request.instances) if isinstance(request, Request) else 0
+        if count > most:
+            outcomes.append(TooLarge("instances", most, "images: this model does not answer more of them in time"))
+        elif taken + count > most:
+            outcomes.append(Busy())
+        else:
+            outcomes.append(request)
+            taken += count
+    return outcomes
