@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from torch import fx
 from pipeline.artefact.nodes import Batch, Node, Ref, Weight, flat, mapped
 from pipeline.shared.errors import NotExportable
 
+# They could draw random numbers, and do not when a network is only asked.
+SILENT = {"dropout", "feature_dropout", "alpha_dropout", "scaled_dot_product_attention"}
 # They do nothing when a network is only asked; the conversions among them, where they convert to the same type.
 CONVERSIONS = {"_to_copy", "to", "type_as"}
 IDENTITIES = CONVERSIONS | {
-    *("alias", "contiguous", "clone", "detach", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy"),
+    *("alias", "contiguous", "clone", "detach", "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout"),
 }
 # Parts of a network in a block of their own: with torch.autocast(enabled=False), with torch.no_grad().
 BLOCKS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
@@ -54,6 +57,7 @@ class Lowering:
         self._values: dict[fx.Node, Any] = {}  # Ref, a list of them, or torch.Tensor where no image is in it
         self._nodes: list[Node] = []
         self._place = ""
+        self._numbers = count()  # of what is computed
         self._kept: dict[int, Weight] = {}
         self._originals: dict[int, str] = {}
         self._alive: list[torch.Tensor] = []  # so that no id is given twice
@@ -135,7 +139,10 @@ class Lowering:
         target: Any = node.target
         if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
             raise NotExportable(f"it has an operator of its own ({target})", self._place)
-        return str(target._schema.name.partition("::")[2])
+        name = str(target._schema.name.partition("::")[2])
+        if torch.Tag.nondeterministic_seeded in target.tags and name.rstrip("_") not in SILENT:
+            raise NotExportable(f"it draws random numbers (aten.{name})", self._place)
+        return name
 
     def _new(self, name: str, args: list[Any], node: fx.Node) -> Any:
         """One for each image is one, expanded."""
@@ -170,6 +177,8 @@ class Lowering:
             op = f"{name}.Scalar"
         args = [self._as_argument(value) for value in args]
         kwargs = {key: self._as_argument(value) for key, value in kwargs.items() if key != "pin_memory"}
+        if name == "batch_norm" and args[5]:
+            raise NotExportable("it is training: call eval() before it is returned", self._place)
         if any(isinstance(value, torch.dtype | torch.device | torch.layout) for value in flat([args, kwargs])):
             raise NotExportable(f"it chooses a type or a device itself (aten.{op})", self._place)
         result: Any = self._add(op, args, kwargs)
@@ -208,7 +217,7 @@ class Lowering:
         if not isinstance(value, torch.Tensor):
             return value
         if id(value) not in self._kept:
-            name = self._originals.get(id(value)) or f"computed:{len(self.tensors)}"
+            name = self._originals.get(id(value)) or f"computed:{next(self._numbers)}"
             self.tensors[name] = value
             self._kept[id(value)] = Weight(name)
             self._alive.append(value)

@@ -76,4 +76,6 @@ def _trace(module: nn.Module, crop: int) -> torch.export.ExportedProgram:
             return torch.export.export(module, (torch.zeros(2, 3, crop, crop),), dynamic_shapes=({0: batch},))
     except Exception as error:  # of any kind: it runs the network's own code
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "specialized it to be a constant" in str(error):
+            reason = "it takes a fixed number of images; x.shape[0] leaves that open, len(x) and int(…) do not"
         raise NotExportable(f"torch.export refuses it: {reason}") from error

@@ -42,9 +42,12 @@ class Classifier:
         preprocessing = facts.preprocessing
         if program.side != preprocessing.crop:
             raise ValueError(f"{PROGRAM} is for {program.side} pixels, and model.yaml crops {preprocessing.crop}")
-        self.classes = program.classes
-        self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, program.image_bytes)))
-        self._network = Network(program, weights, self.precision, self.device)
+        try:
+            self._network = Network(program, weights, self.precision, self.device)
+        except ValueError as error:
+            raise ValueError(f"{PROGRAM} is no network for these weights: {error}") from None
+        self.classes = self._network.classes
+        self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, self._network.image_bytes)))
         self._side = program.side
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
         mean, std = (torch.tensor(each).repeat(self._side) * 255 for each in (preprocessing.mean, preprocessing.std))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import resource
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from vision.model import operators
 from vision.model.devices import BFLOAT16
-from vision.model.program import Node, Program, Weight, apply, inputs
+from vision.model.program import Node, Program, Ref, Weight, apply, inputs
+
+MOST_BYTES = 4 * 2**30  # for two images: torchvision's largest network makes 0.3 GB of them at a time
 
 
 class Network:
     """weights: by their names, float32 or whole numbers, and perhaps still in the memory map of a file.
 
     precision: `float32`; or `bfloat16`, but for the last layer: rounding logits costs more accuracy than it saves time.
+
+    It is tried once, with two images, within MOST_BYTES of memory: `classes` is then known, and `image_bytes`, what the
+    results that are needed at a time take for each image. Raises ValueError where the program cannot be run.
     """
 
     def __init__(
@@ -28,18 +37,49 @@ class Network:
             name: (self._of_head(tensor) if name in precise else self._cast(tensor)).to(device)
             for name, tensor in weights.items()
         }
+        images = torch.zeros(2, 3, program.side, program.side, dtype=self.dtype, device=device)
+        self.image_bytes = 0
+        with memory_bound(MOST_BYTES):
+            logits = self._tried(images.to(memory_format=torch.channels_last))
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
+            raise ValueError("it does not end in logits, (N, classes)")
+        self.classes = logits.shape[1]
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, side, side), channels_last, of `dtype` → logits (N, classes), float32."""
         results: dict[int, Any] = {-1: images}
         for index, node in enumerate(self._nodes):
-            make = self._logits if node is self._head else apply
-            results[index] = make(node, results, self._weights, len(images))
+            results[index] = self._result(node, results, len(images))
             for each in node.last:
                 results.pop(each, None)
         logits: torch.Tensor = results[self._output].float()
         return logits
+
+    @torch.inference_mode()
+    def _tried(self, images: torch.Tensor) -> Any:
+        """Runs the program, and notes what it takes, and what may be written over what."""
+        uses = Counter(each for node in self._nodes for each in inputs(node))
+        results: dict[int, Any] = {-1: images}
+        for index, node in enumerate(self._nodes):
+            try:
+                result = results[index] = self._result(node, results, len(images))
+            except (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError, MemoryError) as error:
+                said = " ".join(str(error).split())[:200]
+                raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
+            self.image_bytes = max(self.image_bytes, sum(map(_bytes, results.values())) // len(images))
+            first = node.args[0] if node.args else None
+            if node.op in operators.IN_PLACE and isinstance(first, Ref) and first.node >= 0 and uses[first.node] == 1:
+                before = results[first.node]
+                is_fresh = self._nodes[first.node].op in operators.FRESH
+                if is_fresh and before.shape == result.shape and before.dtype == result.dtype:
+                    node.function = operators.overload(operators.IN_PLACE[node.op])
+            for each in node.last:
+                results.pop(each, None)
+        return results[self._output]
+
+    def _result(self, node: Node, results: dict[int, Any], count: int) -> Any:
+        return (self._logits if node is self._head else apply)(node, results, self._weights, count)
 
     def _logits(self, node: Node, results: dict[int, Any], weights: dict[str, torch.Tensor], count: int) -> Any:
         hidden = {each: results[each].float() for each in inputs(node)}
@@ -56,6 +96,30 @@ class Network:
         if self.dtype == torch.float32:
             return tensor
         return tensor.t().contiguous().t() if tensor.dim() == 2 else tensor.clone()
+
+
+def _bytes(result: Any) -> int:
+    if isinstance(result, torch.Tensor):
+        return result.numel() * result.element_size()
+    return sum(map(_bytes, result)) if isinstance(result, (list, tuple)) else 0
+
+
+@contextmanager
+def memory_bound(most: int) -> Iterator[None]:
+    """Within it, this process gets at most so many bytes more, where the system can do that: then torch raises."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + most
+    hard = before[1]
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @contextmanager

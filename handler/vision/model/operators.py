@@ -38,6 +38,13 @@ NAMES = " ".join((LAYERS, NORMS, POOLS, ACTIVATIONS, ARITHMETIC, REDUCTIONS, SHA
 
 GETITEM = "getitem"  # of an operator that returns several tensors
 
+# Arguments that must have this value: with another, an operator would draw random numbers, or keep what it has seen.
+ONLY: dict[str, dict[str, Any]] = {
+    "batch_norm": {"training": False},
+    "instance_norm": {"running_mean": None, "running_var": None},
+    "scaled_dot_product_attention": {"dropout_p": 0.0},
+}
+
 # Their result is memory of its own, so what comes next may be written into it.
 FRESH = frozenset((*LAYERS.split(), *NORMS.split(), *POOLS.split(), *ACTIVATIONS.split(), *ARITHMETIC.split(), "cat"))
 UNARY = ("relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "hardtanh", "leaky_relu", "elu", "tanh")

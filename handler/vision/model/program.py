@@ -9,8 +9,8 @@ A node is an operator (vision/model/operators.py has those that may be used), it
 there are any, the others by their names. An argument is a number, true, false, null, a word, a list; the result of an
 earlier node (-1 are the images); a weight; or {"batch": 3}, thrice the number of images.
 
-Before anything is computed, each argument is checked against aten's own schema, and the whole is run on torch's "meta"
-device, which knows shapes and has no memory: so it is known what an image takes.
+Each argument is checked against aten's own schema before anything is computed. Shapes are not in it: network.py sees
+them when it tries the program, within a bound of memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -35,7 +34,6 @@ MOST_NODES = 20_000  # torchvision's largest has 1,300
 MOST_SIDE = 4096
 LARGEST = 2**31  # of numbers that count something
 LONGEST_WORD = 100
-MOST_IMAGE_BYTES = 2**31  # that the results alive at a time take, for an image, in float32
 MOST_OPERANDS = 2  # of einsum: what it makes of more in between, nobody sees
 
 
@@ -71,13 +69,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Program:
-    """side: pixels, of the square images. classes: of the output. image_bytes: of results at a time, in float32."""
+    """side: pixels, of the square images. output: the node that makes the logits."""
 
     side: int
     nodes: list[Node]
     output: int
-    classes: int
-    image_bytes: int
 
     @property
     def head(self) -> Node | None:
@@ -87,7 +83,7 @@ class Program:
 
 
 def read_program(text: bytes, weights: Mapping[str, torch.Tensor]) -> Program:
-    """program.json → a program that can be run. weights: by their names; their shapes and types are all that counts.
+    """program.json → a program that can be run. weights: by their names, which are all that counts.
 
     Raises ValueError, with a sentence, for whatever is not a network from images to logits.
     """
@@ -105,8 +101,7 @@ def read_program(text: bytes, weights: Mapping[str, torch.Tensor]) -> Program:
             raise ValueError(f"nodes[{index}]: {error}") from None
     output = _count(said["output"], 0, len(nodes) - 1, "output")
     _note_last_uses(nodes, output)
-    shapes = _dry_run(nodes, output, side, weights)
-    return Program(side, nodes, output, shapes.classes, shapes.image_bytes)
+    return Program(side, nodes, output)
 
 
 # --- The text ---------------------------------------------------------------------------------------------------------
@@ -121,6 +116,8 @@ def _load(text: bytes) -> dict[str, Any]:
 
     try:
         said = json.loads(text, parse_constant=refuse)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError("it is no JSON") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(said, dict) or said.keys() != KEYS:
@@ -146,6 +143,10 @@ def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -
     for argument in by_name.values():
         if argument.name not in kwargs and not argument.has_default_value():
             raise ValueError(f"{op} lacks {argument.name}")
+    given = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
+    for name, only in operators.ONLY.get(op, {}).items():
+        if given.get(name, only) != only:
+            raise ValueError(f"{name}: {json.dumps(only)} is expected")
     node = Node(
         op,
         operators.OURS.get(op, function),
@@ -243,76 +244,8 @@ def _note_last_uses(nodes: list[Node], output: int) -> None:
             nodes[index].last.append(result)
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    classes: int
-    image_bytes: int
-
-
-def _dry_run(nodes: list[Node], output: int, side: int, weights: Mapping[str, torch.Tensor]) -> _Shapes:
-    """Runs it without memory, for two images and for one."""
-    shadows = {name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()}
-    _, classes = _dry_run_of(1, nodes, output, side, shadows)
-    image_bytes, again = _dry_run_of(2, nodes, output, side, shadows)
-    if classes != again:
-        raise ValueError("the number of classes hangs on the number of images")
-    return _Shapes(classes, image_bytes)
-
-
-def _dry_run_of(
-    count: int, nodes: list[Node], output: int, side: int, weights: Mapping[str, torch.Tensor]
-) -> tuple[int, int]:
-    """→ the bytes of results for each image, at a time, and the classes."""
-    uses = Counter(each for node in nodes for each in inputs(node))
-    results: dict[int, Any] = {-1: torch.empty(count, 3, side, side, device="meta")}
-    most = 0
-    for index, node in enumerate(nodes):
-        try:
-            results[index] = apply(node, results, weights, count)
-            most = max(most, sum(map(_bytes, results.values())) + _hidden_bytes(node, results))
-            if most > count * MOST_IMAGE_BYTES:
-                raise ValueError("an image would take too much memory")
-            if _may_be_in_place(node, index, nodes, results, uses):
-                node.function = operators.overload(operators.IN_PLACE[node.op])
-        except ValueError as error:
-            raise ValueError(f"nodes[{index}]: {error}") from None
-        except (RuntimeError, IndexError, TypeError, NotImplementedError, OverflowError, AssertionError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
-        for each in node.last:
-            results.pop(each, None)
-    found = results.get(output)
-    if not isinstance(found, torch.Tensor) or found.dim() != 2 or len(found) != count or not found.is_floating_point():
-        raise ValueError("it does not end in logits, (N, classes)")
-    return most // count, found.shape[1]
-
-
-def _bytes(result: Any) -> int:
-    if isinstance(result, torch.Tensor):
-        return result.numel() * result.element_size()
-    return sum(map(_bytes, result))
-
-
-def _hidden_bytes(node: Node, results: Mapping[int, Any]) -> int:
-    """Of attention, whose weights are no result: (N, heads, queries, keys), if it is computed as it is written."""
-    if node.op != "scaled_dot_product_attention":
-        return 0
-    query, key = (results[value.node] for value in node.args[:2])
-    return int(query.numel() // max(1, query.shape[-1]) * key.shape[-2] * query.element_size())
-
-
-def _may_be_in_place(node: Node, index: int, nodes: list[Node], results: Mapping[int, Any], uses: Counter[int]) -> bool:
-    """Whether its result may be written over its first argument, which then nobody needs any more."""
-    first = node.args[0] if node.args else None
-    if node.op not in operators.IN_PLACE or not isinstance(first, Ref) or first.node < 0 or uses[first.node] != 1:
-        return False
-    before, after = results[first.node], results[index]
-    same = before.shape == after.shape and before.dtype == after.dtype
-    return same and nodes[first.node].op in operators.FRESH
-
-
 def apply(node: Node, results: Mapping[int, Any], weights: Mapping[str, torch.Tensor], count: int) -> Any:
-    """What the node makes of earlier results, for `count` images."""
+    """What the node makes of earlier results, for `count` images. Raises whatever torch raises."""
 
     def value(said: Any) -> Any:
         if isinstance(said, Ref):
