@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 
+from pipeline.artefact.model import MODEL
 from vision.image import decoder
-from vision.model.facts import read_facts
+from vision.image.preprocessing import Preprocessing
 
-FACTS = Path(__file__).resolve().parent.parent / "models" / "alexnet.yaml"
-PREPROCESSING = read_facts(FACTS).preprocessing
+PREPROCESSING = Preprocessing(**asdict(MODEL.preprocessing))
 
 
 def decode(image: bytes, max_pixels: int, place: str = "body") -> np.ndarray:

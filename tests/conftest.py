@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import zipfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from pipeline.artefact.archive import build_archive
-from pipeline.artefact.model import MODEL_NAME
+from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, PROOF_FILE, WEIGHTS_FILE
+from pipeline.artefact.model import MODEL, MODEL_NAME
 from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import Ports
@@ -50,11 +51,34 @@ def untrained() -> Weights:
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory, untrained: Weights) -> Path:
-    """A directory in KServe's layout: config/ and model-store/alexnet.mar, with untrained weights."""
+    """A directory in KServe's layout: config/ and model-store/alexnet.mar, with untrained weights.
+
+    The one network that is traced and proved here, which takes ten seconds: `contents` is for archives of a test's own.
+    """
+    from pipeline.artefact.packing import pack  # torch takes seconds
+
     made = tmp_path_factory.mktemp("models")
     (made / "config").mkdir()
     shutil.copy(CHECKOUT / "config.properties", made / "config")
-    build_archive(CHECKOUT / "handler", untrained, made / "model-store" / "alexnet.mar")
+    pack(CHECKOUT / "handler", untrained, MODEL, made / "model-store" / "alexnet.mar")
+    return made
+
+
+@pytest.fixture(scope="session")
+def model_dir(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That archive, unpacked as TorchServe unpacks it for a worker."""
+    unpacked = tmp_path_factory.mktemp("model")
+    with zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as archive:
+        archive.extractall(unpacked)
+    return unpacked
+
+
+@pytest.fixture(scope="session")
+def contents(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What that archive holds beside the handler, for `build_archive`."""
+    made = tmp_path_factory.mktemp("contents")
+    for name in (PROGRAM_FILE, WEIGHTS_FILE, CLASSES_FILE, MODEL_FILE, PROOF_FILE):
+        (made / name).hardlink_to(model_dir / name)
     return made
 
 

@@ -1,9 +1,8 @@
-"""A worker's view of the handler: an unpacked archive, and the context that TorchServe hands over."""
+"""A worker's view of the handler: what an unpacked archive says, and the context that TorchServe hands over."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,8 @@ import yaml
 from ts.context import Context, RequestProcessor
 
 from entry import Handler
+from vision.model.facts import Facts, read_facts
 from vision.worker.settings import Limits, Settings, read_settings
-
-
-@pytest.fixture(scope="session")
-def model_dir(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    unpacked = tmp_path_factory.mktemp("model")
-    with zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as archive:
-        archive.extractall(unpacked)
-    return unpacked
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +28,11 @@ def settings(config: dict[str, Any]) -> Settings:
 @pytest.fixture(scope="session")
 def limits(settings: Settings) -> Limits:
     return settings.limits
+
+
+@pytest.fixture(scope="session")
+def facts(model_dir: Path) -> Facts:
+    return read_facts(model_dir / "model.yaml")
 
 
 def worker_context(model_dir: Path, config: dict[str, Any]) -> Context:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.artefact.archive import build_archive
+from pipeline.artefact.contents import PROOF_FILE, write_contents, write_facts
+from pipeline.artefact.model import MODEL, MODEL_NAME
 from pipeline.artefact.version import ARCHIVE, CONFIG, Version
-from pipeline.artefact.weights import Weights
 from pipeline.shared.progress import Progress
 from pipeline.store.bucket import connect
 from pipeline.store.publish import Outcome, publish_version
@@ -29,19 +30,29 @@ class Publish(Protocol):
     ) -> Outcome: ...
 
 
+def write_tiny(folder: Path, origin: str, weight: np.ndarray) -> Path:
+    """All that an archive holds beside the handler, which no server can load: into a folder that is made for it."""
+    from pipeline.artefact.program import Program  # torch takes seconds
+
+    folder.mkdir()
+    write_contents(Program(b"{}\n", {"a": weight}), origin, MODEL, folder)
+    write_facts(MODEL, bfloat16=True, folder=folder)
+    (folder / PROOF_FILE).write_bytes(b"{}\n")
+    return folder
+
+
 @pytest.fixture(scope="session")
-def tiny() -> Weights:
-    """Weights that no server can load."""
-    return Weights("tiny", {"a": np.ones(3, np.float32)})
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "contents", "tiny", np.ones(3, np.float32))
 
 
-def _files(checkout: Path, folder: Path, weights: Weights) -> Files:
-    archive = build_archive(checkout / "handler", weights, folder / "alexnet.mar").path
+def _files(checkout: Path, folder: Path, contents: Path) -> Files:
+    archive = build_archive(checkout / "handler", contents, MODEL_NAME, folder / "alexnet.mar").path
     return {CONFIG: checkout / "config.properties", ARCHIVE: archive}
 
 
 @pytest.fixture(scope="session")
-def small(checkout: Path, tiny: Weights, tmp_path_factory: pytest.TempPathFactory) -> Files:
+def small(checkout: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The files of a version that is sent in one piece."""
     return _files(checkout, tmp_path_factory.mktemp("small"), tiny)
 
@@ -50,7 +61,8 @@ def small(checkout: Path, tiny: Weights, tmp_path_factory: pytest.TempPathFactor
 def large(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The files of a version whose archive is sent in three parts by `publish`, which has smaller ones."""
     random = np.random.default_rng(1).standard_normal(625_000, np.float32)
-    return _files(checkout, tmp_path_factory.mktemp("large"), Weights("large", {"a": random}))
+    folder = tmp_path_factory.mktemp("large")
+    return _files(checkout, folder, write_tiny(folder / "contents", "large", random))
 
 
 @pytest.fixture
