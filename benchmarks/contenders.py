@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks.environments import environment
 from benchmarks.groups import Group
-from benchmarks.places import HANDLER, MODEL_FACTS, PEERS
+from benchmarks.places import HANDLER, PEERS
 from benchmarks.weights import Prepared
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
@@ -142,8 +142,7 @@ def _flask(python: Path, ports: Ports, _: Prepared, cores: int, __: Path) -> Sta
 def _equal_work(prepared: Prepared) -> dict[str, str]:
     return ONE_THREAD | {
         "PYTHONPATH": f"{HANDLER}:{PEERS}",
-        "ALEXNET_SAFETENSORS": str(prepared.safetensors),
-        "MODEL_FACTS": str(MODEL_FACTS),
+        "MODEL_CONTENTS": str(prepared.contents),
         "MODEL_CONFIG": str(HANDLER / "model-config.yaml"),
     }
 

@@ -1,7 +1,7 @@
 """The limit of the machine: the same request bodies to the same answers, in-process, without HTTP.
 
-    python -m benchmarks.limit SMALL LARGE --weights FILE --seconds 1.5
-    python -m benchmarks.limit --weights FILE --labels IMAGE…
+    python -m benchmarks.limit SMALL LARGE --contents FOLDER --seconds 1.5
+    python -m benchmarks.limit --contents FOLDER --labels IMAGE…
 
 The first prints images/s at each batch size, of one process for each core, each with one thread and bound to its core,
 all at the same time; and how long one image takes with all cores. The second prints the labels that this project gives
@@ -24,7 +24,7 @@ from queue import Queue
 from typing import Any
 
 from benchmarks.pictures import body
-from benchmarks.places import HANDLER, MODEL_FACTS
+from benchmarks.places import HANDLER
 
 BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8)}
 SINGLES = 60  # images, one after the other, of which the median counts
@@ -33,9 +33,9 @@ JSON_TYPE = "application/json"
 
 
 class Work:
-    """From request bodies to answer bodies, with this project's own modules."""
+    """From request bodies to answer bodies, with this project's own modules. contents: as `Prepared` has it."""
 
-    def __init__(self, weights: Path, threads: int) -> None:
+    def __init__(self, contents: Path, threads: int) -> None:
         sys.path.insert(0, str(HANDLER))
         import torch
         import yaml
@@ -49,10 +49,10 @@ class Work:
         settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
         self._limits = settings.limits
         self._no_urls: Any = None  # no request here has one
-        facts = read_facts(MODEL_FACTS)
-        self._classes = read_classes(MODEL_FACTS.with_name(facts.labels))
+        facts = read_facts(contents / "model.yaml")
+        self._classes = read_classes(contents / facts.classes)
         self._preprocessing = facts.preprocessing
-        self._classifier = Classifier(weights, facts.preprocessing, settings, None, max(BATCHES["small"]))
+        self._classifier = Classifier(contents, facts, settings, None, max(BATCHES["small"]))
 
     def answer(self, requests: list[bytes]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
@@ -74,12 +74,12 @@ class Work:
 
 
 def throughput(
-    small: Path, large: Path, weights: Path, seconds: float, cores: list[int]
+    small: Path, large: Path, contents: Path, seconds: float, cores: list[int]
 ) -> dict[str, dict[int, float]]:
     """Images/s of all cores together, for each kind and batch size."""
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     barrier, results = spawn.Barrier(len(cores)), spawn.Queue()
-    arguments = [(core, small, large, weights, seconds, barrier, results) for core in cores]
+    arguments = [(core, small, large, contents, seconds, barrier, results) for core in cores]
     workers = [spawn.Process(target=_work_on_core, args=each, daemon=True) for each in arguments]
     for worker in workers:
         worker.start()
@@ -90,11 +90,11 @@ def throughput(
 
 
 def _work_on_core(
-    core: int, small: Path, large: Path, weights: Path, seconds: float, barrier: Barrier, results: Queue[Any]
+    core: int, small: Path, large: Path, contents: Path, seconds: float, barrier: Barrier, results: Queue[Any]
 ) -> None:
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {core})
-    work = Work(weights, threads=1)
+    work = Work(contents, threads=1)
     found: dict[str, dict[int, float]] = {}
     for kind, folder in (("small", small), ("large", large)):
         bodies = cycle(_read(folder))
@@ -113,9 +113,9 @@ def _images_per_second(work: Work, bodies: Any, size: int, seconds: float) -> fl
     return images / passed
 
 
-def one_image_ms(folder: Path, weights: Path, cores: int) -> float:
+def one_image_ms(folder: Path, contents: Path, cores: int) -> float:
     """The median time of one image at a time, with as many threads as there are cores."""
-    work, bodies, times = Work(weights, threads=cores), cycle(_read(folder)), []
+    work, bodies, times = Work(contents, threads=cores), cycle(_read(folder)), []
     for _ in range(SINGLES):
         began = time.perf_counter()
         work.answer([next(bodies)])
@@ -123,9 +123,9 @@ def one_image_ms(folder: Path, weights: Path, cores: int) -> float:
     return statistics.median(times)
 
 
-def labels(images: list[Path], weights: Path) -> list[str]:
+def labels(images: list[Path], contents: Path) -> list[str]:
     """The label of the most probable class of each image."""
-    answers = Work(weights, threads=1).answer([body([image.read_bytes()]) for image in images])
+    answers = Work(contents, threads=1).answer([body([image.read_bytes()]) for image in images])
     return [json.loads(answer)["predictions"][0]["classes"][0]["label"] for answer in answers]
 
 
@@ -142,17 +142,17 @@ def _read(folder: Path) -> list[bytes]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("paths", type=Path, nargs="+")
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--contents", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--labels", action="store_true")
     chosen = parser.parse_args()
     if chosen.labels:
-        print(json.dumps(labels(chosen.paths, chosen.weights)))
+        print(json.dumps(labels(chosen.paths, chosen.contents)))
         return
     small, large = chosen.paths
     cores = usable_cores()
-    found = throughput(small, large, chosen.weights, chosen.seconds, cores)
-    single = one_image_ms(small, chosen.weights, len(cores))
+    found = throughput(small, large, chosen.contents, chosen.seconds, cores)
+    single = one_image_ms(small, chosen.contents, len(cores))
     print(json.dumps({"cores": len(cores), "throughput": found, "one_image_ms": single}))
 
 

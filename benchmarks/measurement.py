@@ -49,7 +49,7 @@ class Measurement:
         self._bodies = {form: pictures.bodies(pictures.SMALL, form) for form in pictures.FORMS}
         self._large = pictures.bodies(pictures.LARGE)
         self._many = pictures.bodies(pictures.SMALL, instances=MANY)
-        command = [*module("limit"), *PHOTOGRAPHS, "--labels", "--weights", prepared.safetensors]
+        command = [*module("limit"), *PHOTOGRAPHS, "--labels", "--contents", prepared.contents]
         self._labels: list[str] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
 
     def rounds(self, count: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Measurement:
 
     def _limit(self) -> Any:
         command = [*module("limit"), self._bodies["image"], self._large]
-        command += ["--weights", self._prepared.safetensors, "--seconds", LIMIT_S]
+        command += ["--contents", self._prepared.contents, "--seconds", LIMIT_S]
         return answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
 
 

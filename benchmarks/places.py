@@ -7,7 +7,6 @@ from pathlib import Path
 ROOM = Path(__file__).resolve().parent
 CHECKOUT = ROOM.parent
 HANDLER = CHECKOUT / "handler"
-MODEL_FACTS = CHECKOUT / "models" / "alexnet.yaml"
 PEERS = ROOM / "peers"
 RESULTS = ROOM / "results"
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))

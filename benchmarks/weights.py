@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.environments import environment
 from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
-from pipeline.artefact.archive import build_archive
+from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, WEIGHTS_FILE
 from pipeline.artefact.download import cache_directory
 from pipeline.artefact.model import MODEL, Published
-from pipeline.artefact.weights import load_weights, to_safetensors
+from pipeline.artefact.weights import load_weights
 from pipeline.shared.errors import PipelineError
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """origin: `imagenet` or `untrained`. served: this project's directory in KServe's layout. stock: a model store."""
+    """origin: `imagenet` or `untrained`. served: this project's directory in KServe's layout. stock: a model store.
+
+    contents: a folder with the network, its classes and its facts, as they are in this project's archive.
+    """
 
     origin: str
     served: Path
     stock: Path
     pth: Path
-    safetensors: Path
+    contents: Path
 
 
 def prepare(say: Callable[[str], None], stock: bool = True) -> Prepared:
@@ -46,12 +50,15 @@ def prepare(say: Callable[[str], None], stock: bool = True) -> Prepared:
         directory / "served",
         directory / "stock",
         directory / "alexnet.pth",
-        directory / "alexnet.safetensors",
+        directory / "contents",
     )
     (prepared.served / "config").mkdir(parents=True, exist_ok=True)
     shutil.copy(CHECKOUT / "config.properties", prepared.served / "config")
-    build_archive(HANDLER, weights, prepared.served / "model-store" / "alexnet.mar")
-    prepared.safetensors.write_bytes(to_safetensors(weights))
+    from pipeline.artefact.packing import pack  # torch takes seconds
+
+    archive, _ = pack(HANDLER, weights, MODEL, prepared.served / "model-store" / "alexnet.mar", say)
+    with zipfile.ZipFile(archive.path) as packed:
+        packed.extractall(prepared.contents, (PROGRAM_FILE, WEIGHTS_FILE, CLASSES_FILE, MODEL_FILE))
     if stock and not (prepared.stock / "alexnet.mar").is_file():
         import torch
 

@@ -54,7 +54,7 @@ def main(
     failed = False
     with tempfile.TemporaryDirectory() as directory, err.status("preparing") as status:
         is_served = any(part not in OURS_ALONE for part in tries)
-        servers = Servers(server, Path(directory), lambda line: err.print(line)) if is_served else None
+        servers = Servers(server, Path(directory) / "models", lambda line: err.print(line)) if is_served else None
         for number, part in enumerate(tries, 1):
             title = f"{number} of {len(tries)}: {part}"
 

@@ -25,7 +25,7 @@ from reliability.servers import CHECKOUT, OURS, Kind, Server, Servers
 
 # https://kserve.github.io/website/0.12/modelserving/v1beta1/torchserve/
 STOCK_ADDRESSES = dict.fromkeys(("inference", "management", "metrics"), "http://0.0.0.0")
-CLASSES = ("imagenet_classes.json", "index_to_name.json")  # in this project's archive, and in the stock one
+CLASSES = ("classes.json", "index_to_name.json")  # in this project's archive, and in the stock one
 REFUSED_WITHIN_S = 60  # no answer until then
 PATIENCE_S = 60
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from pipeline.artefact.weights import untrained_state
+from pipeline.artefact.model import MODEL
+from pipeline.artefact.weights import Weights, network, untrained_state
 from reliability.decoding import PREPROCESSING, decode
 from reliability.pictures import encoded
-from vision.model.alexnet import CLASSES, AlexNet
 
 State = dict[str, np.ndarray]
 
+CLASSES = len(MODEL.classes)
 PHOTOGRAPHS = sorted((Path(__file__).resolve().parents[1] / "docs" / "photographs").glob("*.jpg"))
 SIDE = 400  # pixels of a texture
 TEXTURES = 20
@@ -87,13 +89,13 @@ def fitted_state() -> State:
 @torch.inference_mode()
 def _hidden(state: State, pixels: list[np.ndarray]) -> np.ndarray:
     """RGB pixels → what the last layer gets, float64 (N, 4096)."""
-    model = AlexNet().eval()
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    model: Any = network(MODEL, Weights("golden", state))  # torchvision's AlexNet
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (PREPROCESSING.mean, PREPROCESSING.std))
     found = []
     for start in range(0, len(pixels), 16):
         batch = torch.from_numpy(np.stack(pixels[start : start + 16])).permute(0, 3, 1, 2) / 255
-        found.append(model.classifier[:-1](model.convolve((batch - mean) / std)))
+        features = model.avgpool(model.features((batch - mean) / std)).flatten(1)  # (N, 9216)
+        found.append(model.classifier[:-1](features))
     return torch.cat(found).double().numpy()
 
 

@@ -26,7 +26,7 @@ from benchmarks.environments import environment
 from benchmarks.groups import Group
 from benchmarks.places import WEIGHTS
 from benchmarks.weights import Prepared, prepare
-from pipeline.artefact.archive import build_archive
+from pipeline.artefact.model import MODEL
 from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.java import java_home
 from pipeline.shared.errors import PipelineError
@@ -89,18 +89,22 @@ class Server:
 
 
 class Servers:
-    """Starts either server, with the archive `archive`, which is made once, in `directory`."""
+    """Starts either server, with the archive `archive`.
 
-    def __init__(self, kind: Kind, directory: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    models: for this project's, a directory in KServe's layout, which is made where there is none.
+    """
+
+    def __init__(self, kind: Kind, models: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self.kind = kind
         if kind == STOCK:
             self._python = environment("torchserve_stock", say)
             self.archive = next(WEIGHTS.glob("*/stock/alexnet.mar"), None) or prepare(say).stock / "alexnet.mar"
             return
-        models = directory / "models"
         self.archive = models / "model-store" / "alexnet.mar"
         if not (models / "config").is_dir():
-            build_archive(CHECKOUT / "handler", Weights("untrained", untrained_state()), self.archive)
+            from pipeline.artefact.packing import pack  # torch takes seconds
+
+            pack(CHECKOUT / "handler", Weights("untrained", untrained_state()), MODEL, self.archive, say)
             (models / "config").mkdir()
             shutil.copy(CHECKOUT / "config.properties", models / "config")
 
@@ -137,7 +141,7 @@ class Servers:
         common = {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONPATH": "", "PYTHONSAFEPATH": ""}
         if self.kind == STOCK:
             store = self.archive.parent
-            made = Prepared("", served=store, stock=store, pth=store, safetensors=store)  # it looks at stock alone
+            made = Prepared("", served=store, stock=store, pth=store, contents=store)  # it looks at stock alone
             command, own = COMMANDS["torchserve_stock"](self._python, ports, made, os.cpu_count() or 1, scratch)
             return command, {**common, **own}
         models = self.archive.parent.parent

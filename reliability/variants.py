@@ -6,6 +6,7 @@ environment has its variables.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,18 +17,22 @@ import numpy as np
 import torch
 import yaml
 
-from pipeline.artefact.weights import Weights, to_safetensors
-from reliability.decoding import FACTS, PREPROCESSING
+from pipeline.artefact.contents import CLASSES_FILE, PROGRAM_FILE, WEIGHTS_FILE, write_weights
+from pipeline.artefact.model import MODEL, MODEL_NAME
+from pipeline.artefact.program import export
+from pipeline.artefact.weights import Weights, network
+from reliability.decoding import PREPROCESSING
 from reliability.golden_set import MOST_PIXELS, State
 from vision.image import decoder
 from vision.image.preprocessing import Preprocessing
 from vision.model.classifier import Classifier
+from vision.model.facts import Facts
 from vision.worker.settings import Settings, read_settings
 
 Labels = list[tuple[str, str]]
 Pixels = np.ndarray  # uint8 (224, 224, 3)
 
-HANDLER = FACTS.parents[1] / "handler"
+HANDLER = Path(__file__).resolve().parents[1] / "handler"
 LAYERS = [f"features.{number}" for number in (0, 3, 6, 8, 10)] + [f"classifier.{number}" for number in (1, 4, 6)]
 BATCHES = (2, 3, 4, 5, 8, 16, 32)
 PRECISIONS = ("float32", "bfloat16")
@@ -65,17 +70,26 @@ class Variant:
 def probabilities(variant: Variant, state: State, images: list[bytes], scratch: Path) -> np.ndarray:
     """Image files → float32 (N, 1000), as a server of this version computes them.
 
-    scratch: a folder for this state alone, in which its file is written once.
+    scratch: a folder for this state alone, in which its files are written once.
     """
-    weights = scratch / ("changed.safetensors" if variant.state else "alexnet.safetensors")
-    if variant.state or not weights.exists():
-        changed = variant.state(state) if variant.state else state
-        weights.write_bytes(to_safetensors(Weights("file golden", changed)))
+    served = scratch / "served"
+    if not served.exists():
+        served.mkdir()
+        program = export(network(MODEL, Weights("file golden", state)), PREPROCESSING.crop)
+        (served / PROGRAM_FILE).write_bytes(program.graph)
+        write_weights(program.tensors, "file golden", served / WEIGHTS_FILE)
+    if variant.state:
+        changed = scratch / "changed"
+        changed.mkdir(exist_ok=True)
+        shutil.copy(served / PROGRAM_FILE, changed)  # whose tensors have the names that the state has
+        write_weights(variant.state(state), "file golden", changed / WEIGHTS_FILE)
+        served = changed
     settings = replace(_settings(), precision=variant.precision, max_batch=variant.batch)
     before = torch.get_num_threads()
     torch.set_num_threads(variant.threads)
     try:
-        classifier = Classifier(weights, variant.preprocessing, settings, None)
+        facts = Facts(MODEL_NAME, CLASSES_FILE, variant.preprocessing, bfloat16=True)
+        classifier = Classifier(served, facts, settings, None)
         opened = [decoder.open_image(image, "body", MOST_PIXELS) for image in images]
         pixels = [variant.pixels(decoder.decode(image, variant.preprocessing)) for image in opened]
         return np.asarray(classifier.probabilities(pixels))

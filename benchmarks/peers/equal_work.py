@@ -23,11 +23,11 @@ class Model:
         with open(os.environ["MODEL_CONFIG"], encoding="utf-8") as file:
             settings = read_settings(yaml.safe_load(file))
         self._max_pixels = settings.limits.max_pixels
-        facts = Path(os.environ["MODEL_FACTS"])
-        self._preprocessing = read_facts(facts).preprocessing
-        self._classes = read_classes(facts.with_name(read_facts(facts).labels))
-        weights = Path(os.environ["ALEXNET_SAFETENSORS"])
-        self._classifier = Classifier(weights, self._preprocessing, settings, None, batch)
+        contents = Path(os.environ["MODEL_CONTENTS"])
+        facts = read_facts(contents / "model.yaml")
+        self._preprocessing = facts.preprocessing
+        self._classes = read_classes(contents / facts.classes)
+        self._classifier = Classifier(contents, facts, settings, None, batch)
 
     def decode(self, image):
         """JPEG bytes → RGB pixels (224, 224, 3)."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -58,8 +59,8 @@ Attack = Callable[[int], object]  # of a port
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    servers = Servers(OURS, tmp_path_factory.mktemp("attacked"))
+def attacked(directory: Path) -> Iterator[Server]:
+    servers = Servers(OURS, directory)
     with servers.started(variables={"REQUEST_TIMEOUT_S": "5", "UNREAD_TIMEOUT_S": "3"}) as server:
         for _ in range(4):  # Java takes memory for the largest requests as they first come, and keeps it
             at_once(4, lambda: asked(server.address[1], post(bytes(16 * MIB))))

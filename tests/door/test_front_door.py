@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -35,8 +36,8 @@ CONNECTIONS = 20
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    return Servers(OURS, tmp_path_factory.mktemp("door"))
+def servers(directory: Path) -> Servers:
+    return Servers(OURS, directory)
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ QUICK = ("all_workers_killed", "envoy_killed", "clients_vanish", "log_full")
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    return Servers(OURS, tmp_path_factory.mktemp("reliability"))
+def servers(directory: Path) -> Servers:
+    return Servers(OURS, directory)
 
 
 @pytest.mark.parametrize("name", QUICK)

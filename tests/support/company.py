@@ -48,7 +48,7 @@ def main() -> None:
     settings = read_settings(yaml.safe_load((model_dir / "model-config.yaml").read_text()))
     facts = read_facts(model_dir / "model.yaml")
     settings = replace(settings, precision="float32")
-    made = Classifier(model_dir / f"{facts.name}.safetensors", facts.preprocessing, settings, gpu_id=None)
+    made = Classifier(model_dir, facts, settings, gpu_id=None)
     print(*answers_that_differ(made, list(np.load(pixels))), sep="\n", end="")
 
 

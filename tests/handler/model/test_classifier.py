@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +14,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from reliability.decoding import PREPROCESSING, decode
+from reliability.decoding import decode
 from reliability.pictures import encoded, gradient
 from tests.support import company
 from tests.support.company import answers_that_differ
-from vision.model.alexnet import AlexNet
-from vision.model.classifier import Classifier
+from vision.model.classifier import PROGRAM, WEIGHTS, Classifier
+from vision.model.facts import Facts
+from vision.model.network import Network
 from vision.model.ranking import top_k
 from vision.worker.settings import Settings
 
+Load = Callable[..., Classifier]
+
 
 @pytest.fixture(scope="module")
-def weights_file(model_dir: Path) -> Path:
-    return model_dir / "alexnet.safetensors"
+def load(model_dir: Path, facts: Facts, settings: Settings) -> Load:
+    """The packed network, with other settings."""
+    return lambda **changes: Classifier(model_dir, facts, replace(settings, **changes), gpu_id=None)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +42,9 @@ def pixels() -> list[np.ndarray]:
 
 
 def test_batches_are_split_at_the_bound_and_keep_their_order(
-    weights_file: Path, settings: Settings, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    load: Load, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = Classifier(weights_file, PREPROCESSING, replace(settings, max_batch=3, precision="float32"), gpu_id=None)
+    split = load(max_batch=3, precision="float32")
     sizes = []
     forward = split._forward
 
@@ -52,6 +59,10 @@ def test_batches_are_split_at_the_bound_and_keep_their_order(
     assert together.dtype == torch.float32
     for row, image in zip(together, pixels, strict=True):
         torch.testing.assert_close(row, split.probabilities([image])[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_bound_of_one_is_one(load: Load, pixels: list[np.ndarray]) -> None:
+    assert load(max_batch=1).probabilities(pixels[:2]).shape == (2, 1000)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +80,10 @@ def views(photographs: list[Path]) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_answer_does_not_depend_on_its_company(
-    precision: str, weights_file: Path, settings: Settings, views: np.ndarray
-) -> None:
-    made = Classifier(weights_file, PREPROCESSING, replace(settings, precision=precision), gpu_id=None)
+def test_an_answer_does_not_depend_on_its_company(precision: str, load: Load, views: np.ndarray) -> None:
+    made = load(precision=precision)
     assert answers_that_differ(made, list(views)) == []
+    assert " same_bits_in_any_company=yes " in made.description
 
 
 @pytest.mark.slow
@@ -90,55 +100,140 @@ def test_nor_does_it_on_processors_with_fewer_instructions(
     assert (done.returncode, done.stdout) == (0, ""), done
 
 
-def test_where_one_image_alone_is_convolved_otherwise_it_has_company(
-    weights_file: Path, settings: Settings, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+Otherwise = Callable[[int], list[int]]
+
+
+@pytest.fixture
+def otherwise(monkeypatch: pytest.MonkeyPatch) -> Otherwise:
+    """Up to so many images together get other logits, as on another processor; → the sizes of batches, as they come."""
+    compute, sizes = Network.__call__, []
+
+    def otherwise(most: int) -> list[int]:
+        def computed(self: Network, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            logits: torch.Tensor = compute(self, images)
+            return logits * (1 + 1e-3 * (len(images) <= most))
+
+        monkeypatch.setattr(Network, "__call__", computed)
+        return sizes
+
+    return otherwise
+
+
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_where_few_images_are_computed_otherwise_they_have_company(
+    few: int, load: Load, pixels: list[np.ndarray], otherwise: Otherwise
 ) -> None:
-    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
-    convolve, sizes = AlexNet.convolve, []
-
-    def rounding_differently(self: AlexNet, images: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(images))
-        return convolve(self, images) + (1e-2 if len(images) == 1 else 0)
-
-    expected = made.probabilities(pixels[:2])[0]
-    monkeypatch.setattr(AlexNet, "convolve", rounding_differently)
-    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
+    expected = load().probabilities(pixels[:4])
+    sizes = otherwise(few)
+    made = load()
     sizes.clear()
-    assert torch.equal(made.probabilities(pixels[:1])[0], expected)
-    assert sizes == [2]
+    for count in range(1, 5):
+        assert torch.equal(made.probabilities(pixels[:count]), expected[:count])
+    assert sizes == [max(count, few + 1) for count in range(1, 5)]
+    assert " same_bits_in_any_company=yes " in made.description
 
 
-def test_precision_and_device_can_be_set(weights_file: Path, settings: Settings) -> None:
+def test_where_company_would_take_too_long_there_is_none_and_the_log_says_so(
+    load: Load, pixels: list[np.ndarray], otherwise: Otherwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vision.model.classifier.LONGEST_COMPANY_S", 0)
+    sizes = otherwise(1)
+    made = load()
+    sizes.clear()
+    made.probabilities(pixels[:1])
+    assert sizes == [1]
+    assert " same_bits_in_any_company=no " in made.description
+
+
+def test_precision_and_device_can_be_set(model_dir: Path, facts: Facts, settings: Settings) -> None:
     for precision in ("float32", "bfloat16"):
-        made = Classifier(weights_file, PREPROCESSING, replace(settings, precision=precision, device="cpu"), gpu_id=3)
+        made = Classifier(model_dir, facts, replace(settings, precision=precision, device="cpu"), gpu_id=3)
         assert f"precision={precision} device=cpu " in made.description
 
 
-def test_the_description_names_bound_and_weights(weights_file: Path, settings: Settings) -> None:
-    made = Classifier(weights_file, PREPROCESSING, settings, gpu_id=None)
-    assert " max_batch=32 weights=untrained sha256=" in made.description
-    assert "\n" not in made.description
+def test_the_description_is_one_line_with_bound_and_weights(load: Load) -> None:
+    assert re.fullmatch(
+        r"precision=\w+ device=cpu threads=\d+ max_batch=32 classes=1000 ms_an_image=\d+\.\d "
+        r"same_bits_in_any_company=\w+ weights=untrained sha256=[0-9a-f]{64}",
+        load().description,
+    )
 
 
-def test_a_wrong_precision_is_one_clear_sentence(weights_file: Path, settings: Settings) -> None:
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_precision_is_one_clear_sentence(load: Load) -> None:
     with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is 'int4'; use auto, float32 or bf"):
-        Classifier(weights_file, PREPROCESSING, replace(settings, precision="int4"), gpu_id=None)
+        load(precision="int4")
 
 
-def test_weights_that_do_not_fit_are_one_clear_sentence(tmp_path: Path, settings: Settings) -> None:
-    (tmp_path / "alexnet.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
-        Classifier(tmp_path / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
-    save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "alexnet.safetensors")
-    with pytest.raises(ValueError, match=r"^alexnet.safetensors does not hold AlexNet's weights: "):
-        Classifier(tmp_path / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
+def test_bfloat16_is_not_taken_where_packaging_saw_other_answers(
+    model_dir: Path, facts: Facts, settings: Settings
+) -> None:
+    precise = replace(facts, bfloat16=False)
+    made = Classifier(model_dir, precise, replace(settings, precision="auto"), gpu_id=None)
+    assert made.description.startswith("precision=float32 ")
+    with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is bfloat16, in which .* use auto or"):
+        Classifier(model_dir, precise, replace(settings, precision="bfloat16"), gpu_id=None)
 
 
-def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(weights_file: Path, settings: Settings) -> None:
+@pytest.fixture
+def copy(model_dir: Path, tmp_path: Path) -> Path:
+    """A folder with the network, whose files a test may replace."""
+    for name in (PROGRAM, WEIGHTS):
+        (tmp_path / name).symlink_to(model_dir / name)
+    return tmp_path
+
+
+def refusal(folder: Path, facts: Facts, settings: Settings) -> str:
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as refused:
+        Classifier(folder, facts, settings, gpu_id=None)
+    return str(refused.value)
+
+
+NO_NETWORK = "program.json is no network for these weights: "
+
+
+def test_weights_that_do_not_fit_are_one_clear_sentence(copy: Path, facts: Facts, settings: Settings) -> None:
+    (copy / WEIGHTS).unlink()
+    assert refusal(copy, facts, settings).startswith("weights.safetensors cannot be read: ")
+    (copy / WEIGHTS).write_bytes(b"no weights")
+    assert refusal(copy, facts, settings).startswith("weights.safetensors cannot be read: ")
+    save_file({"features.0.weight": torch.zeros(3)}, copy / WEIGHTS)
+    assert refusal(copy, facts, settings) == f"{NO_NETWORK}nodes[0]: bias: there is no such weight"
+
+
+def test_weights_of_another_shape_are_one_clear_sentence(copy: Path, facts: Facts, settings: Settings) -> None:
+    with safe_open(copy / WEIGHTS, framework="pt") as file:
+        few = {name: torch.zeros(3) for name in file.keys()}  # noqa: SIM118
+    (copy / WEIGHTS).unlink()
+    save_file(few, copy / WEIGHTS)
+    assert refusal(copy, facts, settings).startswith(f"{NO_NETWORK}nodes[")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
+def test_what_is_no_program_is_one_clear_sentence(
+    content: bytes | None, copy: Path, facts: Facts, settings: Settings
+) -> None:
+    (copy / PROGRAM).unlink()
+    if content is not None:
+        (copy / PROGRAM).write_bytes(content)
+    assert refusal(copy, facts, settings).startswith(NO_NETWORK)
+
+
+def test_a_program_for_images_of_another_size_is_one_clear_sentence(
+    model_dir: Path, facts: Facts, settings: Settings
+) -> None:
+    larger = replace(facts, preprocessing=replace(facts.preprocessing, crop=240))
+    assert refusal(model_dir, larger, settings) == "program.json is for 224 pixels, and model.yaml crops 240"
+
+
+def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(load: Load) -> None:
     """Of its own request: it is judged where each is ranked."""
-    made = Classifier(weights_file, PREPROCESSING, replace(settings, precision="float32"), gpu_id=None)
-    for parameter in made._model.parameters():
-        parameter.data = parameter.data * 1e30  # finite, and too large to be multiplied
+    made = load(precision="float32")
+    weights = made._network._weights
+    weights.update({name: tensor * 1e30 for name, tensor in weights.items()})  # finite, and too large to be multiplied
     (row,) = made.probabilities([decode(encoded(gradient()), 10**8)])
     with pytest.raises(ArithmeticError):
         top_k(row, 5, [("n", "label")] * 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,19 @@ import torch
 from PIL import Image
 
 from pipeline.artefact.weights import Weights
-from reliability.decoding import PREPROCESSING, decode
+from reliability.decoding import decode
 from reliability.pictures import encoded, views
-from tests.support.reference import WEIGHTS, Reference
-from vision.model.alexnet import AlexNet
-from vision.model.classifier import Classifier
+from tests.support.reference import WEIGHTS, Reference, torchvision
+from vision.model.classifier import Classifier, load
+from vision.model.facts import Facts
+from vision.model.network import Network
 from vision.worker.settings import Settings
 
 pytestmark = pytest.mark.slow
 
 COUNT = 400
+
+Probabilities = Callable[[list[bytes], str], torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def state(untrained: Weights) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def classes(model_dir: Path) -> list[list[str]]:
-    return list(json.loads((model_dir / "imagenet_classes.json").read_text()))
+    return list(json.loads((model_dir / "classes.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +48,13 @@ def expected(state: dict[str, torch.Tensor], images: list[bytes]) -> torch.Tenso
     return Reference(state).probabilities(images)
 
 
-def probabilities(images: list[bytes], precision: str, model_dir: Path, settings: Settings) -> torch.Tensor:
-    settings = replace(settings, precision=precision)
-    classifier = Classifier(model_dir / "alexnet.safetensors", PREPROCESSING, settings, gpu_id=None)
-    return classifier.probabilities([decode(image, 50_000_000) for image in images])
+@pytest.fixture(scope="module")
+def probabilities(model_dir: Path, facts: Facts, settings: Settings) -> Probabilities:
+    def compute(images: list[bytes], precision: str) -> torch.Tensor:
+        classifier = Classifier(model_dir, facts, replace(settings, precision=precision), gpu_id=None)
+        return classifier.probabilities([decode(image, 50_000_000) for image in images])
+
+    return compute
 
 
 def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:
@@ -57,25 +64,23 @@ def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:
     assert len(set(top.indices.tolist())) >= 5
 
 
-def test_float32_always_agrees(
-    images: list[bytes], expected: torch.Tensor, model_dir: Path, settings: Settings
-) -> None:
-    actual = probabilities(images, "float32", model_dir, settings)
+def test_float32_always_agrees(images: list[bytes], expected: torch.Tensor, probabilities: Probabilities) -> None:
+    actual = probabilities(images, "float32")
     assert torch.equal(actual.argmax(dim=1), expected.argmax(dim=1))
     assert (actual - expected).abs().max() <= 0.01
 
 
 @pytest.mark.parametrize("precision", ["auto", "bfloat16"])
 def test_the_default_precision_agrees(
-    precision: str, images: list[bytes], expected: torch.Tensor, model_dir: Path, settings: Settings
+    precision: str, images: list[bytes], expected: torch.Tensor, probabilities: Probabilities
 ) -> None:
-    actual = probabilities(images, precision, model_dir, settings)
+    actual = probabilities(images, precision)
     assert (actual.argmax(dim=1) == expected.argmax(dim=1)).float().mean() >= 0.995
     assert (actual - expected).abs().amax(dim=1).mean() <= 0.005
 
 
 def test_large_photographs_agree_although_they_are_decoded_small(
-    photographs: list[Path], state: dict[str, torch.Tensor], model_dir: Path, settings: Settings
+    photographs: list[Path], state: dict[str, torch.Tensor], probabilities: Probabilities
 ) -> None:
     large = [
         encoded(Image.open(photograph).resize(size, Image.Resampling.LANCZOS), "JPEG", quality=92)
@@ -83,19 +88,18 @@ def test_large_photographs_agree_although_they_are_decoded_small(
         for size in ((1365, 1024), (2048, 1536), (2048, 2731), (2500, 2600), (4000, 3000), (5200, 5300))
     ]
     expected = Reference(state).probabilities(large)
-    actual = probabilities(large, "float32", model_dir, settings)
+    actual = probabilities(large, "float32")
     assert torch.equal(actual.argmax(dim=1), expected.argmax(dim=1))
     assert (actual - expected).abs().max() <= 0.01
 
 
-def test_the_module_is_torchvisions(state: dict[str, torch.Tensor]) -> None:
-    from tests.support.reference import torchvision
-
-    model = AlexNet().eval()
-    model.load_state_dict(state)
-    reference = torchvision.models.alexnet().eval()
+def test_the_network_is_torchvisions(state: dict[str, torch.Tensor], model_dir: Path) -> None:
+    program, weights, _ = load(model_dir)
+    model = Network(program, weights, "float32", torch.device("cpu"))
+    reference = torchvision.models.alexnet().eval().to(memory_format=torch.channels_last)
     reference.load_state_dict(state)
     images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
         for size in (1, 2, 3):  # rows are added to them

@@ -93,9 +93,8 @@ def test_sha256sum_agrees(model_dir: Path) -> None:
 
 def listed(copy: Path) -> list[str]:
     names = [line.partition("  ")[2] for line in (copy / SUMS_FILE).read_text().splitlines()]
-    assert {"alexnet.safetensors", "entry.py", "vision/errors.py", "model-config.yaml", "MAR-INF/MANIFEST.json"} <= set(
-        names
-    )
+    assert {"weights.safetensors", "program.json", "classes.json", "model.yaml", "proof.json"} < set(names)
+    assert {"entry.py", "vision/errors.py", "model-config.yaml", "MAR-INF/MANIFEST.json"} < set(names)
     return names
 
 
