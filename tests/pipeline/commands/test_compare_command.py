@@ -6,15 +6,14 @@ import json
 import shutil
 import signal
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.artefact.archive import build_archive
-from pipeline.artefact.model import MODEL
-from pipeline.artefact.weights import Weights
+from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import free_ports
 from reliability.pictures import views
@@ -43,12 +42,26 @@ def said(done: subprocess.CompletedProcess[str]) -> list[str]:
 # --- Real servers -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def changed(contents: Path, tmp_path: Path) -> Path:
+    """What the archive holds, of which a test may change all but the weights."""
+
+    def link_or_copy(source: str, target: str) -> None:
+        if source.endswith(".safetensors"):
+            Path(target).hardlink_to(source)
+        else:
+            shutil.copy(source, target)
+
+    return Path(shutil.copytree(contents, tmp_path / "contents", copy_function=link_or_copy))
+
+
 def test_labels_shifted_by_one_are_refused(
-    script: Script, server: TorchServe, golden: Path, checkout: Path, untrained: Weights, tmp_path: Path
+    script: Script, server: TorchServe, golden: Path, checkout: Path, changed: Path, tmp_path: Path
 ) -> None:
-    shifted = replace(MODEL, classes=[*MODEL.classes[1:], MODEL.classes[0]])
+    classes = json.loads((changed / CLASSES_FILE).read_text())
+    (changed / CLASSES_FILE).write_text(json.dumps([*classes[1:], classes[0]]))
     archive = tmp_path / "shifted.mar"
-    build_archive(checkout / "handler", untrained, archive, shifted)
+    build_archive(checkout / "handler", changed, MODEL_NAME, archive)
     done = script("compare", server.url, archive, golden)
     assert done.returncode == 1, done
     assert said(done) == [
@@ -58,24 +71,24 @@ def test_labels_shifted_by_one_are_refused(
 
 
 def test_another_normalisation_is_refused(
-    script: Script, server: TorchServe, golden: Path, checkout: Path, untrained: Weights, tmp_path: Path
+    script: Script, server: TorchServe, golden: Path, checkout: Path, changed: Path, tmp_path: Path
 ) -> None:
-    changed = tmp_path / MODEL.file.name
-    changed.write_text(MODEL.file.read_text().replace("0.485", "0.001").replace("0.229", "0.999"))
-    assert changed.read_text() != MODEL.file.read_text()
+    facts = (changed / MODEL_FILE).read_text()
+    (changed / MODEL_FILE).write_text(facts.replace("0.485", "0.001").replace("0.229", "0.999"))
+    assert (changed / MODEL_FILE).read_text() != facts
     archive = tmp_path / "other.mar"
-    build_archive(checkout / "handler", untrained, archive, replace(MODEL, file=changed))
+    build_archive(checkout / "handler", changed, MODEL_NAME, archive)
     done = script("compare", server.url, archive, golden, "--json")
     assert done.returncode == 1, done
     assert json.loads(done.stdout)["agreement"] < 0.9
 
 
 def test_another_precision_passes(
-    script: Script, server: TorchServe, golden: Path, handler_directory: Path, untrained: Weights, tmp_path: Path
+    script: Script, server: TorchServe, golden: Path, handler_directory: Path, contents: Path, tmp_path: Path
 ) -> None:
     config = handler_directory / "model-config.yaml"
     config.write_text(config.read_text().replace("precision: auto", "precision: float32"))
-    archive = build_archive(handler_directory, untrained, tmp_path / "precise.mar").path
+    archive = build_archive(handler_directory, contents, MODEL_NAME, tmp_path / "precise.mar").path
     done = script("compare", server.url, archive, golden, "--json")
     assert (done.returncode, said(done)) == (0, []), done
     told = json.loads(done.stdout)
