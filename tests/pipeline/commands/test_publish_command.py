@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline.artefact.archive import build_archive
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
-from pipeline.artefact.weights import Weights
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes
 from pipeline.store.bucket import connect
@@ -28,6 +28,7 @@ from pipeline.store.pull import pull_version
 from pipeline.store.registry import read_version
 from pipeline.store.storage_uri import StorageUri
 from tests.support.scripts import Start
+from tests.support.versions import write_tiny
 
 Files = Mapping[str, Path]
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -325,7 +326,8 @@ def in_parts(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive that is sent in three parts."""
     random = np.random.default_rng(2).standard_normal(5_000_000, np.float32)
     folder = tmp_path_factory.mktemp("in-parts")
-    return build_archive(checkout / "handler", Weights("parts", {"a": random}), folder / "alexnet.mar").path
+    contents = write_tiny(folder / "contents", "parts", random)
+    return build_archive(checkout / "handler", contents, MODEL_NAME, folder / "alexnet.mar").path
 
 
 @pytest.fixture
