@@ -15,7 +15,7 @@ from zipfile import ZipFile
 import google_crc32c
 import pytest
 
-from pipeline.artefact.archive import WEIGHTS_FILE
+from pipeline.artefact.contents import WEIGHTS_FILE
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Checksums, Version
 from pipeline.shared.errors import PipelineError
 
