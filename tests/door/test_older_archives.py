@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.weights import Weights
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
@@ -20,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_envoy(), reason="ther
 
 
 @pytest.fixture(scope="module")
-def older(checkout: Path, untrained: Weights, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+def older(checkout: Path, contents: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
     """Its handler knows nothing of the headers that the door sends, and sends none of those that the door reads."""
     made = tmp_path_factory.mktemp("older")
     (made / "config").mkdir()
@@ -33,7 +32,7 @@ def older(checkout: Path, untrained: Weights, tmp_path_factory: pytest.TempPathF
         text = (made / "handler" / file).read_text()
         assert text.count(known) == 1
         (made / "handler" / file).write_text(text.replace(known, unknown))
-    build_archive(made / "handler", untrained, made / "model-store" / f"{MODEL_NAME}.mar")
+    build_archive(made / "handler", contents, MODEL_NAME, made / "model-store" / f"{MODEL_NAME}.mar")
     with TorchServe(made, MODEL_NAME, Ports.any_free()) as running:
         yield running
 

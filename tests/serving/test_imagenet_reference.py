@@ -11,9 +11,9 @@ import httpx
 import pytest
 import torch
 
-from pipeline.artefact.archive import build_archive
 from pipeline.artefact.download import cache_directory
 from pipeline.artefact.model import MODEL, MODEL_NAME, Published
+from pipeline.artefact.packing import pack
 from pipeline.artefact.weights import Weights, load_weights
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
@@ -37,7 +37,7 @@ def trained(published: Weights, checkout: Path, tmp_path_factory: pytest.TempPat
     made = tmp_path_factory.mktemp("trained")
     (made / "config").mkdir()
     shutil.copy(checkout / "config.properties", made / "config")
-    build_archive(checkout / "handler", published, made / "model-store" / "alexnet.mar")
+    pack(checkout / "handler", published, MODEL, made / "model-store" / "alexnet.mar")
     with TorchServe(made, MODEL_NAME, Ports.any_free()) as running:
         yield running
 

@@ -17,34 +17,40 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artefact.archive import (
-    CONFIG_FILE,
-    HANDLER,
+from pipeline.artefact.archive import CONFIG_FILE, HANDLER, NOTICE_FILE, Archive, build_archive
+from pipeline.artefact.contents import (
+    CLASSES_FILE,
     MODEL_FILE,
-    NOTICE_FILE,
+    PROGRAM_FILE,
+    PROOF_FILE,
     WEIGHTS_FILE,
-    Archive,
-    build_archive,
+    write_weights,
 )
-from pipeline.artefact.model import MODEL, MODEL_NAME, read_model
-from pipeline.artefact.weights import Weights, to_safetensors
+from pipeline.artefact.model import MODEL_NAME
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 SUMS = "SHA256SUMS"
+CONTENTS = (CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, PROOF_FILE, WEIGHTS_FILE)
 
 
 @pytest.fixture
-def build(handler_directory: Path, tiny: Weights, tmp_path: Path) -> Callable[[], Archive]:
-    return lambda: build_archive(handler_directory, tiny, tmp_path / "made" / "alexnet.mar")
+def packed(tiny: Path, tmp_path: Path) -> Path:
+    """What goes into an archive beside the handler, which a test may change."""
+    return Path(shutil.copytree(tiny, tmp_path / "contents"))
 
 
-def contents(archive: Path) -> dict[str, bytes]:
+@pytest.fixture
+def build(handler_directory: Path, packed: Path, tmp_path: Path) -> Callable[[], Archive]:
+    return lambda: build_archive(handler_directory, packed, MODEL_NAME, tmp_path / "made" / "alexnet.mar")
+
+
+def held_by(archive: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as opened:
         return {name: opened.read(name) for name in opened.namelist()}
 
 
 def manifest(archive: Path) -> dict[str, Any]:
-    return dict(json.loads(contents(archive)[MANIFEST]))
+    return dict(json.loads(held_by(archive)[MANIFEST]))
 
 
 # --- What is in it ----------------------------------------------------------------------------------------------------
@@ -52,9 +58,9 @@ def manifest(archive: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_two_builds_in_different_folders_are_identical(
-    handler_directory: Path, untrained: Weights, directory: Path, tmp_path: Path
+    handler_directory: Path, contents: Path, directory: Path, tmp_path: Path
 ) -> None:
-    again = build_archive(handler_directory, untrained, tmp_path / "elsewhere" / "another.mar")
+    again = build_archive(handler_directory, contents, MODEL_NAME, tmp_path / "elsewhere" / "another.mar")
     assert filecmp.cmp(again.path, directory / "model-store" / "alexnet.mar", shallow=False)
 
 
@@ -69,19 +75,15 @@ def test_what_is_told_about_the_archive_is_true(build: Callable[[], Archive], tm
     assert os.listdir(archive.path.parent) == ["alexnet.mar"]
 
 
-def test_it_holds_the_handler_the_model_the_labels_the_settings_and_the_weights(
-    build: Callable[[], Archive], handler_directory: Path, checkout: Path, tiny: Weights
+def test_it_holds_the_handler_the_settings_and_the_network(
+    build: Callable[[], Archive], handler_directory: Path, checkout: Path, packed: Path
 ) -> None:
-    held = contents(build().path)
+    held = held_by(build().path)
     modules = [file.relative_to(handler_directory).as_posix() for file in handler_directory.rglob("*.py")]
-    assert held.keys() == {
-        *(*modules, MODEL_FILE, "imagenet_classes.json", CONFIG_FILE),
-        *(WEIGHTS_FILE, NOTICE_FILE, MANIFEST, SUMS),
-    }
+    assert held.keys() == {*modules, CONFIG_FILE, *CONTENTS, NOTICE_FILE, MANIFEST, SUMS}
     assert HANDLER in modules
-    assert held.pop(WEIGHTS_FILE) == to_safetensors(tiny)
-    assert held.pop(MODEL_FILE) == (checkout / "models" / "alexnet.yaml").read_bytes()
-    assert held.pop("imagenet_classes.json") == (checkout / "models" / "imagenet_classes.json").read_bytes()
+    for name in CONTENTS:
+        assert held.pop(name) == (packed / name).read_bytes()
     assert held.pop(NOTICE_FILE) == (checkout / NOTICE_FILE).read_bytes()
     del held[MANIFEST], held[SUMS]
     for name, content in held.items():
@@ -125,7 +127,7 @@ def test_it_can_be_built_while_emacs_edits_a_file(build: Callable[[], Archive], 
 
 
 def test_the_sums_are_those_of_all_other_entries(build: Callable[[], Archive]) -> None:
-    held = contents(build().path)
+    held = held_by(build().path)
     lines = held.pop(SUMS).decode().splitlines()
     assert lines == [f"{sha256(held[name]).hexdigest()}  {name}" for name in sorted(held)]
 
@@ -149,20 +151,18 @@ def test_the_manifest_names_what_torchserve_needs(build: Callable[[], Archive]) 
 
 
 def test_files_and_manifest_are_those_of_torch_model_archiver(
-    build: Callable[[], Archive], handler_directory: Path, tiny: Weights, tmp_path: Path, checkout: Path
+    build: Callable[[], Archive], handler_directory: Path, packed: Path, tmp_path: Path, checkout: Path
 ) -> None:
     archive = build()
-    (tmp_path / WEIGHTS_FILE).write_bytes(to_safetensors(tiny))
     others = tmp_path / "others"  # of a folder it takes what is in it
+    shutil.copytree(packed, others, ignore=shutil.ignore_patterns(WEIGHTS_FILE))
     shutil.copytree(handler_directory / "vision", others / "vision")
-    shutil.copy(MODEL.labels, others)
-    shutil.copy(MODEL.file, others / MODEL_FILE)
     shutil.copy(checkout / NOTICE_FILE, others)
     subprocess.run(
         [
             *(Path(sys.executable).with_name("torch-model-archiver"), "--archive-format", "no-archive"),
             *("--model-name", MODEL_NAME, "--version", archive.version, "--export-path", tmp_path),
-            *("--handler", handler_directory / HANDLER, "--serialized-file", tmp_path / WEIGHTS_FILE),
+            *("--handler", handler_directory / HANDLER, "--serialized-file", packed / WEIGHTS_FILE),
             *("--config-file", handler_directory / CONFIG_FILE, "--extra-files", others),
         ],
         check=True,
@@ -172,7 +172,7 @@ def test_files_and_manifest_are_those_of_torch_model_archiver(
     theirs = tmp_path / MODEL_NAME
     files = {str(file.relative_to(theirs)): file.read_bytes() for file in theirs.rglob("*") if file.is_file()}
     expected = json.loads(files.pop(MANIFEST))
-    ours = contents(archive.path)
+    ours = held_by(archive.path)
     del ours[MANIFEST], ours[SUMS]
     assert ours == files
     assert manifest(archive.path) == expected | {"createdOn": "01/01/1980 00:00:00"}
@@ -186,17 +186,12 @@ def test_the_version_changes_with_any_file(build: Callable[[], Archive], handler
     assert build().version != before
 
 
-@pytest.mark.parametrize("name", ["alexnet.yaml", "imagenet_classes.json"])
-def test_the_version_changes_with_the_model(
-    build: Callable[[], Archive], handler_directory: Path, checkout: Path, tiny: Weights, tmp_path: Path, name: str
-) -> None:
-    shutil.copytree(checkout / "models", tmp_path / "models")
-    model = read_model(tmp_path / "models" / "alexnet.yaml")
-    same = build_archive(handler_directory, tiny, tmp_path / "alexnet.mar", model)
-    assert same.version == build().version
-    with (tmp_path / "models" / name).open("a") as file:
+@pytest.mark.parametrize("name", CONTENTS)
+def test_the_version_changes_with_the_network(build: Callable[[], Archive], packed: Path, name: str) -> None:
+    before = build().version
+    with (packed / name).open("a") as file:
         file.write("\n")
-    assert build_archive(handler_directory, tiny, tmp_path / "alexnet.mar", model).version != same.version
+    assert build().version != before
 
 
 def test_the_version_changes_with_a_name(build: Callable[[], Archive], handler_directory: Path) -> None:
@@ -205,10 +200,10 @@ def test_the_version_changes_with_a_name(build: Callable[[], Archive], handler_d
     assert build().version != before
 
 
-def test_the_version_changes_with_the_weights_and_with_their_origin(handler_directory: Path, tmp_path: Path) -> None:
+def test_the_version_changes_with_the_weights_and_with_their_origin(build: Callable[[], Archive], packed: Path) -> None:
     def version(origin: str, value: float) -> str:
-        weights = Weights(origin, {"a": np.full(3, value, np.float32)})
-        return build_archive(handler_directory, weights, tmp_path / "alexnet.mar").version
+        write_weights({"a": np.full(3, value, np.float32)}, origin, packed / WEIGHTS_FILE)
+        return build().version
 
     assert len({version("mine", 1), version("mine", 2), version("yours", 1)}) == 3
 
@@ -226,25 +221,24 @@ def test_times_and_modes_of_the_files_change_nothing(build: Callable[[], Archive
 BUILD_IN_LITTLE_SPACE = """
 import resource, sys
 from pathlib import Path
-import numpy as np
 from pipeline.artefact.archive import build_archive
-from pipeline.artefact.weights import Weights
 
+handler, contents, output = map(Path, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    build_archive(Path(sys.argv[1]), Weights("tiny", {"a": np.ones(3, np.float32)}), Path(sys.argv[2]))
+    build_archive(handler, contents, "alexnet", output)
 except OSError as error:
     sys.exit(f"OSError: {error}")
 """
 
 
 def test_a_build_that_runs_out_of_space_leaves_the_archive_that_was_there(
-    handler_directory: Path, tmp_path: Path, importable: dict[str, str]
+    handler_directory: Path, tiny: Path, tmp_path: Path, importable: dict[str, str]
 ) -> None:
     output = tmp_path / "made" / "alexnet.mar"
     output.parent.mkdir()
     output.write_bytes(b"the archive before")
-    command = [sys.executable, "-P", "-c", BUILD_IN_LITTLE_SPACE, str(handler_directory), str(output)]
+    command = [sys.executable, "-P", "-c", BUILD_IN_LITTLE_SPACE, *map(str, (handler_directory, tiny, output))]
     done = subprocess.run(command, env=importable, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("OSError: ")
@@ -252,21 +246,21 @@ def test_a_build_that_runs_out_of_space_leaves_the_archive_that_was_there(
     assert os.listdir(output.parent) == ["alexnet.mar"]
 
 
-def test_a_folder_that_cannot_be_made_is_named(handler_directory: Path, tiny: Weights, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(handler_directory: Path, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError) as refusal:  # noqa: PT011
-        build_archive(handler_directory, tiny, tmp_path / "file" / "alexnet.mar")
+        build_archive(handler_directory, tiny, MODEL_NAME, tmp_path / "file" / "alexnet.mar")
     assert refusal.value.filename == str(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "in the way"
 
 
 def test_a_folder_in_the_place_of_the_archive_is_named_and_stays(
-    handler_directory: Path, tiny: Weights, tmp_path: Path
+    handler_directory: Path, tiny: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "made" / "alexnet.mar"
     output.mkdir(parents=True)
     with pytest.raises(OSError) as refusal:  # noqa: PT011
-        build_archive(handler_directory, tiny, output)
+        build_archive(handler_directory, tiny, MODEL_NAME, output)
     assert refusal.value.filename == str(output)
     assert os.listdir(output.parent) == ["alexnet.mar"]
     assert output.is_dir()

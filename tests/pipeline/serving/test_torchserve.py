@@ -18,7 +18,6 @@ import pytest
 
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.weights import Weights
 from pipeline.serving.torchserve import LONGEST_SCRATCH, TorchServe
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
@@ -106,13 +105,13 @@ def test_wait_raises_when_the_server_dies_and_its_workers_are_stopped(
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_the_words_of_its_worker(
-    incomplete: Path, handler_directory: Path, tiny: Weights, temporary: Path, processes: Processes
+    incomplete: Path, handler_directory: Path, tiny: Path, temporary: Path, processes: Processes
 ) -> None:
-    build_archive(handler_directory, tiny, incomplete / "model-store" / "alexnet.mar")
+    build_archive(handler_directory, tiny, MODEL_NAME, incomplete / "model-store" / "alexnet.mar")
     with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     sentence = str(refusal.value)
-    assert sentence.startswith("the model cannot be loaded: ValueError: alexnet.safetensors does not hold AlexNet's")
+    assert sentence.startswith("the model cannot be loaded: ValueError: program.json is no network for these ")
     assert "\n" not in sentence
     assert "java" not in sentence
     assert processes() == []
@@ -120,10 +119,10 @@ def test_a_model_that_cannot_be_loaded_is_told_in_the_words_of_its_worker(
 
 
 def test_a_damaged_archive_is_told_with_what_torchserve_found(
-    incomplete: Path, handler_directory: Path, tiny: Weights, temporary: Path, processes: Processes
+    incomplete: Path, handler_directory: Path, tiny: Path, temporary: Path, processes: Processes
 ) -> None:
     """TorchServe checks each entry's CRC while it unpacks the archive; then it goes on, without a model."""
-    archive = build_archive(handler_directory, tiny, incomplete / "model-store" / "alexnet.mar").path
+    archive = build_archive(handler_directory, tiny, MODEL_NAME, incomplete / "model-store" / "alexnet.mar").path
     archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class handler"))
     with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
@@ -133,7 +132,7 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["alexnet.safetensors", "vision/errors.py"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "program.json", "vision/errors.py"])
 def test_an_archive_that_was_changed_is_refused_by_its_worker(
     incomplete: Path, directory: Path, temporary: Path, processes: Processes, name: str
 ) -> None:
@@ -145,7 +144,7 @@ def test_an_archive_that_was_changed_is_refused_by_its_worker(
         for entry in before.infolist():
             content = before.read(entry)
             if entry.filename == name:
-                is_text = name != "alexnet.safetensors"
+                is_text = name != "weights.safetensors"
                 content = content + b"\n" if is_text else content[:-1] + bytes([content[-1] ^ 1])
             after.writestr(entry, content)
     with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
