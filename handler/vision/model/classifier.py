@@ -107,9 +107,7 @@ class Classifier:
         lone = self._logits([noise])
         affordable = int(LONGEST_WARM_UP_S / self.image_s)
         several = min(max(4, min(warm_size, affordable)), max(2, self.max_batch))
-        rows = {1: lone[0]} | {
-            size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= self.max_batch
-        }
+        rows = {1: lone[0]} | {size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= several}
         others = [size for size, row in rows.items() if not torch.equal(row, rows[several])]
         least = max(others, default=0) + 1
         if (least - 1) * self.image_s <= LONGEST_COMPANY_S:
