@@ -13,7 +13,7 @@ timm's load_state_dict. Where this leaves several that differ, none is taken: a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.artefact.layout import Shapes, matches
+from pipeline.artefact.layout import Layout, Shapes, matches
 from pipeline.artefact.safe_load import load
 from pipeline.shared.errors import NoStateDict, PipelineError, SeveralStateDicts
 
@@ -104,6 +104,36 @@ def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] 
     if rivals := [other for other in others if other.rank == chosen.rank]:
         raise SeveralStateDicts(file, [one.place or OUTERMOST for one in (chosen, *rivals)])
     return Chosen(_arrays(chosen.tensors, file), chosen.place, [other.place or OUTERMOST for other in others])
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What a file has of a network. missing: names that are not there, or in another shape. others: names besides.
+    shapes: of what has the network's names.
+    """
+
+    missing: list[str]
+    others: list[str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def overlaps(file: Path, layouts: Sequence[Layout]) -> list[Overlap | None]:
+    """For each network, how far the closest state dict in a file fits it; None where no name is the network's.
+
+    Raises PipelineError as `read_checkpoint` does.
+    """
+    leaves = list(_leaves(load(file), WRAPPERS))
+    found: list[Overlap | None] = []
+    for layout in layouts:
+        candidates = _candidates(leaves, layout.shapes, layout.may_have, file)
+        if not candidates:
+            found.append(None)
+            continue
+        closest = min(candidates, key=lambda one: len(one.others))
+        shapes = {name: tuple(tensor.shape) for name, tensor in closest.tensors.items()}
+        missing = [name for name in layout.shapes if not matches(shapes.get(name, (-1,)), layout.shapes[name])]
+        found.append(Overlap(missing, list(closest.others), shapes))
+    return found
 
 
 def _largest(leaves: list[_Leaf]) -> dict[str, torch.Tensor]:

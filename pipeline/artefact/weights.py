@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artefact.labels import imagenet_classes
-from pipeline.artefact.model import ENTRY, MODEL, Model, Published
+from pipeline.artefact.model import ENTRY, MODEL, OF_A_FILE, Model, Published
 from pipeline.shared.errors import MisfitWeights, PipelineError, WeightsElsewhere
 from pipeline.shared.progress import Progress
 
@@ -71,7 +71,14 @@ def load_weights(source: str | Path | Published, progress: Progress, model: Mode
 
     expected = layout(model.architecture, model.preprocessing.crop, model.folder)
     chosen = read_checkpoint(file, expected.shapes, expected.may_have)
-    check_state(chosen.state, expected, model.architecture, file)
+    try:
+        check_state(chosen.state, expected, model.architecture, file)
+    except MisfitWeights as misfit:
+        if misfit.finite and not OF_A_FILE.fullmatch(model.architecture):
+            from pipeline.artefact.recognition import advice
+
+            raise misfit.with_advice(advice(file, model.architecture)) from None
+        raise
     place = f" ({chosen.place})" if chosen.place else ""
     return Weights(f"{origin}{place}", chosen.state, tuple(chosen.passed_over))
 

@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pipeline.artefact.archive import Archive
-from pipeline.artefact.model import MODEL
+from pipeline.artefact.archive import Archive, build_archive
+from pipeline.artefact.model import MODEL, Model, read_model
 from pipeline.artefact.version import Version
-from pipeline.artefact.weights import Weights, load_weights, with_classes
-from pipeline.commands.files import (
-    BUILT_ARCHIVE,
-    SHOWN_ARCHIVE,
-    relative,
-    signature_beside,
-    signed_files,
-    version_files,
-)
+from pipeline.artefact.weights import Weights, load_weights, network, with_classes
+from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes, out, spinner, transfer_bar, warn
 
-if TYPE_CHECKING:
-    from pipeline.artefact.proof import Proof
-
 
 def package(
+    model: Annotated[
+        Path, typer.Argument(metavar="[MODEL.yaml]", help="What is packed.", show_default="models/alexnet.yaml")
+    ] = MODEL.file,
     weights: Annotated[
-        str, typer.Option(metavar="imagenet|untrained|FILE", help="FILE is a state dict, or a checkpoint with one.")
-    ] = "imagenet",
+        str | None,
+        typer.Option(
+            metavar="imagenet|untrained|FILE",
+            help="Instead of the model file's. FILE is a state dict, or a checkpoint with one; "
+            "torchvision's names, such as IMAGENET1K_V2, are taken too.",
+            show_default="imagenet, for AlexNet",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of the model file's: text with a label a line, JSON, CSV or TSV."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the model file's.")] = None,
     output: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the archive goes.", show_default=SHOWN_ARCHIVE)
-    ] = BUILT_ARCHIVE,
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where the archive goes.", show_default="model-store/NAME.mar of this checkout"
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Sign it, and config.properties, with this private key: ECDSA, PEM."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what would be packed, and what it costs; pack nothing.")
+    ] = False,
 ) -> None:
     """Build the model archive. The same inputs give the same file, byte for byte."""
     signer = None
@@ -45,34 +55,78 @@ def package(
         from pipeline.artefact.signature import Signer  # its library takes 0.9 s
 
         signer = Signer(sign)  # before minutes are spent on a key that is none
-    loaded, archive, proof = build(weights, output)
+    said = read_model(model, name, weights, labels)
+    output = output or BUILT_ARCHIVE.with_name(f"{said.name}.mar")
+    _check_output(output)
+    said, loaded = load(said)
+    if check:
+        _tell_costs(said, loaded)
+        return
+    with spinner(f"packing {said.name} …"):
+        archive = build_archive(CHECKOUT / "handler", loaded, output, said)
     signature = signature_beside(archive.path)
     if signer is not None:
         signer.sign(signed_files(archive.path), signature)
     else:
         signature.unlink(missing_ok=True)  # of the archive before
-    if loaded.passed_over:
-        warn(f"The file has other weights too, which were not taken: {', '.join(loaded.passed_over)}.")
-    if not loaded.trained:
-        warn("The weights are untrained: what this archive predicts is meaningless.")
+    _tell_model(said, loaded)
     out.print(f"archive  {relative(archive.path)}")
     out.print(f"version  {Version.of(version_files(archive.path)).name}")
-    out.print(f"weights  {loaded.origin}")
-    out.print(f"proof    {proof}")
     out.print(f"size     {archive.size} bytes ({megabytes(archive.size)})")
     out.print(f"sha256   {archive.sha256}")
     if signer is not None:
         out.print(f"signed   {relative(signature)}")
 
 
-def build(weights: str, output: Path) -> tuple[Weights, Archive, Proof]:
-    """Raises PipelineError where the weights cannot be had or do not fit, OSError where nothing can be written."""
+def build(weights: str, output: Path) -> tuple[Weights, Archive]:
+    """AlexNet's archive. weights: `imagenet`, `untrained` or a file.
+
+    Raises PipelineError where the weights cannot be had or do not fit, OSError where nothing can be written.
+    """
+    _check_output(output)
+    said, loaded = load(read_model(MODEL.file, weights=weights))
+    return loaded, build_archive(CHECKOUT / "handler", loaded, output, said)
+
+
+def load(said: Model) -> tuple[Model, Weights]:
+    """The model with its weights and classes. Raises PipelineError where they cannot be had or do not fit together."""
+    with spinner("reading the weights …"), transfer_bar("weights") as progress:
+        loaded = load_weights(said.weights, progress, said)
+        return with_classes(said, loaded), loaded
+
+
+def _check_output(output: Path) -> None:
     if output.exists() and not output.is_file():  # a device, say, in whose place a file would come
         raise PipelineError(f"{output} is there already, and is no file: give --output the name of one")
-    with transfer_bar("ImageNet weights") as progress:
-        loaded = load_weights(weights, progress)
-    from pipeline.artefact.packing import pack  # torch takes seconds
 
-    with spinner("packing …") as say:
-        archive, proof = pack(CHECKOUT / "handler", loaded, with_classes(MODEL, loaded), output, say)
-    return loaded, archive, proof
+
+def _tell_model(said: Model, loaded: Weights) -> None:
+    if loaded.passed_over:
+        warn(f"The file has other weights too, which were not taken: {', '.join(loaded.passed_over)}.")
+    if not loaded.trained:
+        warn("The weights are untrained: what this archive predicts is meaningless.")
+    for note in said.notes:
+        warn(f"{note[0].upper()}{note[1:]}.")
+    out.print(f"model    {said.name}, {said.architecture} with {len(said.classes)} classes")
+    out.print(f"weights  {loaded.origin}")
+
+
+def _tell_costs(said: Model, loaded: Weights) -> None:
+    from pipeline.artefact.costs import costs
+
+    images = said.preprocessing
+    with spinner("trying the network …"):
+        found = costs(network(said, loaded), images.crop)
+    _tell_model(said, loaded)
+    first, last = said.classes[0][1], said.classes[-1][1]
+    out.print(f"classes  {len(said.classes)}, from {first} to {last} ({said.labels})")
+    out.print(
+        f"images   short side to {images.resize} pixels, {images.interpolation}; the middle {images.crop} × {images.crop}"
+    )
+    out.print(f"size     {found.parameters / 1e6:.1f} million parameters, {megabytes(4 * found.parameters)} in float32")
+    out.print(f"work     {found.flop / 1e9:.2f} GFLOP an image (a multiply-add counts as two)")
+    out.print(f"memory   about {megabytes(found.memory)} a worker (an estimate)")
+    out.print(
+        f"speed    about {found.images_per_s:.3g} images/s a core (measured on this machine: "
+        "the network alone, in float32, one image at a time)"
+    )

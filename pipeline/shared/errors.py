@@ -131,6 +131,11 @@ class MisfitWeights(PipelineError):
     def __init__(self, file: Path, architecture: str, misfits: Sequence[str]) -> None:
         more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
         super().__init__(f"{file} does not fit {architecture}: {sorted(misfits)[0]}{more}")
+        self.finite = not any("not finite" in misfit for misfit in misfits)
+
+    def with_advice(self, advice: str) -> PipelineError:
+        """The same, and whose weights they may be."""
+        return PipelineError(f"{self}: {advice}") if advice else self
 
 
 class NotExportable(PipelineError):
