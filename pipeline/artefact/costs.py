@@ -10,9 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-BASE_BYTES = (
-    190_000_000  # of a worker with an empty network: Python, torch and the handler (AlexNet's 430 MB, less weights)
-)
+BASE_BYTES = 190_000_000  # of a worker without a network: AlexNet's 430 MB, less its weights
 BATCH = 16  # images: batchSize in handler/model-config.yaml
 MOST_SECONDS = 2.0  # of trying, after the first image
 MOST_RUNS = 5

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.artefact.archive import Archive, build_archive
+from pipeline.artefact.archive import Archive
 from pipeline.artefact.model import MODEL, Model, read_model
 from pipeline.artefact.version import Version
-from pipeline.artefact.weights import Weights, load_weights, network, with_classes
+from pipeline.artefact.weights import Weights, load_weights, with_classes
 from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes, out, spinner, transfer_bar, warn
+
+if TYPE_CHECKING:  # torch takes seconds
+    from pipeline.artefact.proof import Proof
 
 
 def package(
@@ -60,32 +64,32 @@ def package(
     _check_output(output)
     said, loaded = load(said)
     if check:
-        _tell_costs(said, loaded)
+        _check(said, loaded)
         return
-    with spinner(f"packing {said.name} …"):
-        archive = build_archive(CHECKOUT / "handler", loaded, output, said)
+    archive, proof = _packed(said, loaded, output)
     signature = signature_beside(archive.path)
     if signer is not None:
         signer.sign(signed_files(archive.path), signature)
     else:
         signature.unlink(missing_ok=True)  # of the archive before
-    _tell_model(said, loaded)
+    _warn(said, loaded)
     out.print(f"archive  {relative(archive.path)}")
     out.print(f"version  {Version.of(version_files(archive.path)).name}")
+    _tell(said, loaded, proof)
     out.print(f"size     {archive.size} bytes ({megabytes(archive.size)})")
     out.print(f"sha256   {archive.sha256}")
     if signer is not None:
         out.print(f"signed   {relative(signature)}")
 
 
-def build(weights: str, output: Path) -> tuple[Weights, Archive]:
+def build(weights: str, output: Path) -> tuple[Weights, Archive, Proof]:
     """AlexNet's archive. weights: `imagenet`, `untrained` or a file.
 
     Raises PipelineError where the weights cannot be had or do not fit, OSError where nothing can be written.
     """
     _check_output(output)
     said, loaded = load(read_model(MODEL.file, weights=weights))
-    return loaded, build_archive(CHECKOUT / "handler", loaded, output, said)
+    return loaded, *_packed(said, loaded, output)
 
 
 def load(said: Model) -> tuple[Model, Weights]:
@@ -95,37 +99,52 @@ def load(said: Model) -> tuple[Model, Weights]:
         return with_classes(said, loaded), loaded
 
 
+def _packed(said: Model, loaded: Weights, output: Path) -> tuple[Archive, Proof]:
+    from pipeline.artefact.packing import pack
+
+    with spinner("packing …") as say:
+        return pack(CHECKOUT / "handler", loaded, said, output, say)
+
+
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_file():  # a device, say, in whose place a file would come
         raise PipelineError(f"{output} is there already, and is no file: give --output the name of one")
 
 
-def _tell_model(said: Model, loaded: Weights) -> None:
+def _warn(said: Model, loaded: Weights) -> None:
     if loaded.passed_over:
         warn(f"The file has other weights too, which were not taken: {', '.join(loaded.passed_over)}.")
     if not loaded.trained:
         warn("The weights are untrained: what this archive predicts is meaningless.")
     for note in said.notes:
         warn(f"{note[0].upper()}{note[1:]}.")
-    out.print(f"model    {said.name}, {said.architecture} with {len(said.classes)} classes")
+
+
+def _tell(said: Model, loaded: Weights, proof: Proof) -> None:
+    out.print(f"model    {said.name}: {said.architecture} with {len(said.classes)} classes")
     out.print(f"weights  {loaded.origin}")
+    out.print(f"proof    {proof}")
 
 
-def _tell_costs(said: Model, loaded: Weights) -> None:
+def _check(said: Model, loaded: Weights) -> None:
+    """Packs it where it is thrown away, so that this ends as packing would, and says what it costs."""
     from pipeline.artefact.costs import costs
+    from pipeline.artefact.weights import network
 
+    with tempfile.TemporaryDirectory() as scratch:
+        archive, proof = _packed(said, loaded, Path(scratch) / f"{said.name}.mar")
+    with spinner("measuring …"):
+        found = costs(network(said, loaded), said.preprocessing.crop)
+    _warn(said, loaded)
+    _tell(said, loaded, proof)
     images = said.preprocessing
-    with spinner("trying the network …"):
-        found = costs(network(said, loaded), images.crop)
-    _tell_model(said, loaded)
-    first, last = said.classes[0][1], said.classes[-1][1]
-    out.print(f"classes  {len(said.classes)}, from {first} to {last} ({said.labels})")
+    out.print(f"classes  from {said.classes[0][1]} to {said.classes[-1][1]} ({said.labels})")
+    out.print(f"images   {images.crop} × {images.crop} from the middle of {images.resize}, {images.interpolation}")
     out.print(
-        f"images   short side to {images.resize} pixels, {images.interpolation}; the middle {images.crop} × {images.crop}"
+        f"size     {found.parameters / 1e6:.2f} million parameters; the archive would have {megabytes(archive.size)}"
     )
-    out.print(f"size     {found.parameters / 1e6:.1f} million parameters, {megabytes(4 * found.parameters)} in float32")
     out.print(f"work     {found.flop / 1e9:.2f} GFLOP an image (a multiply-add counts as two)")
-    out.print(f"memory   about {megabytes(found.memory)} a worker (an estimate)")
+    out.print(f"memory   about {megabytes(found.memory)} a worker (estimated)")
     out.print(
         f"speed    about {found.images_per_s:.3g} images/s a core (measured on this machine: "
         "the network alone, in float32, one image at a time)"
