@@ -163,7 +163,9 @@ def _class(said: object, where: str) -> Class:
 
 
 def _is_index(value: object) -> bool:
-    return type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9)
+    if type(value) is int:
+        return value >= 0
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9
 
 
 def _in_order(numbered: Iterable[tuple[int, Class]], where: str) -> list[Class]:
@@ -234,21 +236,19 @@ def _from_table(text: str, suffix: str, where: str) -> list[Class]:
 
 def _columns(rows: list[list[str]], where: str) -> tuple[int | None, int | None, int, list[list[str]]]:
     """Of the number, of the WordNet id and of the label, by name or else by what is in them; and the rows below."""
-    heads = [re.sub(r"[\s-]+", "_", cell.lower()) for cell in rows[0]]
-    is_head = any(head in INDEX | WNID | set(LABEL) for head in heads) and not any(map(_is_index, rows[0]))
-    is_head &= len(rows[0]) > 1 or heads[0] in LABEL
-    body = rows[1:] if is_head else rows
-    if not is_head and len(rows) > 2 and _kinds(rows[1:]) != _kinds(rows) and "label" not in _kinds(rows[1:])[:1]:
-        is_head, body = True, rows[1:]  # one with other names, above a column of numbers
+    heads = _heads(rows)
+    body = rows[1:] if heads else rows
     kinds = _kinds(body)
+    if len(kinds) == 1:
+        return None, None, 0, body
     wnid = next((column for column, kind in enumerate(kinds) if kind == "wnid"), None)
-    index = next((c for c, kind in enumerate(kinds) if kind == "index" and (not is_head or heads[c] in INDEX)), None)
-    if index is None and not is_head and len(kinds) == 1:
-        index = None
+    numbers = [column for column, kind in enumerate(kinds) if kind == "index"]
+    index = next((column for column in numbers if not heads or heads[column] in INDEX), None)
+    if index is None and len(kinds) == 2:
+        index = next(iter(numbers), None)
     others = [column for column in range(len(kinds)) if column not in (index, wnid)]
-    if is_head:
-        named = [heads.index(name) for name in LABEL if name in heads and heads.index(name) in others]
-        others = named[:1] or others
+    named = [heads.index(name) for name in LABEL if name in heads and heads.index(name) in others]
+    others = named[:1] or others
     if len(others) != 1:
         raise PipelineError(
             f"{where}: which column has the labels is not clear: name it, with a first row such as index,label"
@@ -256,11 +256,23 @@ def _columns(rows: list[list[str]], where: str) -> tuple[int | None, int | None,
     return index, wnid, others[0], body
 
 
+def _heads(rows: list[list[str]]) -> list[str]:
+    """The names of the columns, in lower case; none where the first row is a class."""
+    heads = [re.sub(r"[\s-]+", "_", cell.lower()) for cell in rows[0]]
+    if len(heads) == 1:
+        return heads if heads[0] in LABEL else []
+    if any(map(_is_index, heads)) or any(map(WORDNET_ID.fullmatch, heads)):
+        return []
+    known = any(head in INDEX | WNID | set(LABEL) for head in heads)
+    above_numbers = len(rows) > 2 and any(kind != "label" for kind in _kinds(rows[1:]))
+    return heads if known or above_numbers else []
+
+
 def _kinds(rows: list[list[str]]) -> list[str]:
     """Of each column: `wnid`, `index` or `label`."""
     kinds = []
     for column in zip(*rows, strict=True):
-        if all(WORDNET_ID.fullmatch(cell) for cell in column):
+        if any(column) and all(WORDNET_ID.fullmatch(cell) for cell in column if cell):
             kinds.append("wnid")
         elif all(_is_index(cell) for cell in column):
             kinds.append("index")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +97,8 @@ def read_model(file: Path, name: str | None = None, weights: str | None = None, 
         )
     source = _weights(file, said, architecture) if weights is None else _weights_of_option(weights)
     classes, labels_from = _classes(file, said.get("labels"), labels)
-    preprocessing, notes = _preprocessing(file, said.get("preprocessing", {}), architecture, source)
+    given = said.get("preprocessing")
+    preprocessing, notes = _preprocessing(file, {} if given is None else given, architecture, source)
     return Model(file, said["name"], architecture, source, classes, labels_from, preprocessing, notes)
 
 
@@ -154,20 +157,19 @@ def _wrong(file: Path | str, key: str, value: object, expected: str) -> Pipeline
 
 
 def _shown(value: object) -> str:
-    text = ascii(value) if not isinstance(value, str) else f"{value!r} is text" if _is_number(value) else repr(value)
-    what = text if len(text) <= 60 else f"{text[:60]}…"
-    kinds = {dict: "a mapping", list: "a list", bool: "true or false"}
-    if type(value) in kinds:
-        return f"{what} is {kinds[type(value)]}"
-    return what if what.endswith("is text") else f"{what} is not"
+    texts = [each for each in (value if isinstance(value, list) else [value]) if _is_number_as_text(each)]
+    if texts:
+        return f"to YAML, {texts[0]!r} is text, not a number"
+    if isinstance(value, bool):
+        return f"{value} is not (YAML takes yes, no, on and off for true or false: put a text in quotes)"
+    return f"{reprlib.repr(value)} is not"
 
 
-def _is_number(text: str) -> bool:
+def _is_number_as_text(value: object) -> bool:
     try:
-        float(text)
+        return isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
         return False
-    return True
 
 
 # --- Its keys ---------------------------------------------------------------------------------------------------------
@@ -227,9 +229,12 @@ def _classes(file: Path, said: object, option: Path | None) -> tuple[list[tuple[
         return label_files.read_labels(option), f"labels of {option.name}"
     if said is None:
         return [], ""
-    if isinstance(said, str) and said.strip() and "\0" not in said:
+    if not isinstance(said, str) or not said.strip() or "\0" in said:
+        return label_files.from_data(said, f"{file}: labels"), "labels of the model file"
+    try:
         return label_files.read_labels(file.parent / said), f"labels of {Path(said).name}"
-    return label_files.from_data(said, f"{file}: labels"), "labels of the model file"
+    except PipelineError as error:
+        raise PipelineError(f"{file}: labels: {error}") from None
 
 
 def _preprocessing(
@@ -243,7 +248,7 @@ def _preprocessing(
         if key in said and not is_right(said[key]):
             raise _wrong(file, f"preprocessing.{key}", said[key], expected)
     missing = [key for key in PREPROCESSING if key not in said]
-    defaults, whose = usual_preprocessing(architecture, weights) if missing else ({}, "")
+    defaults, whose = usual_preprocessing(architecture, weights, f"{file}: ") if missing else ({}, "")
     values: dict[str, Any] = {key: said.get(key, defaults.get(key)) for key in PREPROCESSING}
     if values["crop"] > values["resize"]:
         of_whom = f" ({values['resize']}, by default)" if "resize" in missing else f" ({values['resize']})"
@@ -264,7 +269,9 @@ def _plain(value: object) -> str:
     return " ".join(f"{each:.4g}" for each in value) if isinstance(value, list) else str(value)
 
 
-def usual_preprocessing(architecture: str, weights: str | Path | Published) -> tuple[dict[str, Any], str]:
+def usual_preprocessing(
+    architecture: str, weights: str | Path | Published, place: str = ""
+) -> tuple[dict[str, Any], str]:
     """What a model file need not say, and whose it is: that of torchvision's weights of this name or URL; for a file,
     that of its newest weights (DEFAULT), from which fine-tuning usually starts; for a network of one's own, ImageNet's.
     """
@@ -274,9 +281,9 @@ def usual_preprocessing(architecture: str, weights: str | Path | Published) -> t
         return usual | mean_and_std, "is usual with ImageNet"
     from pipeline.artefact import zoo  # takes two seconds, and a whole model file does without
 
-    entry = zoo.entry(architecture)
+    entry = zoo.entry(architecture, place=place)
     if isinstance(weights, str) and ENTRY.fullmatch(weights):
-        entry = zoo.entry(architecture, weights)
+        entry = zoo.entry(architecture, weights, place)
     elif isinstance(weights, Published):
         entry = next((each for each in zoo.entries(architecture) if each.url == weights.url), entry)
     preset = entry.transforms()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pipeline.artefact import zoo
@@ -29,7 +30,7 @@ def advice(file: Path, said: str) -> str:
     said: the architecture that they do not fit.
     """
     with spinner("whose weights are these? …"):
-        layouts = {name: layout(name, _crop(name)) for name in zoo.names()}
+        layouts = _layouts()
         found = overlaps(file, list(layouts.values()))
     matches = [_Match(name, layouts[name], one) for name, one in zip(layouts, found, strict=True) if one]
     for match in matches:
@@ -42,6 +43,11 @@ def advice(file: Path, said: str) -> str:
         if head := _another_head(match):
             return head
     return ""
+
+
+@cache
+def _layouts() -> dict[str, Layout]:
+    return {name: layout(name, _crop(name)) for name in zoo.names()}
 
 
 def _crop(architecture: str) -> int:

@@ -60,6 +60,10 @@ def load_weights(source: str | Path | Published, progress: Progress, model: Mode
     """
     if source == "":  # of a variable in a shell, say; as a path it would be this folder
         raise PipelineError("--weights is empty: give it imagenet, untrained, or the path of a file")
+    if not OF_A_FILE.fullmatch(model.architecture):
+        from pipeline.artefact import zoo
+
+        zoo.check_name(model.architecture, f"{model.file}: ")
     if source == "untrained":
         classes = len(model.classes) or 1000
         return Weights("untrained", untrained_state(model=model, classes=classes))
@@ -92,7 +96,7 @@ def _file(source: str | Path | Published, progress: Progress, model: Model) -> t
     if isinstance(source, str) and ENTRY.fullmatch(source):
         from pipeline.artefact import zoo
 
-        entry = zoo.entry(model.architecture, source)
+        entry = zoo.entry(model.architecture, source, f"{model.file}: ")
         return downloaded(Published(entry.url, _digits_in_name(entry.url)), progress), str(entry)
     if isinstance(source, Published):
         if source == MODEL.weights:

@@ -28,29 +28,31 @@ def names() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-def check_name(architecture: str) -> None:
-    """Raises PipelineError with the nearest names where torchvision has no such classifier."""
+def check_name(architecture: str, place: str = "") -> None:
+    """Raises PipelineError with the nearest names where torchvision has no such classifier. place: `FILE: `."""
     known = names()
     if architecture not in known:
         near = difflib.get_close_matches(architecture.lower().replace("-", ""), known, cutoff=0.5)
         meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:3])} and so on"
         raise PipelineError(
-            f"architecture: torchvision has no classifier {architecture!r}: {meant} "
+            f"{place}architecture: torchvision has no classifier {architecture!r}: {meant} "
             "A network of your own is file.py:function"
         )
 
 
-def entry(architecture: str, name: str = "DEFAULT") -> Any:
+def entry(architecture: str, name: str = "DEFAULT", place: str = "") -> Any:
     """One of torchvision's published weights: `IMAGENET1K_V1`, `DEFAULT`, or with its class before it, as in
     `ResNet18_Weights.IMAGENET1K_V1`. Raises PipelineError where the architecture has none of that name.
     """
-    check_name(architecture)
+    check_name(architecture, place)
     entries = torchvision.models.get_model_weights(architecture)
     of, _, last = name.rpartition(".")
     if of not in ("", entries.__name__) or last not in entries.__members__:
-        near = difflib.get_close_matches(last, entries.__members__, n=1, cutoff=0)
+        (near,) = difflib.get_close_matches(last, entries.__members__, n=1, cutoff=0)
+        good = f"{entries.__name__}.{near}" if of else near
         raise PipelineError(
-            f"weights: torchvision has no {name} for {architecture}: write {near[0]}, or ./{name} for a file so called"
+            f"{place}weights: torchvision has no {name} for {architecture}: write {good}, "
+            f"or ./{name} for a file so called"
         )
     return entries[last]
 
