@@ -12,8 +12,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -59,12 +61,6 @@ def layout(architecture: str, crop: int, folder: Path = Path()) -> Layout:
                 raise
             network = _build(architecture, MARK, crop, folder)  # one that computes with its weights, say
     return Layout.of(network)
-
-
-def counts_its_classes(architecture: str, folder: Path = Path()) -> bool:
-    """Whether a network is built for a number of classes: else it has those that its function gave it."""
-    of_a_file = OF_A_FILE.fullmatch(architecture)
-    return of_a_file is None or bool(_classes_parameter(_function(of_a_file, folder)))
 
 
 def outputs(architecture: str, crop: int, folder: Path = Path()) -> int:
@@ -128,14 +124,8 @@ def _function(named: re.Match[str], folder: Path) -> Callable[..., Any]:
     file = folder / named["file"]
     if not file.is_file():
         raise PipelineError(f"architecture: there is no file {file}: write file.py:function")
-    name = f"architecture_{file.stem}"
-    specification = importlib.util.spec_from_file_location(name, file)
-    if specification is None or specification.loader is None:
-        raise PipelineError(f"architecture: {file} is no Python file")
-    loaded = importlib.util.module_from_spec(specification)
-    sys.modules[name] = loaded  # dataclasses look themselves up there
     with _told(named, folder):
-        specification.loader.exec_module(loaded)
+        loaded = _executed(file.resolve())
     found: Any = getattr(loaded, named["function"], None)
     if not callable(found):
         functions = [each for each, value in vars(loaded).items() if callable(value) and not each.startswith("_")]
@@ -146,20 +136,35 @@ def _function(named: re.Match[str], folder: Path) -> Callable[..., Any]:
     return function
 
 
+@cache
+def _executed(file: Path) -> ModuleType:
+    """Once, however often its function is called."""
+    name = f"architecture_{file.stem}"
+    specification = importlib.util.spec_from_file_location(name, file)
+    assert specification is not None  # for it ends in .py
+    assert specification.loader is not None
+    loaded = importlib.util.module_from_spec(specification)
+    sys.modules[name] = loaded  # dataclasses look themselves up there
+    specification.loader.exec_module(loaded)
+    return loaded
+
+
 @contextmanager
 def _told(named: re.Match[str], folder: Path) -> Iterator[None]:
-    """What the file raises, in a line; and what lies beside the file can be imported from it."""
+    """What the file raises, in a line. It can import what lies beside it, and what it prints is no result."""
     file = (folder / named["file"]).resolve()
     sys.path.insert(0, str(file.parent))
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         where = f"line {lines[-1]}, " if lines else ""
         said = f"{type(error).__name__}: {one_line(error, 200)}"
         raise PipelineError(f"{named['file']} fails ({where}{said})") from None
     finally:
-        sys.path.remove(str(file.parent))
+        if str(file.parent) in sys.path:
+            sys.path.remove(str(file.parent))
 
 
 # --- What it draws and what it answers --------------------------------------------------------------------------------

@@ -75,19 +75,21 @@ OUTERMOST = "the outermost dictionary"
 class Chosen:
     """A state dict, as float32 arrays; `place` in the file; and the places of others that fit but were passed over.
 
-    A place is empty where there is nothing but this state dict around it.
+    A place is empty where there is nothing but this state dict around it. besides: whole numbers that the network may
+    have, as they are.
     """
 
     state: dict[str, np.ndarray]
     place: str
     passed_over: list[str]
+    besides: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] = lambda _: False) -> Chosen:
     """The state dict in a file that fits the network, or what comes closest to it: see above for the rule.
 
     shapes: the names of the network's weights → their shapes, with None for a size that may be any. may_have: names
-    that may be there beside them, and are left out.
+    that may be there beside them.
     Nothing in the file is executed. Raises PipelineError where it cannot be read, holds no state dict, or several.
     """
     leaves = list(_leaves(load(file), WRAPPERS - {part for name in shapes for part in name.split(".")}))
@@ -103,7 +105,9 @@ def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] 
     others = [other for other in others if not other.equals(chosen)]
     if rivals := [other for other in others if other.rank == chosen.rank]:
         raise SeveralStateDicts(file, [one.place or OUTERMOST for one in (chosen, *rivals)])
-    return Chosen(_arrays(chosen.tensors, file), chosen.place, [other.place or OUTERMOST for other in others])
+    besides = {name: tensor.numpy() for name, tensor in chosen.besides.items() if not tensor.is_floating_point()}
+    places = [other.place or OUTERMOST for other in others]
+    return Chosen(_arrays(chosen.tensors, file), chosen.place, places, besides)
 
 
 @dataclass(frozen=True)
@@ -188,13 +192,15 @@ def _leaves(loaded: Any, wrappers: set[str], container: Keys = (), seen: set[int
 class _Candidate:
     """Tensors whose paths differ only in a name that the network has: one state dict, or a part of one.
 
-    others: what is in the same dictionaries and belongs to no other candidate.
+    others: what is in the same dictionaries and belongs to no other candidate; besides: what of this the network may
+    have.
     """
 
     prefix: Keys
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     containers: set[Keys] = field(default_factory=set)
     others: dict[str, torch.Tensor] = field(default_factory=dict)
+    besides: dict[str, torch.Tensor] = field(default_factory=dict)
     averaged: bool = False
 
     def in_shape(self, shapes: Shapes) -> int:
@@ -252,8 +258,7 @@ def _candidates(leaves: list[_Leaf], shapes: Shapes, may_have: Callable[[str], b
             candidate.averaged |= leaf.path == (*candidate.prefix, "n_averaged")
             if leaf.container in candidate.containers and owner not in candidates and leaf.matters:
                 name = ".".join(leaf.path_from(candidate.prefix))
-                if not may_have(name):
-                    candidate.others[name] = leaf.tensor
+                (candidate.besides if may_have(name) else candidate.others)[name] = leaf.tensor
     return candidates
 
 

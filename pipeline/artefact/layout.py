@@ -24,11 +24,12 @@ UNUSED = re.compile(r"(aux1|aux2|AuxLogits)\.")
 class Layout:
     """shapes: names → shapes, with None where the number of classes stands; the floating-point ones alone.
 
-    Whole numbers (counters of batches, tables of positions) follow from the architecture: they may be in a file or not.
+    Whole numbers (counters of batches, tables of positions) usually follow from the architecture: a file may be without
+    them.
     """
 
     shapes: dict[str, Shape]
-    whole_numbers: frozenset[str]
+    whole_numbers: dict[str, tuple[int, ...]]
 
     @classmethod
     def of(cls, network: nn.Module) -> Layout:
@@ -36,10 +37,10 @@ class Layout:
         state = network.state_dict()
         floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
         shapes = {name: tuple(None if size == MARK else size for size in floats[name].shape) for name in floats}
-        return cls(shapes, frozenset(state.keys() - floats.keys()))
+        return cls(shapes, {name: tuple(state[name].shape) for name in state if name not in floats})
 
     def may_have(self, name: str) -> bool:
-        """Whether a file may have this beside the weights, although nothing is computed with it."""
+        """Whether a file may have this beside the weights: a network needs it from no file."""
         return name in self.whole_numbers or (UNUSED.match(name) is not None and name not in self.shapes)
 
     def classes(self, state: Mapping[str, torch.Tensor | object]) -> set[int]:

@@ -20,6 +20,11 @@ from pipeline.shared.errors import PipelineError, told
 KEYS = ("name", "architecture", "weights", "labels", "preprocessing")
 MOST_BYTES = 16 << 20  # with a list of labels in it
 MOST_PIXELS = 2048  # of a side; torchvision's largest is 600
+TURNS_INPUTS = ("googlenet", "inception_v3")  # see OPTIONS in architecture.py
+TURNS_INPUTS_NOTE = (
+    "transform_input: as torchvision builds it for its own weights and what is fine-tuned from them; "
+    "one that was trained from nothing, with weights=None, needs architecture: file.py:function"
+)
 OF_A_FILE = re.compile(r".+\.py:\w+")
 ENTRY = re.compile(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*")  # torchvision's names: DEFAULT, ResNet18_Weights.IMAGENET1K_V1
 
@@ -95,10 +100,14 @@ def read_model(file: Path, name: str | None = None, weights: str | None = None, 
             architecture,
             "the name of a torchvision classifier, such as resnet18, or file.py:function",
         )
-    source = _weights(file, said, architecture) if weights is None else _weights_of_option(weights)
+    source = _weights_of_option(weights) if weights not in (None, "imagenet") else _weights(file, said, architecture)
+    if weights == "imagenet" and not isinstance(source, Published):
+        source = "DEFAULT"
     classes, labels_from = _classes(file, said.get("labels"), labels)
     given = said.get("preprocessing")
     preprocessing, notes = _preprocessing(file, {} if given is None else given, architecture, source)
+    if architecture in TURNS_INPUTS:
+        notes = (*notes, TURNS_INPUTS_NOTE)
     return Model(file, said["name"], architecture, source, classes, labels_from, preprocessing, notes)
 
 
@@ -199,7 +208,9 @@ def _weights(file: Path, said: dict[Any, Any], architecture: str) -> str | Path 
         raise _wrong(file, "weights", weights, good)
     if re.match(r"\w[\w+.-]+://", weights):
         raise PipelineError(f"{file}: weights is a URL: write weights: {{url: {weights[:200]}, sha256: …}}")
-    return weights if weights in ("untrained", "imagenet") or ENTRY.fullmatch(weights) else file.parent / weights
+    if weights == "imagenet":
+        return "DEFAULT"
+    return weights if weights == "untrained" or ENTRY.fullmatch(weights) else file.parent / weights
 
 
 def _weights_of_option(weights: str) -> str | Path | Published:

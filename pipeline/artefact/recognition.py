@@ -30,9 +30,9 @@ def advice(file: Path, said: str) -> str:
     said: the architecture that they do not fit.
     """
     with spinner("whose weights are these? …"):
-        layouts = _layouts()
-        found = overlaps(file, list(layouts.values()))
-    matches = [_Match(name, layouts[name], one) for name, one in zip(layouts, found, strict=True) if one]
+        known = layouts()
+        found = overlaps(file, list(known.values()))
+    matches = [_Match(name, known[name], one) for name, one in zip(known, found, strict=True) if one]
     for match in matches:
         if not match.overlap.missing and not match.overlap.others:
             return f"it looks like {match.architecture}: write architecture: {match.architecture} in a model file"
@@ -46,7 +46,8 @@ def advice(file: Path, said: str) -> str:
 
 
 @cache
-def _layouts() -> dict[str, Layout]:
+def layouts() -> dict[str, Layout]:
+    """Of all of torchvision's classifiers, at the sizes of their newest weights."""
     return {name: layout(name, _crop(name)) for name in zoo.names()}
 
 

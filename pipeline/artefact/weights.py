@@ -1,6 +1,7 @@
 """Where a network's weights come from, and whether they fit.
 
-Weights are a state dict: the names of the network's → float32 arrays of its shapes; see layout.py.
+Weights are a state dict: the names of the network's → float32 arrays of its shapes (and tables of whole numbers, where
+a file has them); see layout.py.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def load_weights(source: str | Path | Published, progress: Progress, model: Mode
             raise misfit.with_advice(advice(file, model.architecture)) from None
         raise
     place = f" ({chosen.place})" if chosen.place else ""
-    return Weights(f"{origin}{place}", chosen.state, tuple(chosen.passed_over))
+    fixed = {name: array for name, array in chosen.besides.items() if array.shape == expected.whole_numbers.get(name)}
+    return Weights(f"{origin}{place}", chosen.state | fixed, tuple(chosen.passed_over))
 
 
 def _file(source: str | Path | Published, progress: Progress, model: Model) -> tuple[Path, str]:
@@ -96,6 +98,11 @@ def _file(source: str | Path | Published, progress: Progress, model: Model) -> t
     if isinstance(source, str) and ENTRY.fullmatch(source):
         from pipeline.artefact import zoo
 
+        if OF_A_FILE.fullmatch(model.architecture):
+            raise PipelineError(
+                f"{model.file}: weights: {source} is torchvision's, and {model.architecture} is not: "
+                "give the file of its own weights"
+            )
         entry = zoo.entry(model.architecture, source, f"{model.file}: ")
         return downloaded(Published(entry.url, _digits_in_name(entry.url)), progress), str(entry)
     if isinstance(source, Published):

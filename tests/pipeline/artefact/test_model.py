@@ -62,8 +62,9 @@ def refusal(file: Path) -> str:
 
 def test_the_first_model_is_what_torchvision_was_trained_with() -> None:
     assert MODEL.architecture == "alexnet"
+    (resize,), (crop,) = TRANSFORM.resize_size, TRANSFORM.crop_size
     assert MODEL.preprocessing == Preprocessing(
-        *TRANSFORM.resize_size, *TRANSFORM.crop_size, TRANSFORM.interpolation.value, TRANSFORM.mean, TRANSFORM.std
+        resize, crop, TRANSFORM.interpolation.value, TRANSFORM.mean, TRANSFORM.std
     )
     assert MODEL.classes == imagenet_classes()
     assert MODEL.notes == ()
@@ -102,6 +103,7 @@ def test_a_network_of_ones_own_is_prepared_for_as_with_imagenet(tmp_path: Path) 
     ("weights", "expected"),
     [
         ("untrained", "untrained"),
+        ("imagenet", "DEFAULT"),
         ("IMAGENET1K_V1", "IMAGENET1K_V1"),
         ("ResNet18_Weights.DEFAULT", "ResNet18_Weights.DEFAULT"),
         (
@@ -121,6 +123,8 @@ def test_options_go_before_what_the_file_says(tmp_path: Path) -> None:
     assert (model.name, model.weights) == ("flowers", Path("flowers.pth"))
     assert model.classes == [(None, "rose"), (None, "tulip"), (None, "lily")]
     assert (model.architecture, model.preprocessing) == (MODEL.architecture, MODEL.preprocessing)
+    assert read_model(MODEL.file, weights="untrained").weights == "untrained"
+    assert read_model(MODEL.file, weights="imagenet") == MODEL
     with pytest.raises(PipelineError, match=r"^--name must be lower-case letters"):
         read_model(MODEL.file, "My Flowers")
 

@@ -1,24 +1,24 @@
-"""Which weights are taken, which are refused and why, and what they become."""
+"""Which weights are taken, and which are refused and why."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.numpy
+import safetensors.torch
 import torch
-from safetensors import safe_open
 
 from pipeline.artefact.architecture import layout
 from pipeline.artefact.checkpoint import read_checkpoint
-from pipeline.artefact.model import MODEL, Published
-from pipeline.artefact.weights import Weights, check_state, load_weights, to_safetensors, untrained_state
+from pipeline.artefact.labels import imagenet_classes
+from pipeline.artefact.model import MODEL, Model, Published
+from pipeline.artefact.weights import Weights, check_state, load_weights, network, untrained_state, with_classes
 from pipeline.shared.errors import PipelineError
 from tests.support.reference import WEIGHTS, Reference, torchvision
 
@@ -110,9 +110,7 @@ def test_a_name_that_cannot_be_written_forges_no_log_line(tmp_path: Path) -> Non
     """The server logs the origin; and JSON in UTF-8 has no place for a name of other bytes."""
     file = tmp_path / "mine\nweights=imagenet\udcff.pth"
     torch.save({key: torch.from_numpy(value) for key, value in untrained_state().items()}, file)
-    weights = load_weights(str(file), no_progress)
-    assert weights.origin == "file mine?weights=imagenet?.pth"
-    to_safetensors(weights)
+    assert load_weights(str(file), no_progress).origin == "file mine?weights=imagenet?.pth"
 
 
 @pytest.mark.slow
@@ -184,6 +182,164 @@ def test_where_the_weights_were_in_a_checkpoint_is_their_origin(
         np.testing.assert_array_equal(array, state[name].float().numpy())
 
 
+# --- Of any architecture ----------------------------------------------------------------------------------------------
+
+
+def model_of(architecture: str, classes: int = 0, crop: int = 224) -> Model:
+    """With so many labels; none where the weights are to bring them."""
+    labels: list[tuple[str | None, str]] = [(None, f"class {number}") for number in range(classes)]
+    preprocessing = replace(MODEL.preprocessing, crop=crop)
+    return replace(MODEL, architecture=architecture, classes=labels, labels="labels", preprocessing=preprocessing)
+
+
+def loaded(folder: Path, state: Any, model: Model) -> Weights:
+    torch.save(state, folder / "a.pth")
+    return load_weights(folder / "a.pth", no_progress, model)
+
+
+def older_densenet(name: str) -> str:
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name)
+
+
+def older_vit(name: str) -> str:
+    return name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2.")
+
+
+def without_counters(name: str) -> str:
+    return "" if name.endswith("num_batches_tracked") else name
+
+
+def without_positions(name: str) -> str:
+    return "" if name.endswith("relative_position_index") else name
+
+
+def without_heads(name: str) -> str:
+    return "" if re.match("aux|Aux", name) else name
+
+
+def as_it_is(name: str) -> str:
+    return name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "crop", "change"),
+    [
+        ("mobilenet_v3_small", 224, as_it_is),
+        ("resnet18", 224, without_counters),
+        ("densenet121", 224, older_densenet),
+        ("vit_b_32", 224, older_vit),
+        ("swin_t", 224, without_positions),
+        ("googlenet", 224, as_it_is),
+        ("googlenet", 224, without_heads),
+        ("inception_v3", 299, as_it_is),
+        ("squeezenet1_1", 224, as_it_is),
+    ],
+)
+def test_a_network_with_its_weights_is_the_one_that_was_saved(
+    tmp_path: Path, architecture: str, crop: int, change: Callable[[str], str]
+) -> None:
+    options = {"init_weights": False, "transform_input": True} if crop == 299 or architecture == "googlenet" else {}
+    saved = torchvision.models.get_model(architecture, weights=None, num_classes=5, **options)
+    model = model_of(architecture, 5, crop)
+    weights = loaded(
+        tmp_path, {change(name): tensor for name, tensor in saved.state_dict().items() if change(name)}, model
+    )
+    assert with_classes(model, weights) is model
+    image = torch.rand(1, 3, crop, crop)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(network(model, weights)(image), saved.eval()(image))
+
+
+def test_whole_numbers_that_a_network_was_saved_with_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SHUFFLED)
+    model = replace(model_of("net.py:Shuffled", 3, 8), file=tmp_path / "a.yaml")
+    saved = {"order": torch.tensor([2, 0, 1]), "last.weight": torch.eye(3), "last.bias": torch.zeros(3)}
+    built = network(model, loaded(tmp_path, saved, model))
+    assert built(torch.arange(3.0).view(1, 3, 1, 1).expand(2, 3, 8, 8)).tolist() == [[2, 0, 1]] * 2
+
+
+SHUFFLED = """
+import torch
+
+class Shuffled(torch.nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.register_buffer("order", torch.arange(3))
+        self.last = torch.nn.Linear(3, classes)
+
+    def forward(self, images):
+        return self.last(images.mean((2, 3))[:, self.order])
+"""
+
+
+@pytest.mark.parametrize("architecture", ["alexnet", "mobilenet_v3_small", "net.py:Shuffled"])
+def test_untrained_weights_of_any_network_are_the_same_every_time(tmp_path: Path, architecture: str) -> None:
+    (tmp_path / "net.py").write_text(SHUFFLED)
+    model = replace(model_of(architecture, 5), file=tmp_path / "a.yaml")
+    one, other = (load_weights("untrained", no_progress, model) for _ in range(2))
+    assert with_classes(model, one) is model
+    assert not one.trained
+    for name, array in one.state.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, other.state[name])
+
+
+def test_untrained_alexnet_never_changes(untrained: Weights) -> None:
+    digest = sha256()
+    for name, array in untrained.state.items():
+        digest.update(name.encode() + array.tobytes())
+    assert digest.hexdigest() == "b5e3a5b8a45811bebb0e7f29d4495d7fa5a9f9ccffd4457f4a735f1a19044462"
+
+
+def test_weights_by_torchvisions_name_are_those_that_it_publishes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port}")
+    for name, file in {"IMAGENET1K_V1": "resnet50-0676ba61.pth", "imagenet": "resnet50-11ad3fa6.pth"}.items():
+        with pytest.raises(PipelineError) as refusal:
+            load_weights(name, no_progress, replace(model_of("resnet50"), weights="DEFAULT"))
+        said = str(refusal.value)
+        assert said.startswith(f"the weights could not be downloaded from https://download.pytorch.org/models/{file} (")
+        assert f"put the file at {tmp_path}/hub/checkpoints/{file} yourself" in said
+
+
+# --- Their classes ----------------------------------------------------------------------------------------------------
+
+
+def of_classes(classes: int) -> Weights:
+    state = zeros()
+    last = {
+        "classifier.6.weight": np.zeros((classes, 4096), np.float32),
+        "classifier.6.bias": np.zeros(classes, np.float32),
+    }
+    return Weights("file a.pth", state | last)
+
+
+def test_as_many_labels_as_outputs_are_needed() -> None:
+    with pytest.raises(PipelineError) as refusal:
+        with_classes(model_of("alexnet", 4), of_classes(5))
+    assert str(refusal.value) == (
+        "the weights (file a.pth) have 5 outputs, and there are 4 labels: "
+        "give one label for each output, in their order, with labels: or --labels FILE"
+    )
+
+
+def test_without_labels_a_thousand_outputs_are_imagenets_and_others_are_refused() -> None:
+    model = with_classes(model_of("alexnet"), of_classes(1000))
+    assert model.classes == imagenet_classes()
+    assert model.notes == ("labels: ImageNet's, since there are 1000 outputs and no labels were given",)
+    published = Weights("AlexNet_Weights.IMAGENET1K_V1", of_classes(1000).state)
+    assert with_classes(model_of("alexnet"), published).notes == ()
+    with pytest.raises(PipelineError) as refusal:
+        with_classes(model_of("alexnet"), of_classes(5))
+    assert str(refusal.value) == (
+        f"{MODEL.file}: labels is missing: the weights (file a.pth) have 5 outputs: "
+        "give a list of 5 labels in their order, or a file with a line for each"
+    )
+
+
 # --- Do they fit? -----------------------------------------------------------------------------------------------------
 
 
@@ -230,70 +386,3 @@ def test_many_misfits_are_counted_and_the_first_is_the_same_every_time() -> None
     state = {f"layers.{name}": np.zeros(1, np.float32) for name in reversed(SHAPES)}
     with pytest.raises(PipelineError, match=r": classifier\.1\.bias is missing \(and 31 more\)$"):
         check_state(state, LAYOUT, "alexnet", FILE)
-
-
-# --- What they become -------------------------------------------------------------------------------------------------
-
-SERIALIZE = """
-import sys, numpy
-from pipeline.artefact.weights import Weights, to_safetensors
-state = {name: numpy.full((2, 3), number, numpy.float32) for number, name in enumerate(sys.argv[1:])}
-files = {to_safetensors(Weights("tiny", state)) for _ in range(20)}
-assert len(files) == 1, "they differ within one process"
-sys.stdout.buffer.write(files.pop())
-"""
-
-
-def test_equal_weights_give_equal_bytes_in_every_process(importable: dict[str, str]) -> None:
-    """safetensors orders its metadata anew each time."""
-
-    def serialize(hash_seed: str) -> bytes:
-        return subprocess.run(
-            [sys.executable, "-P", "-c", SERIALIZE, "b", "c", "a"],
-            env=importable | {"PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            check=True,
-            timeout=60,
-        ).stdout
-
-    assert serialize("1") == serialize("2")
-
-
-def test_the_order_of_the_names_does_not_matter() -> None:
-    state = {"a": np.ones(2, np.float32), "b": np.zeros(3, np.float32)}
-    assert to_safetensors(Weights("x", state)) == to_safetensors(Weights("x", dict(reversed(state.items()))))
-
-
-def test_what_is_written_can_be_read_back(tmp_path: Path) -> None:
-    state = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(2, np.float32)}
-    file = to_safetensors(Weights("tiny", state))
-    read = safetensors.numpy.load(file)
-    assert read.keys() == state.keys()
-    for name, array in state.items():
-        np.testing.assert_array_equal(read[name], array)
-    (tmp_path / "weights.safetensors").write_bytes(file)
-    assert read_state(tmp_path / "weights.safetensors").keys() == state.keys()
-
-
-def metadata(weights: Weights, folder: Path) -> dict[str, str]:
-    (folder / "weights.safetensors").write_bytes(to_safetensors(weights))
-    with safe_open(folder / "weights.safetensors", framework="numpy") as opened:
-        return dict(opened.metadata())
-
-
-def test_the_metadata_says_where_the_weights_come_from_and_what_they_are(tmp_path: Path) -> None:
-    state = {"a": np.ones(2, np.float32), "b": np.zeros(3, np.float32)}
-    said = metadata(Weights("mine.pth", state), tmp_path)
-    assert said.keys() == {"weights", "sha256"}
-    assert said["weights"] == "mine.pth"
-    assert len(bytes.fromhex(said["sha256"])) == 32
-    assert metadata(Weights("yours.pth", dict(reversed(state.items()))), tmp_path)["sha256"] == said["sha256"]
-    assert metadata(Weights("mine.pth", state | {"a": np.zeros(2, np.float32)}), tmp_path)["sha256"] != said["sha256"]
-
-
-@pytest.mark.parametrize("name", ['quo"ted.pth', "back\\slash.pth", "Gewichte – ü.pth", "tab\t.pth", "del\x7f.pth"])
-def test_a_file_name_with_odd_characters_survives(tmp_path: Path, name: str) -> None:
-    weights = Weights(name, {"a": np.ones(1, np.float32)})
-    assert metadata(weights, tmp_path)["weights"] == name
-    header = to_safetensors(weights)[8:]
-    assert json.loads(header[: header.index(b"}}") + 2])["__metadata__"]["weights"] == name
