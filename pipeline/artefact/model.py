@@ -134,7 +134,9 @@ def _read(file: Path) -> dict[Any, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise PipelineError(f"no model file at {file}: models/alexnet.yaml is one, to begin from") from None
     except UnicodeDecodeError:
-        raise PipelineError(f"{file} is not a model file, which is YAML in UTF-8: models/alexnet.yaml is one") from None
+        raise PipelineError(
+            f"{file} is no model file, which is YAML in UTF-8, as models/alexnet.yaml: weights are given with --weights"
+        ) from None
     except OSError as error:
         raise PipelineError(f"{told(error)}: give the path of a model file, as models/alexnet.yaml") from None
     try:

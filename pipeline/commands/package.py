@@ -140,9 +140,7 @@ def _check(said: Model, loaded: Weights) -> None:
     images = said.preprocessing
     out.print(f"classes  from {said.classes[0][1]} to {said.classes[-1][1]} ({said.labels})")
     out.print(f"images   {images.crop} × {images.crop} from the middle of {images.resize}, {images.interpolation}")
-    out.print(
-        f"size     {found.parameters / 1e6:.2f} million parameters; the archive would have {megabytes(archive.size)}"
-    )
+    out.print(f"size     {found.parameters:,} parameters; the archive would have {megabytes(archive.size)}")
     out.print(f"work     {found.flop / 1e9:.2f} GFLOP an image (a multiply-add counts as two)")
     out.print(f"memory   about {megabytes(found.memory)} a worker (estimated)")
     out.print(

@@ -288,7 +288,8 @@ def test_what_is_no_such_file_is_told_in_a_line(tmp_path: Path, content: str, se
 def test_what_is_no_text_is_told_in_a_line(tmp_path: Path) -> None:
     file = tmp_path / "pets.pth"
     file.write_bytes(b"PK\x03\x04\xff\xfe")
-    assert refusal(file) == "is not a model file, which is YAML in UTF-8: models/alexnet.yaml is one"
+    good = "is no model file, which is YAML in UTF-8, as models/alexnet.yaml: weights are given with --weights"
+    assert refusal(file) == good
     with pytest.raises(PipelineError, match=r"^no model file at .*: models/alexnet.yaml is one, to begin from$"):
         read_model(tmp_path / "nowhere.yaml")
     with pytest.raises(PipelineError, match="give the path of a model file"):

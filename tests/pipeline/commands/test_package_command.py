@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import signal
 import subprocess
+import zipfile
 from collections.abc import Callable
 from hashlib import file_digest
 from pathlib import Path
@@ -43,11 +45,12 @@ def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, dir
     assert done.returncode == 0
     assert done.stderr == "The weights are untrained: what this archive predicts is meaningless.\n"
     told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(told) == ["archive", "version", "weights", "size", "sha256"]
+    assert list(told) == ["archive", "version", "model", "weights", "proof", "size", "sha256"]
     with made.open("rb") as written:
         assert told["sha256"] == file_digest(written, "sha256").hexdigest()
     assert told["archive"] == "made/alexnet.mar"
     assert told["version"] == Version.of(version_files(made)).name
+    assert told["model"] == "alexnet: alexnet with 1000 classes"
     assert told["weights"] == "untrained"
     assert told["size"].split()[:2] == [str(made.stat().st_size), "bytes"]
     assert filecmp.cmp(made, directory / "model-store" / "alexnet.mar", shallow=False)  # of another process
@@ -110,11 +113,11 @@ def test_a_misspelt_origin_of_weights_is_told_with_the_choices(
         assert choice in sentence
 
 
-@pytest.mark.parametrize("arguments", [["--weights"], ["--weight", "untrained"], ["untrained"]])
+@pytest.mark.parametrize("arguments", [["--weights"], ["--weight", "untrained"], ["a.yaml", "b.yaml"]])
 def test_wrong_usage_has_exit_status_2(script: Script, arguments: list[str]) -> None:
     done = script("package", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert arguments[0] in done.stderr
+    assert arguments[0] in done.stderr or "b.yaml" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -156,3 +159,104 @@ def test_nohup_is_heeded(checkout: Path, tmp_path: Path, eventually: Callable[[C
         packing.communicate(timeout=60)
     assert packing.returncode == 0
     assert output.is_file()
+
+
+# --- A classifier of one's own ----------------------------------------------------------------------------------------
+
+NETWORK = """
+from torch import nn
+
+def build(classes):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))
+"""
+MODEL = """
+name: pets
+architecture: net.py:build
+weights: pets.pth
+labels: pets.csv
+preprocessing: {resize: 40, crop: 32}
+"""
+BY_DEFAULT = (
+    "Preprocessing: interpolation bilinear, mean 0.485 0.456 0.406, std 0.229 0.224 0.225, as is usual with ImageNet.\n"
+)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A model file, in a folder with all that it names."""
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    (folder / "net.py").write_text(NETWORK)
+    (folder / "pets.yaml").write_text(MODEL)
+    (folder / "pets.csv").write_text("index,wnid,label\n1,,beagle\n0,n02123045,tabby\n2,n02124075,Egyptian cat\n")
+    torch.save({"2.weight": torch.arange(144.0).view(3, 48) / 100, "2.bias": torch.zeros(3)}, folder / "pets.pth")
+    return folder / "pets.yaml"
+
+
+def entry(archive: Path, name: str) -> bytes:
+    with zipfile.ZipFile(archive) as opened:
+        return opened.read(name)
+
+
+def test_a_model_file_is_packed_with_what_it_names(script: Script, pets: Path, tmp_path: Path) -> None:
+    done = script("package", pets, "--output", "one.mar")
+    assert (done.returncode, done.stderr) == (0, BY_DEFAULT)
+    assert "\nmodel    pets: net.py:build with 3 classes\nweights  file pets.pth\n" in done.stdout
+    assert json.loads(entry(tmp_path / "one.mar", "classes.json")) == [
+        ["n02123045", "tabby"],
+        [None, "beagle"],
+        ["n02124075", "Egyptian cat"],
+    ]
+    assert json.loads(entry(tmp_path / "one.mar", "MAR-INF/MANIFEST.json"))["model"]["modelName"] == "pets"
+    elsewhere = pets.parent.rename(tmp_path / "elsewhere") / "pets.yaml"
+    assert script("package", elsewhere, "--output", "two.mar").returncode == 0
+    assert filecmp.cmp(tmp_path / "one.mar", tmp_path / "two.mar", shallow=False)
+    assert str(tmp_path).encode() not in (tmp_path / "one.mar").read_bytes()
+
+
+def test_check_says_what_would_be_packed_and_packs_nothing(script: Script, pets: Path, tmp_path: Path) -> None:
+    there = sorted(tmp_path.rglob("*"))
+    done = script("package", pets, "--check", "--output", "one.mar")
+    assert (done.returncode, done.stderr) == (0, BY_DEFAULT)
+    assert [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts] == there
+    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert list(told) == ["model", "weights", "proof", "classes", "images", "size", "work", "memory", "speed"]
+    assert told["classes"] == "from tabby to Egyptian cat (labels of pets.csv)"
+    assert told["images"] == "32 × 32 from the middle of 40, bilinear"
+    assert told["size"].startswith("147 parameters; the archive would have ")
+    assert told["work"] == "0.00 GFLOP an image (a multiply-add counts as two)"
+    assert told["memory"].endswith(" MB a worker (estimated)")
+    assert told["speed"].endswith(
+        " images/s a core (measured on this machine: the network alone, in float32, one image at a time)"
+    )
+
+
+def test_options_go_before_the_model_file_and_labels_have_to_fit(
+    script: Script, only_error: OnlyError, pets: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "two.txt").write_text("cat\ndog\n")
+    for check in ([], ["--check"]):
+        done = script("package", pets, "--labels", "two.txt", "--output", "a.mar", *check)
+        assert only_error(done) == (
+            "the weights (file pets.pth) have 3 outputs, and there are 2 labels of two.txt: "
+            "give one label for each output, in their order, with labels: or --labels FILE"
+        )
+    done = script(
+        "package", pets, "--labels", "two.txt", "--weights", "untrained", "--name", "cats", "--output", "a.mar"
+    )
+    assert done.returncode == 0
+    assert "\nmodel    cats: net.py:build with 2 classes\nweights  untrained\n" in done.stdout
+
+
+def test_fine_tuned_alexnet_needs_no_model_file(script: Script, tmp_path: Path, untrained: Weights) -> None:
+    last = {"classifier.6.weight": torch.eye(3, 4096), "classifier.6.bias": torch.zeros(3)}
+    torch.save(
+        {name: torch.from_numpy(it).half() for name, it in untrained.state.items()} | last, tmp_path / "flowers.pth"
+    )
+    (tmp_path / "labels.txt").write_text("rose\ntulip\nlily\n")
+    done = script(
+        "package", "--weights", "flowers.pth", "--labels", "labels.txt", "--name", "flowers", "--output", "f.mar"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nmodel    flowers: alexnet with 3 classes\n" in done.stdout
+    assert json.loads(entry(tmp_path / "f.mar", "classes.json")) == [[None, "rose"], [None, "tulip"], [None, "lily"]]
