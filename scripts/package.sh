@@ -1,3 +1,3 @@
 #!/bin/sh
-# Builds model-store/alexnet.mar. See scripts/package.sh --help
+# Builds model-store/NAME.mar of a classifier. See scripts/package.sh --help
 exec "$(dirname -- "$(readlink -f -- "$0")")/run" package "$@"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import yaml
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from pipeline.artefact.file_kind import MOST_HEADER_BYTES
@@ -52,11 +55,19 @@ def write_facts(model: Model, bfloat16: bool, folder: Path) -> None:
 
 
 def write_weights(tensors: Mapping[str, np.ndarray], origin: str, file: Path) -> None:
-    """Its metadata says `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names)."""
+    """Its metadata says `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names).
+
+    Raises OSError where it cannot be written.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(tensors[name].data)
-    save_file(dict(tensors), file, {"weights": origin, "sha256": digest.hexdigest()})
+    try:
+        save_file(dict(tensors), file, {"weights": origin, "sha256": digest.hexdigest()})
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):  # a full disk, for one
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from None
+        raise
     _sort_metadata(file)
 
 

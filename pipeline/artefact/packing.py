@@ -12,6 +12,7 @@ from pipeline.artefact.model import Model
 from pipeline.artefact.program import export
 from pipeline.artefact.proof import Proof, prove
 from pipeline.artefact.weights import Weights, network
+from pipeline.shared.errors import naming
 
 
 def pack(
@@ -30,7 +31,7 @@ def pack(
     module = network(model, weights)
     program = export(module, model.preprocessing.crop)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as made:
+    with naming(output), tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as made:
         folder = Path(made)
         write_contents(program, weights.origin, model, folder)
         write_facts(model, bfloat16=True, folder=folder)
