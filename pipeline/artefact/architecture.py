@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.overrides import TorchFunctionMode
 
 from pipeline.artefact import zoo
@@ -109,6 +110,8 @@ def _from_file(named: re.Match[str], classes: int, folder: Path) -> nn.Module:
         network = function(**arguments)
     if not isinstance(network, nn.Module):
         raise PipelineError(f"{named[0]} returns a {type(network).__name__}: it must return a torch.nn.Module")
+    if any(isinstance(tensor, UninitializedTensorMixin) for tensor in (*network.parameters(), *network.buffers())):
+        raise PipelineError(f"{named[0]} has layers without sizes (Lazy…): write Linear, Conv2d and so on, with theirs")
     return network
 
 

@@ -11,6 +11,7 @@ from pipeline.artefact import zoo
 from pipeline.artefact.architecture import layout
 from pipeline.artefact.checkpoint import Overlap, overlaps
 from pipeline.artefact.layout import Layout
+from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import spinner
 
 POSITIONS = "encoder.pos_embedding"  # of ViT: one for each patch of an image, and one more
@@ -31,7 +32,10 @@ def advice(file: Path, said: str) -> str:
     """
     with spinner("whose weights are these? …"):
         known = layouts()
-        found = overlaps(file, list(known.values()))
+        try:
+            found = overlaps(file, list(known.values()))
+        except PipelineError:  # of weights that are like none
+            return ""
     matches = [_Match(name, known[name], one) for name, one in zip(known, found, strict=True) if one]
     for match in matches:
         if not match.overlap.missing and not match.overlap.others:

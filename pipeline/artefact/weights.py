@@ -104,6 +104,8 @@ def _file(source: str | Path | Published, progress: Progress, model: Model) -> t
                 "give the file of its own weights"
             )
         entry = zoo.entry(model.architecture, source, f"{model.file}: ")
+        if entry.meta["categories"] is None:
+            raise PipelineError(f"{model.file}: weights: {entry} has no classes: write IMAGENET1K_V1")
         return downloaded(Published(entry.url, _digits_in_name(entry.url)), progress), str(entry)
     if isinstance(source, Published):
         if source == MODEL.weights:

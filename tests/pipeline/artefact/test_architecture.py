@@ -51,6 +51,9 @@ def several(classes):
 def nothing():
     pass
 
+def lazy(classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
 def wrong(classes):
     raise ValueError("no\\nluck")
 
@@ -155,9 +158,13 @@ def test_a_users_function_may_know_the_number_of_classes(folder: Path) -> None:
             f"net.py:maps answers two images with a tensor of shape (2, 5, 30, 30): {LOGITS}",
         ),
         ("net.py:several", f"net.py:several answers two images with dict: {LOGITS}"),
+        (
+            "net.py:lazy",
+            "net.py:lazy has layers without sizes (Lazy…): write Linear, Conv2d and so on, with theirs",
+        ),
         ("net.py:nothing", "net.py:nothing returns a NoneType: it must return a torch.nn.Module"),
-        ("net.py:wrong", "net.py fails (line 40, ValueError: no luck)"),
-        ("net.py:leaves", "net.py fails (line 43, SystemExit: 3)"),
+        ("net.py:wrong", "net.py fails (line 43, ValueError: no luck)"),
+        ("net.py:leaves", "net.py fails (line 46, SystemExit: 3)"),
         ("net.py:biuld", "architecture: {folder}/net.py has no function biuld: did you mean build?"),
         ("net.py:WIDTH", "architecture: {folder}/net.py has no function WIDTH: did you mean wrong?"),
         ("nett.py:build", "architecture: there is no file {folder}/nett.py: write file.py:function"),

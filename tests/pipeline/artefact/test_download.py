@@ -55,6 +55,16 @@ def test_it_is_downloaded_once_and_then_taken_from_the_cache(get: Any, website: 
     assert os.listdir(cache) == [NAME]
 
 
+def test_the_first_digits_of_the_checksum_are_enough(website: Any, cache: Path) -> None:
+    """torchvision's files have eight of them in their names."""
+    website.put(PATH, CONTENT)
+    right = sha256(CONTENT).hexdigest()[:8]
+    assert downloaded(Published(website.url + PATH, right), ignore_progress, cache).read_bytes() == CONTENT
+    wrong = f"{right[:7]}{'0' if right[7] != '0' else '1'}"
+    with pytest.raises(WeightsUnavailable, match="what it sent is not the published file"):
+        downloaded(Published(website.url + PATH, wrong), ignore_progress, cache)
+
+
 def test_progress_is_told_with_growing_bytes_up_to_all_of_them(get: Any, website: Any) -> None:
     website.put(PATH, CONTENT)
     told: list[tuple[int, int]] = []

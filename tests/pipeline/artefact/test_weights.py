@@ -305,6 +305,27 @@ def test_weights_by_torchvisions_name_are_those_that_it_publishes(
         assert f"put the file at {tmp_path}/hub/checkpoints/{file} yourself" in said
 
 
+@pytest.mark.parametrize(
+    ("architecture", "weights", "sentence"),
+    [
+        (
+            "vgg16",
+            "IMAGENET1K_FEATURES",
+            "weights: VGG16_Weights.IMAGENET1K_FEATURES has no classes: write IMAGENET1K_V1",
+        ),
+        (
+            "net.py:build",
+            "DEFAULT",
+            "weights: DEFAULT is torchvision's, and net.py:build is not: give the file of its own weights",
+        ),
+    ],
+)
+def test_weights_that_torchvision_has_not_for_this(architecture: str, weights: str, sentence: str) -> None:
+    with pytest.raises(PipelineError) as refusal:
+        load_weights(weights, no_progress, model_of(architecture))
+    assert str(refusal.value) == f"{MODEL.file}: {sentence}"
+
+
 # --- Their classes ----------------------------------------------------------------------------------------------------
 
 
