@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from pipeline.artefact.zoo import torchvision
 
+ImageClassification = torchvision.transforms._presets.ImageClassification
 AlexNet_Weights, alexnet = torchvision.models.AlexNet_Weights, torchvision.models.alexnet
 WEIGHTS = AlexNet_Weights.IMAGENET1K_V1
 TRANSFORM = WEIGHTS.transforms()
@@ -34,4 +35,4 @@ class Reference:
         return torch.cat([self._model(batch).softmax(dim=1) for batch in batches])
 
 
-__all__ = ["TRANSFORM", "WEIGHTS", "Reference", "torchvision", "upright_rgb"]
+__all__ = ["TRANSFORM", "WEIGHTS", "ImageClassification", "Reference", "torchvision", "upright_rgb"]

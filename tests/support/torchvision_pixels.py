@@ -1,16 +1,38 @@
-"""The pixels that torchvision's transform for the ImageNet weights makes, before it normalises them."""
+"""The pixels that torchvision's transforms make, before they normalise them."""
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from PIL import Image
 
-from tests.support.reference import TRANSFORM, torchvision, upright_rgb
+from tests.support.reference import TRANSFORM, ImageClassification, torchvision, upright_rgb
+from vision.image.preprocessing import Preprocessing
 
 
-def reference_pixels(image: bytes) -> np.ndarray:
-    """An image file → uint8 (224, 224, 3)."""
+def reference_pixels(image: bytes | Image.Image, transform: ImageClassification = TRANSFORM) -> np.ndarray:
+    """An image file, or an upright RGB picture → uint8 (crop, crop, 3)."""
     functional = torchvision.transforms.functional
     resized = functional.resize(
-        upright_rgb(image), TRANSFORM.resize_size, interpolation=TRANSFORM.interpolation, antialias=TRANSFORM.antialias
+        upright_rgb(image) if isinstance(image, bytes) else image,
+        transform.resize_size,
+        interpolation=transform.interpolation,
+        antialias=transform.antialias,
     )
-    return np.asarray(functional.center_crop(resized, TRANSFORM.crop_size))
+    return np.asarray(functional.center_crop(resized, transform.crop_size))
+
+
+@cache
+def presets() -> dict[str, ImageClassification]:
+    """The transforms of all weights of torchvision's classifiers, each of them once, by their numbers."""
+    models = torchvision.models
+    weights = [each for name in models.list_models(module=models) for each in models.get_model_weights(name)]
+    return {str(vars(each.transforms())): each.transforms() for each in weights}
+
+
+def preprocessing(transform: ImageClassification) -> Preprocessing:
+    """The same, as this project has it."""
+    (resize,), (crop,) = transform.resize_size, transform.crop_size
+    assert transform.antialias
+    return Preprocessing(resize, crop, list(transform.mean), list(transform.std), transform.interpolation.value)

@@ -1,8 +1,8 @@
 """Image bytes → RGB pixels, as the transforms of torchvision's weights would see them.
 
-The reference is torchvision/transforms/_presets.py, `ImageClassification`: the short side is resized, bilinear with
-antialiasing, then the square in the centre is cut out. Here only that is computed, from the box of the original that it
-shows.
+The reference is torchvision/transforms/_presets.py, `ImageClassification`: the short side is resized, bilinear or
+bicubic, with antialiasing, then the square in the centre is cut out. Here only that is computed, from the box of the
+original that it shows.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ from vision.image.tiff import TiffPicture, open_tiff
 # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep so many times the pixels that it is
 # resized to: the antialiasing then averages over five, and no probability moves by more than 0.006 (with three: 0.013).
 PIXELS_TO_AVERAGE = 5
+
+# Pillow's filter for each interpolation, and how far it reaches, in pixels of the larger of both pictures.
+FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1.0), "bicubic": (Image.Resampling.BICUBIC, 2.0)}
+
+# Pillow resizes rows first, and then columns; but columns first where a picture is so many times as high as wide, and
+# gets lower. Bicubic's values overshoot and are cut off in between, so that the order shows in its pixels.
+TALL = 100
 
 ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
 STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
@@ -162,7 +169,7 @@ def _pixels_to_decode(image: Image.Image, scans: int) -> int:
 
 def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
     width, height = image.size
-    crop = preprocessing.crop
+    crop, (resampling, support) = preprocessing.crop, FILTERS[preprocessing.interpolation]
     reduction = _reduce(image, preprocessing.resize)
     image.load()
     _check_whole(image, opened, preprocessing)
@@ -170,23 +177,29 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
     if turned >= 5:
         width, height = height, width
     left, top, right, bottom = (side / reduction for side in _crop_box(width, height, preprocessing))
-    if turned == 1 and _is_rgb(image):
-        return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+    tall = preprocessing.interpolation == "bicubic" and height > TALL * width
+    if turned == 1 and _is_rgb(image) and not tall:
+        return np.asarray(image.resize((crop, crop), resampling, box=(left, top, right, bottom)))
     frame = image.dispose_extent if isinstance(image, GifImageFile) else None
     rows = image.width if turned >= 5 else image.height  # of the upright picture
     columns = image.height if turned >= 5 else image.width
-    reach = max(1.0, (bottom - top) / crop)  # rows above and below a pixel's own that count for it
+    reach = support * max(1.0, (bottom - top) / crop)  # rows above and below a pixel's own that count for it
     first, last = max(0, int(top - reach)), min(rows, int(bottom + reach) + 2)
+    if tall:  # what is shown of it is small
+        shown = _on_white(_to_rgb(_upright_rows(image, first, last, turned)), first, frame)
+        if width > preprocessing.resize:  # the reference makes the picture lower
+            shown = shown.resize((columns, crop), resampling, box=(0, top - first, columns, bottom - first))
+            first, top, bottom = 0, 0, crop
+        return np.asarray(shown.resize((crop, crop), resampling, box=(left, top - first, right, bottom - first)))
     # As Pillow does it, rows are resized first and then columns: so it does not matter where strips of rows begin.
     narrow = Image.new("RGB", (crop, last - first))
     step = max(1, STRIP // columns)
     for start in range(first, last, step):
         strip = _upright_rows(image, start, min(start + step, last), turned)
         box = (left, 0, right, strip.height)
-        strip = _on_white(_to_rgb(strip), start, frame).resize((crop, strip.height), Image.Resampling.BILINEAR, box=box)
+        strip = _on_white(_to_rgb(strip), start, frame).resize((crop, strip.height), resampling, box=box)
         narrow.paste(strip, (0, start - first))
-    shown = (0, top - first, crop, bottom - first)
-    return np.asarray(narrow.resize((crop, crop), Image.Resampling.BILINEAR, box=shown))
+    return np.asarray(narrow.resize((crop, crop), resampling, box=(0, top - first, crop, bottom - first)))
 
 
 def _check_whole(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> None:
