@@ -43,14 +43,15 @@ class Work:
         from vision.model.classifier import Classifier
         from vision.model.facts import read_facts
         from vision.model.ranking import read_classes
+        from vision.protocol.v1 import class_bytes
         from vision.worker.settings import read_settings
 
         torch.set_num_threads(threads)
         settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
-        self._limits = settings.limits
         self._no_urls: Any = None  # no request here has one
         facts = read_facts(contents / "model.yaml")
         self._classes = read_classes(contents / facts.classes)
+        self._limits = settings.limits.of_model(len(self._classes), class_bytes(self._classes))
         self._preprocessing = facts.preprocessing
         self._classifier = Classifier(contents, facts, settings, None, max(BATCHES["small"]))
 

@@ -57,7 +57,7 @@ class Handler:
         settings = read_settings(context.model_yaml_config)
         limits, url = settings.limits, settings.url
         self._facts = read_facts(model_dir / "model.yaml")
-        self._limits, self._timeout_s = limits, settings.response_timeout_s
+        self._timeout_s = settings.response_timeout_s
         self._fetcher = UrlFetcher(url.allowed_hosts, url.timeout_s, limits.max_image_bytes, url.allow_http)
         self._processors = Processors(model_dir / WEIGHTS, settings.threads)
         self._pool = ThreadPoolExecutor(available(), "decode")
@@ -69,7 +69,7 @@ class Handler:
             raise ValueError(
                 f"{self._facts.classes} has {len(self._classes)} classes, and the network {self._classifier.classes}"
             )
-        settings.check_classes(len(self._classes))
+        self._limits = limits.of_model(len(self._classes), v1.class_bytes(self._classes))
         self._version = torchserve.version_served(context)
         logger.info("%s: %s", self._facts.name, self._classifier.description)
         torchserve.quieten()

@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import httpx
 
@@ -32,10 +32,13 @@ CREDENTIALS = "--token-file, --gcloud-token or --header @FILE"
 
 
 class Class(TypedDict):
-    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is relied on."""
+    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is relied on.
+
+    wnid: the WordNet id, of a class that has one.
+    """
 
     index: int
-    wnid: str
+    wnid: NotRequired[str]
     label: str
     probability: float
 

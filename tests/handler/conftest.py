@@ -27,7 +27,7 @@ def settings(config: dict[str, Any]) -> Settings:
 
 @pytest.fixture(scope="session")
 def limits(settings: Settings) -> Limits:
-    return settings.limits
+    return settings.limits.of_model(classes=1000, class_bytes=100)
 
 
 @pytest.fixture(scope="session")

@@ -90,30 +90,17 @@ def test_where_a_batch_fails_each_request_is_tried_by_itself(
     assert sizes == [3, 1, 1, 1]
 
 
-def test_more_classes_than_there_are_fail_one_request(
+def test_who_asks_for_more_classes_than_there_are_gets_them_all(
     worker: Any, bodies: list[bytearray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings that would let it happen are refused when the model is loaded."""
     expected = answers(worker, bodies)
     monkeypatch.setattr(worker.handler, "_limits", replace(worker.handler._limits, max_top_k=2000))
     document = json.loads(bodies[0])
     greedy = bytearray(json.dumps({**document, "parameters": {"top_k": 1500}}).encode())
     first, *others = answers(worker, [greedy, *bodies[1:]])
-    assert first[0] == 500
+    assert first[0] == 200
+    assert [len(prediction["classes"]) for prediction in json.loads(first[2])["predictions"]] == [1000]
     assert others == expected[1:]
-
-
-def test_settings_that_allow_more_classes_than_there_are_keep_the_model_from_loading(
-    model_dir: Path, config: dict[str, Any]
-) -> None:
-    from tests.handler.conftest import worker_context
-
-    limits = {**config["handler"]["limits"], "max_top_k": 1001}
-    wrong = {**config, "handler": {**config["handler"], "limits": limits}}
-    with pytest.raises(
-        ValueError, match=r"^model-config.yaml: handler.limits.max_top_k must be at most 1000, the model's"
-    ):
-        Handler().initialize(worker_context(model_dir, wrong))
 
 
 class Injected(Exception):

@@ -4,22 +4,61 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import torch
 
 from vision.protocol.answer import Prediction, ScoredClass
 
+WORDNET_ID = re.compile(r"n[0-9]{8}")
+LONGEST_LABEL = 250  # characters; an answer with five classes for each of 64 images then always has room
+Class = tuple[Optional[str], str]  # WordNet id, where it has one, and label
 
-def read_classes(file: Path) -> list[tuple[str, str]]:
-    """A JSON list of `[WordNet id, label]`, in the order of the network's output → the same."""
-    return [(wnid, label) for wnid, label in json.loads(file.read_text(encoding="utf-8"))]
+
+def read_classes(file: Path) -> list[Class]:
+    """A JSON list of `[WordNet id or null, label]`, in the order of the network's output → the same.
+
+    Raises ValueError, with a sentence for the server's log, where the file holds anything else.
+    """
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):  # not JSON, not UTF-8
+        said = None
+    if not isinstance(said, list) or not said:
+        raise ValueError(f"{file.name} must be a JSON list of classes, of at least one")
+    for index, entry in enumerate(said):
+        if not _is_class(entry):
+            raise ValueError(
+                f"{file.name}: class {index} must be [WordNet id, label], the id such as n02123045 or null, "
+                f"the label a text of 1 to {LONGEST_LABEL} characters"
+            )
+    return [(wnid, label) for wnid, label in said]
 
 
-def top_k(probabilities: torch.Tensor, k: int, classes: list[tuple[str, str]]) -> Prediction:
-    """Probabilities of one image, float32 (1000,) → its prediction, most probable class first.
+def _is_class(entry: object) -> bool:
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    wnid, label = entry
+    has_id = wnid is None or (isinstance(wnid, str) and WORDNET_ID.fullmatch(wnid) is not None)
+    return has_id and isinstance(label, str) and 0 < len(label) <= LONGEST_LABEL and _is_unicode(label)
 
-    classes: (WordNet id, label) for each index.
+
+def _is_unicode(text: str) -> bool:
+    """JSON can hold halves of characters, which no UTF-8 can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def top_k(probabilities: torch.Tensor, k: int, classes: Sequence[Class]) -> Prediction:
+    """Probabilities of one image, float32 (classes,) → its prediction, most probable class first.
+
+    k: at most the number of classes. classes: for each index.
     Raises ArithmeticError where they are not finite.
     """
     largest, indices = probabilities.topk(k)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScoredClass:
-    """A class and its probability. index: its place in the network's output; wnid: its WordNet id, `n02123045`."""
+    """A class and its probability.
+
+    index: its place in the network's output. wnid: its WordNet id, `n02123045`, where it has one.
+    """
 
     index: int
-    wnid: str
+    wnid: str | None
     label: str
     probability: float
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vision.errors import TooLarge
 from vision.worker.settings import Limits
@@ -23,9 +23,13 @@ class Request:
 
 
 def bounded(request: Request, limits: Limits, place_of_top_k: str = "parameters.top_k") -> Request:
-    """The request, if its answer is of a size that it may have. Raises TooLarge (413): instances, or classes."""
+    """The request, if its answer is of a size that it may have; it asks for no more classes than there are then.
+
+    Raises TooLarge (413): instances, or classes.
+    """
     if len(request.instances) > limits.max_instances:
         raise TooLarge("instances", limits.max_instances, "instances")
+    request = replace(request, top_k=min(request.top_k, limits.classes))
     if len(request.instances) * request.top_k > limits.max_classes:
         raise TooLarge(place_of_top_k, limits.max_classes, "classes, for all instances together")
     return request

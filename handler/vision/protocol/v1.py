@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
 from vision.protocol import top_k as classes
-from vision.protocol.answer import Answer
+from vision.protocol.answer import Answer, ScoredClass
 from vision.protocol.forms import Form, parse_form
 from vision.protocol.json_body import EXPECTED_OBJECT, NUMBERS, V2, load_json
 from vision.protocol.kinds import Kind, kind_of
@@ -17,6 +18,8 @@ from vision.worker.settings import Limits
 
 JSON = "application/json"
 EXPECTED = f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)"
+
+LONGEST = 1.23456e-38  # of all probabilities: no float32 has more signs
 
 
 def parse_row(row: dict[str, object], content_type: str, limits: Limits, top_k: str | None = None) -> Request:
@@ -89,26 +92,33 @@ def _from_json(body: object, limits: Limits, asked: str | None = None) -> Reques
 
 
 def predictions(answer: Answer) -> list[dict[str, Any]]:
-    """An answer → the JSON value of its `predictions`. Probabilities have six significant digits."""
-    return [
-        {
-            "classes": [
-                {
-                    "index": found.index,
-                    "wnid": found.wnid,
-                    "label": found.label,
-                    "probability": float(f"{found.probability:.6g}"),
-                }
-                for found in prediction.classes
-            ]
-        }
-        for prediction in answer.predictions
-    ]
+    """An answer → the JSON value of its `predictions`."""
+    return [{"classes": [_class(found) for found in prediction.classes]} for prediction in answer.predictions]
+
+
+def _class(found: ScoredClass) -> dict[str, Any]:
+    """Without `wnid` where it has none. The probability has six significant digits."""
+    name = {"label": found.label} if found.wnid is None else {"wnid": found.wnid, "label": found.label}
+    return {"index": found.index, **name, "probability": float(f"{found.probability:.6g}")}
+
+
+def class_bytes(classes: Sequence[tuple[str | None, str]]) -> int:
+    """How many bytes of an answer one class takes at most, with the comma behind it.
+
+    classes: (WordNet id, label) for each index, at least one.
+    """
+    wnid = next((wnid for wnid, _ in classes if wnid), None)
+    label = max((label for _, label in classes), key=lambda label: len(json.dumps(label)))
+    return len(_compact(_class(ScoredClass(len(classes), wnid, label, LONGEST)))) + 1
 
 
 def response_body(answer: Answer) -> bytes:
     """An answer → compact JSON in UTF-8."""
-    return json.dumps({"predictions": predictions(answer)}, separators=(",", ":")).encode()
+    return _compact({"predictions": predictions(answer)})
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def error_body(error: RequestError) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import MISSING, dataclass, fields
 
 # A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
@@ -11,10 +12,11 @@ LAST_PORT = 65_535
 MOST_THREADS = 1024  # more than any machine has: beyond some thousands they cannot be started
 BESIDE = {"response_timeout_s"}
 RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where responseTimeout is not set
+ANSWER_BYTES = 1_040_000  # of one answer: sixteen, a batch, fit into max_response_size (config.properties)
 
 
 @dataclass(frozen=True)
-class Limits:
+class LimitSettings:
     """What a request may ask for at most, and how many classes it is answered with. model-config.yaml says why."""
 
     max_image_bytes: int
@@ -24,6 +26,18 @@ class Limits:
     max_top_k: int
     default_top_k: int
     max_classes: int = 10_000  # settings from before it was there are read too
+
+    def of_model(self, classes: int, class_bytes: int) -> Limits:
+        """classes: that the model has. class_bytes: what one of them takes in an answer at most."""
+        fitting = min(self.max_classes, ANSWER_BYTES // class_bytes)
+        return Limits(**{**vars(self), "max_classes": fitting}, classes=classes)
+
+
+@dataclass(frozen=True)
+class Limits(LimitSettings):
+    """The same for one model. classes: that it has, which are all that is given where more are asked for."""
+
+    classes: int = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -43,14 +57,9 @@ class Settings:
     device: str
     threads: int
     max_batch: int
-    limits: Limits
+    limits: LimitSettings
     url: UrlSettings
     response_timeout_s: float  # TorchServe's own, which stands beside `handler`
-
-    def check_classes(self, classes: int) -> None:
-        """Raises ValueError where a request could ask for more classes than the model has."""
-        if self.limits.max_top_k > classes:
-            raise _wrong("handler.limits.max_top_k", f"at most {classes}, the model's classes")
 
 
 def read_settings(config: object) -> Settings:
@@ -58,7 +67,7 @@ def read_settings(config: object) -> Settings:
     handler = _mapping(config, "handler", "")
     limits = _mapping(handler, "limits", "handler.")
     url = _mapping(handler, "url", "handler.")
-    for settings, kind, above in ((handler, Settings, "handler."), (limits, Limits, "handler.limits.")):
+    for settings, kind, above in ((handler, Settings, "handler."), (limits, LimitSettings, "handler.limits.")):
         _refuse_unknown(settings, kind, above)
     timeout_s = _response_timeout_s(config)
     return Settings(
@@ -79,9 +88,9 @@ def _threads(handler: dict[str, object]) -> int:
     return threads
 
 
-def _limits(limits: dict[str, object]) -> Limits:
-    names = [field.name for field in fields(Limits) if field.name in limits or field.default is MISSING]
-    made = Limits(**{name: _count(limits, name, "handler.limits.") for name in names})
+def _limits(limits: dict[str, object]) -> LimitSettings:
+    names = [field.name for field in fields(LimitSettings) if field.name in limits or field.default is MISSING]
+    made = LimitSettings(**{name: _count(limits, name, "handler.limits.") for name in names})
     for most in ("max_top_k", "max_classes"):  # else every request that says nothing of top_k is refused
         if made.default_top_k > getattr(made, most):
             raise _wrong("handler.limits.default_top_k", f"at most {most}, which is {getattr(made, most)}")

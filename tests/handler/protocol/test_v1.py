@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -152,6 +153,47 @@ def test_bodies_of_answers_are_compact_json() -> None:
     assert json.loads(body) == {"predictions": [{"classes": [entry]}]}
     assert b'"index":1,' in body
     assert json.loads(kserve_v1.error_body(RequestError("instances[2].b64", "…"))) == {"error": "instances[2].b64: …"}
+
+
+def test_a_class_without_a_wordnet_id_has_none() -> None:
+    body = kserve_v1.response_body(Answer([Prediction([ScoredClass(1, None, "猫", 1.0)])]))
+    assert json.loads(body)["predictions"][0]["classes"] == [{"index": 1, "label": "猫", "probability": 1.0}]
+    assert body.isascii()
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.5, 1 / 3, 0.000123456789, 1.23456789e-05, 1.1754944e-38, 1.4e-45, 0.0])
+@pytest.mark.parametrize("label", ["a", "猫" * 250, "🐈" * 250, '"\\\n'])
+@pytest.mark.parametrize("wnid", [None, "n02123045"])
+def test_it_is_known_how_long_an_answer_can_be(probability: float, label: str, wnid: str | None) -> None:
+    classes = [(None, "b"), (wnid, label)]
+    for index, (its_id, its_label) in enumerate(classes):
+        one, two = (
+            len(kserve_v1.response_body(Answer([Prediction([ScoredClass(index, its_id, its_label, probability)] * n)])))
+            for n in (1, 2)
+        )
+        assert two - one <= kserve_v1.class_bytes(classes)
+
+
+def test_who_asks_for_more_classes_than_there_are_gets_them_all(limits: Limits) -> None:
+    """The limits count what is answered, not what is asked; but what they refuse by itself, they refuse."""
+    of_five = replace(limits, classes=5)
+    for asked, given in ((1, 1), (5, 5), (6, 5), (1000, 5)):
+        many = {"instances": ONE["instances"] * 64, "parameters": {"top_k": asked}}
+        assert kserve_v1.parse_body(many, "", of_five).top_k == given
+        assert kserve_v1.parse_body(b"\xff\xd8\xff", "image/jpeg", of_five, str(asked)).top_k == given
+        assert kserve_v1.parse_row({"data": b"an image", "top_k": str(asked)}, "", of_five).top_k == given
+    assert kserve_v1.parse_body(ONE, "", replace(limits, classes=2)).top_k == 2  # of five, the default
+    assert kserve_v1.instances_of_envelope(ONE["instances"], replace(limits, classes=1)).top_k == 1
+    error = refusal(ONE | {"parameters": {"top_k": 1001}}, of_five)
+    assert (error.status, str(error)) == (400, "parameters.top_k: expected an integer from 1 to 1000")
+
+
+def test_the_bound_of_all_classes_together_is_exact(limits: Limits) -> None:
+    many = {"instances": ONE["instances"] * 64, "parameters": {"top_k": 1000}}
+    assert kserve_v1.parse_body(many, "", replace(limits, classes=156)).top_k == 156
+    error = refusal(many, replace(limits, classes=157))
+    sentence = "parameters.top_k: more than 10000 classes, for all instances together"
+    assert (error.status, str(error)) == (413, sentence)
 
 
 @pytest.mark.parametrize("head", [{"inputs": []}, {"id": "1", "inputs": []}])

@@ -88,13 +88,17 @@ def test_hosts_that_can_be_listed(config: dict[str, Any], host: str) -> None:
     assert read_settings(listed).url.allowed_hosts == [host]
 
 
-def test_no_more_classes_than_the_model_has(config: dict[str, Any]) -> None:
-    settings = read_settings(config)
-    settings.check_classes(1000)
-    with pytest.raises(
-        ValueError, match=r"^model-config.yaml: handler.limits.max_top_k must be at most 999, the model's"
-    ):
-        settings.check_classes(999)
+def test_a_model_may_have_fewer_classes_than_may_be_asked_for(config: dict[str, Any]) -> None:
+    limits = read_settings(config).limits
+    of_five = limits.of_model(classes=5, class_bytes=100)
+    assert of_five.classes == 5
+    assert {**asdict(of_five), **asdict(limits)} == asdict(of_five)  # all others are as they were
+
+
+def test_where_labels_are_long_an_answer_has_fewer_classes(config: dict[str, Any]) -> None:
+    limits = read_settings(config).limits
+    assert limits.of_model(classes=1000, class_bytes=104).max_classes == limits.max_classes
+    assert limits.of_model(classes=1000, class_bytes=105).max_classes == 1_040_000 // 105
 
 
 def test_a_host_may_be_slower_where_the_worker_may_be_too(config: dict[str, Any]) -> None:

@@ -21,9 +21,11 @@ from ts.model_server import load_properties
 from pipeline.artefact.version import ARCHIVE
 from server.door import MAX_REQUEST_BYTES
 from server.status.documents import Documents
-from server.status.limits import CONFIG, MOST_CONFIG_BYTES, read_limits
+from server.status.limits import CLASSES, CONFIG, MOST_CONFIG_BYTES, read_limits
 from tests.kserve.status.told import NAME, VERSION, Ask, Serve, ask_at
 from vision.errors import RequestError
+from vision.protocol.v1 import class_bytes
+from vision.worker.settings import LimitSettings
 
 PREDICT = f"/v1/models/{NAME}:predict"
 Json = dict[str, Any]
@@ -99,6 +101,43 @@ def test_its_table_of_limits_leaves_none_out(document: Json, limits: dict[str, i
 def test_another_archive_has_others(name: str, value: int, stated: str) -> None:
     document = json.loads(Documents(NAME, VERSION, {name: value}).openapi)
     assert [limit["most"] for limit in document["paths"][PREDICT]["post"]["x-limits"]] == ["16 MiB", stated]
+
+
+@pytest.mark.parametrize(("count", "label"), [(1, "a"), (2, "a"), (5, "🐈" * 250), (1000, "🐈" * 250), (21_841, "a")])
+def test_a_model_with_another_number_of_classes_says_what_it_gives(
+    count: int, label: str, limits: dict[str, int], checkout: Path, tmp_path: Path
+) -> None:
+    classes = [[None, label]] * count
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as archive:
+        archive.write(checkout / "handler" / CONFIG, CONFIG)
+        archive.writestr(CLASSES, json.dumps(classes))
+    told = Documents(NAME, VERSION, read_limits(tmp_path / "a.mar"))
+    document = json.loads(told.openapi)
+    schemas, given = document["components"]["schemas"], min(count, 1000)
+    handlers = LimitSettings(**limits).of_model(count, class_bytes([(None, label) for _ in classes]))
+    assert schemas["Prediction"]["properties"]["classes"]["maxItems"] == given
+    assert schemas["TopK"]["maximum"] == limits["max_top_k"]  # beyond which it is refused
+    assert schemas["TopK"]["default"] == min(given, 5)
+    assert schemas["TopK"]["description"].endswith(f"answered with; all {count}, where it is more than the model has.")
+    stated = {limit["what"]: limit["most"] for limit in document["paths"][PREDICT]["post"]["x-limits"]}
+    assert stated["Classes for each image (`top_k`)"] == f"{given:,}"
+    assert stated["Classes in an answer: images × `top_k`"] == f"{min(handlers.max_classes, 64 * given):,}"
+    assert f"<td>{given:,}" in told.page.decode()
+    predictions = document["components"]["schemas"]["Predictions"]
+    one = [{"index": 0, "label": label, "probability": 1}]
+    jsonschema_rs.validate({**document, **predictions}, {"predictions": [{"classes": one}]})
+
+
+def test_an_archive_whose_classes_cannot_be_read_states_the_settings(
+    limits: dict[str, int], checkout: Path, tmp_path: Path
+) -> None:
+    """An older one has them in another file, and its handler gives no fewer than the setting says."""
+    for content in (None, b"[", b"{}", b"[]", b"[5]", b"[" + b"[null]," * 3_000_000):
+        with zipfile.ZipFile(tmp_path / "a.mar", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(checkout / "handler" / CONFIG, CONFIG)
+            if content is not None:
+                archive.writestr(CLASSES, content)
+        assert read_limits(tmp_path / "a.mar") == limits
 
 
 def _number(text: str) -> int:

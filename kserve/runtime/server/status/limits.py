@@ -1,7 +1,8 @@
-"""What a request may ask for at most: the archive's model-config.yaml knows, by which the handler goes."""
+"""What a request may ask for at most: the archive's model-config.yaml, by which the handler goes, and its classes."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,16 +10,41 @@ from pathlib import Path
 
 import yaml
 
-CONFIG = "model-config.yaml"
-MOST_CONFIG_BYTES = 65_536  # of a few thousand: an archive could unpack it to any size
+CONFIG, CLASSES = "model-config.yaml", "classes.json"
+# Of a few thousand, and of a megabyte for 20,000 classes: an archive could unpack them to any size.
+MOST_CONFIG_BYTES, MOST_CLASSES_BYTES = 65_536, 16 * 1024 * 1024
+ANSWER_BYTES = 1_040_000  # of one answer at most, as in vision/worker/settings.py
 
 
 def read_limits(archive: Path | None) -> Mapping[str, int]:
-    """The whole numbers of `handler.limits`, by their names there; empty where there are none that can be read."""
-    if archive is None:
-        return {}
-    with suppress(Exception):  # damage has many names, and TorchServe says in its log what is wrong
-        with zipfile.ZipFile(archive) as entries, entries.open(CONFIG) as config:
-            limits = yaml.safe_load(config.read(MOST_CONFIG_BYTES))["handler"]["limits"]
-        return {name: value for name, value in limits.items() if type(value) is int}
-    return {}
+    """The whole numbers of `handler.limits`, by their names there; empty where there are none that can be read.
+
+    Beside them: `classes`, that the model has, and `given`, the most of them for one image. `default_top_k` is no more
+    than that, and `max_classes` no more than an answer can have. An older archive has its classes in another file: what
+    they change is not stated then.
+    """
+    limits: dict[str, int] = {}
+    # Damage has many names, and TorchServe says in its log what is wrong.
+    with suppress(Exception), zipfile.ZipFile(archive or "") as entries:
+        said = yaml.safe_load(_read(entries, CONFIG, MOST_CONFIG_BYTES))["handler"]["limits"]
+        limits |= {name: value for name, value in said.items() if type(value) is int}
+        classes = json.loads(_read(entries, CLASSES, MOST_CLASSES_BYTES))
+        given = min(len(classes), limits["max_top_k"])
+        most = min(limits["max_classes"], ANSWER_BYTES // _class_bytes(classes), limits["max_instances"] * given)
+        limits |= {"classes": len(classes), "given": given, "max_classes": most}
+        limits |= {"default_top_k": min(given, limits["default_top_k"])}
+    return limits
+
+
+def _read(entries: zipfile.ZipFile, name: str, most: int) -> bytes:
+    with entries.open(name) as file:
+        return file.read(most)
+
+
+def _class_bytes(classes: list[tuple[str | None, str]]) -> int:
+    """As `class_bytes` of vision/protocol/v1.py."""
+    wnid = next((wnid for wnid, _ in classes if wnid), None)
+    label = max((label for _, label in classes), key=lambda label: len(json.dumps(label)))
+    names = {"label": label} if wnid is None else {"wnid": wnid, "label": label}
+    written = {"index": len(classes), **names, "probability": 1.23456e-38}
+    return len(json.dumps(written, separators=(",", ":"))) + 1
