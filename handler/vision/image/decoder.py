@@ -35,6 +35,8 @@ from vision.image.tiff import TiffPicture, open_tiff
 
 # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep so many times the pixels that it is
 # resized to: the antialiasing then averages over five, and no probability moves by more than 0.006 (with three: 0.013).
+# Bicubic bears as much. On 20 large pictures at a time, pixels move by 0.14 of 255 levels on average, and probabilities
+# by up to 0.008 (with three: 0.24, 0.016; with two: 0.40, 0.019); bilinear's by 0.14, up to 0.005 (0.25, 0.024).
 PIXELS_TO_AVERAGE = 5
 
 # Pillow's filter for each interpolation, and how far it reaches, in pixels of the larger of both pictures.
