@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import MANIFEST_FILE_NAME, MAR_INF, ModelExportUtils
@@ -34,6 +36,12 @@ CREATED_ON = "01/01/1980 00:00:00"  # the same, as torch-model-archiver writes i
 MODE = 0o100644 << 16  # a plain file, rw-r--r--, where zip keeps Unix modes
 VERSION_DIGITS = 12
 BLOCK_BYTES = 1024 * 1024
+
+MANIFEST = f"{MAR_INF}/{MANIFEST_FILE_NAME}"
+MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of any model that was ever packed; models/NAME.yaml takes less
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,42 @@ def sums(sha256s: Mapping[str, str]) -> bytes:
 def weights_metadata(archive: Path) -> dict[str, str]:
     """What `to_safetensors` wrote into the archive's weights: `weights`, their origin, and `sha256`.
 
+    Their file is the one that the manifest names: not every release has called it the same.
     Raises NotOurArchive where this is none of ours, OSError where it cannot be read.
     """
+
+    def read(opened: zipfile.ZipFile) -> dict[str, str]:
+        with opened.open(str(_manifest_in(opened)["serializedFile"])) as weights:
+            return read_metadata(weights)
+
+    return _read(archive, read)
+
+
+def model_name(archive: Path) -> str:
+    """What the model in the archive is called, as TorchServe finds it in the manifest. Raises as `weights_metadata`."""
+
+    def read(opened: zipfile.ZipFile) -> str:
+        name = _manifest_in(opened)["modelName"]
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError
+        return name
+
+    return _read(archive, read)
+
+
+def _read(archive: Path, read: Callable[[zipfile.ZipFile], T]) -> T:
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(WEIGHTS_FILE) as weights:
-            metadata = read_metadata(weights)
-    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, RuntimeError):  # any kind of damage
+        with zipfile.ZipFile(archive) as opened:
+            return read(opened)
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, TypeError, ValueError, RuntimeError):  # damage
         raise NotOurArchive(archive) from None
-    return metadata
+
+
+def _manifest_in(opened: zipfile.ZipFile) -> dict[str, object]:
+    """What it says of the model. Raises one of the errors that `_read` knows."""
+    with opened.open(MANIFEST) as file:
+        said: dict[str, object] = json.loads(file.read(MOST_MANIFEST_BYTES))["model"]
+    return said
 
 
 def manifest(name: str, version: str) -> bytes:

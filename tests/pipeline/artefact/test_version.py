@@ -15,6 +15,7 @@ from zipfile import ZipFile
 import google_crc32c
 import pytest
 
+from pipeline.artefact.archive import MANIFEST, model_name
 from pipeline.artefact.contents import WEIGHTS_FILE
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Checksums, Version
 from pipeline.shared.errors import PipelineError
@@ -243,9 +244,37 @@ def zipped(entries: Mapping[str, bytes]) -> bytes:
     return made.getvalue()
 
 
+def archived(weights: bytes, file: str = WEIGHTS_FILE, said: object = None) -> bytes:
+    """An archive with these weights, whose manifest says so."""
+    model = {"modelName": "pets", "serializedFile": file} if said is None else said
+    return zipped({MANIFEST: json.dumps({"model": model}).encode(), file: weights})
+
+
 def header(metadata: object) -> bytes:
     text = json.dumps({"__metadata__": metadata}).encode()
     return len(text).to_bytes(8, "little") + text
+
+
+TOLD = header({"weights": "a", "sha256": "b"})
+
+
+@pytest.mark.parametrize("file", ["alexnet.safetensors", "weights.safetensors", "pets.safetensors"])
+def test_the_weights_are_the_file_that_the_manifest_names(of_archive: Callable[[bytes], Version], file: str) -> None:
+    """Archives that were published keep the name that it had then."""
+    assert of_archive(archived(TOLD, file)).weights == {"origin": "a", "sha256": "b"}
+
+
+@pytest.mark.parametrize("name", ["alexnet", "pets", "res-net.v2", "A_1"])
+def test_the_model_is_called_as_the_manifest_says(tmp_path: Path, name: str) -> None:
+    (tmp_path / "any.mar").write_bytes(archived(TOLD, said={"modelName": name}))
+    assert model_name(tmp_path / "any.mar") == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".pets", "a/b", "../a", "a b", "é", 5, None, "a\n", "-a"])
+def test_what_could_be_no_file_of_a_model_store_is_no_models_name(tmp_path: Path, name: object) -> None:
+    (tmp_path / "any.mar").write_bytes(archived(TOLD, said={"modelName": name}))
+    with pytest.raises(PipelineError, match="is not a model archive"):
+        model_name(tmp_path / "any.mar")
 
 
 @pytest.mark.parametrize(
@@ -255,11 +284,18 @@ def header(metadata: object) -> bytes:
         b"# A README\n",
         zipped({}),
         zipped({"handler.py": b""}),
-        zipped({WEIGHTS_FILE: b""}),
-        zipped({WEIGHTS_FILE: b"\xff" * 8}),
-        zipped({WEIGHTS_FILE: b"not weights at all"}),
-        zipped({WEIGHTS_FILE: header(None)}),
-        zipped({WEIGHTS_FILE: header({"weights": "other's"})}),
+        zipped({WEIGHTS_FILE: TOLD}),
+        zipped({WEIGHTS_FILE: TOLD, MANIFEST: b""}),
+        zipped({WEIGHTS_FILE: TOLD, MANIFEST: b"[" * 60_000}),
+        archived(b""),
+        archived(b"\xff" * 8),
+        archived(b"not weights at all"),
+        archived(header(None)),
+        archived(header({"weights": "other's"})),
+        archived(TOLD, said=[]),
+        archived(TOLD, said={}),
+        archived(TOLD, said={"serializedFile": "gone.safetensors"}),
+        archived(TOLD, said={"serializedFile": 5}),
     ],
 )
 def test_what_is_no_archive_of_ours_is_told_in_one_line(
@@ -275,11 +311,11 @@ def test_what_is_no_archive_of_ours_is_told_in_one_line(
 def test_a_header_that_nests_without_end_is_told_in_one_line(of_archive: Callable[[bytes], Version]) -> None:
     text = b"[" * 100_000
     with pytest.raises(PipelineError, match="is not a model archive"):
-        of_archive(zipped({WEIGHTS_FILE: len(text).to_bytes(8, "little") + text}))
+        of_archive(archived(len(text).to_bytes(8, "little") + text))
 
 
 def test_an_archive_with_a_password_is_told_in_one_line(of_archive: Callable[[bytes], Version]) -> None:
-    content = bytearray(zipped({WEIGHTS_FILE: header({"weights": "a", "sha256": "b"})}))
+    content = bytearray(archived(TOLD))
     content[6] |= 1  # in the entry
     content[content.index(b"PK\x01\x02") + 8] |= 1  # in the table of contents
     with pytest.raises(PipelineError, match="is not a model archive"):
