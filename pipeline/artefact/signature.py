@@ -28,8 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from model_signing import hashing, signing, verifying
 
-from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.version import ARCHIVE, SIGNED, Version
+from pipeline.artefact.version import Version, archive_among
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import (
     ChangedSinceSigned,
@@ -45,7 +44,8 @@ UNLOCKED_BY = "ALEXNET_KEY_PASSWORD"  # the variable with the password of a priv
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 HOW_TO_MAKE_ONE = "make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY"
 
-Files = Mapping[str, Path]  # the names in SIGNED → the files that are, or will be, published under these names
+# What is signed, config.properties and the archive: the names under which they are, or will be, published → the files.
+Files = Mapping[str, Path]
 
 
 class Signer:
@@ -119,7 +119,7 @@ def verify(files: Files, signature: Path, public_key: Path) -> None:
 def check_fit(version: Version, signature: Path) -> None:
     """Raises SignatureOfAnother unless it is about the files of this version; whose it is, only keys can tell."""
     signed = _signed(signature)
-    for name in SIGNED:
+    for name in version.signed:
         if signed.get(name) != version.objects[name].sha256:
             raise SignatureOfAnother(Path(name).name, signature)
 
@@ -134,10 +134,10 @@ def _hashing() -> hashing.Config:
 def _laid_out(files: Files) -> Iterator[Path]:
     """A folder with these files and no others, so that the signature covers both of them and nothing else."""
     with tempfile.TemporaryDirectory(prefix="alexnet-sign-") as scratch:
-        directory = Path(scratch) / MODEL_NAME  # its name is written into the signature
-        for name in SIGNED:
+        directory = Path(scratch) / Path(archive_among(files)).stem  # its name is written into the signature
+        for name, file in files.items():
             (directory / name).parent.mkdir(parents=True)
-            (directory / name).symlink_to(files[name].absolute())
+            (directory / name).symlink_to(file.absolute())
         yield directory
 
 
@@ -152,7 +152,7 @@ def _signed(signature: Path) -> dict[str, str]:
 def _differing(files: Files, signature: Path) -> Path:
     """The file that a signature of ours does not fit."""
     signed = _signed(signature)
-    for name in SIGNED:
-        if sha256_of(files[name]) != signed.get(name):
-            return files[name]
-    return files[ARCHIVE]  # the signature lists more than these two
+    for name, file in files.items():
+        if sha256_of(file) != signed.get(name):
+            return file
+    return files[archive_among(files)]  # the signature lists more than these two

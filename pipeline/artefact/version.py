@@ -7,6 +7,7 @@ In Cloud Storage it is a folder of that name, in which `version.json` describes 
     alexnet/60810fdba6d3/model.sig                    where the archive was signed: a signature of the two
     alexnet/60810fdba6d3/version.json                 written last: what has none is not a version yet
 
+The archive is called as its model is, `model-store/pets.mar`, and is alone there: TorchServe loads what it finds.
 A signature is part of the name like everything else: signed and unsigned, the same archive makes two versions. This
 name is what scripts/package.sh prints, what the folder is called, and what a server says that it serves.
 """
@@ -18,7 +19,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,14 +33,30 @@ from pipeline.shared.errors import NotADescription
 
 VERSION_FILE = "version.json"
 CONFIG = "config/config.properties"
-ARCHIVE = f"model-store/{MODEL_NAME}.mar"
+STORE = "model-store"
 SIGNATURE = "model.sig"
-SIGNED = (CONFIG, ARCHIVE)
 
 NAME = re.compile(r"[0-9a-f]{12}")
 OBJECT_NAME = re.compile(r"[\w.=-]+(/[\w.=-]+)*")
+ARCHIVE_NAME = re.compile(rf"{STORE}/(\w[\w.-]*)\.mar", re.ASCII)
 TOOLS = ("torch", "torchserve", "torch-model-archiver", "safetensors")
 BLOCK_BYTES = 1024 * 1024
+
+
+def archive_of(model: str) -> str:
+    """A model's name → the name of the object with its archive."""
+    return f"{STORE}/{model}.mar"
+
+
+ARCHIVE = archive_of(MODEL_NAME)  # of the model that is packed where nobody names another
+
+
+def archive_among(objects: Iterable[str]) -> str:
+    """Of the names of a version's objects, that of its archive. Raises ValueError unless it is alone in the store."""
+    (archive,) = (name for name in objects if name.partition("/")[0] == STORE)
+    if not ARCHIVE_NAME.fullmatch(archive):
+        raise ValueError
+    return archive
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,21 @@ class Version:
         return content_version({name: checksums.sha256 for name, checksums in self.objects.items()})
 
     @property
+    def archive(self) -> str:
+        """The name of the object with the archive."""
+        return archive_among(self.objects)
+
+    @property
+    def signed(self) -> tuple[str, str]:
+        """The names of the objects that a signature is about."""
+        return CONFIG, self.archive
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.archive.removeprefix(f"{STORE}/").removesuffix(".mar")
+
+    @property
     def size(self) -> int:
         """Of all its objects, in bytes."""
         return sum(checksums.size for checksums in self.objects.values())
@@ -92,7 +124,7 @@ class Version:
 
         Raises NotOurArchive where the archive is none, OSError where a file cannot be read.
         """
-        inside = weights_metadata(files[ARCHIVE])
+        inside = weights_metadata(files[archive_among(files)])
         weights = {"origin": inside["weights"], "sha256": inside["sha256"]}
         objects = {}
         for name, path in files.items():
@@ -119,7 +151,7 @@ class Version:
             weights = {key: _line(content["weights"][key]) for key in ("origin", "sha256")}
             tools = {_line(tool): _line(version) for tool, version in content["tools"].items()}
             version = cls(objects, weights, tools)
-            if version.name != content["version"] or not set(SIGNED) <= objects.keys():
+            if version.name != content["version"] or not set(version.signed) <= objects.keys():
                 raise ValueError
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise NotADescription(where) from None

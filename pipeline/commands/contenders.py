@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.artefact.archive import model_name
 from pipeline.artefact.model import MODEL_NAME
+from pipeline.commands.files import laid_out
 from pipeline.commands.serve import pull
 from pipeline.serving.address import Address
 from pipeline.serving.client import Class, Client, b64_instance
 from pipeline.serving.comparing import Ask, Picture
-from pipeline.serving.torchserve import TorchServe, check_directory, check_files
-from pipeline.shared.checkout import CHECKOUT
+from pipeline.serving.folder import CONFIG, archive_in
+from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NoServer, PipelineError
 from pipeline.shared.ports import Ports
@@ -48,7 +50,7 @@ class Contender:
         if self.directory is None:
             address = Address.parse(self.said, MODEL_NAME)
             return str(address.server), address.model
-        return [sha256_of(file) for file in (_archive(self.directory), self.directory / "config" / "config.properties")]
+        return [sha256_of(file) for file in (archive_in(self.directory), self.directory / CONFIG)]
 
 
 def contender(said: str, scratch: Path) -> Contender:
@@ -56,11 +58,11 @@ def contender(said: str, scratch: Path) -> Contender:
     before anything is started."""
     path = Path(said)
     if path.is_file():
-        return Contender(said, _around(path, scratch))
+        return Contender(said, laid_out(path, scratch))
     if said.startswith(SCHEME):
         return Contender(said, pull(StorageUri.parse(said)))
     if path.is_dir():
-        check_directory(path, MODEL_NAME)
+        archive_in(path)
         return Contender(said, path)
     if URL.fullmatch(said):
         Address.parse(said, MODEL_NAME)
@@ -71,21 +73,6 @@ def contender(said: str, scratch: Path) -> Contender:
     )
 
 
-def _archive(directory: Path) -> Path:
-    return directory / "model-store" / f"{MODEL_NAME}.mar"
-
-
-def _around(archive: Path, scratch: Path) -> Path:
-    """A directory in KServe's layout that shows an archive, and this checkout's settings."""
-    config = CHECKOUT / "config.properties"
-    check_files(config, archive)
-    (scratch / "config").mkdir(parents=True)
-    (scratch / "config" / config.name).symlink_to(config)
-    _archive(scratch).parent.mkdir()
-    _archive(scratch).symlink_to(archive.absolute())
-    return scratch
-
-
 @contextmanager
 def answering(name: str, found: Contender, headers: Mapping[str, str]) -> Iterator[Ask]:
     """Asks a contender, which is started for that where it does not run, and then stopped, whatever happens.
@@ -94,20 +81,22 @@ def answering(name: str, found: Contender, headers: Mapping[str, str]) -> Iterat
     """
     if found.directory is None:
         with Client(found.said, MODEL_NAME, headers) as client:
+            client.find_model()
             if client.warning:
                 warn(f"{name}: {client.warning}")
             yield _ask(client, lambda error: f"{name}: {str(error).removesuffix(', or give --url')}")
         return
-    with _served(name, found.directory) as server, Client(server.url, MODEL_NAME) as client:
+    model = model_name(archive_in(found.directory))
+    with _served(name, found.directory, model) as server, Client(server.url, model) as client:
         yield _ask(client, lambda _: f"{name} ({found.said}) has ended while it was asked: is there memory for both?")
 
 
 @contextmanager
-def _served(name: str, directory: Path) -> Iterator[TorchServe]:
+def _served(name: str, directory: Path, model: str) -> Iterator[TorchServe]:
     """A signal is obeyed while it answers. While it starts or stops, it is only noted: nothing must be left behind."""
     with NotedSignals() as signals, spinner(f"{name} is starting …"):
         log = partial(err.print, f"{name}:")
-        server = TorchServe(directory, MODEL_NAME, Ports.any_free(), log, VARIABLES, signals.obey)
+        server = TorchServe(directory, model, Ports.any_free(), log, VARIABLES, signals.obey)
         server.__enter__()
     try:
         signals.obey()

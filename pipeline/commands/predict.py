@@ -75,6 +75,7 @@ def predict(
     headers = _headers(header or [], token, token_file, gcloud_token, audience)
     failed = False
     with Client(url, MODEL_NAME, headers, trusted(ca) if ca else None, _instance(by_url)) as client:
+        client.find_model()
         if client.warning:
             warn(client.warning)
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is

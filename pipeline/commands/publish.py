@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from pipeline.artefact.version import SIGNATURE, Version
-from pipeline.commands.files import BUILT_ARCHIVE, SHOWN_ARCHIVE, version_files
-from pipeline.shared.errors import NoArchive, UntrainedArchive
+from pipeline.commands.files import SHOWN_ARCHIVES, archive_said, version_files
+from pipeline.shared.errors import UntrainedArchive
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import err, megabytes, out, spinner, transfer_bar, warn
 from pipeline.store.bucket import connect
@@ -22,9 +22,13 @@ from pipeline.store.storage_uri import StorageUri
 def publish(
     destination: Annotated[str, typer.Argument(metavar="gs://BUCKET[/PREFIX]", help="Where versions lie.")],
     archive: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="The archive, as scripts/package.sh made it.", show_default=SHOWN_ARCHIVE),
-    ] = BUILT_ARCHIVE,
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .mar file that scripts/package.sh made, or the models/NAME.yaml of one; "
+            f"without it, {SHOWN_ARCHIVES}.",
+        ),
+    ] = None,
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
     allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
 ) -> None:
@@ -35,7 +39,7 @@ def publish(
         _list(prefix)
         return
     began = time.monotonic()
-    outcome = send(prefix, archive, allow_untrained)
+    outcome = send(prefix, archive_said(archive, "--archive FILE"), allow_untrained)
     seconds = f"{time.monotonic() - began:.1f} s"
     if outcome.new or outcome.sent:
         err.print(f"sent {megabytes(outcome.sent)} in {seconds}")
@@ -45,9 +49,7 @@ def publish(
 
 
 def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
-    """Raises PipelineError where there is no archive, it should not be published, or Cloud Storage refuses."""
-    if not archive.is_file():
-        raise NoArchive(archive, "--archive")
+    """Raises PipelineError where it should not be published, or Cloud Storage refuses."""
     files = version_files(archive)
     with spinner("reading the archive …"):
         version = Version.of(files)

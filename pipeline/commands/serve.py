@@ -13,11 +13,20 @@ from typing import Annotated
 
 import typer
 
-from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.version import SIGNATURE, SIGNED, VERSION_FILE, Version
-from pipeline.commands.files import BUILT_ARCHIVE, PHOTOGRAPH, relative, signature_beside, signed_files, version_files
-from pipeline.serving.torchserve import ENVELOPE, TorchServe, check_files, has_envoy
-from pipeline.shared.checkout import CHECKOUT
+from pipeline.artefact.archive import model_name
+from pipeline.artefact.version import CONFIG, SIGNATURE, STORE, VERSION_FILE, Version
+from pipeline.commands.files import (
+    OF_MODELS,
+    PHOTOGRAPH,
+    archive_said,
+    laid_out,
+    relative,
+    signature_beside,
+    signed_files,
+    version_files,
+)
+from pipeline.serving.folder import archive_in
+from pipeline.serving.torchserve import ENVELOPE, TorchServe, has_envoy
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
 from pipeline.shared.signals import NotedSignals, Terminated
@@ -46,8 +55,9 @@ def serve(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="gs://BUCKET/…|DIRECTORY",
-            help="A storageUri, or a directory with config/ and model-store/; without it, this checkout.",
+            metavar="gs://BUCKET/…|DIRECTORY|FILE",
+            help="A storageUri, a directory with config/ and model-store/, a .mar file, or a models/NAME.yaml whose "
+            "archive is built; without it, the archive of this checkout.",
         ),
     ] = None,
     port: Annotated[
@@ -65,16 +75,18 @@ def serve(
         raise PipelineError(f"{PUBLIC_KEY} is set, but empty: name the file with the public key, or unset it")
     if source is not None and ":" in source.partition("/")[0]:
         source = str(pull(StorageUri.parse(source)))
+    archive = archive_said(source, "FILE") if _is_archive(source) else None
     if public_key is not None:
-        _verify(source, public_key)
+        _verify(source, archive, public_key)
     if not has_envoy():
         warn("there is no Envoy here, so TorchServe answers by itself: docs/operating.md says what is missing then")
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
         with spinner("TorchServe is starting …"):
-            directory = stack.enter_context(_directory_to_serve(source))
+            directory = stack.enter_context(_directory_to_serve(source, archive))
+            name = model_name(archive_in(directory))
             server = stack.enter_context(
-                TorchServe(directory, MODEL_NAME, Ports.starting_at(port), err.print, _settings_of_the_user(), obey)
+                TorchServe(directory, name, Ports.starting_at(port), err.print, _settings_of_the_user(), obey)
             )
         out.print(f"ready after {time.monotonic() - began:.1f} s: {server.predict_url} (Ctrl-C stops)")
         photograph = shlex.quote(relative(PHOTOGRAPH))
@@ -97,6 +109,13 @@ def _settings_of_the_user() -> dict[str, str]:
     return {name: value for name, value in found.items() if name not in NOT_OF_THE_USER}
 
 
+def _is_archive(source: str | None) -> bool:
+    """Whether this means an archive, which may not be there, and not a directory."""
+    if source is None:
+        return True
+    return not Path(source).is_dir() and (Path(source).is_file() or Path(source).suffix in (".mar", *OF_MODELS))
+
+
 def pull(uri: StorageUri, cache: Path | None = None) -> Path:
     """The folder in the cache with the version at a storageUri. Raises PipelineError where there is no such version."""
     from pipeline.store.pull import cache_directory, pull_version  # Google's libraries take 0.2 s
@@ -105,29 +124,29 @@ def pull(uri: StorageUri, cache: Path | None = None) -> Path:
         return pull_version(uri, cache or cache_directory(), progress, warn)
 
 
-def _verify(source: str | None, public_key: Path) -> None:
-    """Raises PipelineError unless what will be served is signed: the source as `_directory_to_serve` takes it."""
+def _verify(source: str | None, archive: Path | None, public_key: Path) -> None:
+    """Raises PipelineError unless what will be served is signed: the archive, or the directory that is the source."""
     from pipeline.artefact.signature import verify  # its library takes 0.9 s
 
-    if source is None:
-        files, signature = signed_files(BUILT_ARCHIVE), signature_beside(BUILT_ARCHIVE)
+    if archive is not None:
+        files, signature = signed_files(archive), signature_beside(archive)
     else:
-        files, signature = {name: Path(source, name) for name in SIGNED}, Path(source, SIGNATURE)
+        directory = Path(str(source))
+        served = archive_in(directory)
+        files = {CONFIG: directory / CONFIG, f"{STORE}/{served.name}": served}
+        signature = directory / SIGNATURE
     with spinner("checking the signature …"):
         verify(files, signature, public_key)
 
 
 @contextmanager
-def _directory_to_serve(source: str | None) -> Iterator[Path]:
-    """The source; or, for this checkout, a directory in KServe's layout that shows the checkout's own files."""
-    if source is not None:
-        yield Path(source)
+def _directory_to_serve(source: str | None, archive: Path | None) -> Iterator[Path]:
+    """The source; or, for an archive, a directory in KServe's layout with it alone, and this checkout's settings."""
+    if archive is None:
+        yield Path(str(source))
         return
-    check_files(CHECKOUT / "config.properties", BUILT_ARCHIVE)  # which the user knows, and not the directory made here
     with tempfile.TemporaryDirectory(prefix="alexnet-") as made:
-        (Path(made) / "config").mkdir()
-        (Path(made) / "config" / "config.properties").symlink_to(CHECKOUT / "config.properties")
-        (Path(made) / "model-store").symlink_to(BUILT_ARCHIVE.parent)
-        with suppress(PipelineError, OSError):  # what is no archive of ours is told where it is loaded
-            (Path(made) / VERSION_FILE).write_bytes(Version.of(version_files(BUILT_ARCHIVE)).to_json())
-        yield Path(made)
+        directory = laid_out(archive, Path(made))
+        with suppress(PipelineError, OSError):  # such as a signature that cannot be read
+            (directory / VERSION_FILE).write_bytes(Version.of(version_files(archive)).to_json())
+        yield directory

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from pipeline.serving.route import predict_route
+from pipeline.serving.route import MODELS_ROUTE, predict_route
 from pipeline.shared.errors import NoUrl
 
 # HOST, HOST:PORT or [ADDRESS]:PORT, as browsers and curl take it without a scheme.
@@ -28,6 +28,7 @@ class Address:
 
     server: httpx.URL
     model: str
+    is_named: bool = False  # whether the URL says which model
 
     @classmethod
     def parse(cls, text: str, model: str) -> Address:
@@ -48,12 +49,20 @@ class Address:
         found = OURS.search(url.path)
         named = (found["v1"] or found["v2"]) if found else None
         path = url.path[: found.start()] if found else url.path.rstrip("/")
-        return cls(url.copy_with(path=path or "/", fragment=None), named or model)
+        return cls(url.copy_with(path=path or "/", fragment=None), named or model, named is not None)
 
     @property
     def predict(self) -> httpx.URL:
         """Where predict calls are sent."""
-        return self.server.copy_with(path=self.server.path.rstrip("/") + predict_route(self.model))
+        return self._at(predict_route(self.model))
+
+    @property
+    def models(self) -> httpx.URL:
+        """Where a server of KServe's protocol lists its models."""
+        return self._at(MODELS_ROUTE)
+
+    def _at(self, route: str) -> httpx.URL:
+        return self.server.copy_with(path=self.server.path.rstrip("/") + route)
 
     def __str__(self) -> str:
         """For sentences: without what may be secret, a password or a query."""

@@ -7,6 +7,8 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
 import httpx
@@ -20,9 +22,11 @@ from pipeline.shared.http import http_client, is_loopback, proxy_of, trusted
 from pipeline.shared.text import one_line
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
+LONGEST_QUESTION_S = 10  # for the name of the model
 LONGEST_S = 90  # from the first byte of a call to the last of its answer
 CALLS_AT_ONCE = 8  # enough for the server to form batches
 MOST_ANSWER_BYTES = 16 * 1024 * 1024  # the server's own bound (config.properties, max_response_size)
+MODEL = re.compile(r"[\w.-]+", re.ASCII)  # as in a URL
 ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
 
 SECRET = {"authorization", "x-api-key", "cookie"}  # headers
@@ -46,7 +50,7 @@ class Class(TypedDict):
 class Client:
     """Asks a model of a server to classify images. A context manager.
 
-    url: of the server, see Address. model: what is asked, if the URL does not name another one.
+    url: of the server, see Address. model: what is asked, if neither the URL nor `find_model` names another one.
     headers: sent with each call, names in lower case. verify: whose certificates are accepted, as `trusted` without it.
     instance: an image, as the user names it → a KServe v1 instance; it raises NotClassified.
 
@@ -77,6 +81,22 @@ class Client:
 
     def __exit__(self, *_: Any) -> None:
         self._http.close()
+
+    def find_model(self) -> None:
+        """Where the URL names no model: that of the server, which it asks. Where that has no answer, nothing changes.
+
+        A gateway may let predict calls through, and no other.
+        """
+        if self.address.is_named:
+            return
+        url = self.address.models
+        with suppress(
+            httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, LookupError, TypeError, RecursionError
+        ):
+            answer = within(LONGEST_QUESTION_S, lambda: self._answer("GET", url))
+            names = answer.json()["models"]
+            if answer.is_success and isinstance(names, list) and len(names) == 1 and MODEL.fullmatch(names[0]):
+                self.address = replace(self.address, model=names[0])
 
     @property
     def warning(self) -> str | None:
@@ -114,7 +134,7 @@ class Client:
         body = {"instances": [instance], "parameters": {"top_k": top_k}}
         url = self.address.predict
         try:
-            response = within(LONGEST_S, lambda: self._answer(url, body))
+            response = within(LONGEST_S, lambda: self._answer("POST", url, body))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             found = trouble(error, url, self._proxy)
             raise NoServer(str(self.address), found.remedy, None if found.nothing_here else found.what) from None
@@ -133,9 +153,9 @@ class Client:
         except (ValueError, LookupError, TypeError, RecursionError):
             raise NotClassified(image, self._strange(response)) from None
 
-    def _answer(self, url: httpx.URL, body: dict[str, Any]) -> httpx.Response:
+    def _answer(self, method: str, url: httpx.URL, body: dict[str, Any] | None = None) -> httpx.Response:
         """With as much of its body as is of use. Raises httpx.RequestError."""
-        with self._http.stream("POST", url, json=body, headers=self._headers, extensions=self._extensions) as response:
+        with self._http.stream(method, url, json=body, headers=self._headers, extensions=self._extensions) as response:
             content = bytearray()
             for chunk in response.iter_bytes(65536):
                 content += chunk

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.serving.client import Class
 from pipeline.serving.comparison import Answer, Outcome
-from pipeline.shared.errors import GaveUp, NotClassified, TooManyCalls
+from pipeline.shared.errors import GaveUp, NoCommonClass, NotClassified, TooManyCalls
 
 MOST_CLASSES = 1000
 WARM_UPS = 3  # calls to each before any is timed: the first ones of a server take longer
@@ -47,18 +47,27 @@ def warm_up(ask: Ask, picture: Picture) -> int:
 def ask_both(a: Ask, b: Ask, pictures: Iterable[Picture], classes: int) -> Iterator[Outcome]:
     """An outcome for each picture, which A, B, B and A are asked: what drifts, drifts for both.
 
-    Raises GaveUp where one has stopped answering, AnotherModel, and what asking raises but for NotClassified.
+    Raises GaveUp where one has stopped answering, AnotherModel, NoCommonClass, and what asking raises, but not
+    NotClassified.
     """
     silent = {"A": 0, "B": 0}
     one, other = _Patient(a), _Patient(b)
     for picture in pictures:
         answers = [server.ask(picture, classes) for server in (one, other, other, one)]
+        _require_common_classes(answers[0].classes, answers[1].classes, classes)
         outcome = Outcome.of(picture.name, (answers[0], answers[3]), (answers[1], answers[2]))
         yield outcome
         for name, side in (("A", outcome.a), ("B", outcome.b)):
             silent[name] = 0 if side.first else silent[name] + 1
             if silent[name] == SILENT:
                 raise GaveUp(name, SILENT, side.problems[-1])
+
+
+def _require_common_classes(a: Sequence[Class], b: Sequence[Class], asked: int) -> None:
+    """Raises NoCommonClass where both have answered with all of their classes, and none of them is the same."""
+    are_all = 0 < len(a) < asked and 0 < len(b) < asked
+    if are_all and {found["label"] for found in a}.isdisjoint(found["label"] for found in b):
+        raise NoCommonClass(a[0]["label"], b[0]["label"])
 
 
 class _Patient:

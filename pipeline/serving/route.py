@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MODELS_ROUTE = "/v1/models"
+
 
 def predict_route(model: str) -> str:
     """The name of a model → the path that predict calls are sent to."""
@@ -10,4 +12,4 @@ def predict_route(model: str) -> str:
 
 def model_route(model: str) -> str:
     """The path under which the server says whether the model answers; it wants no credentials."""
-    return f"/v1/models/{model}"
+    return f"{MODELS_ROUTE}/{model}"

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 
 import httpx
 import psutil
-from ts.model_server import load_properties
 
+from pipeline.serving.folder import archive_in
 from pipeline.serving.java import java_home
 from pipeline.serving.route import predict_route
 from pipeline.serving.server_log import Log, ServerLog
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.errors import DamagedArchive, NoArchive, PipelineError, ServerFailed
+from pipeline.shared.errors import PipelineError, ServerFailed
 from pipeline.shared.ports import LOOPBACK, Ports
 
 RUNTIME = CHECKOUT / "kserve" / "runtime"
@@ -39,7 +38,7 @@ LONGEST_SCRATCH = 103 - len("/ts-12345678/.ts.sock.99999")
 class TorchServe:
     """A context manager around a server on loopback.
 
-    directory: KServe's layout, `config/config.properties` and `model-store/MODEL.mar`.
+    directory: KServe's layout, `config/config.properties` and an archive in `model-store/`.
     model: the name of the model.
     ports: where it listens.
     log: called with each line that the server or the model says to the operator; from another thread.
@@ -98,7 +97,7 @@ class TorchServe:
         return False
 
     def __enter__(self) -> TorchServe:
-        check_directory(self._directory, self._model)
+        archive_in(self._directory)
         self._ports.check_free()
         try:
             self._start()
@@ -226,20 +225,3 @@ def has_envoy() -> bool:
 
         return True
     return shutil.which("envoy") is not None
-
-
-def check_directory(directory: Path, model: str) -> None:
-    """Raises PipelineError unless TorchServe can serve the model from this directory."""
-    check_files(directory / "config" / "config.properties", directory / "model-store" / f"{model}.mar")
-
-
-def check_files(config: Path, archive: Path) -> None:
-    """Raises PipelineError unless these are what TorchServe can serve."""
-    if not config.is_file():
-        raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
-    if not archive.is_file():
-        raise NoArchive(archive)
-    if not zipfile.is_zipfile(archive):
-        raise DamagedArchive(archive)
-    if load_properties(str(config)).get("enable_envvars_config") != "true":
-        raise PipelineError(f"{config} needs the line enable_envvars_config=true, or ports cannot be chosen")

@@ -33,10 +33,12 @@
     │   └── TooManyCalls          so soon
     ├── NoPictures                a folder, or a prefix, in which there are none
     ├── AnotherModel              two servers that have not as many classes
+    ├── NoCommonClass             two servers of which neither has a class of the other
     ├── GaveUp                    a server that has stopped answering
     ├── NothingCompared           the server to compare with has answered nothing
     ├── TooLittleAgreement        two servers that answer too differently
     ├── NoArchive                 there is nothing to serve or to publish
+    ├── SeveralArchives           there is more than one, and nobody says which
     ├── DamagedArchive            what is there is no zip file
     ├── ServerFailed              TorchServe ended, or its model does not answer
     │   store
@@ -63,7 +65,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.shared.text import without_secrets
+from pipeline.shared.text import one_line, without_secrets
 
 
 class PipelineError(Exception):
@@ -269,6 +271,14 @@ class AnotherModel(PipelineError):
         super().__init__(f"A answers with {a} classes and B with {b}: they are not the same kind of model")
 
 
+class NoCommonClass(PipelineError):
+    """A label of the first server, and one of the second."""
+
+    def __init__(self, a: str, b: str) -> None:
+        names = f"A: {one_line(a, 60)}, B: {one_line(b, 60)}"
+        super().__init__(f"A and B have no class in common ({names}): they are not the same kind of model")
+
+
 class GaveUp(PipelineError):
     def __init__(self, name: str, pictures: int, why: str) -> None:
         super().__init__(f"{name} has not answered {pictures} pictures in a row: {why}")
@@ -284,9 +294,18 @@ class TooLittleAgreement(PipelineError):
 
 
 class NoArchive(PipelineError):
+    """archive: where it should be: a file, or a folder with one."""
+
     def __init__(self, archive: Path, option: str | None = None) -> None:
         other = f", or give {option}" if option else ""
-        super().__init__(f"no archive at {archive}: build one with scripts/package.sh{other}")
+        place = "in" if archive.is_dir() else "at"
+        super().__init__(f"no archive {place} {archive}: build one with scripts/package.sh{other}")
+
+
+class SeveralArchives(PipelineError):
+    def __init__(self, store: Path, names: Sequence[str]) -> None:
+        super().__init__(f"{store} has more than one archive ({one_line(', '.join(names))}): name the one you mean")
+        self.names = names
 
 
 class DamagedArchive(PipelineError):

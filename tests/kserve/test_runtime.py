@@ -23,7 +23,9 @@ import yaml
 from ts.model_server import load_properties
 
 from pipeline.artefact.version import ARCHIVE, CONFIG
+from pipeline.serving.folder import archive_in
 from pipeline.serving.route import predict_route
+from pipeline.shared.errors import PipelineError
 from server import door, variables
 from server.door import NoDoor
 from server.errors import NotServed
@@ -262,7 +264,25 @@ def folder(tmp_path: Path) -> Callable[[str], Folder]:
     return made
 
 
-def test_the_route_and_the_archive_follow_from_the_settings(folder: Callable[[str], Folder], checkout: Path) -> None:
+def store(root: Path, *entries: str) -> None:
+    """A model store with these: empty archives, folders for what ends with a slash, links for what has an arrow."""
+    (root / "model-store").mkdir(exist_ok=True)
+    for entry in entries:
+        path = root / entry if entry.startswith("model-store") else root / "model-store" / entry
+        name, arrow, target = path.name.partition(" -> ")
+        if arrow:
+            path.with_name(name).symlink_to(target)
+        elif entry.endswith("/"):
+            path.mkdir()
+        else:
+            with zipfile.ZipFile(path, "w"):
+                pass
+
+
+def test_the_route_and_the_archive_follow_from_the_settings(
+    folder: Callable[[str], Folder], checkout: Path, tmp_path: Path
+) -> None:
+    store(tmp_path, ARCHIVE)
     ours = folder((checkout / "config.properties").read_text())
     assert (ours.archive, ours.route, ours.inference) == (ARCHIVE, predict_route("alexnet"), ("0.0.0.0", 8080))
     other = folder("inference_address=http://0.0.0.0:8080\nload_models=res-net.v2.mar\n")
@@ -373,16 +393,90 @@ def test_the_environment_goes_first(folder: Callable[[str], Folder], monkeypatch
 
 @pytest.mark.parametrize(
     "named",
-    ["", "all", "a.mar,b.mar", "a=a.mar", "../a.mar", "/a.mar", "a/b.mar", "https://a.test/a.mar", "ä.mar"],
+    ["", "a.mar,b.mar", "all,a.mar", "*", "a=a.mar", "../a.mar", "/a.mar", "a/b.mar", "https://a.test/a.mar", "ä.mar"],
 )
 def test_anything_but_one_archive_is_refused(folder: Callable[[str], Folder], named: str) -> None:
-    with pytest.raises(NotServed, match=r"config\.properties: load_models=.* is not the name of one file NAME\.mar$"):
+    said = r"config\.properties: load_models=.* is neither all nor the name of one file NAME\.mar$"
+    with pytest.raises(NotServed, match=said):
         folder(f"load_models={named}\n")
 
 
 def test_settings_without_an_archive_are_refused(folder: Callable[[str], Folder]) -> None:
-    with pytest.raises(NotServed, match=r"load_models= is not"):
+    with pytest.raises(NotServed, match=r"load_models= is neither"):
         folder("inference_address=http://0.0.0.0:8080\n")
+
+
+# What lies in a store, by TorchServe's own rules (ModelServer.initModelStore), and which archive is served, if one is.
+STORES: list[tuple[tuple[str, ...], str | None]] = [
+    (("pets.mar",), "pets.mar"),
+    (("pets.mar", "README.md", "pets.mar.sig", ".pets.mar.x7d2", ".other.mar", "old.model", "folder/"), "pets.mar"),
+    (("pets.mar -> elsewhere.zip", "elsewhere.zip"), "pets.mar"),
+    ((), None),
+    (("README.md",), None),
+    ((".pets.mar",), None),
+    (("a.mar", "b.mar"), None),
+    (("a.mar", "b.mar/"), None),
+    (("a.mar", "b.mar -> a.mar"), None),
+    (("a.mar", "b.mar -> gone"), None),
+    (("a.mar/",), None),
+    (("a.mar -> folder", "folder/"), None),
+    (("a.mar -> gone",), None),
+    (("a b.mar",), None),
+]
+
+
+@pytest.mark.parametrize("said", ["all", "ALL"])
+@pytest.mark.parametrize(("entries", "served"), STORES)
+def test_the_only_archive_of_the_store_is_served_and_no_other_store(
+    folder: Callable[[str], Folder], tmp_path: Path, entries: tuple[str, ...], served: str | None, said: str
+) -> None:
+    store(tmp_path, *entries)
+    if served is None:
+        with pytest.raises(NotServed) as refused:
+            folder(f"load_models={said}\n")
+        assert "\n" not in str(refused.value)
+    else:
+        assert folder(f"load_models={said}\n").archive == f"model-store/{served}"
+
+
+def test_a_store_with_several_archives_or_none_is_named_with_them(
+    folder: Callable[[str], Folder], tmp_path: Path
+) -> None:
+    with pytest.raises(NotServed, match=r"model-store: No such file or directory: publish an archive there$"):
+        folder("load_models=all\n")
+    store(tmp_path, "README.md")
+    with pytest.raises(NotServed, match=rf"^{tmp_path}/model-store has no archive NAME\.mar, and load_models=all is"):
+        folder("load_models=all\n")
+    store(tmp_path, "b.mar", "a.mar")
+    with pytest.raises(NotServed, match=r"model-store has more than one archive \(a\.mar, b\.mar\), and load_models="):
+        folder("load_models=all\n")
+
+
+@pytest.mark.parametrize("settings", ["load_models=all\n", "load_models=a.mar\n", "load_models=b.mar\n"])
+@pytest.mark.parametrize("entries", [entries for entries, _ in STORES if "a b.mar" not in entries])
+def test_a_laptop_serves_the_archive_that_the_image_does(
+    folder: Callable[[str], Folder], tmp_path: Path, entries: tuple[str, ...], settings: str
+) -> None:
+    store(tmp_path, *entries)
+    found: list[Path | None] = []
+    try:
+        served = folder(settings + "enable_envvars_config=true\n")
+        found.append(tmp_path / served.archive)
+    except NotServed:
+        found.append(None)
+    try:
+        found.append(archive_in(tmp_path))
+    except PipelineError:  # which says at once what TorchServe says of an archive that is named and not there
+        found.append(found[0] if found[0] and not found[0].is_file() else None)
+    assert found[0] == found[1]
+
+
+def test_a_variable_that_torchserve_does_not_know_chooses_no_archive(
+    folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be another one than that which is loaded."""
+    monkeypatch.setenv("TS_MODEL_SNAPSHOT", '{"models": {"b": {"1": {"marName": "b.mar"}}}}')
+    assert folder("load_models=a.mar\nenable_envvars_config=true\n").archive == "model-store/a.mar"
 
 
 # --- Variables --------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_only_inference_listens_to_other_machines(properties: dict[str, str]) ->
 
 def test_nothing_can_be_registered(properties: dict[str, str]) -> None:
     assert properties["enable_model_api"] == "false"
-    assert properties["load_models"] == "alexnet.mar"
+    assert properties["load_models"] == "all"
     assert properties["allowed_urls"].startswith("file:///mnt/models/")
 
 

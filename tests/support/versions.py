@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +12,8 @@ import pytest
 
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.contents import PROOF_FILE, write_contents, write_facts
-from pipeline.artefact.model import MODEL, MODEL_NAME
-from pipeline.artefact.version import ARCHIVE, CONFIG, Version
+from pipeline.artefact.model import MODEL, MODEL_NAME, Model, read_model
+from pipeline.artefact.version import ARCHIVE, CONFIG, Version, archive_of
 from pipeline.shared.progress import Progress
 from pipeline.store.bucket import connect
 from pipeline.store.publish import Outcome, publish_version
@@ -44,6 +45,23 @@ def write_tiny(folder: Path, origin: str, weight: np.ndarray) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("tiny") / "contents", "tiny", np.ones(3, np.float32))
+
+
+@pytest.fixture(scope="session")
+def pets_model(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """AlexNet under another name, as models/pets.yaml would have it."""
+    models = Path(shutil.copytree(checkout / "models", tmp_path_factory.mktemp("checkout") / "models"))
+    said = (models / "alexnet.yaml").read_text()
+    (models / "pets.yaml").write_text(said.replace("name: alexnet\n", "name: pets\n"))
+    return read_model(models / "pets.yaml")
+
+
+@pytest.fixture(scope="session")
+def pets(checkout: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The files of a version of it that is sent in one piece."""
+    archive = tmp_path_factory.mktemp("pets") / "pets.mar"
+    build_archive(checkout / "handler", tiny, "pets", archive)
+    return {CONFIG: checkout / "config.properties", archive_of("pets"): archive}
 
 
 def _files(checkout: Path, folder: Path, contents: Path) -> Files:

@@ -53,9 +53,8 @@ def main() -> int:
 def serve(models: Path, folder_of_ours: Path) -> int:
     """folder_of_ours: for sockets, settings and what TorchServe unpacks."""
     public_key = os.environ.get("ALEXNET_PUBLIC_KEY")
-    if public_key is not None:
-        check_signature(models, Path(public_key))
-    folder, inside = Folder(models), torchserve.Inside.free()
+    folder = Folder(models) if public_key is None else check_signature(models, Path(public_key))
+    inside = torchserve.Inside.free()
     name, version = folder.model
     door: Door
     keys: ApiKeys | None = None

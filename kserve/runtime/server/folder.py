@@ -1,4 +1,7 @@
-"""The folder that is served, as scripts/publish.sh has published it: settings, which name an archive, and a store."""
+"""The folder that is served, as scripts/publish.sh has published it: settings, and a store with one archive.
+
+pipeline/serving/folder.py finds the same archive on a laptop; a test holds the two together.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ CONFIG = "config/config.properties"
 DESCRIPTION = "version.json"
 STORE = "model-store"
 ARCHIVE = re.compile(r"[\w.-]+\.mar", re.ASCII)
+ALL = "all"  # load_models, where the settings name no archive: whatever lies in the store
 NAME = re.compile(r"[\w.-]+", re.ASCII)
 MANIFEST = "MAR-INF/MANIFEST.json"
 MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
@@ -39,7 +43,11 @@ METRICS = Address("127.0.0.1", 8082)  # TorchServe's own default
 
 
 class Folder:
-    """Raises NotServed where the settings cannot be read, or do not name one archive of the store."""
+    """Raises NotServed where the settings cannot be read, or which archive is meant does not follow.
+
+    That is settled here, once: TorchServe is told the archive's name, and never sees `all`. It would load whatever else
+    comes to lie in the store: a second archive, or a folder, which nobody has signed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.config, self.store, self._description = root / CONFIG, root / STORE, root / DESCRIPTION
@@ -52,8 +60,17 @@ class Folder:
         except UnicodeDecodeError:
             raise NotServed(f"{self.config} is not text: publish it again") from None
         self._archive = self._archive_of_snapshot() or self._setting("load_models")
+        if self._archive.lower() == ALL:
+            self._archive = self._only_archive()
         if not ARCHIVE.fullmatch(self._archive):
-            raise NotServed(f"{self.config}: load_models={self._archive} is not the name of one file NAME.mar")
+            raise NotServed(
+                f"{self.config}: load_models={self._archive} is neither {ALL} nor the name of one file NAME.mar"
+            )
+
+    @property
+    def archive_name(self) -> str:
+        """`NAME.mar`, a file in the store."""
+        return self._archive
 
     @property
     def archive(self) -> str:
@@ -102,10 +119,26 @@ class Folder:
         """For the JVM."""
         return self._properties.get("vmargs", "").split()
 
+    def _only_archive(self) -> str:
+        """What TorchServe would take for archives of the store: hidden files, half-written ones, are none for it."""
+        try:
+            found = sorted(name for name in os.listdir(self.store) if name.endswith(".mar") and name[0] != ".")
+        except OSError as error:
+            raise NotServed(f"{self.store}: {error.strerror}: publish an archive there") from None
+        if len(found) != 1:
+            which = f"more than one archive ({', '.join(found)})" if found else "no archive NAME.mar"
+            raise NotServed(f"{self.store} has {which}, and load_models={ALL} is for one: publish a version with one")
+        if not (self.store / found[0]).is_file():
+            raise NotServed(f"{self.store / found[0]} is not a file: publish it again")
+        return found[0]
+
     def _archive_of_snapshot(self) -> str:
-        """KServe's own settings name the archive there, and TorchServe reads it first; empty where there is none."""
+        """KServe's own settings name the archive there, and TorchServe reads it first; empty where there is none.
+
+        In the file alone: of all its settings, this is one that TorchServe does not take from the environment.
+        """
         with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            models = json.loads(self._setting("model_snapshot") or "{}")["models"].values()
+            models = json.loads(self._properties.get("model_snapshot") or "{}")["models"].values()
             names = {version["marName"] for versions in models for version in versions.values()}
             return ",".join(sorted(names))
         return ""

@@ -25,30 +25,34 @@ SIGNATURE = "model.sig"
 HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
 
 
-def check_signature(root: Path, public_key: Path) -> None:
-    """Raises NotServed unless the key has signed the settings, the archive that they name, and nothing else."""
+def check_signature(root: Path, public_key: Path) -> Folder:
+    """Raises NotServed unless the key has signed the settings, the archive that follows from them, and nothing else.
+
+    What is served is the folder that this returns, and none that is looked at again.
+    """
     try:
-        _check(root, public_key)
+        return _check(root, public_key)
     except NotServed as fault:
         raise NotServed(f"{fault}: TorchServe is not started, since ALEXNET_PUBLIC_KEY is set") from None
 
 
-def _check(root: Path, public_key: Path) -> None:
+def _check(root: Path, public_key: Path) -> Folder:
     key = _key(public_key)
     signature = root / SIGNATURE
     try:
         signed = _signed_digests(signature.read_bytes(), key)
         _compare(root, CONFIG, signed)
-        archive = Folder(root).archive  # nothing is read from settings before they are known to be signed
-        _compare(root, archive, signed)
+        folder = Folder(root)  # nothing is read from settings before they are known to be signed
+        _compare(root, folder.archive, signed)
     except FileNotFoundError as error:
         raise NotServed(f"{error.filename} is missing: publish what scripts/package.sh --sign made") from None
     except OSError as error:
         raise NotServed(f"{error.filename} cannot be read ({error.strerror})") from None
     except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise NotServed(f"{signature} is not a signature by the key {public_key}") from None
-    if more := sorted(signed.keys() - {CONFIG, archive}):
+    if more := sorted(signed.keys() - {CONFIG, folder.archive}):
         raise NotServed(f"{signature} is about more files than are served: {', '.join(more)}")
+    return folder
 
 
 def _key(file: Path) -> EllipticCurvePublicKey:

@@ -46,6 +46,11 @@ def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str
     environment = os.environ | {
         "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{inside.inference}",
         "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{inside.metrics}",
+        # What was looked at, and whose signature was checked, whatever variables say: TorchServe prefers these to its
+        # arguments.
+        "TS_CONFIG_FILE": str(folder.config),
+        "TS_MODEL_STORE": str(folder.store),
+        "TS_LOAD_MODELS": folder.archive_name,
         "SERVED_VERSION": folder.model[1],  # for the handler, whose answers say what this server says of itself
     }
     try:

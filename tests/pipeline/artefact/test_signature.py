@@ -161,7 +161,11 @@ def test_a_changed_byte_is_told_with_its_file(fault: Fault, signed: Path, keys: 
 @pytest.mark.parametrize("name", [CONFIG, ARCHIVE, SIGNATURE])
 def test_what_is_missing_is_told_with_its_name(fault: Fault, signed: Path, keys: tuple[Path, Path], name: str) -> None:
     (signed / name).unlink()
-    assert str(signed / name) in str(fault(signed, keys[1]))
+    said = str(fault(signed, keys[1]))
+    if name == ARCHIVE and fault is fault_for_the_image:  # which would take any archive that is there
+        assert said.startswith(f"{signed / 'model-store'} has no archive NAME.mar")
+    else:
+        assert str(signed / name) in said
 
 
 def test_the_signature_of_another_key_is_refused(
@@ -324,11 +328,55 @@ def test_the_archive_that_the_settings_name_is_the_one_that_has_to_be_signed(
     models: Path, keys: tuple[Path, Path]
 ) -> None:
     """In the image, where nothing else says which it is."""
-    config = (models / CONFIG).read_text().replace("load_models=alexnet.mar", "load_models=other.mar")
+    config = (models / CONFIG).read_text().replace("load_models=all", "load_models=other.mar")
     (models / CONFIG).write_text(config)
     other = shutil.copy(models / ARCHIVE, models / "model-store" / "other.mar")
     Signer(keys[0]).sign(files(models), models / SIGNATURE)
     assert fault_for_the_image(models, keys[1]) == f"{other} is not what was signed ({models / SIGNATURE})"
+
+
+def test_an_archive_that_takes_the_place_of_the_signed_one_has_to_be_signed(
+    signed: Path, keys: tuple[Path, Path]
+) -> None:
+    """The settings name none: whatever is alone in the store would be loaded."""
+    other = (signed / ARCHIVE).rename(signed / "model-store" / "other.mar")
+    assert fault_for_the_image(signed, keys[1]) == f"{other} is not what was signed ({signed / SIGNATURE})"
+
+
+@pytest.mark.parametrize("kind", ["an archive", "a folder", "a link", "a broken link"])
+def test_a_second_archive_beside_the_signed_one_is_refused(signed: Path, keys: tuple[Path, Path], kind: str) -> None:
+    other = signed / "model-store" / "other.mar"
+    if kind == "an archive":
+        shutil.copy(signed / ARCHIVE, other)
+    elif kind == "a folder":
+        other.mkdir()
+    else:
+        other.symlink_to("alexnet.mar" if kind == "a link" else "gone")
+    said = fault_for_the_image(signed, keys[1])
+    assert said is not None
+    assert said.startswith(f"{signed / 'model-store'} has more than one archive (alexnet.mar, other.mar)")
+
+
+def test_what_was_checked_is_what_is_served(signed: Path, keys: tuple[Path, Path]) -> None:
+    """Whatever comes into the store afterwards: TorchServe is told the name of the one archive."""
+    folder = check_signature(signed, keys[1])
+    shutil.copy(signed / ARCHIVE, signed / "model-store" / "other.mar")
+    (signed / ARCHIVE).unlink()
+    assert folder.archive == ARCHIVE
+
+
+def test_the_archive_of_another_model_is_signed_under_its_name(
+    models: Path, keys: tuple[Path, Path], large: Mapping[str, Path]
+) -> None:
+    (models / ARCHIVE).rename(models / "model-store" / "pets.mar")
+    pets = {name: models / name for name in (CONFIG, "model-store/pets.mar")}
+    Signer(keys[0]).sign(pets, models / SIGNATURE)
+    verify(pets, models / SIGNATURE, keys[1])
+    assert fault_for_the_image(models, keys[1]) is None
+    shutil.copy(large[ARCHIVE], models / "model-store" / "pets.mar")
+    assert fault_for_the_image(models, keys[1]) == (
+        f"{models / 'model-store' / 'pets.mar'} is not what was signed ({models / SIGNATURE})"
+    )
 
 
 def test_settings_that_are_not_signed_are_not_even_read(signed: Path, keys: tuple[Path, Path]) -> None:

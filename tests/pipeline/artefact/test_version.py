@@ -20,7 +20,7 @@ from pipeline.artefact.contents import WEIGHTS_FILE
 from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Checksums, Version
 from pipeline.shared.errors import PipelineError
 
-WEIGHTS = {"weights": "file a.pth", "sha256": "0" * 64}
+WEIGHTS = {"origin": "file a.pth", "sha256": "0" * 64}
 TOOLS = {"torch": "2.0"}
 
 
@@ -144,6 +144,30 @@ def test_what_would_not_stay_a_line_is_refused(described: dict[str, Any], text: 
     """--list prints it."""
     described["weights"]["origin"] = text
     refusal(described)
+
+
+def test_a_version_tells_which_model_it_is_of() -> None:
+    contents = {CONFIG: b"config", "model-store/pets.mar": b"archive", "model.sig": b"signature"}
+    read = Version.from_json(version(contents).to_json(), "here")
+    assert (read.model, read.archive, read.signed) == (
+        "pets",
+        "model-store/pets.mar",
+        (CONFIG, "model-store/pets.mar"),
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["model-store/b.mar", "model-store/README.md", "model-store/folder/x", "model-store/.b.mar", "model-store"],
+)
+def test_a_version_has_one_archive_and_nothing_beside_it(other: str) -> None:
+    """TorchServe would load what lies there."""
+    refusal(version({CONFIG: b"config", ARCHIVE: b"archive", other: b"x"}).to_json())
+
+
+@pytest.mark.parametrize("archive", ["model-store/a.zip", "model-store/.a.mar", "model-store/a/b.mar", "a.mar"])
+def test_what_torchserve_would_not_load_is_no_archive(archive: str) -> None:
+    refusal(version({CONFIG: b"config", archive: b"archive"}).to_json())
 
 
 @pytest.mark.parametrize("missing", [CONFIG, ARCHIVE])

@@ -10,6 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipeline.artefact.archive import build_archive
+from pipeline.artefact.model import Model
+from pipeline.artefact.weights import Weights
 from pipeline.serving.torchserve import has_envoy
 from pipeline.store.embedded_storage import EmbeddedStorage
 from tests.support.scripts import Script, Start
@@ -24,7 +27,9 @@ def bucket(user_environment: None) -> Iterator[str]:
 def test_what_was_published_is_served_and_answers(
     script: Script,
     start: Start,
-    directory: Path,
+    checkout: Path,
+    untrained: Weights,
+    pets_model: Model,
     bucket: str,
     photographs: list[Path],
     port: int,
@@ -32,16 +37,16 @@ def test_what_was_published_is_served_and_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    archive = directory / "model-store" / "alexnet.mar"
-    published = script("publish", f"gs://{bucket}/alexnet", "--archive", archive, "--allow-untrained")
+    archive = build_archive(checkout / "handler", untrained, tmp_path / "any.mar", pets_model).path
+    published = script("publish", f"gs://{bucket}/pets", "--archive", archive, "--allow-untrained")
     assert published.returncode == 0, published.stderr
     uri = published.stdout.rstrip("\n")
     serving = start("serve", uri, "--port", port)
     assert serving.stdout is not None
-    assert "ready after" in serving.stdout.readline()
+    assert f"/v1/models/{pets_model.name}:predict (Ctrl-C stops)" in serving.stdout.readline()
     answer = script("predict", photographs[0], "--url", f"http://127.0.0.1:{port}", "--json")
-    told = httpx.get(f"http://127.0.0.1:{port}/v2/models/alexnet", trust_env=False).json() if has_envoy() else None
-    by_the_handler = httpx.post(f"http://127.0.0.1:{port}/v1/models/alexnet:predict", content=b"{", trust_env=False)
+    told = httpx.get(f"http://127.0.0.1:{port}/v2/models/pets", trust_env=False).json() if has_envoy() else None
+    by_the_handler = httpx.post(f"http://127.0.0.1:{port}/v1/models/pets:predict", content=b"{", trust_env=False)
     serving.send_signal(signal.SIGINT)
     _, said = serving.communicate(timeout=60)
     assert answer.returncode == 0, answer.stderr
@@ -49,7 +54,8 @@ def test_what_was_published_is_served_and_answers(
     assert serving.returncode == 0, said
     assert "TorchServe is stopping …\n" in said
     (kept,) = (tmp_path / "cache" / "torchserve-alexnet").glob("[!.]*")
-    assert uri == f"gs://{bucket}/alexnet/{kept.name}"
+    assert uri == f"gs://{bucket}/pets/{kept.name}"
+    assert [file.name for file in (kept / "model-store").iterdir()] == ["pets.mar"]
     assert by_the_handler.headers["x-model-version"] == kept.name
     if told is not None:  # the front door has the pages that say so
         assert told["versions"] == [kept.name]

@@ -84,6 +84,61 @@ def test_further_headers_reach_the_server(website: Any, photograph: str) -> None
     assert website.headers["Content-Type"] == "application/json"
 
 
+# --- Which model ------------------------------------------------------------------------------------------------------
+
+
+def found(website: Any, path: str = "") -> str:
+    with Client(website.url + path, MODEL_NAME, {"host": "a.example"}) as client:
+        client.find_model()
+        return client.address.model
+
+
+def test_a_server_is_asked_for_its_model(website: Any) -> None:
+    website.put("/v1/models", b'{"models": ["pets"]}')
+    assert found(website) == "pets"
+    assert website.headers["Host"] == "a.example"
+    website.put("/serving/v1/models", b'{"models": ["res-net.v2"]}')
+    assert found(website, "/serving/v2") == "res-net.v2"
+
+
+@pytest.mark.parametrize("path", ["/v1/models/cats:predict", "/v2/models/cats/infer"])
+def test_it_is_not_asked_where_the_url_names_one(website: Any, path: str) -> None:
+    assert found(website, path) == "cats"
+    assert website.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"models": ["pets"]}', 404),
+        (b'{"models": ["pets"]}', 302),
+        (b'{"models": ["pets", "cats"]}', 200),
+        (b'{"models": []}', 200),
+        (b'{"models": "p"}', 200),
+        (b'{"models": [{"name": "pets"}]}', 200),
+        (b'{"models": ["../pets"]}', 200),
+        (b'{"models": ["a b"]}', 200),
+        (b'{"models": [5]}', 200),
+        (b"[1]", 200),
+        (b"null", 200),
+        (b"[" * 100_000, 200),
+        (b"<html>", 200),
+        (b"", 200),
+        (b"\xff", 200),
+    ],
+)
+def test_where_it_tells_no_single_one_the_model_is_alexnet(website: Any, body: bytes, status: int) -> None:
+    """A gateway may let predict calls through, and no other."""
+    website.put("/v1/models", body, status)
+    assert found(website) == MODEL_NAME
+
+
+def test_where_nobody_answers_the_model_is_alexnet(free_port: int) -> None:
+    with Client(f"http://127.0.0.1:{free_port}", MODEL_NAME) as client:
+        client.find_model()
+        assert client.address.model == MODEL_NAME
+
+
 @pytest.mark.parametrize(
     ("url", "headers", "openly"),
     [

@@ -10,7 +10,7 @@ from pipeline.serving.client import Class
 from pipeline.serving.comparing import MOST_CLASSES, SILENT, Ask, Picture, ask_both, warm_up
 from pipeline.serving.comparison import Answer, Comparison, Latency, Outcome
 from pipeline.serving.comparison_table import tables
-from pipeline.shared.errors import AnotherModel, GaveUp, NotClassified, NothingCompared, TooManyCalls
+from pipeline.shared.errors import AnotherModel, GaveUp, NoCommonClass, NotClassified, NothingCompared, TooManyCalls
 from pipeline.shared.terminal import PlainConsole
 
 LABELS = "abcdefgh"
@@ -86,6 +86,24 @@ def test_both_answers_of_a_server_have_to_agree() -> None:
 def test_another_number_of_classes_is_another_model() -> None:
     with pytest.raises(AnotherModel, match="A answers with 3 classes and B with 2"):
         outcome(classes(0.5, 0.3, 0.2), classes(0.5, 0.5))
+
+
+def asked(a: list[Class], b: list[Class], count: int = MOST_CLASSES) -> Outcome:
+    (found,) = ask_both(lambda *_: a, lambda *_: b, [Picture("p.jpg", b"")], count)
+    return found
+
+
+def test_two_class_lists_without_a_common_class_are_two_kinds_of_model() -> None:
+    with pytest.raises(NoCommonClass, match=r"^A and B have no class in common \(A: a, B: c\): they are not the same"):
+        asked(classes(0.7, 0.3), classes(0.6, 0.4, shift=2))
+
+
+def test_with_one_common_class_they_are_compared() -> None:
+    assert asked(classes(0.7, 0.3), classes(0.6, 0.4, shift=1)).agrees is False
+
+
+def test_where_not_all_classes_are_told_none_need_be_common() -> None:
+    assert asked(classes(0.7, 0.3), classes(0.6, 0.4, shift=2), count=2).agrees is False
 
 
 GOOD, OTHER = outcome(classes(0.7, 0.3), classes(0.6, 0.4)), outcome(classes(0.7, 0.3), classes(0.3, 0.7))

@@ -214,7 +214,7 @@ def without_config(directory: Path) -> Path:
 
 
 def without_archive(directory: Path) -> Path:
-    return directory / "model-store" / "alexnet.mar"
+    return directory / "model-store"
 
 
 def with_variables_off(directory: Path, line: str) -> Path:
