@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.artefact.model import read_model
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import err, out, spinner, warn
 
 
 def deploy(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="models/NAME.yaml",
+            help="The model, after which the service is called; a version in Cloud Storage tells it too.",
+        ),
+    ] = None,
     storage_uri: Annotated[
         str | None, typer.Option(metavar="gs://…", help="The version, as scripts/publish.sh printed it.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the service, which may be one of several in a namespace.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the service, one of several in a namespace; without it, that of the model."
+        ),
     ] = None,
     overlay: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of kserve/overlays; without it, standard.")
@@ -69,6 +81,7 @@ def deploy(
 
     if storage_uri is not None and name is not None:
         check_free_ending(name)
+    model_name = None if model is None else read_model(model).name
     with ExitStack() as stack:
         pictures = None
         if golden is not None:
@@ -76,7 +89,7 @@ def deploy(
                 pictures = read_golden(golden, require_agreement)
         cluster = stack.enter_context(closing(Cluster(namespace)))
         voice = Voice(err.print, warn, stack.enter_context(_changes("asking the cluster")))
-        deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout), name)
+        deployment = Deployment(cluster, CHECKOUT / "kserve" / "overlays", voice, Pace(timeout), name, model_name)
         if storage_uri is not None:
             chosen = overlay or STANDARD
             way_in = deployment.deploy(storage_uri, chosen, image, rollback=not no_rollback, golden=pictures)

@@ -17,6 +17,8 @@ PREVIOUS_IMAGE = "torchserve-alexnet/previous-image"
 OBJECTS = "torchserve-alexnet/objects"  # a list of all that was ever applied with it, for --delete
 IMAGE = "torchserve-alexnet/image"  # as applied; pods tell it in GET /, by kserve/runtime/serving-runtime.yaml
 VERSION = "torchserve-alexnet/version"  # the archive's
+# Which model it has; without deploy.sh, an overlay says so. Unlike those above, it is a part of what is applied.
+MODEL = "torchserve-alexnet/model"
 OURS = (DEPLOYED, OVERLAY, PREVIOUS_URI, PREVIOUS_IMAGE, OBJECTS, IMAGE, VERSION)
 
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.artefact.version import Version
 from pipeline.deployment.annotations import (
     OBJECTS,
     OVERLAY,
@@ -32,7 +34,8 @@ from pipeline.deployment.golden import Golden
 from pipeline.deployment.history import History, proved
 from pipeline.deployment.kserve_versions import KServeVersion, fitted
 from pipeline.deployment.manifests import STANDARD, check_namespace, in_namespace, in_order, placed, render
-from pipeline.deployment.names import SERVICE, check_name
+from pipeline.deployment.models import model_of, with_model
+from pipeline.deployment.names import SERVICE, check_free_ending, check_name
 from pipeline.deployment.objects import (
     INFERENCE_SERVICE,
     SERVING_RUNTIME,
@@ -52,9 +55,10 @@ from pipeline.deployment.preflight import (
     check_image,
     check_kserve,
     check_permissions,
-    check_version,
+    tell_version,
     to_apply,
     to_delete,
+    version_at,
 )
 from pipeline.deployment.proof import serves
 from pipeline.deployment.reach import way_in
@@ -71,7 +75,8 @@ from pipeline.shared.errors import PipelineError
 class Deployment:
     """An InferenceService of kserve/overlays in one namespace of a cluster, which may have several.
 
-    name: of the service; without one, as the overlay has it.
+    name: of the service; without one, as the overlay has it; where that has none of its own, that of the model.
+    model: its name, where it is known: a version in Cloud Storage tells it too, and an overlay or a service may.
 
     Every method raises PipelineError. A signal that ends one (see Terminated) leaves a state that `voice.warn` names.
     """
@@ -83,15 +88,17 @@ class Deployment:
         voice: Voice | None = None,
         pace: Pace | None = None,
         name: str | None = None,
+        model: str | None = None,
     ) -> None:
         if name is not None:
             check_name(name)
         self._name = name
+        self._model = model
         self._cluster = cluster
         self._overlays = overlays
         self._voice = voice or Voice()
         self._pace = pace or Pace()
-        self._changes = Changes(cluster.namespace, name or SERVICE)
+        self._changes = Changes(cluster.namespace, self._called)
         self._kserve: KServeVersion | None = None  # until the cluster was asked
 
     def deploy(
@@ -108,11 +115,14 @@ class Deployment:
         golden: what the version has to answer as the live one does, before that is changed.
         """
         with self._changes.named_when_stopped(self._voice.warn):
-            rendered = self._rendered(overlay, storage_uri, image)
+            version = self._version_at(storage_uri)
+            rendered = self._rendered(overlay, storage_uri, image, version.model if version else self._model)
             self._changes.service = name_of(service_of(rendered))
             self._check_cluster()
             rendered = fitted(rendered, self._kserve)
-            self._check_objects(rendered, storage_uri)
+            self._check_objects(rendered)
+            tell_version(storage_uri, version, self._voice)
+            self._apply_dry(rendered)
             history = self._history(rendered)
             objects = history.noted_in(rendered, overlay)
             if golden is not None:
@@ -128,7 +138,7 @@ class Deployment:
         """
         with self._changes.named_when_stopped(self._voice.warn):
             self._check_cluster()
-            name = self._name or SERVICE
+            name = self._called
             live = self._cluster.get(INFERENCE_SERVICES, name)
             if live is None:
                 raise NotDeployed(name, self._cluster.namespace)
@@ -139,7 +149,9 @@ class Deployment:
                 raise NoVersionBefore(storage_uri_of(live))
             objects = fitted(objects, self._kserve)
             storage_uri = str(storage_uri_of(service_of(objects)))
-            self._check_objects(objects, storage_uri)
+            self._check_objects(objects)
+            tell_version(storage_uri, version_at(storage_uri), self._voice)
+            self._apply_dry(objects)
             url = self._roll_out(objects, history.before(objects), rollback=False)
             self._voice.say(f"back at      {storage_uri}")
             return url
@@ -156,9 +168,34 @@ class Deployment:
 
     # --- What is to be applied, and what was --------------------------------------------------------------------------
 
-    def _rendered(self, overlay: str, storage_uri: str, image: str | None) -> list[Object]:
-        objects = placed(render(self._overlays, overlay, self._name), storage_uri, image)
+    @property
+    def _called(self) -> str:
+        """The service, where no overlay says what it is called."""
+        return self._named or SERVICE
+
+    @property
+    def _named(self) -> str | None:
+        """The service as the caller calls it; None where an overlay may call it as it likes."""
+        return self._name or (None if self._model == SERVICE else self._model)
+
+    def _version_at(self, storage_uri: str) -> Version | None:
+        """As `version_at`. Raises PipelineError where it is of another model than was said."""
+        version = version_at(storage_uri)
+        if version and self._model not in (None, version.model):
+            raise PipelineError(
+                f"{storage_uri} is a version of {version.model}, and not of {self._model}: "
+                "give the file of that model, or none"
+            )
+        return version
+
+    def _rendered(self, overlay: str, storage_uri: str, image: str | None, model: str | None) -> list[Object]:
+        """model: its name, where that is known."""
+        objects = render(self._overlays, overlay, self._name)
         check_namespace(objects, overlay, self._cluster.namespace)
+        model = model or self._model_there(service_of(objects))
+        if self._name is None and model != SERVICE and name_of(service_of(objects)) == SERVICE:
+            objects = render(self._overlays, overlay, _as_service(model))
+        objects = with_model(placed(objects, storage_uri, image), model)
         chosen = image_of(objects) or ""
         repository = re.sub(r"(@.*|:[^/:]*)$", "", chosen)
         if repository != repository.lower():  # which no registry has
@@ -166,14 +203,22 @@ class Deployment:
             raise PlaceholderImage(chosen, f"{folder}/kustomization.yaml")
         return in_namespace(objects, self._cluster.namespace)
 
+    def _model_there(self, service: Object) -> str:
+        """The model that an overlay is for; or where it is for any, that of the service which is live."""
+        model = model_of(service)
+        if model != MODEL_NAME or not self._cluster.knows(INFERENCE_SERVICES.api_version, INFERENCE_SERVICE):
+            return model
+        live = self._cluster.get(INFERENCE_SERVICES, name_of(service))
+        return model_of(live) if live else model
+
     def _perhaps_applied(self, overlay: str | None) -> list[Object]:
         """What this overlay has; without one, what the last had, and by their names what those before it had."""
         if overlay is not None:
-            objects = render(self._overlays, overlay, self._name)
+            objects = render(self._overlays, overlay, self._named)
             check_namespace(objects, overlay, self._cluster.namespace)
             self._changes.service = name_of(service_of(objects))
             return in_namespace(objects, self._cluster.namespace)
-        name = self._name or SERVICE
+        name = self._called
         is_known = self._cluster.knows(INFERENCE_SERVICES.api_version, INFERENCE_SERVICE)
         live = self._cluster.get(INFERENCE_SERVICES, name) if is_known else None
         ours = our_annotations_of(live)
@@ -187,12 +232,14 @@ class Deployment:
         check_cluster(self._cluster, self._voice.say)
         self._kserve = check_kserve(self._cluster, self._voice)
 
-    def _check_objects(self, objects: list[Object], storage_uri: str) -> None:
-        """All that can be known of them beforehand; the API server's own checks are run dry."""
+    def _check_objects(self, objects: list[Object]) -> None:
+        """What can be known of them before the API server looks at them."""
         check_helpers(self._cluster, service_of(objects), self._voice.warn)
         check_permissions(self._cluster, [*to_apply(self._cluster, objects), *NEEDED_TO_WAIT], self._voice.say)
         check_image(image_of(objects), self._voice.say)
-        check_version(storage_uri, self._voice)
+
+    def _apply_dry(self, objects: list[Object]) -> None:
+        """The API server's own checks."""
         for found in objects:
             self._cluster.apply(found, dry_run=True)
 
@@ -280,3 +327,13 @@ class Deployment:
         else:
             self._voice.say(f"predicted    {label} (of a black picture)")
         return way_in(self._cluster, ready, objects, self._voice)
+
+
+def _as_service(model: str) -> str:
+    """A model's name as that of its service. Raises PipelineError where it cannot be."""
+    try:
+        check_name(model)
+        check_free_ending(model)
+    except PipelineError as error:
+        raise PipelineError(f"the service would be called as the model: {error}; give --name") from None
+    return model

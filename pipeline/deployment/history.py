@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.annotations import (
     DEPLOYED,
     OBJECTS,
@@ -20,6 +21,7 @@ from pipeline.deployment.annotations import (
 from pipeline.deployment.applied_fields import applied_by
 from pipeline.deployment.cluster import FIELD_MANAGER
 from pipeline.deployment.manifests import STANDARD, placed
+from pipeline.deployment.models import model_of, with_model
 from pipeline.deployment.objects import Object, image_of, service_in, service_of, storage_uri_of
 from pipeline.deployment.records import Proved, Version, now
 
@@ -27,7 +29,8 @@ from pipeline.deployment.records import Proved, Version, now
 def proved(objects: list[Object]) -> Proved:
     """A record of these objects, which have just proved themselves."""
     overlay = our_annotations_of(service_of(objects)).get(OVERLAY, STANDARD)
-    return Proved(**asdict(_version(objects)), overlay=overlay, at=now(), objects=objects)
+    model = model_of(service_of(objects))
+    return Proved(**asdict(_version(objects)), overlay=overlay, at=now(), objects=objects, model=model)
 
 
 def _version(objects: list[Object]) -> Version:
@@ -62,7 +65,8 @@ class History:
         own = self._applied_by_us()
         is_ours = DEPLOYED in our_annotations_of(service_in(own)) and _version(own) == self._version
         overlay = self._annotations.get(OVERLAY, STANDARD)
-        return Proved(**asdict(self._version), overlay=overlay, at=now(), objects=own if is_ours else None)
+        objects, model = own if is_ours else None, model_of(service_of(self._live))
+        return Proved(**asdict(self._version), overlay=overlay, at=now(), objects=objects, model=model)
 
     def noted_in(self, objects: list[Object], overlay: str) -> list[Object]:
         """These objects, to be applied, with annotations that say what they are."""
@@ -95,6 +99,7 @@ class History:
             return annotated(found.objects, ours | {DEPLOYED: found.deployed})
         if others is None or (found.image is None and image_of(others)):
             return None  # nobody knows with which image it answered
+        others = with_model(others, found.model)
         return fingerprinted(placed(others, found.storage_uri, found.image if image_of(others) else None), ours)
 
     def _remembered(self, others: list[Object] | None) -> list[Object] | None:
@@ -103,6 +108,7 @@ class History:
             return None
         image = self._annotations.get(PREVIOUS_IMAGE) if image_of(others) else None
         kept = {OVERLAY: self._annotations.get(OVERLAY, STANDARD), OBJECTS: self._list_with(others)}
+        others = with_model(others, MODEL_NAME)  # they knew no other
         return fingerprinted(placed(others, self._annotations[PREVIOUS_URI], image), kept)
 
     def _has_applied(self, found: Proved) -> bool:

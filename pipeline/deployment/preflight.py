@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.artefact.version import Version
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import MayNot, NoNamespace, Refused, Unreachable
 from pipeline.deployment.kserve_versions import NEWEST, OLDEST, SUPPORTED, UNKNOWN, KServeVersion, dotted
@@ -168,16 +169,22 @@ def check_image(image: str | None, say: Line) -> None:
         say(f"image        {image}: a tag can be moved to another image, a digest (NAME@sha256:…) cannot")
 
 
-def check_version(storage_uri: str, voice: Voice) -> None:
-    """Raises PipelineError unless the version in the bucket is whole."""
+def version_at(storage_uri: str) -> Version | None:
+    """The version in the bucket; None where it is elsewhere. Raises PipelineError unless it is whole."""
     if not storage_uri.startswith(SCHEME):
         if "://" not in storage_uri:
             raise PipelineError(f"{storage_uri!r} is not a storageUri: scripts/publish.sh prints one, gs://…")
-        voice.warn(f"{storage_uri} is not in Cloud Storage, so what lies there was not checked")
-        return
+        return None
     from pipeline.store.bucket import connect
     from pipeline.store.registry import read_version
 
-    version = read_version(connect(), StorageUri.parse(storage_uri))
+    return read_version(connect(), StorageUri.parse(storage_uri))
+
+
+def tell_version(storage_uri: str, version: Version | None, voice: Voice) -> None:
+    """What `version_at` has found."""
+    if version is None:
+        voice.warn(f"{storage_uri} is not in Cloud Storage, so what lies there was not checked")
+        return
     untrained = "" if version.trained else ", with untrained weights: what it predicts is meaningless"
     voice.say(f"version      {storage_uri} is whole{untrained}")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import httpx
 
-from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.answer import Answer
 from pipeline.deployment.cluster import Cluster
+from pipeline.deployment.models import model_of
 from pipeline.deployment.objects import Object, is_on_knative, name_of
 from pipeline.deployment.resources import SERVICES
 from pipeline.deployment.smoke_test import wants_credentials
@@ -45,7 +45,7 @@ def way_in(cluster: Cluster, service: Object, objects: list[Object], voice: Voic
     voice.say(f"inside       {inside}")
     for url in dict.fromkeys((*_of_gateways(objects), *_of_status(service))):
         voice.progress(f"asking {url}")
-        problem = _problem(url)
+        problem = _problem(url, model_of(service))
         if problem is None:
             return url
         if url != inside:  # which KServe calls the URL too where there is no ingress at all
@@ -79,9 +79,9 @@ def _of_status(service: Object) -> Iterator[str]:
         yield str(url).rstrip("/")
 
 
-def _problem(address: str) -> str | None:
+def _problem(address: str, model: str) -> str | None:
     """Why this model does not answer there; None where it does, though it may want credentials for predictions."""
-    url = httpx.URL(address + model_route(MODEL_NAME))
+    url = httpx.URL(address + model_route(model))
     proxy = proxy_of(url)
     try:
         answer = within(LONGEST_S, lambda: _answer(url, proxy))
@@ -91,7 +91,7 @@ def _problem(address: str) -> str | None:
         return f"no answer within {LONGEST_S} s"
     except (PipelineError, OSError, UnicodeError, httpx.InvalidURL) as error:
         return one_line(error)
-    if wants_credentials(answer) or (answer.status == 200 and answer.fields.get("name") == MODEL_NAME):
+    if wants_credentials(answer) or (answer.status == 200 and answer.fields.get("name") == model):
         return None
     return f"what answers there is not this model ({answer.status})"
 

@@ -12,6 +12,8 @@ import time
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from pipeline.artefact.archive import NAME
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import Refused
 from pipeline.deployment.objects import Object, name_of
@@ -41,11 +43,12 @@ class Version:
 
 @dataclass(frozen=True)
 class Proved(Version):
-    """A version that answered. objects: all that was applied; None where somebody else did that."""
+    """A version that answered. objects: all that was applied; None where somebody else did that. model: its name."""
 
     overlay: str
     at: str
     objects: list[Object] | None
+    model: str = MODEL_NAME  # of records from before there was more than one
 
 
 def now() -> str:
@@ -118,6 +121,7 @@ def _entries(found: Object | None, service: Object | None) -> list[Proved]:
 
 def _entry(told: Any) -> Proved | None:
     try:
-        return Proved(**{field.name: told[field.name] for field in fields(Proved)})
+        found = Proved(**{field.name: told[field.name] for field in fields(Proved) if field.name in told})
+        return found if NAME.fullmatch(found.model) else None
     except (KeyError, TypeError):
         return None

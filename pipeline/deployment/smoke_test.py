@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.answer import Answer
 from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NoAnswer, OutOfReach, SmokeTestFailed
+from pipeline.deployment.models import model_of
 from pipeline.deployment.objects import Object, is_on_knative, name_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.refusals import refusal
@@ -28,9 +28,10 @@ def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
 
     Raises SmokeTestFailed, OutOfReach, or what the cluster raises. service: as the cluster has it, ready.
     """
-    answer = answer_of(cluster, service, pace, NO_PREDICTION, "POST", predict_route(MODEL_NAME), QUESTION)
+    model = model_of(service)
+    answer = answer_of(cluster, service, pace, NO_PREDICTION, "POST", predict_route(model), QUESTION)
     if wants_credentials(answer):
-        _require_readiness(answer_of(cluster, service, pace, NO_WORD, "GET", model_route(MODEL_NAME)))
+        _require_readiness(answer_of(cluster, service, pace, NO_WORD, "GET", model_route(model)), model)
         return None
     if answer.status != 200:
         raise SmokeTestFailed(f"{NO_PREDICTION} ({said_in(answer)})")
@@ -41,10 +42,10 @@ def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
         raise _another_model(answer) from None
 
 
-def _require_readiness(answer: Answer) -> None:
+def _require_readiness(answer: Answer, model: str) -> None:
     if answer.status != 200:
         raise SmokeTestFailed(f"{NO_WORD} ({said_in(answer)})")
-    if answer.fields.get("name") != MODEL_NAME or answer.fields.get("ready") is not True:
+    if answer.fields.get("name") != model or answer.fields.get("ready") is not True:
         raise _another_model(answer)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.annotations import DEPLOYED
 from pipeline.deployment.candidate import age_of, candidate_of, check_free, live_of, own_of
 from pipeline.deployment.changes import Changes
@@ -16,6 +15,7 @@ from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.errors import NotPromoted, OutOfReach, SmokeTestFailed, VersionFailed
 from pipeline.deployment.golden import Golden
 from pipeline.deployment.kserve_versions import KServeVersion, fitted
+from pipeline.deployment.models import model_of
 from pipeline.deployment.objects import Object, annotations_of, image_of, name_of, service_of, storage_uri_of, title_of
 from pipeline.deployment.pace import Pace
 from pipeline.deployment.preflight import check_permissions, to_delete
@@ -216,10 +216,10 @@ class Trial:
     def _ask(self, service: Object) -> Ask:
         """Through the API server's proxy. It sends JSON: not every runtime has the front door, which takes bytes."""
         once = replace(self._pace, smoke=0)  # what is not answered counts as that, and no wait as latency
+        route = predict_route(model_of(service))
 
         def ask(picture: Picture, classes: int) -> list[Class]:
             body = {"instances": [b64_instance(picture.content)], "parameters": {"top_k": classes}}
-            route = predict_route(MODEL_NAME)
             try:
                 answer = answer_of(self._cluster, service, once, NO_PREDICTION, "POST", route, body)
             except SmokeTestFailed as error:

@@ -3,13 +3,13 @@ data "google_project" "this" {
 }
 
 locals {
-  # The ServiceAccount of kserve/base/service-account.yaml, in Google's words: no Google service account, no key.
-  server = join("/", [
+  # The ServiceAccount of each service (kserve/base/service-account.yaml), in Google's words: no Google service account, no
+  # key.
+  servers = { for service in var.services : service => join("/", [
     "principal://iam.googleapis.com/projects/${data.google_project.this.number}",
     "locations/global/workloadIdentityPools/${var.project_id}.svc.id.goog",
-    "subject/ns/${var.namespace}/sa/${local.service_account}",
-  ])
-  service_account = "alexnet"
+    "subject/ns/${var.namespace}/sa/${service}",
+  ]) }
 }
 
 # --- Nodes ------------------------------------------------------------------------------------------------------------
@@ -38,12 +38,20 @@ resource "google_artifact_registry_repository_iam_member" "nodes" {
 # --- Models -----------------------------------------------------------------------------------------------------------
 
 resource "google_storage_bucket_iam_member" "server" {
+  for_each = local.servers
+
   bucket = google_storage_bucket.models.name
   role   = "roles/storage.objectViewer"
-  member = local.server
+  member = each.value
 
   # The pool that the principal is in comes with the first cluster that has Workload Identity.
   depends_on = [google_container_cluster.this]
+}
+
+# Before there could be several, it was the one of this name.
+moved {
+  from = google_storage_bucket_iam_member.server
+  to   = google_storage_bucket_iam_member.server["alexnet"]
 }
 
 resource "google_storage_bucket_iam_member" "publisher" {

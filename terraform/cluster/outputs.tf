@@ -45,12 +45,12 @@ output "location" {
 }
 
 output "models_bucket" {
-  description = "The bucket of archives: scripts/publish.sh gs://BUCKET/alexnet."
+  description = "The bucket of archives: scripts/publish.sh gs://BUCKET/MODEL."
   value       = google_storage_bucket.models.name
 }
 
 output "namespace" {
-  description = "The namespace whose ServiceAccount alexnet may read the bucket: scripts/deploy.sh --namespace."
+  description = "The namespace whose ServiceAccounts may read the bucket: scripts/deploy.sh --namespace."
   value       = var.namespace
 }
 
@@ -59,7 +59,7 @@ output "node_service_account" {
   value       = google_service_account.nodes.email
 }
 
-output "service_account" {
-  description = "The ServiceAccount in that namespace, as kserve/base/service-account.yaml names it."
-  value       = local.service_account
+output "service_accounts" {
+  description = "The ServiceAccounts in that namespace that may read the bucket, each called as its service."
+  value       = sort(keys(local.servers))
 }

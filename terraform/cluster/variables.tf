@@ -254,3 +254,15 @@ variable "release_channel" {
     error_message = "release_channel: RAPID, REGULAR, STABLE or EXTENDED."
   }
 }
+
+variable "services" {
+  description = "The services that read the bucket, each as a ServiceAccount of its name: InferenceServices are called as their model, or by deploy.sh --name."
+  type        = set(string)
+  default     = ["alexnet"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.services) > 0 && alltrue([for service in var.services : can(regex("^[a-z]([a-z0-9-]{0,45}[a-z0-9])?$", service))])
+    error_message = "services: at least one name, 1 to 47 of a-z 0-9 -, beginning with a letter and not ending with a hyphen."
+  }
+}

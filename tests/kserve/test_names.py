@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 
 from pipeline.deployment import manifests
+from pipeline.deployment.models import LABEL, model_of, with_model
 from tests.support.kserve_crds import Schemas
 from tests.support.renderings import HEALTH_CHECK, MANIFESTS, Object, crd_faults, faults, one, pod_labels, render
 from tests.support.second_services import CHOICES, Choice, called, write_overlay
@@ -75,6 +76,7 @@ STAYS = {
     "the image": r"ServingRuntime/spec/containers/0/image=.*",
     "where its name is noted": r"ServingRuntime/spec/containers/0/env/0/valueFrom/fieldRef/fieldPath=.*",
     "where the model is published": r"InferenceService/spec/.*/storageUri=gs://BUCKET/alexnet/VERSION",
+    "the model": r"InferenceService/metadata/annotations/torchserve-alexnet~model=alexnet",
     "the model's URL": r"HTTPRoute/spec/rules/0/matches/\d/path/value=/v1/models/alexnet(:predict)?",
     "the host, a line to edit": r"Gateway/spec/listeners/0/hostname=alexnet\.example\.com",
     "the audience, a line to edit": r"InferenceService/spec/predictor/model/env/\d/value=alexnet",
@@ -127,6 +129,67 @@ def test_the_autoscaler_counts_the_requests_of_its_own_pods(way: str) -> None:
         # As a Deployment and its ReplicaSet call them; Prometheus compares the whole label.
         found = [other for other in names.values() if re.fullmatch(chosen, f"{other}-predictor-6d5f8c7b9-x2x4z")]
         assert found == [name]
+
+
+# --- Another model ----------------------------------------------------------------------------------------------------
+
+PATCH = "- {op: add, path: /metadata/annotations/torchserve-alexnet~1model, value: pets}"
+
+
+@cache
+def of_pets(choice: Choice) -> list[Object]:
+    """With the line that kserve/overlays/README.md says to write for kubectl, beside a name of its own."""
+    with TemporaryDirectory() as scratch:
+        patches = [{"target": {"kind": "InferenceService"}, "patch": PATCH}]
+        return render(write_overlay(Path(scratch) / "overlay", choice, nameSuffix="-pets", patches=patches))
+
+
+@each
+def test_whatever_has_the_models_name_follows_one_line(choice: Choice) -> None:
+    """The public path does; and nothing else has that name in it, by which a request would be routed or counted."""
+    objects = of_pets(choice)
+    assert model_of(one(objects, "InferenceService")) == "pets"
+    for found in objects:
+        for path, text in texts(found.get("spec", {}), found["kind"]):
+            assert "models/alexnet" not in text, path
+            assert not re.search(r'model_name="alexnet"|\$\(', text), path
+    if any(found["kind"] == "HTTPRoute" for found in objects):
+        assert {match["path"]["value"] for match in one(objects, "HTTPRoute")["spec"]["rules"][0]["matches"]} == {
+            "/v1/models/pets:predict",
+            "/v1/models/pets",
+        }
+
+
+@each
+def test_the_script_renders_a_model_as_kubectl_does(choice: Choice) -> None:
+    """But for the label that says what the application is."""
+    assert unlabelled(with_model(rendering(choice, "nameSuffix"), "pets")) == unlabelled(
+        [renamed(found) for found in of_pets(choice)]
+    )
+    labels = {found["metadata"].get("labels", {}).get(LABEL) for found in with_model(rendering(choice), "pets")}
+    assert labels <= {"pets", None}
+
+
+def renamed(found: Object) -> Object:
+    """As the other suffix has it."""
+    made: Object = json.loads(json.dumps(found).replace("-pets", "-staging"))
+    return made
+
+
+def unlabelled(objects: list[Object]) -> list[Object]:
+    for found in objects:
+        found["metadata"].get("labels", {}).pop(LABEL, None)
+    return objects
+
+
+def test_a_model_whose_name_cannot_be_a_label_or_a_path_changes_neither() -> None:
+    long = "a" * 64
+    objects = with_model(rendering(("base", "public-gateway")), long)
+    assert {found["metadata"]["labels"][LABEL] for found in objects} == {"alexnet"}
+    assert model_of(one(objects, "InferenceService")) == long
+    for said in ("../../secrets", "", "a/b", "a b", "a?b", "a%2fb"):
+        service = {"metadata": {"annotations": {"torchserve-alexnet/model": said}}}
+        assert model_of(service) == "alexnet"
 
 
 def test_a_name_is_given_where_components_are_added(tmp_path: Path) -> None:

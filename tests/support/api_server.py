@@ -161,6 +161,7 @@ class ApiServer(ThreadingHTTPServer):
         self.kinds = copy.deepcopy(KINDS)
         self.controller: Object | None = {"image": "kserve/kserve-controller:v0.20.0"}
         self.answers: dict[str, tuple[int, Any]] = {}  # to predictions, by storageUri
+        self.models: dict[str, str] = {}  # what the archive at each storageUri calls its model; alexnet without
         self.readiness: dict[str, tuple[int, Any]] = {}  # what each says of its model where it is asked for that
         self.log = ["one", "two"]
         self.events: list[Object] = []
@@ -466,11 +467,13 @@ class ApiServer(ThreadingHTTPServer):
         assert call.headers["Knative-Serving-Revision"] == (None if self.mode == "Standard" else host)
         if self.kserve:
             return self.kserve.ask(self.objects["inferenceservices", name], call)
+        uri = _uri(self.objects["inferenceservices", name])
+        model = self.models.get(uri, "alexnet")
         answers, usual = {
-            ("POST", "/v1/models/alexnet:predict"): (self.answers, ANSWER),
-            ("GET", "/v1/models/alexnet"): (self.readiness, IS_READY),
-        }[call.method, route]
-        status, body = answers.get(_uri(self.objects["inferenceservices", name]), (200, usual))
+            ("POST", f"/v1/models/{model}:predict"): (self.answers, ANSWER),
+            ("GET", f"/v1/models/{model}"): (self.readiness, IS_READY | {"name": model}),
+        }.get((call.method, route), ({}, None))
+        status, body = answers.get(uri, (200, usual) if usual else (404, {"error": "path: there is nothing here"}))
         if status != 200:
             problem = Status(status, "")
             problem.body = body

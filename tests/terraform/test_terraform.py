@@ -419,11 +419,12 @@ def outputs(folder: str) -> set[str]:
 
 def test_the_reader_of_the_bucket_is_the_service_account_of_the_manifests() -> None:
     account = yaml.safe_load((CHECKOUT / "kserve" / "base" / "service-account.yaml").read_text())
-    [name] = re.findall(r'service_account = "([^"]+)"', (CHECKOUT / "terraform" / "cluster" / "iam.tf").read_text())
+    variable = source("cluster").partition('variable "services"')[2]
+    [name] = re.findall(r'default     = \["([^"]+)"\]', variable.partition("validation")[0])
     assert name == account["metadata"]["name"] == MODEL_NAME
     documented = (CHECKOUT / "kserve" / "base" / "service-account.yaml").read_text()
     assert "subject/ns/NAMESPACE/sa/alexnet" in documented
-    assert "subject/ns/${var.namespace}/sa/${local.service_account}" in source("cluster")
+    assert "subject/ns/${var.namespace}/sa/${service}" in source("cluster")
 
 
 def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:

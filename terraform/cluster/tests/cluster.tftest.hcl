@@ -160,14 +160,17 @@ run "the_server_reads_the_bucket_as_its_kubernetes_service_account" {
   command = apply
   variables {
     publisher = "group:ml@example.com"
+    services  = ["alexnet", "pets"]
   }
 
   assert {
     condition = (
-      google_storage_bucket_iam_member.server.role == "roles/storage.objectViewer" &&
-      google_storage_bucket_iam_member.server.member == "principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/alexnet/sa/alexnet"
+      alltrue([for member in google_storage_bucket_iam_member.server : member.role == "roles/storage.objectViewer"]) &&
+      length(google_storage_bucket_iam_member.server) == 2 &&
+      google_storage_bucket_iam_member.server["alexnet"].member == "principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/alexnet/sa/alexnet" &&
+      google_storage_bucket_iam_member.server["pets"].member == "principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/alexnet/sa/pets"
     )
-    error_message = "not the principal of the ServiceAccount"
+    error_message = "not the principals of the ServiceAccounts"
   }
   assert {
     condition = (
@@ -203,7 +206,7 @@ run "outputs_are_what_the_next_commands_take" {
     error_message = "another repository: ${output.image_repository}"
   }
   assert {
-    condition     = output.models_bucket == "my-project-models" && output.namespace == "alexnet" && output.service_account == "alexnet"
+    condition     = output.models_bucket == "my-project-models" && output.namespace == "alexnet" && output.service_accounts == tolist(["alexnet"])
     error_message = "other names"
   }
 }

@@ -68,6 +68,14 @@ run "a_cluster_name_that_begins_with_a_digit_is_refused" {
   expect_failures = [var.cluster_name]
 }
 
+run "a_service_that_kserve_would_not_take_is_refused" {
+  command = plan
+  variables {
+    services = ["alexnet", "9pets"]
+  }
+  expect_failures = [var.services]
+}
+
 run "a_range_that_is_not_a_cidr_is_refused" {
   command = plan
   variables {
