@@ -124,6 +124,8 @@ class Deployment:
             tell_version(storage_uri, version, self._voice)
             self._apply_dry(rendered)
             history = self._history(rendered)
+            if version is None and self._model is None and model_of(service_of(rendered)) == MODEL_NAME:
+                rendered = with_model(rendered, history.model)  # nobody says another, so it is still that one
             objects = history.noted_in(rendered, overlay)
             if golden is not None:
                 trial = Trial(self._cluster, self._kserve, self._changes, self._voice, self._pace)
@@ -192,7 +194,7 @@ class Deployment:
         """model: its name, where that is known."""
         objects = render(self._overlays, overlay, self._name)
         check_namespace(objects, overlay, self._cluster.namespace)
-        model = model or self._model_there(service_of(objects))
+        model = model or model_of(service_of(objects))
         if self._name is None and model != SERVICE and name_of(service_of(objects)) == SERVICE:
             objects = render(self._overlays, overlay, _as_service(model))
         objects = with_model(placed(objects, storage_uri, image), model)
@@ -202,14 +204,6 @@ class Deployment:
             folder = f"{self._overlays.parent.name}/{self._overlays.name}/{overlay}"
             raise PlaceholderImage(chosen, f"{folder}/kustomization.yaml")
         return in_namespace(objects, self._cluster.namespace)
-
-    def _model_there(self, service: Object) -> str:
-        """The model that an overlay is for; or where it is for any, that of the service which is live."""
-        model = model_of(service)
-        if model != MODEL_NAME or not self._cluster.knows(INFERENCE_SERVICES.api_version, INFERENCE_SERVICE):
-            return model
-        live = self._cluster.get(INFERENCE_SERVICES, name_of(service))
-        return model_of(live) if live else model
 
     def _perhaps_applied(self, overlay: str | None) -> list[Object]:
         """What this overlay has; without one, what the last had, and by their names what those before it had."""

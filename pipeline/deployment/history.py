@@ -51,6 +51,12 @@ class History:
         self._records = [found for found in records if self._has_applied(found)]
 
     @property
+    def model(self) -> str:
+        """That of the live version; without one, that of the base."""
+        service = service_in(self._live)
+        return model_of(service) if service else MODEL_NAME
+
+    @property
     def is_up_to_date(self) -> bool:
         """Whether the live version, if there is one, is the latest that has proved itself."""
         return service_in(self._live) is None or any(found.is_same_as(self._version) for found in self._records[:1])
@@ -65,8 +71,8 @@ class History:
         own = self._applied_by_us()
         is_ours = DEPLOYED in our_annotations_of(service_in(own)) and _version(own) == self._version
         overlay = self._annotations.get(OVERLAY, STANDARD)
-        objects, model = own if is_ours else None, model_of(service_of(self._live))
-        return Proved(**asdict(self._version), overlay=overlay, at=now(), objects=objects, model=model)
+        objects = own if is_ours else None
+        return Proved(**asdict(self._version), overlay=overlay, at=now(), objects=objects, model=self.model)
 
     def noted_in(self, objects: list[Object], overlay: str) -> list[Object]:
         """These objects, to be applied, with annotations that say what they are."""

@@ -13,11 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from pipeline.artefact.archive import build_archive
-from pipeline.artefact.model import MODEL_NAME, Model
+from pipeline.artefact.model import MODEL_NAME
 from pipeline.artefact.signature import Signer
 from pipeline.artefact.version import CONFIG, SIGNATURE, VERSION_FILE, Version, archive_of
-from pipeline.artefact.weights import Weights
 from pipeline.serving.client import Client
 from pipeline.serving.question import QUESTION
 from pipeline.serving.torchserve import TorchServe, has_envoy
@@ -29,15 +27,14 @@ PETS = "pets"
 
 
 @pytest.fixture(scope="module")
-def pets_directory(
-    checkout: Path, untrained: Weights, pets_model: Model, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def pets_directory(checkout: Path, pets_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What scripts/publish.sh would have published, signed; and in the store what else can lie there."""
     made = tmp_path_factory.mktemp("pets")
     files = {CONFIG: made / CONFIG, archive_of(PETS): made / archive_of(PETS)}
     files[CONFIG].parent.mkdir()
     shutil.copy(checkout / "config.properties", files[CONFIG])
-    archive = build_archive(checkout / "handler", untrained, files[archive_of(PETS)], pets_model).path
+    files[archive_of(PETS)].parent.mkdir()
+    archive = Path(shutil.copy(pets_archive, files[archive_of(PETS)]))
     key = ec.generate_private_key(ec.SECP256R1())
     (made / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (made / "key.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.artefact.archive import build_archive
-from pipeline.artefact.contents import PROOF_FILE, write_contents, write_facts
+from pipeline.artefact.contents import MODEL_FILE, PROOF_FILE, write_contents, write_facts
 from pipeline.artefact.model import MODEL, MODEL_NAME, Model, read_model
 from pipeline.artefact.version import ARCHIVE, CONFIG, Version, archive_of
 from pipeline.shared.progress import Progress
@@ -54,6 +55,16 @@ def pets_model(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Mode
     said = (models / "alexnet.yaml").read_text()
     (models / "pets.yaml").write_text(said.replace("name: alexnet\n", "name: pets\n"))
     return read_model(models / "pets.yaml")
+
+
+@pytest.fixture(scope="session")
+def pets_archive(checkout: Path, contents: Path, pets_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its archive, which can be served; the file has another name than the model."""
+    folder = tmp_path_factory.mktemp("archive")
+    shutil.copytree(contents, folder / "contents", copy_function=os.link)
+    (folder / "contents" / MODEL_FILE).unlink()
+    write_facts(pets_model, bfloat16=True, folder=folder / "contents")
+    return build_archive(checkout / "handler", folder / "contents", "pets", folder / "any.mar").path
 
 
 @pytest.fixture(scope="session")

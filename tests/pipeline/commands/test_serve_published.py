@@ -10,9 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.artefact.archive import build_archive
-from pipeline.artefact.model import Model
-from pipeline.artefact.weights import Weights
 from pipeline.serving.torchserve import has_envoy
 from pipeline.store.embedded_storage import EmbeddedStorage
 from tests.support.scripts import Script, Start
@@ -27,9 +24,7 @@ def bucket(user_environment: None) -> Iterator[str]:
 def test_what_was_published_is_served_and_answers(
     script: Script,
     start: Start,
-    checkout: Path,
-    untrained: Weights,
-    pets_model: Model,
+    pets_archive: Path,
     bucket: str,
     photographs: list[Path],
     port: int,
@@ -37,13 +32,12 @@ def test_what_was_published_is_served_and_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    archive = build_archive(checkout / "handler", untrained, tmp_path / "any.mar", pets_model).path
-    published = script("publish", f"gs://{bucket}/pets", "--archive", archive, "--allow-untrained")
+    published = script("publish", f"gs://{bucket}/pets", "--archive", pets_archive, "--allow-untrained")
     assert published.returncode == 0, published.stderr
     uri = published.stdout.rstrip("\n")
     serving = start("serve", uri, "--port", port)
     assert serving.stdout is not None
-    assert f"/v1/models/{pets_model.name}:predict (Ctrl-C stops)" in serving.stdout.readline()
+    assert "/v1/models/pets:predict (Ctrl-C stops)" in serving.stdout.readline()
     answer = script("predict", photographs[0], "--url", f"http://127.0.0.1:{port}", "--json")
     told = httpx.get(f"http://127.0.0.1:{port}/v2/models/pets", trust_env=False).json() if has_envoy() else None
     by_the_handler = httpx.post(f"http://127.0.0.1:{port}/v1/models/pets:predict", content=b"{", trust_env=False)
