@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.artefact.model import Model
 from pipeline.store.publish import Outcome
 from tests.support.api_server import DOWNLOADING, LOADING, READY, URL, ApiServer, Call, Moment, running
 from tests.support.deployments import BROKEN, CRASHED, ONE, TWO
@@ -70,6 +71,17 @@ def test_it_prints_the_way_in_alone_and_says_on_stderr_what_it_does(
         "predicted    tench (of a black picture)",
         "inside       http://alexnet-predictor.models.svc.cluster.local",
     ]
+
+
+def test_the_service_is_called_as_the_model_of_a_file(run: Run, api: ApiServer, pets_model: Model) -> None:
+    """Of a version that is not in Cloud Storage, which would tell it."""
+    api.models = dict.fromkeys((ONE, TWO), "pets")
+    for uri in (ONE, TWO):
+        assert run(pets_model.file, "--storage-uri", uri).stdout == f"{URL}\n".replace("alexnet", "pets")
+    assert run(pets_model.file, "--rollback").returncode == 0
+    assert api.objects["inferenceservices", "pets"]["spec"]["predictor"]["model"]["storageUri"] == ONE
+    assert run(pets_model.file, "--delete").returncode == 0
+    assert api.objects == {}
 
 
 def test_there_and_back_and_to_nothing(run: Run, api: ApiServer) -> None:
