@@ -377,3 +377,16 @@ def test_the_load_is_one_log_line(model_dir: Path, config: dict[str, Any], caplo
     (line,) = [record.getMessage() for record in caplog.records if record.name == "entry"]
     for part in ("alexnet: precision=", " device=", " threads=1 ", " max_batch=32 ", " weights=untrained ", " sha256="):
         assert part in line
+
+
+def test_classes_that_are_not_the_networks_are_one_clear_sentence(
+    model_dir: Path, config: dict[str, Any], tmp_path: Path
+) -> None:
+    for file in model_dir.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    classes = json.loads((tmp_path / "classes.json").read_bytes())
+    (tmp_path / "classes.json").unlink()
+    (tmp_path / "classes.json").write_text(json.dumps(classes[:-1]))
+    context = Context("alexnet", str(tmp_path), {}, 1, None, "0.12.0", model_yaml_config=config)
+    with pytest.raises(ValueError, match=r"^classes.json has 999 classes, and the network 1000$"):
+        Handler().initialize(context)
