@@ -39,7 +39,7 @@ from vision.image.tiff import TiffPicture, open_tiff
 # by up to 0.008 (with three: 0.24, 0.016; with two: 0.40, 0.019); bilinear's by 0.14, up to 0.005 (0.25, 0.024).
 PIXELS_TO_AVERAGE = 5
 
-# Pillow's filter for each interpolation, and how far it reaches, in pixels of the larger of both pictures.
+# Pillow's filter for each interpolation, and how far it reaches, in pixels of the picture or, if larger, of the crop.
 FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1.0), "bicubic": (Image.Resampling.BICUBIC, 2.0)}
 
 # Pillow resizes rows first, and then columns; but columns first where a picture is so many times as high as wide, and
@@ -59,6 +59,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LAST_ROW_FIRST, LAST_COLUMN_FIRST = (3, 4, 7, 8), (2, 3, 6, 7)  # in the upright picture
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 _stderr_lock = threading.Lock()
 
@@ -170,38 +173,61 @@ def _pixels_to_decode(image: Image.Image, scans: int) -> int:
 
 
 def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
-    width, height = image.size
-    crop, (resampling, support) = preprocessing.crop, FILTERS[preprocessing.interpolation]
+    turned, whole = _orientation(opened), image.size
     reduction = _reduce(image, preprocessing.resize)
     image.load()
     _check_whole(image, opened, preprocessing)
-    turned = _orientation(opened)
-    if turned >= 5:
-        width, height = height, width
+    (width, height), (columns, rows) = _upright(whole, turned), _upright(image.size, turned)
     left, top, right, bottom = (side / reduction for side in _crop_box(width, height, preprocessing))
-    tall = preprocessing.interpolation == "bicubic" and height > TALL * width
-    if turned == 1 and _is_rgb(image) and not tall:
-        return np.asarray(image.resize((crop, crop), resampling, box=(left, top, right, bottom)))
-    frame = image.dispose_extent if isinstance(image, GifImageFile) else None
-    rows = image.width if turned >= 5 else image.height  # of the upright picture
-    columns = image.height if turned >= 5 else image.width
-    reach = support * max(1.0, (bottom - top) / crop)  # rows above and below a pixel's own that count for it
-    first, last = max(0, int(top - reach)), min(rows, int(bottom + reach) + 2)
-    if tall:  # what is shown of it is small
-        shown = _on_white(_to_rgb(_upright_rows(image, first, last, turned)), first, frame)
-        if width > preprocessing.resize:  # the reference makes the picture lower
-            shown = shown.resize((columns, crop), resampling, box=(0, top - first, columns, bottom - first))
-            first, top, bottom = 0, 0, crop
-        return np.asarray(shown.resize((crop, crop), resampling, box=(left, top - first, right, bottom - first)))
-    # As Pillow does it, rows are resized first and then columns: so it does not matter where strips of rows begin.
+    if turned in LAST_COLUMN_FIRST:  # of which a decoder that reduces may have filled up a part
+        left, right = (side + (columns - width / reduction) for side in (left, right))
+    if turned in LAST_ROW_FIRST:
+        top, bottom = (side + (rows - height / reduction) for side in (top, bottom))
+    box = (left, top, right, bottom)
+    if preprocessing.interpolation == "bicubic" and height > TALL * width:
+        return _tall_crop(image, box, turned, preprocessing)
+    if turned == 1 and _is_rgb(image):
+        resampling, _ = FILTERS[preprocessing.interpolation]
+        return np.asarray(image.resize((preprocessing.crop, preprocessing.crop), resampling, box=box))
+    return _crop_of_strips(image, box, turned, preprocessing)
+
+
+def _crop_of_strips(image: Image.Image, box: Box, turned: int, preprocessing: Preprocessing) -> np.ndarray:
+    """box: of the upright picture.
+
+    As Pillow does it, rows are resized first and then columns: so it does not matter where strips of rows begin.
+    """
+    crop, (resampling, _) = preprocessing.crop, FILTERS[preprocessing.interpolation]
+    left, top, right, bottom = box
+    first, last = _rows_that_count(image, box, turned, preprocessing)
     narrow = Image.new("RGB", (crop, last - first))
-    step = max(1, STRIP // columns)
+    step = max(1, STRIP // _upright(image.size, turned)[0])
     for start in range(first, last, step):
-        strip = _upright_rows(image, start, min(start + step, last), turned)
-        box = (left, 0, right, strip.height)
-        strip = _on_white(_to_rgb(strip), start, frame).resize((crop, strip.height), resampling, box=box)
+        strip = _rgb_rows(image, start, min(start + step, last), turned)
+        strip = strip.resize((crop, strip.height), resampling, box=(left, 0, right, strip.height))
         narrow.paste(strip, (0, start - first))
     return np.asarray(narrow.resize((crop, crop), resampling, box=(0, top - first, crop, bottom - first)))
+
+
+def _tall_crop(image: Image.Image, box: Box, turned: int, preprocessing: Preprocessing) -> np.ndarray:
+    """box: of the upright picture. What it shows of one that is so tall, and what counts for that, is small."""
+    crop, (resampling, _) = preprocessing.crop, FILTERS[preprocessing.interpolation]
+    left, top, right, bottom = box
+    first, last = _rows_that_count(image, box, turned, preprocessing)
+    shown = _rgb_rows(image, first, last, turned)
+    top, bottom = top - first, bottom - first
+    if shown.width > preprocessing.resize:  # the reference makes the picture lower
+        shown = shown.resize((shown.width, crop), resampling, box=(0, top, shown.width, bottom))
+        top, bottom = 0, crop
+    return np.asarray(shown.resize((crop, crop), resampling, box=(left, top, right, bottom)))
+
+
+def _rows_that_count(image: Image.Image, box: Box, turned: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """The first row of the upright picture that counts for what the box shows, and the one behind the last."""
+    _, top, _, bottom = box
+    _, support = FILTERS[preprocessing.interpolation]
+    reach = support * max(1.0, (bottom - top) / preprocessing.crop)  # above and below a pixel's own
+    return max(0, int(top - reach)), min(_upright(image.size, turned)[1], int(bottom + reach) + 2)
 
 
 def _check_whole(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> None:
@@ -222,11 +248,21 @@ def _may_lack_rows(png: Image.Image) -> bool:
     return bool(png.info.get("interlace")) or not any(last.tobytes())
 
 
-def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
+def _upright(size: tuple[int, int], turned: int) -> tuple[int, int]:
+    """An image's width and height, as it lies in the file → those of the picture as it is looked at."""
+    return size[::-1] if turned >= 5 else size
+
+
+def _rgb_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
     """Rows of the picture as it is looked at, from an image as it lies in the file."""
+    frame = image.dispose_extent if isinstance(image, GifImageFile) else None
+    return _on_white(_to_rgb(_upright_rows(image, start, stop, turned)), start, frame)
+
+
+def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
     sideways = turned >= 5
     length = image.width if sideways else image.height
-    if turned in (3, 4, 7, 8):  # the last row or column comes first
+    if turned in LAST_ROW_FIRST:
         start, stop = length - stop, length - start
     strip = image.crop((start, 0, stop, image.height) if sideways else (0, start, image.width, stop))
     strip.info = image.info  # its transparent colour
@@ -289,7 +325,7 @@ def _on_white(strip: Image.Image, start: int, frame: tuple[int, int, int, int] |
     return strip
 
 
-def _crop_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+def _crop_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
     """The box of an upright width×height image that torchvision's resize and centre crop show, in its pixels.
 
     Repeats the reference's rounding: `_compute_resized_output_size` truncates the long side, `center_crop` rounds half

@@ -63,7 +63,7 @@ def test_photographs_are_shown_as_torchvision_shows_them(name: str, photographs:
 def test_what_is_hard_to_resize(name: str) -> None:
     preset = PRESETS[name]
     (resize,), (crop,) = preset.resize_size, preset.crop_size
-    sizes = [(1, 1), (7, 5), (37, 211), (211, 37), (501, 333), (1, 40), (40, 1), (1201, 1199)]
+    sizes = [(1, 1), (7, 5), (37, 211), (211, 37), (301, 233), (1, 40), (40, 1)]
     sizes += [(crop, crop), (resize, resize), (resize + 1, resize), (crop - 1, resize + 8)]
     for size in sizes:
         picture = noise(*size)
@@ -137,15 +137,15 @@ def test_a_very_tall_picture_too(size: tuple[int, int], kind: str) -> None:
 
 
 @pytest.mark.parametrize("divisor", [2, 4, 8])
-@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("turn", range(1, 9))
 def test_a_large_jpeg_that_is_decoded_small_stays_close(divisor: int, turn: int, photographs: list[Path]) -> None:
-    """The smallest that is, of which most is lost."""
+    """The smallest that is, of which most is lost. Its sides are no multiples of the divisor."""
     preset = bicubic(64, 64)
     side = divisor * decoder.PIXELS_TO_AVERAGE * 64
-    large, _ = _turned(turn, mosaic(photographs, side + 8, side), "JPEG")
+    large, _ = _turned(turn, mosaic(photographs, side + 7, side + 1), "JPEG")
     off = apart(pixels(large, preset), reference_pixels(large, preset))
-    assert 0 < off.max() <= 9
-    assert off.mean() <= 0.3
+    assert 0 < off.max() <= 16
+    assert off.mean() <= 0.35
 
 
 def bicubic(resize: int, crop: int) -> ImageClassification:
