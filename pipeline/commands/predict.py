@@ -33,7 +33,7 @@ def predict(
         str,
         typer.Option(metavar="URL", help="The server, or any URL of its model; HOST:PORT is enough for http."),
     ] = "http://127.0.0.1:8080",
-    top_k: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=1000, help="How many classes to show.")] = 5,
+    top_k: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many classes to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
     by_url: Annotated[
         bool, typer.Option("--by-url", help="The server fetches https:// images, which it has to be allowed to.")

@@ -11,7 +11,7 @@ from pipeline.serving.client import Class
 from pipeline.serving.comparison import Answer, Outcome
 from pipeline.shared.errors import GaveUp, NoCommonClass, NotClassified, TooManyCalls
 
-MOST_CLASSES = 1000
+MOST_CLASSES = 1000  # as many as a model gives without other settings; one that has fewer gives all
 WARM_UPS = 3  # calls to each before any is timed: the first ones of a server take longer
 PATIENCE = 60.0  # seconds for a server that limits how often it is asked; kserve/components/rate-limit counts a minute
 PAUSE = 1.0

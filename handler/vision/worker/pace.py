@@ -1,5 +1,5 @@
 """How many images a batch of requests may have. TorchServe ends a worker that is silent for responseTimeout, and loses
-every request it has: so what would take too long is refused before it is begun.
+every request it has: so what would take too long is refused before it is begun. So is what would take much memory.
 """
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ from vision.protocol.request import Request
 
 SHARE = 1 / 3  # of responseTimeout, for the network; decoding takes up to a half
 
+# Of what the images of a batch are decoded to: 1,783 of 224 × 224 pixels, more than a batch has; or 248 of 600 × 600.
+DECODED_BYTES = 256 * 2**20
 
-def in_time(requests: list[Request | RequestError], image_s: float, timeout_s: float) -> list[Request | RequestError]:
+
+def in_time(
+    requests: list[Request | RequestError], image_s: float, timeout_s: float, crop: int
+) -> list[Request | RequestError]:
     """The same, with an error in place of each request that is too much: for any batch (413), or for this one (503).
 
     image_s: the least that the network has taken for an image, in seconds. timeout_s: responseTimeout.
+    crop: pixels of the square that an image becomes.
     """
-    most = max(1, int(timeout_s * SHARE / image_s))
+    most = max(1, min(int(timeout_s * SHARE / image_s), DECODED_BYTES // (crop * crop * 3)))
     taken = 0
     outcomes: list[Request | RequestError] = []
     for request in requests:
         count = len(request.instances) if isinstance(request, Request) else 0
         if count > most:
-            outcomes.append(TooLarge("instances", most, "images: this model does not answer more of them in time"))
+            outcomes.append(TooLarge("instances", most, "images: this model does not take more of them at once"))
         elif taken + count > most:
             outcomes.append(Busy())
         else:

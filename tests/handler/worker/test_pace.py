@@ -1,0 +1,40 @@
+"""How many images a batch may have: as many as are answered in time, and as their pixels have room."""
+
+from __future__ import annotations
+
+import pytest
+
+from vision.errors import Busy, RequestError, TooLarge
+from vision.protocol.request import Request
+from vision.worker.pace import in_time
+
+
+def request(images: int) -> Request | RequestError:
+    return Request([b""] * images, ["body"] * images, 5)
+
+
+def taken(images: list[int], image_s: float, crop: int) -> list[type]:
+    return [type(outcome) for outcome in in_time([request(count) for count in images], image_s, 120, crop)]
+
+
+def test_a_fast_network_takes_any_batch() -> None:
+    assert taken([64] * 16, 0.001, 224) == [Request] * 16
+
+
+def test_a_slow_one_as_many_as_it_answers_in_time() -> None:
+    assert taken([10, 7, 6, 17], 2.5, 224) == [Request, Busy, Request, TooLarge]
+    assert taken([1, 1], 1000, 224) == [Request, Busy]
+
+
+@pytest.mark.parametrize(("crop", "most"), [(384, 606), (518, 333), (600, 248)])
+def test_a_large_crop_as_many_as_have_room(crop: int, most: int) -> None:
+    """A picture of one pixel becomes as large as any other."""
+    assert most * crop * crop * 3 <= 256 * 2**20 < (most + 1) * crop * crop * 3
+    full, rest = divmod(most, 64)
+    assert taken([64] * full + [rest, 1], 0.001, crop) == [Request] * full + [Request, Busy]
+
+
+def test_what_was_refused_before_counts_for_nothing() -> None:
+    refused = TooLarge("body", 1, "bytes")
+    assert in_time([refused, request(16)], 2.5, 120, 224)[0] is refused
+    assert isinstance(in_time([refused, request(16)], 2.5, 120, 224)[1], Request)
