@@ -27,7 +27,15 @@ Answer = tuple[int, str, bytes]
 FOR_ALL = {
     *("Handler.handle", "Handler._attempt", "Handler._predict", "Handler._encode"),
     *("Stages.__init__", "Stages.end", "Stages.header", "Processors.lend", "Processors._lock"),
-    *("is_enveloped", "each_row", "name_of_request", "error_body", "RequestError.__init__", "Defect.__init__"),
+    *(
+        "is_enveloped",
+        "each_row",
+        "in_time",
+        "name_of_request",
+        "error_body",
+        "RequestError.__init__",
+        "Defect.__init__",
+    ),
 }
 STEPS = {"Handler._parse", "Handler._locate", "Handler._wait", "Handler._decode", "Handler._rank", "response_body"}
 

@@ -108,4 +108,5 @@ def test_a_host_may_be_slower_where_the_worker_may_be_too(config: dict[str, Any]
 
 
 def test_the_settings_of_the_archive_are_right(config: dict[str, Any]) -> None:
-    assert asdict(read_settings(config)) == config["handler"]
+    beside = {"response_timeout_s": config["responseTimeout"]}
+    assert asdict(read_settings(config)) == config["handler"] | beside

@@ -250,7 +250,14 @@ def test_in_a_terminal_of_any_width_the_probability_is_whole(
     assert all(len(row.rstrip()) <= columns for row in rows)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--top-k", "0", "a.jpg"], ["--top-k", "1001", "a.jpg"], ["--top", "a.jpg"]])
+def test_more_classes_than_the_server_gives_are_refused_by_the_server(
+    script: Script, server: TorchServe, photographs: list[Path]
+) -> None:
+    done = script("predict", "--url", server.url, "--top-k", "1001", photographs[0])
+    assert (done.returncode, "expected an integer from 1 to 1000" in " ".join(done.stderr.split())) == (1, True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--top-k", "0", "a.jpg"], ["--top-k", "x", "a.jpg"], ["--top", "a.jpg"]])
 def test_wrong_usage_has_exit_status_2(script: Script, arguments: list[str]) -> None:
     done = script("predict", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
