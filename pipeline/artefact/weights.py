@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds, and whoever reads an archive's metadat
 # Of the first sixty seeds, the one that gives photographs the most different classes and is still sure of them: then
 # agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
 UNTRAINED_SEED = 15
+LOGITS_DEVIATION = 3
 
 URL = re.compile(r"(?!file:)([A-Za-z][A-Za-z0-9+.-]+)://")
 DOWNLOADS = {
@@ -127,13 +128,16 @@ def untrained_state(seed: int = UNTRAINED_SEED, model: Model = MODEL, classes: i
     """Random weights from a fixed seed.
 
     AlexNet's are scaled after He et al. (https://arxiv.org/abs/1502.01852): N(0, 2 / fan-in), and biases are zero. The
-    signal then keeps its size through the layers, and the logits spread. Others are what their networks begin with.
+    signal then keeps its size through the layers, and the logits spread. Others are what their networks begin with, but
+    for the last layer of torchvision's: ViT's begins with zeros, and others' with numbers that lose themselves.
     """
     from pipeline.artefact.architecture import layout, module
 
     crop = model.preprocessing.crop
     if model.architecture != "alexnet":
         network = module(model.architecture, classes, crop, model.folder)
+        if not OF_A_FILE.fullmatch(model.architecture):
+            _spread_logits(network, layout(model.architecture, crop), crop, seed)
         return {name: tensor.numpy() for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     random = np.random.Generator(np.random.PCG64(seed))
     state = {}
@@ -145,6 +149,24 @@ def untrained_state(seed: int = UNTRAINED_SEED, model: Model = MODEL, classes: i
             fan_in = math.prod(shape[1:])
             state[name] = random.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / fan_in))
     return state
+
+
+def _spread_logits(network: nn.Module, expected: Layout, crop: int, seed: int) -> None:
+    """Gives the last layer random weights, times the power of two with which the logits of noise are about 3 apart."""
+    import torch
+
+    random = np.random.Generator(np.random.PCG64(seed))
+    state = network.state_dict()  # shares its memory with the network
+    last = [state[name] for name, shape in expected.shapes.items() if None in shape]
+    for tensor in last:
+        drawn = random.standard_normal(tuple(tensor.shape), dtype=np.float32)
+        tensor.copy_(torch.from_numpy(drawn) / math.sqrt(tensor[0].numel()) if tensor.dim() > 1 else torch.zeros(()))
+    noise = torch.from_numpy(random.standard_normal((2, 3, crop, crop), dtype=np.float32))
+    with torch.inference_mode():
+        deviation = float(network(noise).std(dim=1).mean())
+    if math.isfinite(deviation) and deviation > 0:
+        for tensor in last:
+            tensor.mul_(2.0 ** round(math.log2(LOGITS_DEVIATION / deviation)))
 
 
 def check_state(state: dict[str, np.ndarray], expected: Layout, architecture: str, file: Path) -> None:

@@ -285,6 +285,19 @@ def test_untrained_weights_of_any_network_are_the_same_every_time(tmp_path: Path
         np.testing.assert_array_equal(array, other.state[name])
 
 
+@pytest.mark.parametrize(
+    ("architecture", "crop"), [("vit_b_32", 64), ("squeezenet1_1", 64), ("mobilenet_v3_small", 64)]
+)
+def test_untrained_networks_answer_sure_of_something(architecture: str, crop: int) -> None:
+    """Else every parity would hold."""
+    model = model_of(architecture, 5, crop)
+    answers = network(model, load_weights("untrained", no_progress, model))(torch.randn(2, 3, crop, crop)).softmax(
+        dim=1
+    )
+    assert answers.max(dim=1).values.min() > 0.3
+    assert not torch.equal(answers[0], answers[1])
+
+
 def test_untrained_alexnet_never_changes(untrained: Weights) -> None:
     digest = sha256()
     for name, array in untrained.state.items():
