@@ -75,8 +75,12 @@ def read_labels(file: Path) -> list[Class]:
     suffix = file.suffix.lower()
     if suffix == ".json" or (suffix not in (".csv", ".tsv") and text.lstrip()[:2] in ('["', "[[", '{"', "[\n", "{\n")):
         return from_data(_json(text, file), str(file))
-    lines = text.splitlines() if suffix not in (".csv", ".tsv") else text
-    classes = _from_lines(lines, str(file)) if isinstance(lines, list) else _from_table(lines, suffix, str(file))
+    if suffix in (".csv", ".tsv"):
+        classes = _from_table(text, suffix, str(file))
+    else:
+        classes = _from_lines(
+            re.split(r"\r\n|\n|\r", text), str(file)
+        )  # splitlines() ends lines at other characters too
     return checked(classes, str(file))
 
 

@@ -209,7 +209,9 @@ def _weights(file: Path, said: dict[Any, Any], architecture: str) -> str | Path 
     if not isinstance(weights, str) or not weights.strip() or "\0" in weights:
         raise _wrong(file, "weights", weights, good)
     if re.match(r"\w[\w+.-]+://", weights):
-        raise PipelineError(f"{file}: weights is a URL: write weights: {{url: {weights[:200]}, sha256: …}}")
+        good = f"write weights: {{url: {weights[:200]}, sha256: …}}"
+        download = "download it first, and write the file's name"
+        raise PipelineError(f"{file}: weights is a URL: {good if weights.startswith('https:') else download}")
     if weights == "imagenet":
         return "DEFAULT"
     return weights if weights == "untrained" or ENTRY.fullmatch(weights) else file.parent / weights

@@ -187,6 +187,8 @@ NAME_IT = "name it, with a first row such as index,label"
         ("a.txt", "cat\n", "has 1 label: a classifier has two or more, each with a label"),
         ("a.txt", "cat\n\ndog\n", "line 2 is empty: give each class a label"),
         ("a.txt", "cat\ndog\x1b[31m\n", "the label of class 1 has a control character ('dog\\x1b[31m'): leave it out"),
+        ("a.txt", "cat\nd\x0cog\n", "the label of class 1 has a control character ('d\\x0cog'): leave it out"),
+        ("a.txt", "cat\nd\u2028og\n", "the label of class 1 has a control character ('d\\u2028og'): leave it out"),
         ("a.txt", "cat\n" + "d" * 201, "the label of class 1 has 201 characters: at most 200 are taken"),
         ("a.txt", b"cat\nL\xf6we\n", f"is not UTF-8: save it as UTF-8, with {GOOD}"),
         ("a.txt", "0 cat\n2 dog\n", "has no class 1, and has class 2: give each number"),

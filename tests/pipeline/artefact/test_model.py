@@ -197,6 +197,7 @@ WEIGHTS = (
             "https://example.org/a.pth",
             "weights is a URL: write weights: {url: https://example.org/a.pth, sha256: …}",
         ),
+        ("weights", "gs://b/a.pth", "weights is a URL: download it first, and write the file's name"),
         (
             "weights",
             {"url": "http://example.org/a.pth"},
