@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
-import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.artefact import labels as label_files
+from pipeline.artefact.model_file import check_known, read_mapping, wrong
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.errors import PipelineError, told
+from pipeline.shared.errors import PipelineError
 
 KEYS = ("name", "architecture", "weights", "labels", "preprocessing")
-MOST_BYTES = 16 << 20  # with a list of labels in it
 MOST_PIXELS = 2048  # of a side; torchvision's largest is 600
 TURNS_INPUTS = ("googlenet", "inception_v3")  # see OPTIONS in architecture.py
 TURNS_INPUTS_NOTE = (
@@ -84,9 +79,9 @@ def read_model(file: Path, name: str | None = None, weights: str | None = None, 
 
     Raises PipelineError with the key and what is wrong in one line.
     """
-    said = _read(file)
+    said = read_mapping(file)
     for key in said:
-        _check_known(file, str(key), KEYS)
+        check_known(file, str(key), KEYS)
     if name is not None:
         said["name"] = name
     _check_name(said.get("name"), f"{file}: name" if name is None else "--name")
@@ -94,7 +89,7 @@ def read_model(file: Path, name: str | None = None, weights: str | None = None, 
     if not isinstance(architecture, str) or not (
         OF_A_FILE.fullmatch(architecture) or re.fullmatch(r"[\w-]+", architecture)
     ):
-        raise _wrong(
+        raise wrong(
             file,
             "architecture",
             architecture,
@@ -111,78 +106,6 @@ def read_model(file: Path, name: str | None = None, weights: str | None = None, 
     return Model(file, said["name"], architecture, source, classes, labels_from, preprocessing, notes)
 
 
-# --- The file ---------------------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice: YAML would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep)
-
-
-def _read(file: Path) -> dict[Any, Any]:
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise PipelineError(f"{file} is too large for a model file: one is a few lines, as models/alexnet.yaml")
-        text = file.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        raise PipelineError(f"no model file at {file}: models/alexnet.yaml is one, to begin from") from None
-    except UnicodeDecodeError:
-        raise PipelineError(
-            f"{file} is no model file, which is YAML in UTF-8, as models/alexnet.yaml: weights are given with --weights"
-        ) from None
-    except OSError as error:
-        raise PipelineError(f"{told(error)}: give the path of a model file, as models/alexnet.yaml") from None
-    try:
-        said = yaml.load(text, _Loader)  # noqa: S506 # it is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        is_yaml = "twice" in (error.problem or "")
-        raise PipelineError(f"{file}: {line}{'' if is_yaml else 'not YAML: '}{error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):  # such as a date that there is not
-        raise PipelineError(f"{file} is not YAML: models/alexnet.yaml shows what a model file looks like") from None
-    if not isinstance(said, dict):
-        what = "empty" if said is None else "a list" if isinstance(said, list) else "one value"
-        raise PipelineError(f"{file} is {what}: it must have lines such as name: pets and architecture: resnet18")
-    return said
-
-
-def _check_known(file: Path, key: str, known: tuple[str, ...], above: str = "") -> None:
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1)
-        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise PipelineError(f"{file}: {above}{key} is no key of a model file: {meant}")
-
-
-def _wrong(file: Path | str, key: str, value: object, expected: str) -> PipelineError:
-    place = f"{file}: {key}" if file else key
-    if value is None:
-        return PipelineError(f"{place} is missing: it must be {expected}")
-    return PipelineError(f"{place} must be {expected}: {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    texts = [each for each in (value if isinstance(value, list) else [value]) if _is_number_as_text(each)]
-    if texts:
-        return f"to YAML, {texts[0]!r} is text, not a number"
-    if isinstance(value, bool):
-        return f"{value} is not (YAML takes yes, no, on and off for true or false: put a text in quotes)"
-    return f"{reprlib.repr(value)} is not"
-
-
-def _is_number_as_text(value: object) -> bool:
-    try:
-        return isinstance(value, str) and math.isfinite(float(value))
-    except ValueError:
-        return False
-
-
 # --- Its keys ---------------------------------------------------------------------------------------------------------
 
 
@@ -191,7 +114,7 @@ def _check_name(name: object, place: str) -> None:
         f"lower-case letters, digits and hyphens, a letter first, no hyphen last, at most {LONGEST_NAME}, such as pets"
     )
     if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        raise _wrong("", place, name, good)
+        raise wrong("", place, name, good)
     for ending in TAKEN_ENDINGS:
         if name.endswith(ending):
             raise PipelineError(
@@ -207,7 +130,7 @@ def _weights(file: Path, said: dict[Any, Any], architecture: str) -> str | Path 
     if isinstance(weights, dict):
         return _published(file, weights)
     if not isinstance(weights, str) or not weights.strip() or "\0" in weights:
-        raise _wrong(file, "weights", weights, good)
+        raise wrong(file, "weights", weights, good)
     if re.match(r"\w[\w+.-]+://", weights):
         good = f"write weights: {{url: {weights[:200]}, sha256: …}}"
         download = "download it first, and write the file's name"
@@ -227,15 +150,15 @@ def _weights_of_option(weights: str) -> str | Path | Published:
 
 def _published(file: Path, weights: dict[Any, Any]) -> Published:
     for key in weights:
-        _check_known(file, str(key), ("url", "sha256"), "weights.")
+        check_known(file, str(key), ("url", "sha256"), "weights.")
     url, sha256 = weights.get("url"), weights.get("sha256")
     if not isinstance(url, str) or not re.fullmatch(r"https://[^/\s]+/(\S*/)?[\w.+%-]+", url):
-        raise _wrong(file, "weights.url", url, "an https URL of a file")
+        raise wrong(file, "weights.url", url, "an https URL of a file")
     in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)  # as torch.hub names files
     if sha256 is None and in_name:
         return Published(url, in_name[1])
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise _wrong(file, "weights.sha256", sha256, "64 hexadecimal digits in quotes, as sha256sum prints them")
+        raise wrong(file, "weights.sha256", sha256, "64 hexadecimal digits in quotes, as sha256sum prints them")
     return Published(url, sha256)
 
 
@@ -256,12 +179,12 @@ def _preprocessing(
     file: Path, said: object, architecture: str, weights: str | Path | Published
 ) -> tuple[Preprocessing, tuple[str, ...]]:
     if not isinstance(said, dict):
-        raise _wrong(file, "preprocessing", said, "a mapping, such as {resize: 256, crop: 224}")
+        raise wrong(file, "preprocessing", said, "a mapping, such as {resize: 256, crop: 224}")
     for key in said:
-        _check_known(file, str(key), tuple(PREPROCESSING), "preprocessing.")
+        check_known(file, str(key), tuple(PREPROCESSING), "preprocessing.")
     for key, (is_right, expected) in PREPROCESSING.items():
         if key in said and not is_right(said[key]):
-            raise _wrong(file, f"preprocessing.{key}", said[key], expected)
+            raise wrong(file, f"preprocessing.{key}", said[key], expected)
     missing = [key for key in PREPROCESSING if key not in said]
     defaults, whose = usual_preprocessing(architecture, weights, f"{file}: ") if missing else ({}, "")
     values: dict[str, Any] = {key: said.get(key, defaults.get(key)) for key in PREPROCESSING}
