@@ -73,11 +73,13 @@ def test_labels_shifted_by_one_are_refused(
 def test_another_normalisation_is_refused(
     script: Script, server: TorchServe, golden: Path, checkout: Path, changed: Path, tmp_path: Path
 ) -> None:
+    """Of a model that has another name besides: each is asked by its own."""
     facts = (changed / MODEL_FILE).read_text()
-    (changed / MODEL_FILE).write_text(facts.replace("0.485", "0.001").replace("0.229", "0.999"))
-    assert (changed / MODEL_FILE).read_text() != facts
+    another = facts.replace("0.485", "0.001").replace("0.229", "0.999")
+    assert another != facts
+    (changed / MODEL_FILE).write_text(another.replace(f"name: {MODEL_NAME}", "name: pets"))
     archive = tmp_path / "other.mar"
-    build_archive(checkout / "handler", changed, MODEL_NAME, archive)
+    build_archive(checkout / "handler", changed, "pets", archive)
     done = script("compare", server.url, archive, golden, "--json")
     assert done.returncode == 1, done
     assert json.loads(done.stdout)["agreement"] < 0.9
