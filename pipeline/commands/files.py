@@ -13,7 +13,6 @@ from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import NoArchive, PipelineError, SeveralArchives
 
 BUILT_ARCHIVE = CHECKOUT / ARCHIVE  # of AlexNet, which is packed where nobody names another model
-SHOWN_ARCHIVE = f"{ARCHIVE} of this checkout"  # by --help
 SHOWN_ARCHIVES = f"the one in {STORE}/ of this checkout"
 CHECKOUT_CONFIG = CHECKOUT / "config.properties"
 PHOTOGRAPH = CHECKOUT / "docs" / "photographs" / "grace_hopper.jpg"
