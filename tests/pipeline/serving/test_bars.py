@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
 from pipeline.serving.bars import BAR_WIDTH, show
-from pipeline.serving.client import Class
+from pipeline.serving.client import Class, classes_in
 from pipeline.shared.terminal import PlainConsole
 
 LABELS = ["tabby", "black-and-tan coonhound", "an unusually long label that somebody gave to a class of theirs"]
@@ -54,3 +55,13 @@ def test_a_label_that_is_an_escape_sequence_is_shown_and_not_obeyed() -> None:
 def test_a_label_is_one_line_whatever_ends_of_lines_it_has() -> None:
     (row,) = shown(80, "tabby\nerror: forged\r\n")
     assert row.startswith("tabby error: forged  ")
+
+
+@pytest.mark.parametrize("label", ["猫", "🐈‍⬛", 'a "quoted" <cat> & \\', "e\u0301"])
+def test_a_class_needs_no_wordnet_id_and_its_label_is_any_text(label: str) -> None:
+    answer = json.dumps({"predictions": [{"classes": [{"index": 0, "label": label, "probability": 1.0}]}]})
+    classes = classes_in(json.loads(answer))
+    console = PlainConsole(file=io.StringIO(), width=80)
+    show("a.jpg", classes, console)
+    assert isinstance(console.file, io.StringIO)
+    assert label in console.file.getvalue()
