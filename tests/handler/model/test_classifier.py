@@ -153,6 +153,19 @@ def test_precision_and_device_can_be_set(model_dir: Path, facts: Facts, settings
         assert f"precision={precision} device=cpu " in made.description
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what a process has mapped")
+@pytest.mark.parametrize(("precision", "shared"), [("float32", True), ("bfloat16", False)])
+def test_workers_share_the_weights_of_one_file_or_let_go_of_all_of_it(
+    precision: str, shared: bool, model_dir: Path, facts: Facts, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / PROGRAM).symlink_to(model_dir / PROGRAM)
+    (tmp_path / WEIGHTS).hardlink_to(model_dir / WEIGHTS)  # under a name that nothing else has mapped
+    made = Classifier(tmp_path, facts, replace(settings, precision=precision, device="cpu"), gpu_id=None)
+    mapped = Path("/proc/self/maps").read_text()
+    assert made.precision == precision
+    assert (str(tmp_path / WEIGHTS) in mapped) == shared
+
+
 def test_the_description_is_one_line_with_bound_and_weights(load: Load) -> None:
     assert re.fullmatch(
         r"precision=\w+ device=cpu threads=\d+ max_batch=32 classes=1000 ms_an_image=\d+\.\d "
