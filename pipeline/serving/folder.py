@@ -26,7 +26,7 @@ def archive_in(directory: Path) -> Path:
     if not config.is_file():
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     try:
-        named = load_properties(str(config)).get("load_models", "")
+        named = load_properties(str(config)).get("load_models", ALL)  # KServe's own settings have a model_snapshot
     except UnicodeDecodeError:
         raise PipelineError(f"{config} is not text: publish it again") from None
     archive = only_archive(directory / STORE) if named.lower() == ALL else directory / STORE / named
@@ -36,9 +36,8 @@ def archive_in(directory: Path) -> Path:
 
 def only_archive(store: Path) -> Path:
     """The archive in a folder with one. Raises NoArchive or SeveralArchives."""
-    found = sorted(
-        path for path in store.glob("*.mar") if not path.name.startswith(".")
-    )  # a half-written one has a dot
+    # A half-written one begins with a dot.
+    found = sorted(path for path in store.glob("*.mar") if not path.name.startswith("."))
     if len(found) > 1:
         raise SeveralArchives(store, [path.name for path in found])
     if not found:

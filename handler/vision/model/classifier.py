@@ -19,7 +19,6 @@ PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 
 MOST_RESULTS_BYTES = 512 * 2**20  # of what the network makes of the images that go through it together
 LONGEST_WARM_UP_S = 5.0  # of the largest batch; a network that is slower than that is warmed up with a smaller one
-LONGEST_COMPANY_S = 0.02  # by which a lone image may take longer, for an answer that has the bits of any other company
 
 
 class Classifier:
@@ -53,7 +52,7 @@ class Classifier:
         mean, std = (torch.tensor(each).repeat(self._side) * 255 for each in (preprocessing.mean, preprocessing.std))
         self._scale, self._shift = 1 / std, -mean / std
         self.image_s = float("inf")
-        self._least, self._steady = self._warm_up(warm_size)
+        self._least = self._warm_up(warm_size)
 
     @property
     def description(self) -> str:
@@ -61,7 +60,7 @@ class Classifier:
         return (
             f"precision={self.precision} device={self.device} threads={torch.get_num_threads()} "
             f"max_batch={self.max_batch} classes={self.classes} ms_an_image={self.image_s * 1000:.1f} "
-            f"same_bits_in_any_company={'yes' if self._steady else 'no'} "
+            f"images_at_least={self._least} "
             f"weights={self._origin.get('weights', 'unknown')} sha256={self._origin.get('sha256', 'unknown')}"
         )
 
@@ -82,6 +81,8 @@ class Classifier:
     def _logits(self, images: list[np.ndarray]) -> torch.Tensor:
         began = time.monotonic()
         logits: torch.Tensor = self._network(self._normalised(images))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # which returns before it has computed
         self.image_s = min(self.image_s, (time.monotonic() - began) / len(images))
         return logits
 
@@ -95,24 +96,19 @@ class Classifier:
         return batch.view(-1, side, side, 3).permute(0, 3, 1, 2).to(self.device)
 
     @torch.inference_mode()
-    def _warm_up(self, warm_size: int) -> tuple[int, bool]:
-        """How many images go through the network at least, so that an answer has the bits that any company gives it;
-        and whether it has them then.
+    def _warm_up(self, warm_size: int) -> int:
+        """How many images go through the network at least, so that an answer has the bits that any company gives it.
 
         The first call takes twice as long: here, rather than in a client's request; a size not seen adds 10 ms. Some
         processors may convolve one to three images with other kernels, whose sums round differently. No documentation
-        says which do, so it is seen here: then a few of the same go through, where that takes no time to speak of.
+        says which do, so it is seen here: then a few of the same go through.
         """
         noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self._side, self._side, 3), dtype=np.uint8)
         lone = self._logits([noise])
         affordable = int(LONGEST_WARM_UP_S / self.image_s)
         several = min(max(4, min(warm_size, affordable)), max(2, self.max_batch))
-        rows = {1: lone[0]} | {size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= several}
-        others = [size for size, row in rows.items() if not torch.equal(row, rows[several])]
-        least = max(others, default=0) + 1
-        if (least - 1) * self.image_s <= LONGEST_COMPANY_S:
-            return least, True
-        return 1, not others
+        rows = {1: lone[0], **{size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= several}}
+        return max((size + 1 for size, row in rows.items() if not torch.equal(row, rows[several])), default=1)
 
 
 def load(directory: Path) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:

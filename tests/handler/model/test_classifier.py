@@ -83,7 +83,6 @@ def views(photographs: list[Path]) -> np.ndarray:
 def test_an_answer_does_not_depend_on_its_company(precision: str, load: Load, views: np.ndarray) -> None:
     made = load(precision=precision)
     assert answers_that_differ(made, list(views)) == []
-    assert " same_bits_in_any_company=yes " in made.description
 
 
 @pytest.mark.slow
@@ -122,9 +121,8 @@ def otherwise(monkeypatch: pytest.MonkeyPatch) -> Otherwise:
 
 @pytest.mark.parametrize("few", [1, 2, 3])
 def test_where_few_images_are_computed_otherwise_they_have_company(
-    few: int, load: Load, pixels: list[np.ndarray], otherwise: Otherwise, monkeypatch: pytest.MonkeyPatch
+    few: int, load: Load, pixels: list[np.ndarray], otherwise: Otherwise
 ) -> None:
-    monkeypatch.setattr("vision.model.classifier.LONGEST_COMPANY_S", float("inf"))  # whatever else the machine does
     expected = load().probabilities(pixels[:4])
     sizes = otherwise(few)
     made = load()
@@ -132,19 +130,7 @@ def test_where_few_images_are_computed_otherwise_they_have_company(
     for count in range(1, 5):
         assert torch.equal(made.probabilities(pixels[:count]), expected[:count])
     assert sizes == [max(count, few + 1) for count in range(1, 5)]
-    assert " same_bits_in_any_company=yes " in made.description
-
-
-def test_where_company_would_take_too_long_there_is_none_and_the_log_says_so(
-    load: Load, pixels: list[np.ndarray], otherwise: Otherwise, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vision.model.classifier.LONGEST_COMPANY_S", 0)
-    sizes = otherwise(1)
-    made = load()
-    sizes.clear()
-    made.probabilities(pixels[:1])
-    assert sizes == [1]
-    assert " same_bits_in_any_company=no " in made.description
+    assert f" images_at_least={few + 1} " in made.description
 
 
 def test_precision_and_device_can_be_set(model_dir: Path, facts: Facts, settings: Settings) -> None:
@@ -169,7 +155,7 @@ def test_workers_share_the_weights_of_one_file_or_let_go_of_all_of_it(
 def test_the_description_is_one_line_with_bound_and_weights(load: Load) -> None:
     assert re.fullmatch(
         r"precision=\w+ device=cpu threads=\d+ max_batch=32 classes=1000 ms_an_image=\d+\.\d "
-        r"same_bits_in_any_company=\w+ weights=untrained sha256=[0-9a-f]{64}",
+        r"images_at_least=\d weights=untrained sha256=[0-9a-f]{64}",
         load().description,
     )
 
