@@ -22,7 +22,7 @@ from vision.worker.settings import read_settings
 
 
 def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, np.ndarray]:
-    """Each picture is asked as it is, mirrored, and both of them turned on their sides."""
+    """Each picture is asked as it is, and turned."""
     config = yaml.safe_load((Path(__file__).parents[1] / "model-config.yaml").read_text(encoding="utf-8"))
     settings, facts = replace(read_settings(config), device="cpu"), read_facts(folder / "model.yaml")
     opened = [open_image(picture.read_bytes(), picture.name, settings.limits.max_pixels) for picture in pictures]
@@ -37,9 +37,8 @@ def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, 
 
 
 def views(image: np.ndarray) -> list[np.ndarray]:
-    """uint8 (side, side, 3) → it, its mirror image, and both with rows for columns."""
-    mirrored = image[:, ::-1]
-    return [image, mirrored, image.transpose(1, 0, 2), mirrored.transpose(1, 0, 2)]
+    """uint8 (side, side, 3) → it, and it with columns for rows."""
+    return [image, image.transpose(1, 0, 2)]
 
 
 if __name__ == "__main__":

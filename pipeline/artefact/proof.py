@@ -93,7 +93,8 @@ def _ask_packed(program: Program, folder: Path, handler_directory: Path) -> dict
     done = subprocess.run(
         command,
         input="\n".join(map(str, PHOTOGRAPHS)),
-        env=os.environ | {"PYTHONPATH": str(handler_directory)},
+        # Threads that wait for each other in a loop would take the processors from whatever else is at work.
+        env=os.environ | {"PYTHONPATH": str(handler_directory), "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
         text=True,
     )
@@ -120,7 +121,7 @@ def _ask_module(module: nn.Module, pixels: np.ndarray, model: Model) -> np.ndarr
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (model.preprocessing.mean, model.preprocessing.std))
     found = []
     for start in range(0, len(pixels), BATCH):
-        images = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float() / 255
+        images = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float() / 255  # channels_last
         found.append(module((images - mean) / std).softmax(dim=1))
     return torch.cat(found).numpy()
 
