@@ -13,9 +13,15 @@ The format is in handler/vision/model/program.py, which reads it.
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -71,11 +77,25 @@ def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
 def _trace(module: nn.Module, crop: int) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # about what torch will do one day
+        with torch.no_grad(), _without_torchs_words():
             return torch.export.export(module, (torch.zeros(2, 3, crop, crop),), dynamic_shapes=({0: batch},))
     except Exception as error:  # of any kind: it runs the network's own code
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason, place = " ".join(str(error).split())[:200] or type(error).__name__, ""
+        if "data-dependent" in str(error):
+            reason = "it looks at what the images hold, with if, while or int(…); torch.where and masks do not"
+            lines = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+            place = f"{Path(lines[-1][0]).name}:{lines[-1][1]}" if lines else ""
         if "specialized it to be a constant" in str(error):
             reason = "it takes a fixed number of images; x.shape[0] leaves that open, len(x) and int(…) do not"
-        raise NotExportable(f"torch.export refuses it: {reason}") from error
+        raise NotExportable(f"torch.export refuses it: {reason}", place) from error
+
+
+@contextmanager
+def _without_torchs_words() -> Iterator[None]:
+    """Of what it will do one day, and of a graph that it gave up: the error says what is wrong."""
+    logging.disable()
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

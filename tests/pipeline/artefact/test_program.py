@@ -238,7 +238,11 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "images": (Net(lambda self, images: images), "not the logits"),
     "features": (Net(lambda self, images: images * 2), "and not the logits (N, classes)"),
     "a constant": (Net(lambda self, images: torch.zeros(2, 5)), "not the logits"),
-    "a look at values": (Net(looking), "torch.export refuses it"),
+    "a look at values": (
+        Net(looking),
+        "the network cannot be packed: torch.export refuses it: it looks at what the images hold, with if, while or "
+        f"int(…); torch.where and masks do not (test_program.py:{looking.__code__.co_firstlineno + 1})",
+    ),
     "two images alone": (Net(lambda self, images: images.reshape(2, -1)), "it takes a fixed number of images"),
     "half precision": (Net(lambda self, images: images.half().mean((2, 3))), "it converts images to torch.float16"),
     "chance": (
@@ -249,12 +253,15 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
 
 
 @pytest.mark.parametrize(("module", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_packed_is_refused_in_a_sentence(module: nn.Module, sentence: str) -> None:
+def test_what_cannot_be_packed_is_refused_in_a_sentence(
+    module: nn.Module, sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(NotExportable) as refused:
         network(export(module.eval(), SIDE))
     assert str(refused.value).startswith("the network cannot be packed: ")
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_network_that_is_training_is_refused() -> None:
