@@ -197,6 +197,10 @@ def _check_answer(network: nn.Module, architecture: str, classes: int, crop: int
     answer = _answer(network, architecture, crop)
     if answer.shape[1] != classes:
         raise PipelineError(f"{architecture} answers with {answer.shape[1]} numbers, and there are {classes} classes")
+    if (answer >= 0).all() and torch.allclose(answer.sum(dim=1), torch.ones(len(answer)), atol=1e-4):
+        raise PipelineError(
+            f"{architecture} answers with probabilities: leave out the softmax at its end, which the server does"
+        )
 
 
 def _answer(network: nn.Module, architecture: str, crop: int) -> torch.Tensor:

@@ -59,6 +59,9 @@ def wrong(classes):
 
 def leaves(classes):
     raise SystemExit(3)
+
+def sure(classes):
+    return nn.Sequential(build(classes), nn.Softmax(dim=1))
 """
 
 
@@ -161,6 +164,10 @@ def test_a_users_function_may_know_the_number_of_classes(folder: Path) -> None:
         (
             "net.py:lazy",
             "net.py:lazy has layers without sizes (Lazy…): write Linear, Conv2d and so on, with theirs",
+        ),
+        (
+            "net.py:sure",
+            "net.py:sure answers with probabilities: leave out the softmax at its end, which the server does",
         ),
         ("net.py:nothing", "net.py:nothing returns a NoneType: it must return a torch.nn.Module"),
         ("net.py:wrong", "net.py fails (line 43, ValueError: no luck)"),
