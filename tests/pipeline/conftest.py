@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shared.errors import PipelineError
-from pipeline.shared.ports import Ports, free_ports
+from pipeline.shared.ports import free_ports
 
 
 @pytest.fixture
@@ -22,15 +21,3 @@ def handler_directory(checkout: Path, tmp_path: Path) -> Path:
 def free_port() -> int:
     (port,) = free_ports(1)
     return port
-
-
-@pytest.fixture
-def port() -> int:
-    """A free one, with two free ones after it."""
-    while True:
-        (port,) = free_ports(1)
-        try:
-            Ports.starting_at(port).check_free()
-        except (PipelineError, OverflowError):
-            continue
-        return port

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import pytest
 
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import Ports, free_ports
 from tests.support.temporary import Processes
 from tests.support.waiting import PATIENCE_S
 
@@ -85,6 +87,18 @@ def start(checkout: Path, tmp_path: Path, user_environment: None, processes: Pro
 
         yield run
     assert processes() == []
+
+
+@pytest.fixture
+def port() -> int:
+    """A free one, with two free ones after it."""
+    while True:
+        (port,) = free_ports(1)
+        try:
+            Ports.starting_at(port).check_free()
+        except (PipelineError, OverflowError):
+            continue
+        return port
 
 
 def _stop(started: subprocess.Popen[str]) -> None:
