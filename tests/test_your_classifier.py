@@ -21,6 +21,7 @@ import torch
 import yaml
 
 from pipeline.artefact import zoo
+from pipeline.artefact.architecture import module
 from pipeline.artefact.labels import from_data, read_labels
 from pipeline.artefact.model import KEYS, PREPROCESSING
 from tests.support.api_server import ApiServer
@@ -93,7 +94,7 @@ def run(checkout_of_a_user: Path) -> Callable[..., str]:
             | {"PYTHONPATH": path, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"},  # else twice the work
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S * 2,
+            timeout=PATIENCE_S * 5,
         )
         assert done.returncode == 0, done
         return done.stdout
@@ -173,6 +174,13 @@ def _rows(head: str) -> list[list[str]]:
     """Of the table whose first column is called so."""
     table = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines() if line.startswith("| ")]
+
+
+def test_the_network_of_its_own_is_taken(tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if block.file == "models/nets.py"]
+    (tmp_path / "nets.py").write_text(block.text)
+    assert "`architecture: nets.py:small`" in PAGE
+    module("nets.py:small", 3, 64, tmp_path)
 
 
 def test_every_key_is_there() -> None:
