@@ -1,7 +1,7 @@
 """What an archive answers, without TorchServe: python -m vision.ask FOLDER OUTPUT PRECISION… < PICTURES
 
 FOLDER has an archive's files; PICTURES are the paths of images, one a line. OUTPUT is a file of numpy's: `pixels`,
-uint8 (N, crop, crop, 3), and for each precision its probabilities, float32 (N, classes).
+uint8 (N, crop, crop, 3), and for each precision its logits, float32 (N, classes); none where it cannot be run in that.
 """
 
 from __future__ import annotations
@@ -16,23 +16,28 @@ import yaml
 
 from vision.image.decoder import decode, open_image
 from vision.model.classifier import Classifier
+from vision.model.devices import FLOAT32
 from vision.model.facts import read_facts
 from vision.worker.processors import available
 from vision.worker.settings import read_settings
 
 
 def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, np.ndarray]:
-    """Each picture is asked as it is, and turned."""
+    """Each picture is asked as it is, and turned; and the first of all once more, alone."""
     config = yaml.safe_load((Path(__file__).parents[1] / "model-config.yaml").read_text(encoding="utf-8"))
     settings, facts = replace(read_settings(config), device="cpu"), read_facts(folder / "model.yaml")
     opened = [open_image(picture.read_bytes(), picture.name, settings.limits.max_pixels) for picture in pictures]
     upright = [decode(image, facts.preprocessing) for image in opened]
     pixels = [np.ascontiguousarray(view) for image in upright for view in views(image)]
     torch.set_num_threads(available())
-    answers = {"pixels": np.stack(pixels)}
+    answers = {"pixels": np.stack([*pixels, pixels[0]])}
     for precision in precisions:
-        classifier = Classifier(folder, facts, replace(settings, precision=precision), gpu_id=None)
-        answers[precision] = classifier.probabilities(pixels).numpy()
+        try:
+            classifier = Classifier(folder, facts, replace(settings, precision=precision), gpu_id=None)
+            answers[precision] = torch.cat([classifier.logits(pixels), classifier.logits(pixels[:1])]).numpy()
+        except (ValueError, RuntimeError):
+            if precision == FLOAT32:
+                raise
     return answers
 
 

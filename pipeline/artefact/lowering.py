@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -21,6 +22,7 @@ CONVERSIONS = {"_to_copy", "to", "type_as"}
 IDENTITIES = CONVERSIONS | {
     *("alias", "contiguous", "clone", "detach", "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout"),
 }
+COPIES = {"clone", "lift_fresh_copy"}
 # Parts of a network in a block of their own: with torch.autocast(enabled=False), with torch.no_grad().
 BLOCKS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
 # Their second argument lends its shape alone.
@@ -50,14 +52,19 @@ class Lowering:
             | dict(signature.inputs_to_buffers)
             | dict(signature.inputs_to_lifted_tensor_constants)
         )
-        if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
-            raise NotExportable("it changes its own state when it is asked; call eval() before it is returned")
         held = {**exported.constants, **exported.state_dict}
         self.tensors: dict[str, torch.Tensor] = {}
         self._values: dict[fx.Node, Any] = {}  # Ref, a list of them, or torch.Tensor where no image is in it
         self._nodes: list[Node] = []
         self._place = ""
         self._numbers = count()  # of what is computed
+        self._copies: set[fx.Node] = set()
+        self._order = {node: index for index, node in enumerate(self._module.graph.nodes)}
+        self._sharing: dict[int | None, list[fx.Node]] = defaultdict(list)  # by their memory
+        self._named: dict[int, list[fx.Node]] = defaultdict(list)  # by the node of the program that they are
+        for node in self._order:
+            self._sharing[_memory(node)].append(node)
+        self._batch: Any = None  # torch.export's symbol for the number of images
         self._kept: dict[int, Weight] = {}
         self._originals: dict[int, str] = {}
         self._alive: list[torch.Tensor] = []  # so that no id is given twice
@@ -71,6 +78,7 @@ class Lowering:
                 self._alive.append(tensor)
             elif node.name in signature.user_inputs:
                 self._values[node] = Ref(-1)
+                self._batch = node.meta["val"].shape[0].node.expr
 
     def run(self) -> tuple[list[Node], int]:
         """→ nodes, and which of them is the output."""
@@ -82,7 +90,9 @@ class Lowering:
             if node.op == "call_function":
                 self._place = _place(node) or self._place
                 name = getattr(node.target, "__name__", "")
-                self._values[node] = self._block(node) if name in BLOCKS else self._lowered(node)
+                value = self._values[node] = self._block(node) if name in BLOCKS else self._lowered(node)
+                if isinstance(value, Ref):
+                    self._named[value.node].append(node)
             elif node.op == "output":
                 return node.args[0]
             elif node.op == "get_attr":
@@ -120,10 +130,16 @@ class Lowering:
             return args[0][args[1]]
         if name in NEW_TENSORS:
             return self._new(name, args[name.startswith("new_") :], node)
-        if not any(isinstance(value, Ref | Batch) for value in flat([args, kwargs])):
+        of_images = any(isinstance(value, Ref | Batch) for value in flat([args, kwargs]))
+        self._check_written(node, of_images)
+        if not of_images:
             return self._computed(node, args, kwargs)
+        if name.rstrip("_") in SILENT and args[2:3] == [True]:
+            raise NotExportable(f"it draws random numbers (aten.{name}: give it training=self.training)", self._place)
         if name in IDENTITIES or name.rstrip("_") in IDENTITIES:
             source: Any = node.args[0]
+            if name in COPIES:
+                self._copies.add(node)
             if name in CONVERSIONS and source.meta["val"].dtype != node.meta["val"].dtype:
                 raise NotExportable(f"it converts images to {node.meta['val'].dtype}", self._place)
             return args[0]
@@ -143,6 +159,32 @@ class Lowering:
         if torch.Tag.nondeterministic_seeded in target.tags and name.rstrip("_") not in SILENT:
             raise NotExportable(f"it draws random numbers (aten.{name})", self._place)
         return name
+
+    def _check_written(self, node: fx.Node, of_images: bool) -> None:
+        """Raises NotExportable where an operator writes into memory that has another name too, which is read later: a
+        program has no memory, so that name would keep its old value. What hangs on no image really is written into.
+        """
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable:
+            return
+        written: Any = node.args[0]
+        value = self._values.get(written)
+        same = (
+            [each for each in self._named.get(value.node, ()) if each not in self._copies]
+            if isinstance(value, Ref)
+            else []
+        )
+        for other in {*self._sharing.get(_memory(written) or 0, ()), *(same if written not in self._copies else ())} - {
+            written
+        }:
+            if other.op == "placeholder":
+                raise NotExportable("it changes its own state when it is asked", self._place)
+            before = self._order[other] < self._order.get(node, 0)
+            if of_images and before and self._is_read_after(other, node):
+                raise NotExportable(f"it writes into a part of a tensor ({node.target})", self._place)
+
+    def _is_read_after(self, node: fx.Node, now: fx.Node) -> bool:
+        return any(self._order.get(user, 0) > self._order.get(now, 0) for user in node.users)
 
     def _new(self, name: str, args: list[Any], node: fx.Node) -> Any:
         """One for each image is one, expanded."""
@@ -181,15 +223,16 @@ class Lowering:
             raise NotExportable("it is training: call eval() before it is returned", self._place)
         if any(isinstance(value, torch.dtype | torch.device | torch.layout) for value in flat([args, kwargs])):
             raise NotExportable(f"it chooses a type or a device itself (aten.{op})", self._place)
-        result: Any = self._add(op, args, kwargs)
+        found = node.meta.get("val")
+        result: Any = self._add(op, args, kwargs, found.dim() if isinstance(found, torch.Tensor) else 0)
         if isinstance(written, fx.Node):
             self._values[written] = result
         if isinstance(node.meta.get("val"), list | tuple):
             return [self._add("getitem", [result, index], {}) for index in range(len(node.meta["val"]))]
         return result
 
-    def _add(self, op: str, args: list[Any], kwargs: dict[str, Any]) -> Ref:
-        self._nodes.append(Node(op, args, kwargs, self._place))
+    def _add(self, op: str, args: list[Any], kwargs: dict[str, Any], rank: int = 0) -> Ref:
+        self._nodes.append(Node(op, args, kwargs, self._place, rank))
         return Ref(len(self._nodes) - 1)
 
     def _value(self, argument: Any) -> Any:
@@ -205,10 +248,11 @@ class Lowering:
         if not isinstance(size, torch.SymInt):
             return size
         expression = size.node.expr
-        (symbol,) = expression.free_symbols
-        times = expression.subs(symbol, 1)
-        if expression != times * symbol or int(times) != times:
-            raise NotExportable(f"it computes a size from the number of images in its own way ({expression})")
+        if not expression.free_symbols:
+            return int(expression)
+        times = expression.subs(self._batch, 1)
+        if times.free_symbols or expression != times * self._batch or int(times) != times:
+            raise NotExportable(f"it computes a size in its own way ({expression})", self._place)
         return Batch(int(times))
 
     def _as_argument(self, value: Any) -> Any:
@@ -222,6 +266,12 @@ class Lowering:
             self._kept[id(value)] = Weight(name)
             self._alive.append(value)
         return self._kept[id(value)]
+
+
+def _memory(node: fx.Node) -> int | None:
+    """Equal for those that share it."""
+    value = node.meta.get("val")
+    return value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None
 
 
 def _place(node: fx.Node) -> str:

@@ -28,12 +28,16 @@ class Batch:
 
 @dataclass
 class Node:
-    """op: aten's name, `conv2d` or, of several forms, `add.Tensor`. place: FILE:LINE of the network's code."""
+    """op: aten's name, `conv2d` or, of several forms, `add.Tensor`. place: FILE:LINE of the network's code.
+
+    rank: the dimensions of its result, where that is one tensor.
+    """
 
     op: str
     args: list[Any]
     kwargs: dict[str, Any]
     place: str = ""
+    rank: int = 0
 
     @property
     def inputs(self) -> list[int]:

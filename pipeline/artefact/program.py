@@ -54,7 +54,7 @@ def export(module: nn.Module, crop: int) -> Program:
     lowering = Lowering(_trace(module, crop))
     nodes, output = lowering.run()
     nodes, output = fold_batch_norms(nodes, output, lowering.tensors)
-    pool_first(nodes)
+    pool_first(nodes, output)
     nodes, output = only_needed(nodes, output)
     needed = sorted({name for node in nodes for name in node.weights})
     tensors = {name: np.ascontiguousarray(_as_stored(lowering.tensors[name]).numpy()) for name in needed}

@@ -12,7 +12,7 @@ from pipeline.artefact.nodes import Node, Ref, Weight, mapped
 
 def fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.Tensor]) -> tuple[list[Node], int]:
     """conv2d or linear, and batch_norm of nothing else → the former alone, with weights of its own."""
-    users = Counter(index for node in nodes for index in node.inputs)
+    users = _users(nodes, output)
     owners = Counter(name for node in nodes for name in node.weights)
     becomes: dict[int, int] = {}
     for index, node in enumerate(nodes):
@@ -20,7 +20,9 @@ def fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.Te
             continue
         before = node.inputs[0]
         layer = nodes[before]
-        if layer.op not in ("conv2d", "linear") or users[before] != 1 or before in becomes:
+        # Of a linear layer's result with more dimensions, batch_norm takes another for the channels.
+        is_layer = layer.op == "conv2d" or (layer.op == "linear" and layer.rank == 2)
+        if not is_layer or users[before] != 1 or before in becomes:
             continue
         weight = layer.args[1]
         if not isinstance(weight, Weight) or owners[weight.name] != 1:
@@ -37,6 +39,11 @@ def fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.Te
     return [_renamed(node, becomes) for node in nodes], becomes.get(output, output)
 
 
+def _users(nodes: list[Node], output: int) -> Counter[int]:
+    """How often each result is needed; the output by whoever asks."""
+    return Counter([*(index for node in nodes for index in node.inputs), output])
+
+
 def _scale_and_shift(norm: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, …) → per channel, float64."""
     gamma, beta, mean, var = (value and tensors[value.name].double() for value in norm.args[1:5])
@@ -48,21 +55,23 @@ def _scale_and_shift(norm: Node, tensors: dict[str, torch.Tensor]) -> tuple[torc
     return scale, shift if beta is None else shift + beta
 
 
-def pool_first(nodes: list[Node]) -> None:
+def pool_first(nodes: list[Node], output: int) -> None:
     """max_pool2d of a ReLU of nothing else → the ReLU of the max_pool2d."""
-    users = Counter(index for node in nodes for index in node.inputs)
+    users = _users(nodes, output)
     for index, pool in enumerate(nodes):
         before = pool.inputs[0] if pool.op == "max_pool2d" else -1
         if before >= 0 and nodes[before].op == "relu" and users[before] == 1:
-            nodes[before] = Node("max_pool2d", [nodes[before].args[0], *pool.args[1:]], pool.kwargs, pool.place)
-            nodes[index] = Node("relu", [Ref(before)], {}, pool.place)
+            nodes[before] = Node(
+                "max_pool2d", [nodes[before].args[0], *pool.args[1:]], pool.kwargs, pool.place, pool.rank
+            )
+            nodes[index] = Node("relu", [Ref(before)], {}, pool.place, pool.rank)
 
 
 def _renamed(node: Node, becomes: dict[int, int]) -> Node:
     def change(value: Any) -> Any:
         return Ref(becomes.get(value.node, value.node)) if isinstance(value, Ref) else value
 
-    return Node(node.op, mapped(node.args, change), mapped(node.kwargs, change), node.place)
+    return Node(node.op, mapped(node.args, change), mapped(node.kwargs, change), node.place, node.rank)
 
 
 def only_needed(nodes: list[Node], output: int) -> tuple[list[Node], int]:

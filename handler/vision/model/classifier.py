@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from vision.model.devices import choose_device, choose_precision
+from vision.model.devices import FLOAT32, choose_device, choose_precision
 from vision.model.facts import Facts
 from vision.model.network import Network
-from vision.model.program import Program, read_program
+from vision.model.program import MOST_BYTES, Program, read_program
 from vision.worker.settings import Settings
 
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 
 MOST_RESULTS_BYTES = 512 * 2**20  # of what the network makes of the images that go through it together
 LONGEST_WARM_UP_S = 5.0  # of the largest batch; a network that is slower than that is warmed up with a smaller one
+SEEN_TOGETHER = 9  # images that at least go through the network for what `_warm_up` sees
 
 
 class Classifier:
@@ -37,6 +38,8 @@ class Classifier:
     ) -> None:
         self.device = choose_device(settings.device, gpu_id)
         self.precision = choose_precision(settings.precision, self.device, facts.bfloat16)
+        if self.precision == FLOAT32:  # which convolutions on a GPU would round to 10 bits
+            torch.backends.cudnn.allow_tf32 = False
         program, weights, self._origin = load(directory)
         preprocessing = facts.preprocessing
         if program.side != preprocessing.crop:
@@ -51,7 +54,7 @@ class Classifier:
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
         mean, std = (torch.tensor(each).repeat(self._side) * 255 for each in (preprocessing.mean, preprocessing.std))
         self._scale, self._shift = 1 / std, -mean / std
-        self.image_s = float("inf")
+        self.image_s = float("inf")  # the least that one image took one thread, in seconds; the probes' question counts
         self._least = self._warm_up(warm_size)
 
     @property
@@ -67,23 +70,29 @@ class Classifier:
     def probabilities(self, pixels: list[np.ndarray]) -> torch.Tensor:
         """RGB pixels, N ≥ 1 arrays of uint8 (crop, crop, 3) → probabilities, float32 (N, classes), on the CPU.
 
-        At most `max_batch` images go through the network together, with as many threads as torch is set to. A row may
-        hold what is not finite: `ranking.top_k` refuses it, so that the others keep their answers.
+        A row may hold what is not finite: `ranking.top_k` refuses it, so that the others keep their answers.
+        """
+        return self.logits(pixels).softmax(dim=1)
+
+    def logits(self, pixels: list[np.ndarray]) -> torch.Tensor:
+        """The same, before the softmax.
+
+        At most `max_batch` images go through the network together, with as many threads as torch is set to.
         """
         batches = (pixels[start : start + self.max_batch] for start in range(0, len(pixels), self.max_batch))
         return torch.cat([self._forward(batch) for batch in batches])
 
     @torch.inference_mode()
     def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:
-        logits = self._logits(pixels + pixels[:1] * (self._least - len(pixels)))
-        return logits[: len(pixels)].softmax(dim=1).cpu()
+        return self._logits(pixels + pixels[:1] * (self._least - len(pixels)))[: len(pixels)].cpu()
 
     def _logits(self, images: list[np.ndarray]) -> torch.Tensor:
         began = time.monotonic()
         logits: torch.Tensor = self._network(self._normalised(images))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # which returns before it has computed
-        self.image_s = min(self.image_s, (time.monotonic() - began) / len(images))
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.image_s = min(self.image_s, (time.monotonic() - began) * threads / len(images))
         return logits
 
     def _normalised(self, images: list[np.ndarray]) -> torch.Tensor:
@@ -106,6 +115,8 @@ class Classifier:
         noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self._side, self._side, 3), dtype=np.uint8)
         lone = self._logits([noise])
         affordable = int(LONGEST_WARM_UP_S / self.image_s)
+        if affordable < SEEN_TOGETHER:
+            return 1  # a network this slow is not asked twice what a lone client waits for
         several = min(max(4, min(warm_size, affordable)), max(2, self.max_batch))
         rows = {1: lone[0], **{size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= several}}
         return max((size + 1 for size, row in rows.items() if not torch.equal(row, rows[several])), default=1)
@@ -123,6 +134,7 @@ def load(directory: Path) -> tuple[Program, dict[str, torch.Tensor], dict[str, s
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{WEIGHTS} cannot be read: {' '.join(str(error).split())[:200]}") from None
     try:
-        return read_program((directory / PROGRAM).read_bytes(), weights), weights, origin
+        with open(directory / PROGRAM, "rb") as file:
+            return read_program(file.read(MOST_BYTES + 1), weights), weights, origin
     except (OSError, ValueError) as error:
         raise ValueError(f"{PROGRAM} is no network for these weights: {error}") from None

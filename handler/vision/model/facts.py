@@ -9,6 +9,9 @@ import yaml
 
 from vision.image.preprocessing import Preprocessing
 
+MOST_CHARACTERS = 100_000  # of a few hundred
+MOST_PIXELS = 4096
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -24,6 +27,27 @@ class Facts:
 
 
 def read_facts(file: Path) -> Facts:
-    """The file was written when the archive was built, by pipeline/artefact/archive.py."""
-    said = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return Facts(said["name"], said["classes"], Preprocessing(**said["preprocessing"]), said["bfloat16"])
+    """The file was written when the archive was built, by pipeline/artefact/contents.py. Raises ValueError, in a
+    sentence, where it was not.
+    """
+    with open(file, encoding="utf-8") as opened:
+        said = yaml.safe_load(opened.read(MOST_CHARACTERS))
+    try:
+        facts = Facts(said["name"], said["classes"], Preprocessing(**said["preprocessing"]), said["bfloat16"])
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{file.name} is not what packaging wrote: {error}") from None
+    seen = facts.preprocessing
+    sizes, colours = (seen.resize, seen.crop), (seen.mean, seen.std)
+    if (
+        not all(isinstance(each, str) for each in (facts.name, facts.classes))
+        or Path(facts.classes).name != facts.classes
+        or not all(type(size) is int for size in sizes)
+        or not 0 < seen.crop <= seen.resize <= MOST_PIXELS
+        or not all(isinstance(each, list) and [type(value) for value in each] == [float] * 3 for each in colours)
+        or not all(value > 0 for value in seen.std)
+        or type(facts.bfloat16) is not bool
+    ):
+        raise ValueError(
+            f"{file.name} is not what packaging wrote: name, classes, sizes or colours are of another form"
+        )
+    return facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,17 @@ class Network:
     ) -> None:
         self.dtype = torch.bfloat16 if precision == BFLOAT16 else torch.float32
         self._nodes, self._output, self._head = program.nodes, program.output, program.head
-        precise = [value.name for value in self._head.args if isinstance(value, Weight)] if self._head else []
-        self._weights = {
-            name: (self._of_head(tensor) if name in precise else self._cast(tensor)).to(device)
-            for name, tensor in weights.items()
-        }
+        self._weights, self._head_weights = (
+            {name: cast(weights[name]).to(device) for name in _names(nodes)}
+            for cast, nodes in (
+                (self._cast, [node for node in program.nodes if node is not self._head]),
+                (self._of_head, [self._head] if self._head else []),
+            )
+        )
         images = torch.zeros(2, 3, program.side, program.side, dtype=self.dtype, device=device)
         self.image_bytes = 0
-        with memory_bound(MOST_BYTES):
+        # Beside what CUDA reserves, a bound of this process's memory would mean nothing.
+        with memory_bound(MOST_BYTES) if device.type == "cpu" else nullcontext():
             logits = self._tried(images.to(memory_format=torch.channels_last))
         if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
             raise ValueError("it does not end in logits, (N, classes)")
@@ -54,6 +57,7 @@ class Network:
             for each in node.last:
                 results.pop(each, None)
         logits: torch.Tensor = results[self._output].float()
+        assert logits.shape == (len(images), self.classes), "a row for each image"
         return logits
 
     @torch.inference_mode()
@@ -79,12 +83,11 @@ class Network:
         return results[self._output]
 
     def _result(self, node: Node, results: dict[int, Any], count: int) -> Any:
-        return (self._logits if node is self._head else apply)(node, results, self._weights, count)
-
-    def _logits(self, node: Node, results: dict[int, Any], weights: dict[str, torch.Tensor], count: int) -> Any:
+        if node is not self._head:
+            return apply(node, results, self._weights, count)
         hidden = {each: results[each].float() for each in inputs(node)}
         with one_thread():  # several would add the products in another order: an answer must not hang on the load
-            return apply(node, hidden, weights, count)
+            return apply(node, hidden, self._head_weights, count)
 
     def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.dim() == 4:
@@ -96,6 +99,13 @@ class Network:
         if self.dtype == torch.float32:
             return tensor
         return tensor.t().contiguous().t() if tensor.dim() == 2 else tensor.clone()
+
+
+def _names(nodes: list[Node]) -> set[str]:
+    """Of the weights that they need."""
+    values = [value for node in nodes for value in (*node.args, *node.kwargs.values())]
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return {each.name for each in flat if isinstance(each, Weight)}
 
 
 def _bytes(result: Any) -> int:

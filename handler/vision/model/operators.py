@@ -1,7 +1,7 @@
 """What a program may do: aten's operators that compute, and nothing else.
 
-None of them writes into its input, reads a file, draws a random number, or looks at an address: what a program is asked
-about one image stays with that image. The names are aten's, with the overload where there is more than the default one.
+None of them writes into its input, reads a file, draws a random number, or looks at an address: nothing stays in a
+program of what it is asked. The names are aten's, with the overload where there is more than the default one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from torch.nn import functional
 # kernels, which add up in another order (seen on AMD's Zen 4, with up to 16 threads).
 ROWS = 4
 
-LAYERS = "conv1d conv2d conv_transpose2d.input linear matmul bmm mm addmm einsum scaled_dot_product_attention"
+LAYERS = (
+    "conv1d conv1d.padding conv2d conv2d.padding conv_transpose2d.input linear matmul bmm mm addmm "
+    "scaled_dot_product_attention"
+)
 NORMS = "batch_norm layer_norm group_norm instance_norm rms_norm"
 POOLS = "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_avg_pool1d"
 ACTIVATIONS = (
@@ -25,14 +28,16 @@ ACTIVATIONS = (
 ARITHMETIC = (
     "add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar rsub.Tensor mul.Tensor mul.Scalar div.Tensor div.Scalar "
     "neg abs addcmul exp log sqrt rsqrt reciprocal square pow.Tensor_Scalar sin cos erf "
+    "gt.Scalar ge.Scalar lt.Scalar le.Scalar eq.Scalar ne.Scalar gt.Tensor ge.Tensor lt.Tensor le.Tensor "
     "clamp clamp_min clamp_max minimum maximum where.self masked_fill.Scalar"
 )
 REDUCTIONS = "mean.dim sum.dim_IntList amax amin cumsum linalg_vector_norm norm.ScalarOpt_dim var.correction"
 SHAPES = (
-    "view reshape flatten.using_ints unflatten.int permute transpose.int swapaxes t squeeze.dim squeeze.dims unsqueeze "
-    "expand repeat movedim.int movedim.intlist select.int slice.Tensor index.Tensor index_select narrow chunk "
-    "split.Tensor split_with_sizes unbind.int cat stack roll flip pad constant_pad_nd pixel_shuffle pixel_unshuffle "
-    "channel_shuffle upsample_nearest2d.vec upsample_bilinear2d.vec upsample_bicubic2d.vec"
+    "einsum view reshape flatten.using_ints unflatten.int permute transpose.int swapaxes t squeeze.dim "
+    "squeeze.dims unsqueeze expand repeat movedim.int movedim.intlist select.int slice.Tensor index.Tensor "
+    "index_select narrow chunk split.Tensor split_with_sizes unbind.int cat stack roll flip pad "
+    "constant_pad_nd pixel_shuffle pixel_unshuffle channel_shuffle upsample_nearest2d.vec "
+    "upsample_bilinear2d.vec upsample_bicubic2d.vec"
 )
 NAMES = " ".join((LAYERS, NORMS, POOLS, ACTIVATIONS, ARITHMETIC, REDUCTIONS, SHAPES)).split()
 

@@ -153,7 +153,7 @@ def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -
         [_argument(value, argument, earlier, weights) for value, argument in zip(args, schema.arguments)],
         {name: _argument(value, by_name[name], earlier, weights) for name, value in kwargs.items()},
     )
-    if op == "einsum" and len(node.args[1]) > MOST_OPERANDS:
+    if op == "einsum" and len(given["tensors"]) > MOST_OPERANDS:
         raise ValueError(f"einsum takes {MOST_OPERANDS} tensors here")
     return node
 
