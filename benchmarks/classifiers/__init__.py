@@ -1,0 +1,1 @@
+"""Every classifier that can be packed, packed and asked: `make classifiers`, and docs/classifiers.md, its page."""

@@ -1,0 +1,68 @@
+"""A network of each of torchvision's families, of timm, and of a user's file: packed, it answers as it did.
+
+`make classifiers` tries all of them, with all that packaging and serving do: docs/classifiers.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn import functional
+
+from benchmarks.classifiers.architectures import FILES
+from benchmarks.classifiers.calibration import calibrated
+from pipeline.artefact.architecture import module
+from pipeline.artefact.program import export
+from pipeline.artefact.proof import MOST_MOVED, MOST_OF_LOGITS
+from vision.model.network import Network
+from vision.model.program import read_program
+
+CLASSES = 5
+# The quickest of each. AlexNet is everywhere else.
+FAMILIES = (
+    *("convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5"),
+    *("mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
+    *("swin_t", "swin_v2_t", "vgg11", "vit_b_32", "of_timm.py:mobilenetv4_conv_small", "own.py:build"),
+)
+SIDES = {"googlenet": 224, "inception_v3": 224, "maxvit_t": 224}  # pixels
+SIDE = 128  # of the others: the operators are those of larger images, and it takes less time
+CPU = torch.device("cpu")
+
+
+def images(side: int) -> torch.Tensor:
+    """Smooth, as photographs are."""
+    random = torch.Generator().manual_seed(0)
+    return functional.interpolate(torch.randn(2, 3, 12, 12, generator=random), (side, side), mode="bicubic")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two of them, beside the tests of the other process, wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_it_answers_as_it_did(architecture: str) -> None:
+    side = SIDES.get(architecture, SIDE)
+    asked = images(side)
+    network = module(architecture, CLASSES, side, FILES)
+    calibrated(network, CLASSES, asked)
+    program = export(network, side)
+    weights = {name: torch.from_numpy(array) for name, array in program.tensors.items()}
+    with torch.inference_mode():
+        expected = network(asked)
+    assert (expected[0] - expected[1]).abs().max() > 0.05  # it looks at the image
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        packed = Network(read_program(program.graph, weights), weights, precision, CPU)
+        together = asked.to(dtype, memory_format=torch.channels_last)
+        for few in (together, together[:1]):
+            logits = packed(few)
+            moved = (logits.softmax(dim=1) - expected[: len(few)].softmax(dim=1)).abs().max()
+            assert moved <= MOST_MOVED[precision]
+            assert (logits - expected[: len(few)]).abs().max() <= MOST_OF_LOGITS[precision] * expected.std()
