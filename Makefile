@@ -8,7 +8,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 
-.PHONY: setup demo test test-quick lint format bench reliability cluster-test audit image
+.PHONY: setup demo test test-quick lint format bench classifiers reliability cluster-test audit image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -47,6 +47,11 @@ format: setup
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks door
+
+# every classifier that can be packed, packed and asked, the quickest first (hours; it can be taken up again, and
+# ONLY=resnet18,… is for a part): docs/classifiers.md
+classifiers: setup
+	@PYTHONPATH=. $(BIN)/python -P -m benchmarks.classifiers $(if $(ONLY),--only $(ONLY))
 
 # breaks a running server, sends it bad input, attacks and 100,000 requests, compares damaged versions (SERVER=stock for stock TorchServe,
 # ONLY=faults, faults:NAME, bad-input, attack-surface, soak, candidates or page for a part): docs/reliability.md
