@@ -42,7 +42,7 @@ def read_mapping(file: Path) -> dict[Any, Any]:
     except OSError as error:
         raise PipelineError(f"{told(error)}: give the path of a model file, as models/alexnet.yaml") from None
     try:
-        said = yaml.load(text, _Loader)  # noqa: S506 # it is a SafeLoader
+        said = yaml.load(text, _Loader)  # noqa: S506  # it is a SafeLoader  # nosec B506
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         is_yaml = "twice" in (error.problem or "")

@@ -16,9 +16,9 @@ COMMANDS = {"package": "--weights=x", "publish": "gs://bucket", "serve": "x", "p
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("name: [", "is not YAML"),
+        ("name: [", "not YAML"),
         ("name: Alex Net", "name must be lower-case letters, digits and hyphens"),
-        (None, "No such file or directory"),
+        (None, "no model file at "),
     ],
 )
 def test_a_model_that_cannot_be_read_is_one_line(
@@ -34,5 +34,6 @@ def test_a_model_that_cannot_be_read_is_one_line(
         [tmp_path / "scripts" / f"{name}.sh", COMMANDS[name]], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
-    assert done.stderr.startswith(f"error: {tmp_path / 'models' / 'alexnet.yaml'}")
+    assert done.stderr.startswith("error: ")
+    assert str(tmp_path / "models" / "alexnet.yaml") in done.stderr
     assert sentence in done.stderr

@@ -110,7 +110,7 @@ def test_help_fits_into_the_terminal_and_is_whole(name: str, columns: int, tmp_p
     assert re.search(r"<\w", done.stdout) is None
     assert str(CHECKOUT) not in done.stdout
     if name in ("package.sh", "publish.sh"):
-        assert "model-store/alexnet.mar" in done.stdout
+        assert "model-store/" in done.stdout
     assert [line for line in done.stdout.splitlines() if len(line) > columns] == []
 
 
