@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -157,6 +158,7 @@ def _told(named: re.Match[str], folder: Path) -> Iterator[None]:
     """What the file raises, in a line. It can import what lies beside it, and what it prints is no result."""
     file = (folder / named["file"]).resolve()
     sys.path.insert(0, str(file.parent))
+    here = os.getcwd()
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -166,6 +168,7 @@ def _told(named: re.Match[str], folder: Path) -> Iterator[None]:
         said = f"{type(error).__name__}: {one_line(error, 200)}"
         raise PipelineError(f"{named['file']} fails ({where}{said})") from None
     finally:
+        os.chdir(here)  # where it went elsewhere, the user's relative paths would lead there
         if str(file.parent) in sys.path:
             sys.path.remove(str(file.parent))
 

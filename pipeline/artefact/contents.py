@@ -7,6 +7,7 @@ import json
 import os
 import re
 import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,8 @@ CLASSES_FILE = "classes.json"
 MODEL_FILE = "model.yaml"
 PROOF_FILE = "proof.json"
 
+MOST_FACTS_BYTES = 65_536  # of a few hundred
+
 
 def write_contents(program: Program, origin: str, model: Model, folder: Path) -> None:
     """All but the proof, and what that says: `write_facts`. Equal inputs give equal files.
@@ -45,13 +48,27 @@ def write_facts(model: Model, bfloat16: bool, folder: Path) -> None:
     """bfloat16: whether it answers as it should when it is computed in that."""
     facts = {
         "name": model.name,
-        "architecture": model.architecture,
+        "architecture": archived_architecture(model),
         "classes": CLASSES_FILE,
         "preprocessing": asdict(model.preprocessing),
         "bfloat16": bfloat16,
     }
     text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, default_flow_style=None)
     (folder / MODEL_FILE).write_text(text, encoding="utf-8")
+
+
+def archived_architecture(model: Model) -> str:
+    """Of a file, without the folders of this machine."""
+    return model.architecture.rpartition("/")[2]
+
+
+def architecture_in(archive: Path) -> str | None:
+    """What an archive says that it holds; None where there is none, or it says nothing."""
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(MODEL_FILE) as facts:
+            return str(yaml.safe_load(facts.read(MOST_FACTS_BYTES))["architecture"])
+    except (OSError, zipfile.BadZipFile, yaml.YAMLError, LookupError, TypeError, ValueError):
+        return None
 
 
 def write_weights(tensors: Mapping[str, np.ndarray], origin: str, file: Path) -> None:

@@ -174,11 +174,19 @@ class Lowering:
             if isinstance(value, Ref)
             else []
         )
-        for other in {*self._sharing.get(_memory(written) or 0, ()), *(same if written not in self._copies else ())} - {
-            written
-        }:
-            if other.op == "placeholder":
-                raise NotExportable("it changes its own state when it is asked", self._place)
+        if written.op == "placeholder" and value != Ref(-1):
+            raise NotExportable(
+                "it changes its own state when it is asked: is it training? call eval() before it is returned",
+                self._place,
+            )
+        for other in {*self._sharing.get(_memory(written) or 0, ()), *(same if written not in self._copies else ())}:
+            if other is written:
+                continue
+            if other.op == "placeholder" and self._values.get(other) != Ref(-1):
+                raise NotExportable(
+                    "it changes its own state when it is asked: is it training? call eval() before it is returned",
+                    self._place,
+                )
             before = self._order[other] < self._order.get(node, 0)
             if of_images and before and self._is_read_after(other, node):
                 raise NotExportable(f"it writes into a part of a tensor ({node.target})", self._place)
@@ -220,7 +228,9 @@ class Lowering:
         args = [self._as_argument(value) for value in args]
         kwargs = {key: self._as_argument(value) for key, value in kwargs.items() if key != "pin_memory"}
         if name == "batch_norm" and args[5]:
-            raise NotExportable("it is training: call eval() before it is returned", self._place)
+            raise NotExportable(
+                "its batch norm goes by the images that come together, and not by what it has seen", self._place
+            )
         if any(isinstance(value, torch.dtype | torch.device | torch.layout) for value in flat([args, kwargs])):
             raise NotExportable(f"it chooses a type or a device itself (aten.{op})", self._place)
         found = node.meta.get("val")

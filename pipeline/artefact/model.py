@@ -20,6 +20,7 @@ TURNS_INPUTS_NOTE = (
     "transform_input: as torchvision builds it for its own weights and what is fine-tuned from them; "
     "one that was trained from nothing, with weights=None, needs architecture: file.py:function"
 )
+OF_TORCHVISION = "https://download.pytorch.org/"
 OF_A_FILE = re.compile(r".+\.py:\w+")
 ENTRY = re.compile(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*")  # torchvision's names: DEFAULT, ResNet18_Weights.IMAGENET1K_V1
 
@@ -154,7 +155,8 @@ def _published(file: Path, weights: dict[Any, Any]) -> Published:
     url, sha256 = weights.get("url"), weights.get("sha256")
     if not isinstance(url, str) or not re.fullmatch(r"https://[^/\s]+/(\S*/)?[\w.+%-]+", url):
         raise wrong(file, "weights.url", url, "an https URL of a file")
-    in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)  # as torch.hub names files
+    # As torchvision names its files: eight digits are little to go by for anybody else's.
+    in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", url) if url.startswith(OF_TORCHVISION) else None
     if sha256 is None and in_name:
         return Published(url, in_name[1])
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):

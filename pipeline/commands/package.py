@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.artefact.archive import Archive
+from pipeline.artefact.contents import architecture_in, archived_architecture
 from pipeline.artefact.model import MODEL, Model, read_model
 from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights, with_classes
@@ -66,7 +67,10 @@ def package(
     if check:
         _check(said, loaded)
         return
+    replaced = architecture_in(output)
     archive, proof = _packed(said, loaded, output)
+    if replaced not in (None, archived_architecture(said)):
+        warn(f"This took the place of another network called {said.name}: {replaced}.")
     signature = signature_beside(archive.path)
     if signer is not None:
         signer.sign(signed_files(archive.path), signature)

@@ -26,7 +26,7 @@ LONGEST_QUESTION_S = 10  # for the name of the model
 LONGEST_S = 90  # from the first byte of a call to the last of its answer
 CALLS_AT_ONCE = 8  # enough for the server to form batches
 MOST_ANSWER_BYTES = 16 * 1024 * 1024  # the server's own bound (config.properties, max_response_size)
-MODEL = re.compile(r"[\w.-]+", re.ASCII)  # as in a URL
+MODEL = re.compile(r"[\w.-]{1,250}", re.ASCII)  # as in a URL
 ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
 
 SECRET = {"authorization", "x-api-key", "cookie"}  # headers

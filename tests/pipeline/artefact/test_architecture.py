@@ -183,3 +183,13 @@ def test_what_is_wrong_with_a_users_file_is_told_in_a_line(folder: Path, archite
     (folder / "none.py").write_text("import not_there\n")
     (folder / "syntax.py").write_text("def build(\n")
     assert refusal(architecture, folder) == sentence.format(folder=folder)
+
+
+def test_a_file_that_changes_the_folder_changes_nothing_for_others(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import os\nfrom torch import nn\nos.chdir('/')\n"
+        "def build(classes):\n    os.chdir('/')\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))\n"
+    )
+    before = Path.cwd()
+    module("net.py:build", 3, 8, tmp_path)
+    assert Path.cwd() == before

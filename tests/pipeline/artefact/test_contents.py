@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.artefact.contents import (
     MODEL_FILE,
     PROGRAM_FILE,
     WEIGHTS_FILE,
+    architecture_in,
     read_metadata,
     write_contents,
     write_facts,
@@ -135,3 +137,14 @@ def test_facts_are_read_as_they_were(tmp_path: Path, bfloat16: bool) -> None:
     assert (facts.name, facts.classes, facts.bfloat16) == ("pets", CLASSES_FILE, bfloat16)
     assert vars(facts.preprocessing) == vars(PETS.preprocessing)
     assert yaml.safe_load((tmp_path / MODEL_FILE).read_bytes())["architecture"] == "net.py:build"
+
+
+def test_the_architecture_is_read_back_without_the_folders_of_this_machine(tmp_path: Path) -> None:
+    write_facts(replace(PETS, architecture="/home/me/nets/net.py:build"), True, tmp_path)
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as archive:
+        archive.write(tmp_path / MODEL_FILE, MODEL_FILE)
+    assert architecture_in(tmp_path / "a.mar") == "net.py:build"
+    with zipfile.ZipFile(tmp_path / "b.mar", "w") as archive:
+        archive.writestr(MODEL_FILE, "name: alexnet")  # as archives were before
+    for other in ("b.mar", "none.mar", MODEL_FILE):
+        assert architecture_in(tmp_path / other) is None

@@ -107,8 +107,8 @@ def test_a_network_of_ones_own_is_prepared_for_as_with_imagenet(tmp_path: Path) 
         ("IMAGENET1K_V1", "IMAGENET1K_V1"),
         ("ResNet18_Weights.DEFAULT", "ResNet18_Weights.DEFAULT"),
         (
-            {"url": "https://example.org/a/net-0123abcd.pth"},
-            Published("https://example.org/a/net-0123abcd.pth", "0123abcd"),
+            {"url": "https://download.pytorch.org/models/net-0123abcd.pth"},
+            Published("https://download.pytorch.org/models/net-0123abcd.pth", "0123abcd"),
         ),
         ({"url": "https://example.org/a", "sha256": "0" * 64}, Published("https://example.org/a", "0" * 64)),
     ],

@@ -139,6 +139,49 @@ MODULES: dict[str, nn.Module] = {
     "no linear at the end": nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     "one class": nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
 }
+
+
+def then_added(self: Any, images: torch.Tensor) -> Any:
+    """A copy is written into, and both are used."""
+    copy = images.clone()
+    copy += 1
+    return (copy * images).mean(dim=(2, 3))
+
+
+def turned_by_einsum(self: Any, images: torch.Tensor) -> Any:
+    """What einsum makes of one tensor is a view of it: nothing may be written over that."""
+    features = self.conv(images)
+    other = functional.hardtanh(torch.einsum("nchw->nhwc", features))
+    return other.mean(dim=(1, 2)) + features.mean(dim=(2, 3))
+
+
+def of_tokens(self: Any, images: torch.Tensor) -> Any:
+    """Here batch_norm's channels are the tokens, and not the layer's outputs."""
+    return self.norm(self.layer(images.flatten(2)[:, :, :8])).mean(dim=2)
+
+
+def not_needed(self: Any, images: torch.Tensor) -> Any:
+    logits = self.layer(images.mean(dim=(2, 3)))
+    self.norm(logits)
+    return logits
+
+
+def tied(self: Any, images: torch.Tensor) -> Any:
+    hidden = functional.linear(images.mean(dim=(2, 3)), self.layer.weight)
+    return functional.linear(hidden, self.layer.weight)
+
+
+MODULES |= {
+    "a copy": Net(then_added),
+    "einsum of one": Net(turned_by_einsum, conv=nn.Conv2d(3, 4, 3)),
+    "norm of tokens": Net(of_tokens, layer=nn.Linear(8, 3), norm=nn.BatchNorm1d(3)),
+    "norm that nobody needs": Net(not_needed, layer=nn.Linear(3, 5), norm=nn.BatchNorm1d(5)),
+    "tied weights": Net(tied, layer=nn.Linear(3, 3)),
+    "padding by a word": nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "comparisons": Net(lambda self, images: (images * (images > 0.1)).mean((2, 3))),
+}
+for _norm in ("norm of tokens", "norm that nobody needs"):
+    MODULES[_norm].norm.running_mean.normal_()  # type: ignore[union-attr, operator]
 MODULES["dropout"].eval()(torch.zeros(1, 3, SIDE, SIDE))  # the lazy layer learns its size
 
 
@@ -232,7 +275,63 @@ def looking(self: Any, images: torch.Tensor) -> Any:
     return images.mean(dim=(2, 3)) if images.sum() > 0 else images.amax(dim=(2, 3))
 
 
+def writing_into_a_view(self: Any, images: torch.Tensor) -> Any:
+    features = images * 2
+    features.flatten(1).clamp_(max=3)
+    return features.mean(dim=(2, 3))
+
+
+def writing_into_a_slice(self: Any, images: torch.Tensor) -> Any:
+    features = images * 2
+    features[:, :2] += 1
+    return features.mean(dim=(2, 3))
+
+
+def writing_into_a_piece(self: Any, images: torch.Tensor) -> Any:
+    features = images * 2
+    features.chunk(3, dim=1)[0].mul_(2)
+    return features.mean(dim=(2, 3))
+
+
+def setting_an_item(self: Any, images: torch.Tensor) -> Any:
+    features = images * 2
+    features[:, 0] = 0
+    return features.mean(dim=(2, 3))
+
+
+def writing_behind_dropout(self: Any, images: torch.Tensor) -> Any:
+    features = images * 2
+    dropped = self.dropout(features)
+    dropped += 1
+    return (features + dropped).mean(dim=(2, 3))
+
+
+def remembering(self: Any, images: torch.Tensor) -> Any:
+    self.mean.mul_(0.9).add_(0.1)
+    return images.mean(dim=(2, 3)) + self.mean
+
+
+def counting_calls(self: Any, images: torch.Tensor) -> Any:
+    self.calls += 1
+    return images.mean(dim=(2, 3)) + self.calls
+
+
 REFUSED: dict[str, tuple[nn.Module, str]] = {
+    "a view": (Net(writing_into_a_view), "it writes into a part of a tensor (aten.clamp_.default)"),
+    "a slice": (Net(writing_into_a_slice), "it writes into a part of a tensor (aten.add_.Tensor)"),
+    "a piece": (Net(writing_into_a_piece), "it writes into a part of a tensor (aten.mul_.Tensor)"),
+    "an item": (Net(setting_an_item), "it writes into a part of a tensor"),
+    "behind dropout": (Net(writing_behind_dropout, dropout=nn.Dropout()), "it writes into a part of a tensor"),
+    "a memory": (Net(remembering, mean=torch.zeros(3)), "it changes its own state when it is asked"),
+    "a counter": (Net(counting_calls, calls=torch.zeros((), dtype=torch.long)), "it changes its own state"),
+    "dropout that draws": (
+        Net(lambda self, images: functional.dropout(images, 0.5).mean((2, 3))),
+        "it draws random numbers (aten.dropout: give it training=self.training)",
+    ),
+    "a size in a tensor": (
+        Net(lambda self, images: images.flatten(2)[:, :, : self.keep].mean(2), keep=torch.tensor(16)),
+        "",
+    ),
     "two results": (Net(lambda self, images: (images, images)), "it does not return one tensor, the logits"),
     "a dictionary": (Net(lambda self, images: {"a": images.mean((2, 3)), "b": images}), "it does not return one"),
     "images": (Net(lambda self, images: images), "not the logits"),
@@ -265,7 +364,7 @@ def test_what_cannot_be_packed_is_refused_in_a_sentence(
 
 
 def test_a_network_that_is_training_is_refused() -> None:
-    with pytest.raises(NotExportable, match="it is training: call eval"):
+    with pytest.raises(NotExportable, match="call eval"):
         export(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).train(), SIDE)
 
 
