@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.artefact.model import read_model
 from pipeline.deployment.kserve_versions import SUPPORTED
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
@@ -99,6 +100,13 @@ def test_the_requests(readme: str, server: TorchServe, checkout: Path) -> None:
     assert two == five[:2]
     (shown,) = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
     assert json.loads(shown)["predictions"][0]["classes"][0].keys() == two[0].keys()
+
+
+def test_its_model_file_is_one(readme: str, tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "pets.yaml").write_text(text)
+    model = read_model(tmp_path / "pets.yaml")
+    assert (model.name, [label for _, label in model.classes]) == ("pets", ["abyssinian", "beagle"])
 
 
 def test_predict(readme: str, server: TorchServe, checkout: Path) -> None:
