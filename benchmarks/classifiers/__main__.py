@@ -24,7 +24,7 @@ def measure(
         str, typer.Option(metavar="NAME,…", help="These, also where they have rows already.", show_default=False)
     ] = "",
 ) -> None:
-    """Measure each architecture that has no row of this processor and this torch, the quickest first."""
+    """Measure each that has no row of this processor and this torch, or has failed; the quickest first."""
     if context.invoked_subcommand is not None:
         return
     from benchmarks.classifiers.architectures import all_of_them  # torchvision takes seconds
@@ -35,17 +35,19 @@ def measure(
     if unknown := [name for name in names if name not in known]:
         raise PipelineError(f"there is no {unknown[0]} here: there are {', '.join(known)}")
     rows, now = results.read(), here()
-    missing = [name for name in known if rows.get(name, {}) | now != rows.get(name)]
-    chosen = names or missing
+    measured = {name for name, row in rows.items() if row | now == row and "failed" not in row}
+    chosen = names or [name for name in known if name not in measured]
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=len(chosen))
-        for name in chosen:
-            row = measure(known[name], lambda what: progress.update(task, description=what))
-            results.put({name: row})
-            progress.advance(task)
-            out.print(pages.line(name, row))
-    page()
+        try:
+            for name in chosen:
+                row = measure(known[name], lambda what: progress.update(task, description=what))
+                results.put({name: row})
+                progress.advance(task)
+                out.print(pages.line(name, row))
+        finally:  # also of what was measured before Ctrl-C, or a full disk
+            page()
 
 
 @app.command()
