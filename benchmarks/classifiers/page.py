@@ -38,7 +38,8 @@ HOW = """\
 - **Weights** are random, so that none has to be downloaded, and calibrated: batch norms have the statistics of
   photographs, and logits a standard deviation of 3. Such networks magnify rounding more than trained ones do.
 - **Moved** is what packaging proves, with 20 views of photographs: the most that a probability differs from the
-  module's own, rounded up. Where bfloat16 moves too much, the archive is marked, and served in float32 only.
+  module's own, rounded up. Where bfloat16 moves too much, the archive is marked, and served in float32 only: with
+  other weights the same network may pass.
 - **Start** is the processor time until a worker is ready, importing torch and checking the archive included; **memory**
   its most resident memory, with batches of up to eight.
 - **Milliseconds an image** are processor time for a JPEG of a quarter of a megapixel, decoded and all: alone / in a
@@ -53,17 +54,17 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "pixels": lambda row: f"{row['crop']}²",
     "million parameters": lambda row: f"{row['parameters'] / 1e6:.1f}",
     "GFLOP": lambda row: f"{row['flop'] / 1e9:.2g}" if row["flop"] < 1e10 else f"{row['flop'] / 1e9:.0f}",
-    "operators": lambda row: str(row[MANY]["nodes"]),
+    "images/s": lambda row: f"{images_per_s(row):.3g}",
+    "ms an image, float32": lambda row: _times(row, "served_float32"),
+    "ms an image, bfloat16": lambda row: _times(row, "served_bfloat16"),
+    "memory, MB": lambda row: _both(row, "memory_mb", ".0f"),
+    "start, s": lambda row: _both(row, "start_s", ".1f"),
     "archive, MB": lambda row: f"{row[MANY]['archive_bytes'] / 1e6:.0f}",
     "packaging, s": lambda row: f"{row[MANY]['packaging_s']:.0f}",
     "moved, float32": lambda row: _moved(row, "float32"),
     "moved, bfloat16": lambda row: _moved(row, "bfloat16"),
-    "start, s": lambda row: _both(row, "start_s", ".1f"),
-    "memory, MB": lambda row: _both(row, "memory_mb", ".0f"),
-    "ms an image, float32": lambda row: _times(row, "served_float32"),
-    "ms an image, bfloat16": lambda row: _times(row, "served_bfloat16"),
-    "images/s": lambda row: f"{images_per_s(row):.3g}",
     "same bits": lambda row: _same_bits(row),
+    "operators": lambda row: str(row[MANY]["nodes"]),
 }
 
 
