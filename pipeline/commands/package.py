@@ -145,9 +145,14 @@ def _check(said: Model, loaded: Weights) -> None:
     out.print(f"classes  from {said.classes[0][1]} to {said.classes[-1][1]} ({said.labels})")
     out.print(f"images   {images.crop} × {images.crop} from the middle of {images.resize}, {images.interpolation}")
     out.print(f"size     {found.parameters:,} parameters; the archive would have {megabytes(archive.size)}")
-    out.print(f"work     {found.flop / 1e9:.2f} GFLOP an image (a multiply-add counts as two)")
+    out.print(f"work     {_figure(found.flop / 1e9)} GFLOP an image (a multiply-add counts as two)")
     out.print(f"memory   about {megabytes(found.memory)} a worker (estimated)")
     out.print(
-        f"speed    about {found.images_per_s:.3g} images/s a core (measured on this machine: "
+        f"speed    about {_figure(found.images_per_s)} images/s a core (measured on this machine: "
         "the network alone, in float32, one image at a time)"
     )
+
+
+def _figure(value: float) -> str:
+    """Three digits of it: 0.0297, 72.4, 8,490."""
+    return f"{float(f'{value:.3g}'):,.10g}"

@@ -19,6 +19,7 @@ import torch
 from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights
 from pipeline.commands.files import version_files
+from pipeline.commands.package import _figure
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +225,7 @@ def test_check_says_what_would_be_packed_and_packs_nothing(script: Script, pets:
     assert told["classes"] == "from tabby to Egyptian cat (labels of pets.csv)"
     assert told["images"] == "32 × 32 from the middle of 40, bilinear"
     assert told["size"].startswith("147 parameters; the archive would have ")
-    assert told["work"] == "0.00 GFLOP an image (a multiply-add counts as two)"
+    assert told["work"] == "2.88e-07 GFLOP an image (a multiply-add counts as two)"
     assert told["memory"].endswith(" MB a worker (estimated)")
     assert told["speed"].endswith(
         " images/s a core (measured on this machine: the network alone, in float32, one image at a time)"
@@ -260,3 +261,8 @@ def test_fine_tuned_alexnet_needs_no_model_file(script: Script, tmp_path: Path, 
     assert (done.returncode, done.stderr) == (0, "")
     assert "\nmodel    flowers: alexnet with 3 classes\n" in done.stdout
     assert json.loads(entry(tmp_path / "f.mar", "classes.json")) == [[None, "rose"], [None, "tulip"], [None, "lily"]]
+
+
+@pytest.mark.parametrize(("value", "shown"), [(8492.3, "8,490"), (72.36, "72.4"), (0.029731, "0.0297"), (1.0, "1")])
+def test_figures_have_three_digits(value: float, shown: str) -> None:
+    assert _figure(value) == shown
