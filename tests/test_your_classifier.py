@@ -119,7 +119,12 @@ def test_the_page_can_be_followed_from_top_to_bottom(
     shown = next(block.text for block in BLOCKS if not block.language)
     heads = re.findall(r"^\w+  +", shown, re.MULTILINE)
     assert re.findall(r"^\w+  +", packed, re.MULTILINE)[: len(heads)] == heads
-    exact = [line for line in shown.splitlines() if line.startswith(("model", "weights", "classes", "images", "size"))]
+    assert re.findall(r"\w+ \d+ of \d+", packed)[:2] == re.findall(r"\w+ \d+ of \d+", shown)  # of the proof
+    exact = [
+        line
+        for line in shown.splitlines()
+        if line.startswith(("model", "weights", "classes", "images", "size", "work"))
+    ]
     assert [line for line in exact if line not in packed] == []
 
     script, *arguments = serve.split()
