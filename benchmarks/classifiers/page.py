@@ -37,15 +37,15 @@ OF_FILES = ("timm", "own")
 HOW = """\
 - **Weights** are random, so that none has to be downloaded, and calibrated: batch norms have the statistics of
   photographs, and logits a standard deviation of 3. Such networks magnify rounding more than trained ones do.
-- **Moved** is what packaging proves, with photographs: the most that a probability differs from the module's own.
-  Where bfloat16 moves too much, the archive is marked, and served in float32 only: with other weights the same network
-  may pass.
+- **Moved** is what packaging proves, with photographs: no probability differs by more from the module's own. Where
+  bfloat16 moves too much, the archive is marked, and served in float32 only: with other weights the same network may
+  pass.
 - **Start** is the processor time until a worker is ready, importing torch and checking the archive included; **memory**
   its most resident memory, with batches of up to eight.
 - **Milliseconds an image** are processor time for a JPEG of a quarter of a megapixel, decoded and all: alone / in a
   batch of eight. **Images/s** are those of one core, in batches of eight, in the quicker precision. A wall clock would
-  tell what else the machine did. Some processors add up differently for one to three images; an image
-  alone then goes through with copies of itself, so that its answer has the same bits in any company, and takes longer.
+  tell what else the machine did. Some processors add up differently for one to three images; an image alone then goes
+  through with copies of itself, so that its answer has the same bits in any company, and takes longer.
 - **Same bits**: whether an answer is the same, bit for bit, alone and beside one to seven others.
 
 Two figures with a stroke between them are those of float32 and of bfloat16."""
