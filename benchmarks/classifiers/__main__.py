@@ -53,7 +53,9 @@ def measure(
 @app.command()
 def page() -> None:
     """Write docs/classifiers.md anew, from benchmarks/results/classifiers.json."""
-    pages.PAGE.write_text(pages.text(results.read()), encoding="utf-8")
+    from pipeline.artefact import zoo
+
+    pages.PAGE.write_text(pages.text(results.read(), zoo.names()), encoding="utf-8")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.classifiers.results import Row
@@ -10,7 +10,6 @@ from benchmarks.classifiers.results import Row
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "classifiers.md"
 MANY, FEW = "1000", "5"
 SERVED = ("served_float32", "served_bfloat16")
-TORCHVISIONS = 80  # classifiers, of torchvision 0.28
 TITLES = {
     "alexnet": "AlexNet",
     "convnext": "ConvNeXt",
@@ -68,19 +67,19 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 }
 
 
-def text(rows: dict[str, Row]) -> str:
-    """The page, of the results."""
+def text(rows: dict[str, Row], known: Sequence[str]) -> str:
+    """The page, of the results. known: torchvision's classifiers, by name."""
     packed = {name: row for name, row in rows.items() if "failed" not in row}
     failed = {name: row for name, row in rows.items() if "failed" in row}
     torchvisions = {name: row for name, row in packed.items() if row["family"] not in OF_FILES}
     others = {name: row for name, row in packed.items() if row["family"] in OF_FILES}
     parts = [
         "# Classifiers that can be packed",
-        _introduction(rows, torchvisions),
+        _introduction(rows, torchvisions, len(known)),
         HOW,
         "## torchvision's",
         _table(torchvisions),
-        _left_out(torchvisions),
+        _left_out([name for name in known if name not in rows]),
         "## From a file of one's own",
         "`architecture: of_timm.py:resnet50d`, say, or `architecture: own.py:build`: these files are in "
         "[benchmarks/classifiers](../benchmarks/classifiers), to begin from.",
@@ -92,11 +91,11 @@ def text(rows: dict[str, Row]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _introduction(rows: dict[str, Row], torchvisions: dict[str, Row]) -> str:
+def _introduction(rows: dict[str, Row], torchvisions: dict[str, Row], known: int) -> str:
     about = sorted({f"{row['processor']}, torch {row['torch']}" for row in rows.values()})
     families = len({row["family"] for row in torchvisions.values()})
     return (
-        f"**{len(torchvisions)} of torchvision's {TORCHVISIONS} classification architectures**, of {families} "
+        f"**{len(torchvisions)} of torchvision's {known} classification architectures**, of {families} "
         "families, were packed with 1000 classes and with 5, unpacked as TorchServe unpacks them, started, and asked "
         "photographs. A model file names one: `architecture: resnet50`.\n\n"
         "`make classifiers` measures them (`ONLY=resnet18,vit_b_16` two of them) and writes this page, from "
@@ -104,10 +103,10 @@ def _introduction(rows: dict[str, Row], torchvisions: dict[str, Row]) -> str:
     )
 
 
-def _left_out(torchvisions: dict[str, Row]) -> str:
-    """What is not in the table."""
-    missing = TORCHVISIONS - len(torchvisions)
-    return f"{missing} have not been measured yet: `make classifiers` goes on with them." if missing else ""
+def _left_out(names: list[str]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)} have not been measured yet, and `make classifiers` goes on with them: {', '.join(names)}."
 
 
 def _table(rows: dict[str, Row]) -> str:
