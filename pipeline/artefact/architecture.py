@@ -121,7 +121,9 @@ def _classes_parameter(function: Callable[..., Any]) -> list[str]:
         parameters = inspect.signature(function).parameters
     except (ValueError, TypeError):
         return []
-    return [name for name in ("classes", "num_classes") if name in parameters]
+    named = [name for name in ("classes", "num_classes") if name in parameters]
+    takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    return named or (["num_classes"] if takes_any else [])  # as timm.create_model
 
 
 def _function(named: re.Match[str], folder: Path) -> Callable[..., Any]:

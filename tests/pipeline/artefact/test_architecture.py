@@ -193,3 +193,11 @@ def test_a_file_that_changes_the_folder_changes_nothing_for_others(tmp_path: Pat
     before = Path.cwd()
     module("net.py:build", 3, 8, tmp_path)
     assert Path.cwd() == before
+
+
+def test_a_function_that_takes_anything_is_told_the_number_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build(**options):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, options['num_classes']))\n"
+    )
+    assert module("net.py:build", 3, 8, tmp_path)(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
