@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import zipfile
@@ -16,11 +17,19 @@ from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, P
 from pipeline.artefact.model import MODEL, MODEL_NAME
 from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.torchserve import TorchServe, has_envoy
-from pipeline.shared.ports import Ports
+from pipeline.shared.ports import SHARE, Ports
 
 # Each comes after those that it imports, whose asserts pytest could not explain otherwise.
 PLUGINS = ("waiting", "temporary", "website", "collector", "cloud", "versions", "scripts", "kserve_crds")
 pytest_plugins = [f"tests.support.{name}" for name in PLUGINS]
+
+# Between the choice of a port and its use, seconds pass: each of pytest-xdist's processes, and what it starts, chooses
+# from ports of its own.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    FIRST, LAST_OF_ALL = 20_000, 32_000
+    each = (LAST_OF_ALL - FIRST) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    first = FIRST + each * int(worker.removeprefix("gw"))
+    os.environ[SHARE] = f"{first}-{first + each - 1}"
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import socket
 from contextlib import ExitStack, suppress
@@ -17,6 +18,7 @@ LOOPBACK = "127.0.0.1"
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")  # the ports that connections get, the least first
 LEAST = 20_000  # below are ports with a name, of databases and the like
 ATTEMPTS = 100
+SHARE = "FREE_PORTS"  # FIRST-LAST: where processes start servers at the same time, each may have ports of its own
 SERVING = ["-m", "pipeline", "serve"]  # after the interpreter and -P, as scripts/run has it
 
 
@@ -88,6 +90,9 @@ def _taken(opened: socket.socket) -> int:
 
 def _own() -> range:
     """The ports that no connection gets; none where that is not known, as on macOS."""
+    with suppress(LookupError, ValueError):
+        first, last = map(int, os.environ[SHARE].split("-"))
+        return range(first, last + 1)
     with suppress(OSError, ValueError):
         return range(LEAST, int(EPHEMERAL.read_text().split()[0]))
     return range(0)

@@ -92,3 +92,8 @@ def test_a_port_that_was_in_use_a_moment_ago_is_free() -> None:
         with socket.create_connection((LOOPBACK, port)):
             listening.accept()[0].close()  # whoever closes first keeps the port in TIME_WAIT
     replace(Ports.any_free(), inference=port).check_free()
+
+
+def test_of_ports_that_are_shared_out_others_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREE_PORTS", "21000-21009")
+    assert set(free_ports(5)) < set(range(21_000, 21_010))
