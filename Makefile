@@ -17,10 +17,10 @@ setup: .venv/.ready
 demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
-# all tests, in three processes: in the first minute those that need no server, then the rest, for a quarter of an hour
+# all tests, in two processes: in the first minute those that need no server, then the rest, for a quarter of an hour
 test: setup .venv-checkov/.ready
 	@echo "first what needs no server, about a minute; then the rest, a quarter of an hour"
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 # the first minute alone
 test-quick: setup
