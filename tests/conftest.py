@@ -116,8 +116,8 @@ SLOW_FIXTURES = {
 }
 
 
-# `make test` has two processes (pytest-xdist); a third would need more than 20 GB of memory. What asks the session's own
-# server stays in one of them; of what is here, a file at a time goes to whichever process is free.
+# `make test` has two processes (pytest-xdist); a third would need more than 20 GB of memory. What asks the session's
+# own server stays in one of them; of what is here, a file at a time goes to whichever process is free.
 ANY_PROCESS = (
     *("tests/handler/", "tests/terraform/", "tests/benchmarks/"),
     *("tests/kserve/test_manifests.py", "tests/kserve/test_names.py", "tests/kserve/test_crds.py"),
