@@ -17,9 +17,9 @@ setup: .venv/.ready
 demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
-# all tests, in two processes: in the first minute those that need no server, then the rest, for a quarter of an hour
+# all tests, in two processes: in the first minute those that need no server, then the rest, for about twenty minutes
 test: setup .venv-checkov/.ready
-	@echo "first what needs no server, about a minute; then the rest, a quarter of an hour"
+	@echo "first what needs no server, about a minute; then the rest, about twenty minutes"
 	$(BIN)/python -m pytest -n 2
 
 # the first minute alone

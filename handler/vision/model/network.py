@@ -54,8 +54,7 @@ class Network:
         results: dict[int, Any] = {-1: images}
         for index, node in enumerate(self._nodes):
             results[index] = self._result(node, results, len(images))
-            for each in node.last:
-                results.pop(each, None)
+            _let_go(node, results)
         logits: torch.Tensor = results[self._output].float()
         assert logits.shape == (len(images), self.classes), "a row for each image"
         return logits
@@ -72,15 +71,17 @@ class Network:
                 said = " ".join(str(error).split())[:200]
                 raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
             self.image_bytes = max(self.image_bytes, sum(map(_bytes, results.values())) // len(images))
-            first = node.args[0] if node.args else None
-            if node.op in operators.IN_PLACE and isinstance(first, Ref) and first.node >= 0 and uses[first.node] == 1:
-                before = results[first.node]
-                is_fresh = self._nodes[first.node].op in operators.FRESH
-                if is_fresh and before.shape == result.shape and before.dtype == result.dtype:
-                    node.function = operators.overload(operators.IN_PLACE[node.op])
-            for each in node.last:
-                results.pop(each, None)
+            if node.op in operators.IN_PLACE and self._may_be_written_over(node.args[0], result, results, uses):
+                node.function = operators.overload(operators.IN_PLACE[node.op])
+            _let_go(node, results)
         return results[self._output]
+
+    def _may_be_written_over(self, first: Any, result: Any, results: dict[int, Any], uses: Counter[int]) -> bool:
+        """Whether a result fits into the memory of the first argument, which is nobody else's, and needed no more."""
+        if not isinstance(first, Ref) or first.node < 0 or uses[first.node] != 1:
+            return False
+        before, is_fresh = results[first.node], self._nodes[first.node].op in operators.FRESH
+        return bool(is_fresh and before.shape == result.shape and before.dtype == result.dtype)
 
     def _result(self, node: Node, results: dict[int, Any], count: int) -> Any:
         if node is not self._head:
@@ -108,6 +109,11 @@ def _names(nodes: list[Node]) -> set[str]:
     return {each.name for each in flat if isinstance(each, Weight)}
 
 
+def _let_go(node: Node, results: dict[int, Any]) -> None:
+    for each in node.last:
+        results.pop(each, None)
+
+
 def _bytes(result: Any) -> int:
     if isinstance(result, torch.Tensor):
         return result.numel() * result.element_size()
@@ -122,10 +128,9 @@ def memory_bound(most: int) -> Iterator[None]:
     except OSError:
         yield
         return
-    before = resource.getrlimit(resource.RLIMIT_AS)
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_AS)
     wanted = pages * resource.getpagesize() + most
-    hard = before[1]
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if soft == resource.RLIM_INFINITY else min(wanted, soft), hard))
     try:
         yield
     finally:
