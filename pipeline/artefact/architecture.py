@@ -52,8 +52,12 @@ def module(architecture: str, classes: int, crop: int, folder: Path = Path()) ->
     return network
 
 
+@cache
 def layout(architecture: str, crop: int, folder: Path = Path()) -> Layout:
-    """Names and shapes of its weights, without the memory for them. Raises PipelineError as `module` does."""
+    """Names and shapes of its weights, without the memory for them. Raises PipelineError as `module` does.
+
+    Built once: a network of many layers takes seconds, and three ask for this.
+    """
     with _repeatable():
         try:
             with _WithoutMemory():
