@@ -30,9 +30,9 @@ from vision.image.source import EncodedImage, LocatedImage, locate_image
 from vision.model.classifier import WEIGHTS, Classifier
 from vision.model.facts import read_facts
 from vision.model.ranking import read_classes, top_k
-from vision.protocol import v1
-from vision.protocol.answer import Answer
-from vision.protocol.request import Request
+from vision.protocol import protocols, v1
+from vision.protocol.answer import Answer, Response
+from vision.protocol.request import Request, Verb
 from vision.worker import torchserve
 from vision.worker.pace import in_time
 from vision.worker.processors import Processors, available
@@ -101,16 +101,18 @@ class Handler:
             ]
             stages.end("forward")
         bodies = torchserve.FinalBodies(
-            self._encode(answer, context, index, stages) for index, answer in enumerate(answers)
+            self._encode(request, answer, context, index, stages)
+            for index, (request, answer) in enumerate(zip(requests, answers))
         )
         if enveloped and isinstance(answers[0], Answer):
             return v1.predictions(answers[0])  # the envelope puts {"predictions": …} around them
         return bodies
 
     def _parse(self, row: torchserve.Row) -> Request:
-        if row.asks_to_explain:
+        request = protocols.parse(row, self._limits)
+        if request.verb is Verb.EXPLAIN:
             raise MalformedBody("this model explains nothing; send it to :predict")
-        return v1.parse_row(row.fields, row.content_type, self._limits, row.top_k)
+        return request
 
     def _parse_envelope(self, instances: object) -> Request:
         return v1.instances_of_envelope(instances, self._limits)
@@ -171,15 +173,29 @@ class Handler:
             logger.exception("%s: defect in %s", self._facts.name, name)
             return Defect()
 
-    def _encode(self, answer: Outcome[Answer], context: torchserve.Context, index: int, stages: Stages) -> bytes:
-        body = self._attempt(v1.response_body, answer)
-        if isinstance(body, Defect):  # its traceback is in the log already
+    def _encode(
+        self,
+        request: Outcome[Request],
+        answer: Outcome[Answer],
+        context: torchserve.Context,
+        index: int,
+        stages: Stages,
+    ) -> bytes:
+        response = self._attempt(partial(self._response, request), answer)
+        if isinstance(response, Defect):  # its traceback is in the log already
             logger.error("%s: defect answered to %s", self._facts.name, torchserve.name_of_request(context, index))
-        context.set_response_content_type(index, v1.JSON)
+        status = HTTPStatus(response.status if isinstance(response, RequestError) else HTTPStatus.OK)
+        if isinstance(response, RequestError):
+            response = Response(v1.error_body(response), v1.JSON)
+        context.set_response_content_type(index, response.content_type)
         start = context.get_request_header(index, torchserve.REQUEST_START)
-        for name, value in ((HEADER, stages.header(start)), (torchserve.VERSION, self._version)):
+        own = {HEADER: stages.header(start), torchserve.VERSION: self._version}
+        for name, value in {**own, **response.headers}.items():
             if value:
                 context.set_response_header(index, name, value)
-        status = HTTPStatus(body.status if isinstance(body, RequestError) else HTTPStatus.OK)
         context.set_response_status(status.value, status.phrase, index)
-        return v1.error_body(body) if isinstance(body, RequestError) else body
+        return response.body
+
+    def _response(self, request: Outcome[Request], answer: Answer) -> Response:
+        assert isinstance(request, Request), "what was refused has no answer"
+        return protocols.encode(request, answer)

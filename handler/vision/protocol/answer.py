@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,31 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """Which part of one image made a class.
+
+    explained: that class. form: one of `request.FORMS`. content_type: of the picture, or of JSON for a grid.
+    content: the file of the picture, or the rows of a grid of numbers from 0 to 1.
+    """
+
+    explained: ScoredClass
+    form: str
+    content_type: str
+    content: bytes | list[list[float]]
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A prediction for each instance of the request, in the same order."""
+    """A prediction for each instance of the request, in the same order; and an explanation, where one was asked for."""
 
     predictions: list[Prediction]
+    explanations: list[Explanation] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back. headers: beside the content type."""
+
+    body: bytes
+    content_type: str
+    headers: dict[str, str] = field(default_factory=dict)

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
 from vision.protocol import top_k as classes
-from vision.protocol.answer import Answer, ScoredClass
+from vision.protocol.answer import Answer, Explanation, Response, ScoredClass
 from vision.protocol.forms import Form, parse_form
 from vision.protocol.json_body import EXPECTED_OBJECT, NUMBERS, V2, load_json
 from vision.protocol.kinds import Kind, kind_of
-from vision.protocol.request import Request, bounded
+from vision.protocol.request import Request, Verb, Wish, bounded
 from vision.protocol.top_k import TOP_K
 from vision.worker.settings import Limits
+from vision.worker.torchserve import Row
 
 JSON = "application/json"
 EXPECTED = f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)"
 
 LONGEST = 1.23456e-38  # of all probabilities: no float32 has more signs
+
+
+def parse(row: Row, limits: Limits) -> Request:
+    """Raises RequestError: see `parse_row`."""
+    request = parse_row(row.fields, row.content_type, limits, row.top_k)
+    if row.asks_to_explain:
+        return replace(request, verb=Verb.EXPLAIN, wish=Wish())
+    return request
+
+
+def encode(_: Request, answer: Answer) -> Response:
+    """An answer → compact JSON."""
+    return Response(response_body(answer), JSON)
 
 
 def parse_row(row: dict[str, object], content_type: str, limits: Limits, top_k: str | None = None) -> Request:
@@ -114,7 +130,21 @@ def class_bytes(classes: Sequence[tuple[str | None, str]]) -> int:
 
 def response_body(answer: Answer) -> bytes:
     """An answer → compact JSON in UTF-8."""
-    return _compact({"predictions": predictions(answer)})
+    value: dict[str, Any] = {"predictions": predictions(answer)}
+    if answer.explanations:
+        value["explanations"] = [_explanation(explanation) for explanation in answer.explanations]
+    return _compact(value)
+
+
+def _explanation(explanation: Explanation) -> dict[str, Any]:
+    content = explanation.content
+    shown = {"b64": b64encode(content).decode()} if isinstance(content, bytes) else {"grid": content}
+    return {
+        "class": _class(explanation.explained),
+        "form": explanation.form,
+        "content_type": explanation.content_type,
+        **shown,
+    }
 
 
 def _compact(value: object) -> bytes:

@@ -12,9 +12,13 @@ from typing import Any, Protocol
 # What the front door tells the handler; a request that came another way has none of them.
 CONTENT_TYPE = "x-client-content-type"
 TOP_K = "x-client-top-k"  # as the address has it
+PROTOCOL = "x-client-protocol"  # v1, v2 or grpc: what the client's path says
 REQUEST_START = "x-request-start"
 REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
+
+# Of a body whose JSON has bytes behind it. TorchServe leaves a name as it comes: clients write it in several ways.
+HEAD_LENGTH = "inference-header-content-length"
 
 VERSION = "x-model-version"  # of an answer
 SERVED = "SERVED_VERSION"  # the variable by which kserve/runtime/server tells it
@@ -27,6 +31,7 @@ W3C_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9
 class Context(Protocol):
     """What the handler uses of TorchServe's `ts.context.Context`."""
 
+    model_name: str
     model_yaml_config: Any
     manifest: Any
 
@@ -37,6 +42,8 @@ class Context(Protocol):
     def request_processor(self) -> Sized: ...
 
     def get_request_header(self, idx: int, key: str) -> object: ...
+
+    def get_all_request_header(self, idx: int) -> Mapping[str, object]: ...
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
 
@@ -57,6 +64,25 @@ class Row:
     def asks_to_explain(self) -> bool:
         """Whether it came to :explain."""
         return self.context.get_request_header(self.index, "explain") == "True"
+
+    @property
+    def protocol(self) -> str | None:
+        """v1, v2 or grpc, as the front door has read the path; None without it: TorchServe says nothing of the path."""
+        told = self.context.get_request_header(self.index, PROTOCOL)
+        return told if isinstance(told, str) else None
+
+    @property
+    def head_length(self) -> str | None:
+        """How many bytes of the body are JSON, as the client writes it, where binary tensors follow; else None."""
+        for name, value in self.context.get_all_request_header(self.index).items():
+            if name.lower() == HEAD_LENGTH and isinstance(value, str):
+                return value
+        return None
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """The name of the model that is asked, and the version that answers."""
+        return self.context.model_name, version_served(self.context)
 
     @property
     def content_type(self) -> str:

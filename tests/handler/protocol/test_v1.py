@@ -12,9 +12,10 @@ import pytest
 from vision.errors import RequestError, TooLarge
 from vision.fetch.image_url import UrlFetcher
 from vision.image.source import locate_image
+from vision.protocol import protocols
 from vision.protocol import v1 as kserve_v1
-from vision.protocol.answer import Answer, Prediction, ScoredClass
-from vision.protocol.request import Request
+from vision.protocol.answer import Answer, Explanation, Prediction, ScoredClass
+from vision.protocol.request import Request, Verb, Wish
 from vision.worker.settings import Limits
 
 ONE = {"instances": [{"b64": "AAAA"}]}
@@ -209,3 +210,22 @@ def test_v2_with_bytes_behind_its_json_is_told_as_v2(
         400,
         'inputs: this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}',
     )
+
+
+def test_an_explanation_stands_beside_the_predictions() -> None:
+    tabby = ScoredClass(281, "n02123045", "tabby", 0.409711111)
+    explanations = [
+        Explanation(tabby, "overlay", "image/jpeg", b"\xff\xd8\xff"),
+        Explanation(tabby, "grid", "application/json", [[0.0, 1.0]]),
+    ]
+    request = Request([], [], 1, Verb.EXPLAIN, Wish())
+    response = protocols.encode(request, Answer([Prediction([tabby])] * 2, explanations))
+    shown = {"index": 281, "wnid": "n02123045", "label": "tabby", "probability": 0.409711}
+    assert response.content_type == "application/json"
+    assert json.loads(response.body) == {
+        "predictions": [{"classes": [shown]}] * 2,
+        "explanations": [
+            {"class": shown, "form": "overlay", "content_type": "image/jpeg", "b64": "/9j/"},
+            {"class": shown, "form": "grid", "content_type": "application/json", "grid": [[0.0, 1.0]]},
+        ],
+    }
