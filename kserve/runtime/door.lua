@@ -5,6 +5,7 @@
 local PASSED = {
   [":method"] = 10, [":path"] = 1000, [":scheme"] = 10, [":authority"] = 1000, ["content-length"] = 20,
   ["transfer-encoding"] = 20, ["content-type"] = 65536, ["x-request-id"] = 64, ["traceparent"] = 55,
+  ["inference-header-content-length"] = 20,
 }
 local LONGEST_TYPE = 512
 
@@ -37,9 +38,13 @@ local function top_k_of(path)
   return value:match("^%d+$") and value:sub(1, 11) or "-", true
 end
 
+-- Of predictions and of explanations: the time from one answer of the model to the next, in ms, mostly that of the
+-- latest 32; when the latest came; and since when there are requests after it.
+local paces = { predict = { apart = 0 }, explain = { apart = 0 } }
+
 function envoy_on_request(handle)
-  local predict = handle:filterContext()
-  if predict:get("bodyless") then
+  local call = handle:filterContext()
+  if call:get("bodyless") then
     -- Who answers does not read it, and would take it for the next request.
     local body = handle:body()
     if body and body:length() > 0 then
@@ -47,7 +52,7 @@ function envoy_on_request(handle)
     end
     return
   end
-  if not predict:get("route") then
+  if not call:get("route") then
     return
   end
   local headers = handle:headers()
@@ -58,6 +63,11 @@ function envoy_on_request(handle)
   end
   if (headers:get("content-length") or ""):find("^0%d") then -- Envoy would pass it on as it is
     handle:respond({ [":status"] = "400" }, "content-length: a number without leading zeros is expected")
+    return
+  end
+  local json_length = headers:get("inference-header-content-length")
+  if json_length and not (json_length:find("^%d+$") and #json_length <= 20) then
+    handle:respond({ [":status"] = "400" }, "inference-header-content-length: a number of bytes is expected")
     return
   end
   local top_k, said_well = top_k_of(headers:get(":path"))
@@ -78,34 +88,31 @@ function envoy_on_request(handle)
   -- of an archive from before the front door knows the former alone.)
   local kind = headers:get("content-type") or ""
   headers:replace("x-client-content-type", kind:sub(1, LONGEST_TYPE))
+  headers:replace("x-client-protocol", call:get("protocol"))
   if top_k then
     headers:replace("x-client-top-k", top_k)
   end
   local media_type = kind:lower():match("^%s*([a-z]+/[a-z0-9.+-]+)") or ""
   local plain = media_type == "application/json" or media_type:find("^image/") and #media_type < 40
   headers:replace("content-type", plain and media_type or "application/octet-stream")
-  headers:replace(":path", predict:get("route"))
+  headers:replace(":path", call:get("route"))
   headers:replace(":authority", "torchserve")
-  since = since or handle:timestamp()
+  local pace = paces[call:get("verb")]
+  pace.since = pace.since or handle:timestamp()
 end
 
--- The time from one answer of the model to the next, in ms: mostly that of the latest 32. `since`: of the first request
--- after the latest answer.
-local pace = 0
-local latest, since
-
-local function note_answer(now, took)
-  if latest then
+local function note_answer(pace, now, took)
+  if pace.latest then
     -- While nobody asked, it was not slow.
-    pace = pace + (math.min(now - latest, took) - pace) / 32
+    pace.apart = pace.apart + (math.min(now - pace.latest, took) - pace.apart) / 32
   end
-  latest, since = now, nil
+  pace.latest, pace.since = now, nil
 end
 
 -- In how many seconds all that waits now will be answered.
-local function seconds_to_wait(places, now)
-  local silent = since and (now - since) / 32 or 0
-  return math.min(60, math.max(1, math.ceil(places * math.max(pace, silent) / 1000)))
+local function seconds_to_wait(pace, places, now)
+  local silent = pace.since and (now - pace.since) / 32 or 0
+  return math.min(60, math.max(1, math.ceil(places * math.max(pace.apart, silent) / 1000)))
 end
 
 -- For metrics and spans (envoy.yaml): how many requests were in the batch, and what each stage took, in µs.
@@ -133,18 +140,19 @@ local DEFECT = { "500", "server: internal error, see the server's log" }
 local OWN = { ["404"] = BUSY, ["408"] = LOST, ["500"] = LOST, ["503"] = BUSY, ["507"] = LOST }
 
 function envoy_on_response(handle)
-  local predict = handle:filterContext()
-  local places = predict:get("places")
+  local call = handle:filterContext()
+  local places = call:get("places")
   if not places then
     return
   end
+  local pace = paces[call:get("verb")]
   local headers, now = handle:headers(), handle:timestamp()
   local status = headers:get(":status")
   local stages, upstream = headers:get("x-stages"), headers:get("x-upstream")
   headers:remove("x-stages")
   headers:remove("x-upstream")
   if stages then
-    note_answer(now, note_stages(handle, stages))
+    note_answer(pace, now, note_stages(handle, stages))
   elseif upstream and tonumber(status) >= 400 then
     -- The handler of an older archive says no stages, but it has our shape.
     local body = handle:body(true)
@@ -160,6 +168,6 @@ function envoy_on_response(handle)
     end
   end
   if status == "503" then
-    handle:headers():replace("retry-after", tostring(seconds_to_wait(places, now)))
+    handle:headers():replace("retry-after", tostring(seconds_to_wait(pace, places, now)))
   end
 end

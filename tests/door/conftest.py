@@ -18,6 +18,7 @@ from tests.door.wire import Wire
 from tests.support.waiting import Eventually
 
 ARRIVES_WITHIN_S = 2
+VERSION = "1.2"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def recorded(eventually: Eventually) -> Iterator[Recorded]:
         file = Path(name, "envoy.yaml")
         with pytest.MonkeyPatch.context() as patched:  # for no longer: other fixtures start servers
             patched.setenv("REQUEST_TIMEOUT_S", str(ARRIVES_WITHIN_S))
-            file.write_text(settings(Path(name), "alexnet", Address("127.0.0.1", port), torchserve.port))
+            file.write_text(settings(Path(name), ("alexnet", VERSION), Address("127.0.0.1", port), torchserve.port))
         command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:

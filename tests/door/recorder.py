@@ -8,19 +8,22 @@ import socketserver
 import threading
 from dataclasses import dataclass
 
-REQUEST_LINE = b"POST /v1/models/alexnet:predict HTTP/1.1"
+PATIENCE_S = 60
+REQUEST_LINE = re.compile(rb"POST (/v1/models/alexnet:(?:predict|explain)) HTTP/1\.1")
 HEADER = re.compile(rb"([a-z][a-z0-9-]*): ([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 CHUNK = re.compile(rb"[0-9a-f]{1,8}")
 # All that the handler's side of the door may hear (the contract), and what HTTP/1.1 needs.
 KNOWN = {
     *(b"host", b"content-length", b"transfer-encoding", b"content-type", b"x-client-content-type"),
     *(b"x-client-top-k", b"x-request-id", b"traceparent", b"x-request-start"),
+    *(b"x-client-protocol", b"inference-header-content-length"),
 }
 
 
 @dataclass(frozen=True)
 class Request:
     identity: str  # its x-request-id
+    path: bytes
     headers: dict[bytes, bytes]
     body: bytes
 
@@ -39,6 +42,8 @@ class Recorder(socketserver.ThreadingTCPServer):
         self.requests: list[Request] = []
         self.doubts: list[str] = []
         self.port = 0
+        self.explains = threading.Event()  # no explanation is answered where it is not set
+        self.explains.set()
         super().__init__(("127.0.0.1", 0), Connection)
         self.port = self.server_address[1]
 
@@ -62,6 +67,8 @@ class Connection(socketserver.StreamRequestHandler):
             while line := self.rfile.readline():
                 request = self._request(line)
                 self.server.requests.append(request)
+                if request.path.endswith(b":explain"):
+                    self.server.explains.wait(PATIENCE_S)
                 body = answer_to(request.body)
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
                 self.wfile.write(head.encode() + b"x-stages: batch=1\r\n\r\n" + body)
@@ -78,7 +85,9 @@ class Connection(socketserver.StreamRequestHandler):
         return line[:-2]
 
     def _request(self, line: bytes) -> Request:
-        if (said := self._line(line)) != REQUEST_LINE:
+        said = self._line(line)
+        asked = REQUEST_LINE.fullmatch(said)
+        if not asked:
             raise Doubtful(f"request line: {said[:200]!r}")
         headers: dict[bytes, bytes] = {}
         while said := self._line(self.rfile.readline()):
@@ -86,7 +95,7 @@ class Connection(socketserver.StreamRequestHandler):
             if not header or header[1] in headers or header[1] not in KNOWN:
                 raise Doubtful(f"header: {said[:200]!r}")
             headers[header[1]] = header[2] or b""
-        return Request(headers.get(b"x-request-id", b"").decode(), headers, self._body(headers))
+        return Request(headers.get(b"x-request-id", b"").decode(), asked[1], headers, self._body(headers))
 
     def _body(self, headers: dict[bytes, bytes]) -> bytes:
         length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")

@@ -350,7 +350,7 @@ def door(
 ) -> Iterator[tuple[Door, str]]:
     folder = tmp_path_factory.mktemp("d")
     (port,) = free_ports(1)
-    made = Door(folder, MODEL_NAME, Address("127.0.0.1", port), behind.server_port)
+    made = Door(folder, (MODEL_NAME, ""), Address("127.0.0.1", port), behind.server_port)
     try:
         made.start()
 

@@ -294,7 +294,7 @@ def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pyte
     assert volume in runtime["volumes"]
     assert [mount["name"] for mount in model["volumeMounts"]] == ["public-key"]
     monkeypatch.setenv("API_KEYS", str(tmp_path))  # where the Secret would be
-    filled_in = yaml.safe_load(settings(tmp_path, MODEL_NAME, Address("127.0.0.1", 8080), 8081))
+    filled_in = yaml.safe_load(settings(tmp_path, (MODEL_NAME, ""), Address("127.0.0.1", 8080), 8081))
     (chain,) = filled_in["static_resources"]["listeners"][0]["filter_chains"]
     filters = [entry["name"] for entry in chain["filters"][0]["typed_config"]["http_filters"]]
     assert filters[:4] == ["api_keys", "envoy.filters.http.jwt_authn", "per_client", "per_pod"]

@@ -65,7 +65,7 @@ def serve(models: Path, folder_of_ours: Path) -> int:
     elif os.environ.get("TS_SERVICE_ENVELOPE"):
         raise NotServed("TS_SERVICE_ENVELOPE is set: the handler reads KServe's bodies itself; unset it")
     else:
-        door = Door(folder_of_ours, name, folder.inference, inside.inference)
+        door = Door(folder_of_ours, folder.model, folder.inference, inside.inference)
         if api_keys := os.environ.get("API_KEYS"):
             keys = ApiKeys(Path(api_keys), folder_of_ours)
     model = Model(inside.inference, folder.route)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
@@ -27,15 +28,27 @@ STATISTICS = (
     r"/stats/prometheus?usedonly&filter=^(door\."
     r"|http\.door\.(downstream_cx_(active|total|overload)|downstream_rq_(active|overload|rx_reset|tx_reset|too_large|timeout))"
     r"|http\.door\.adaptive_concurrency\.gradient_controller\.rq_blocked"
-    r"|cluster\.torchserve\.(upstream_(cx|rq)_(active|total|connect_fail)|upstream_rq_pending_(active|overflow))"
+    r"|cluster\.(torchserve|explain)\.(upstream_(cx|rq)_(active|total|connect_fail)|upstream_rq_pending_(active|overflow))"
     r"|overload.*pressure|server\.memory)"
 )
 LOG_FORMAT = '{"time":"%Y-%m-%dT%H:%M:%S.%eZ","severity":"%l","logger":"envoy","message":"%j"}'
 STOP_TIMEOUT_S = 5
 ADMIN_TIMEOUT_S = 5
 
-# What the status server answers (server/status), as a pattern of the whole path.
-STATUS = r"/|/v1/models(/{name})?|/v2|/v2/health/(live|ready)|/v2/models/{name}(/ready)?|/openapi\\.json|/docs"
+# What the status server answers (server/status), as a pattern of the whole path. All patterns here stand in quotes in
+# envoy.yaml, where a backslash is two.
+STATUS = r"/|/v1/models(/{name})?|/v2|/v2/health/(live|ready)|/v2/models/{name}{version}(/ready)?|/openapi\\.json|/docs"
+
+
+class Call(NamedTuple):
+    """One way to call the model: envoy.yaml makes routes of it."""
+
+    name: str  # of its routes: the protocol in metrics and traces
+    protocol: str  # as the handler is told
+    verb: str  # predict or explain
+    pattern: str  # of the whole path
+    route: str  # TorchServe's path for it
+
 
 # What of envoy.yaml the environment may change, by its name there. All of these bounds are bounds: none may be 0.
 NAMES: Mapping[str, Variable] = {
@@ -61,6 +74,10 @@ MAX_HEAP_BYTES = 1024 * 1024 * 1024
 # A batch of 16 for the worker that each has, and a few that wait; what would wait longer should ask again. With 24,
 # what was answered in an overload took a quarter longer, and no more was answered.
 REQUESTS_A_PROCESSOR = 18
+# Explanations that wait for each that may be under way, of which there is one for two workers.
+WAITING_FOR_AN_EXPLANATION = 2
+# Of those that are large, so many at a time are held here whole, 128 MiB in all.
+LARGE_EXPLANATIONS = 8
 # Of others, TorchServe holds these while they arrive, 1 GiB at most (vmargs in config.properties); as many wait here.
 LARGE_REQUESTS = 64
 # Whose requests are counted apart, where there is a limit for each; then the one that was not seen for longest goes.
@@ -78,11 +95,15 @@ def find_envoy() -> Path | None:
 
 
 def settings(
-    folder: Path, name: str, address: Address, torchserve_port: int, collector: spans.Collector | None = None
+    folder: Path,
+    model: tuple[str, str],
+    address: Address,
+    torchserve_port: int,
+    collector: spans.Collector | None = None,
 ) -> str:
     """envoy.yaml, filled in. folder: of its sockets. Raises NotServed where a variable makes no sense.
 
-    name: that of the model, which has nothing that means something in a pattern but dots.
+    model: its name, and its version, which may be empty: they have nothing that means something in a pattern but dots.
     """
     values = {key: variable.value() for key, variable in NAMES.items()}
     values |= callers.derived(values)
@@ -90,20 +111,35 @@ def settings(
     assert isinstance(most, int)
     # TorchServe gets what its workers compute. What waits beside these can be forgotten when its client goes.
     at_torchserve = most - most // 8
-    pattern = name.replace(".", r"\\.")
+    explanations = max(1, processors() // 2)
+    name, version = model
+    pattern = _pattern(name)
+    of_version = f"(/versions/{_pattern(version)})?" if version else ""
+    predict, explain = (f"/v1/models/{name}:{verb}" for verb in ("predict", "explain"))
+    v1, v2 = f"/v1/models/{pattern}(:|%3[Aa])", f"/v2/models/{pattern}{of_version}/"
+    which = f"this is version {version} of {name}, name it or none" if version else f"{name} has none here, name none"
     values |= {
         "folder": str(folder),
         "script": str(SCRIPT),
         "address": address.host,
         "port": address.port,
         "torchserve_port": torchserve_port,
-        "route": f"/v1/models/{name}:predict",
-        "predict": f"/v1/models/{pattern}(:|%3[Aa])predict",
+        "route": predict,
+        "calls": [
+            Call("v1", "v1", "predict", f"{v1}predict", predict),
+            Call("v2", "v2", "predict", f"{v2}infer", predict),
+            Call("explain", "v1", "explain", f"{v1}explain", explain),
+            Call("explain", "v2", "explain", f"{v2}explain", explain),
+        ],
         "name_pattern": pattern,
-        "status": STATUS.replace("{name}", pattern),
+        "another_version": f"version: {which}",
+        "status": STATUS.replace("{name}", pattern).replace("{version}", of_version),
         "at_torchserve": at_torchserve,
         "places": most,
         "large_requests": LARGE_REQUESTS,
+        "explanations": explanations,
+        "waiting_explanations": explanations * WAITING_FOR_AN_EXPLANATION,
+        "large_explanations": LARGE_EXPLANATIONS,
         "max_request_bytes": MAX_REQUEST_BYTES,
         "small_request_bytes": SMALL_REQUEST_BYTES,
         "max_heap_bytes": MAX_HEAP_BYTES,
@@ -117,10 +153,14 @@ def settings(
     return template.from_string(SETTINGS.read_text()).render(values)
 
 
+def _pattern(text: str) -> str:
+    return text.replace(".", r"\\.")
+
+
 class Door:
     """Envoy's process. Where it dies it is started again: TorchServe keeps its model meanwhile."""
 
-    def __init__(self, folder: Path, name: str, address: Address, torchserve_port: int) -> None:
+    def __init__(self, folder: Path, model: tuple[str, str], address: Address, torchserve_port: int) -> None:
         """Raises NotServed where there is no Envoy, or a variable makes no sense."""
         envoy = find_envoy()
         if envoy is None:
@@ -128,7 +168,7 @@ class Door:
         self._admin = folder / ADMIN
         collector = spans.collector()
         file = folder / SETTINGS.name
-        file.write_text(settings(folder, name, address, torchserve_port, collector))
+        file.write_text(settings(folder, model, address, torchserve_port, collector))
         self._spans = spans.Spans(folder / "spans", collector) if collector else None
         # One thread: it is enough for far more than the model can answer, and what door.lua counts is then everything.
         self._command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id"]

@@ -32,7 +32,7 @@ from tests.support.website import Website
 pytestmark = pytest.mark.skipif(not has_envoy(), reason="Envoy is not here, which asks who may ask")
 
 
-ASKED = "content-type,x-request-id,traceparent,authorization,x-api-key"
+ASKED = "content-type,inference-header-content-length,x-request-id,traceparent,authorization,x-api-key"
 
 
 def preflight(http: httpx.Client, url: str, origin: str, method: str = "POST") -> httpx.Response:
@@ -48,12 +48,13 @@ def allowed(answer: httpx.Response, origin: str) -> bool:
     if said and answer.request.method != "OPTIONS":
         assert "origin" in answer.headers.get("vary", "").lower()
         exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
-        assert exposed == {"x-request-id", "x-model-version", "retry-after"}
+        assert exposed == {"x-request-id", "x-model-version", "retry-after", "inference-header-content-length"}
     return said == [origin]
 
 
 def test_a_preflight_says_what_the_fetch_standard_wants(running: Service, site: Website) -> None:
-    for url in (running.predict_url, f"{running.url}/v2/health/ready", f"{running.url}/", f"{running.url}/docs"):
+    paths = ("/v2/models/alexnet/infer", "/v1/models/alexnet:explain", "/v2/health/ready", "/", "/docs")
+    for url in (running.predict_url, *(running.url + path for path in paths)):
         for origin in (OTHER_ORIGIN, site.url):
             answer = preflight(running.http, url, origin)
             assert 200 <= answer.status_code <= 299, "an ok status"

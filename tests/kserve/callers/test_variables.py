@@ -66,7 +66,7 @@ def valid(text: str, folder: Path) -> bool:
 
 
 def filled_in(folder: Path, name: str = MODEL_NAME) -> str:
-    return settings(folder, name, Address("127.0.0.1", 8080), 8081)
+    return settings(folder, (name, "1.2"), Address("127.0.0.1", 8080), 8081)
 
 
 @pytest.mark.parametrize("left_out", [None, *GOOD])
