@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,8 +112,14 @@ def _packed(said: Model, loaded: Weights, output: Path) -> tuple[Archive, Proof]
 
 
 def _check_output(output: Path) -> None:
+    """Before a network is traced and proved for nothing."""
     if output.exists() and not output.is_file():  # a device, say, in whose place a file would come
         raise PipelineError(f"{output} is there already, and is no file: give --output the name of one")
+    there = next(folder for folder in output.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise PipelineError(f"{there}: is no folder: give --output a file in one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PipelineError(f"{there}: nothing may be written there: give --output a file in another folder")
 
 
 def _warn(said: Model, loaded: Weights) -> None:

@@ -12,13 +12,12 @@ COMMANDS = {"package": "--weights=x", "publish": "gs://bucket", "serve": "x", "p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("name", "content", "sentence"),
     [
-        ("name: [", "not YAML"),
-        ("name: Alex Net", "name must be lower-case letters, digits and hyphens"),
-        (None, "no model file at "),
+        *((name, "name: [", "not YAML") for name in COMMANDS),
+        ("publish", "name: Alex Net", "name must be lower-case letters, digits and hyphens"),
+        ("package", None, "no model file at "),
     ],
 )
 def test_a_model_that_cannot_be_read_is_one_line(
