@@ -68,6 +68,7 @@ class Work:
         for request in parsed:
             (instance,), (place,) = request.instances, request.places
             image = locate_image(instance, place, self._limits.max_image_bytes, self._no_urls).wait()
+            assert isinstance(image.content, bytes)
             opened = open_image(image.content, image.place, self._limits.max_pixels)
             pixels.append(decode(opened, self._preprocessing))
         rows = self._classifier.probabilities(pixels)

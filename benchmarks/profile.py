@@ -45,7 +45,7 @@ STAGES = {
     ("open_image", "decoder.py"): "reading headers",
     ("decode", "decoder.py"): "decoding",
     ("locate_image", "source.py"): "base64",
-    ("parse_row", "v1.py"): "JSON",
+    ("parse", "protocols.py"): "JSON",
     ("top_k", "ranking.py"): "top-k, answer",
     ("_encode", "entry.py"): "top-k, answer",
     ("retrieve_msg", "otf_message_handler.py"): "TorchServe's worker: receiving",

@@ -69,7 +69,7 @@ class Handler:
             raise ValueError(
                 f"{self._facts.classes} has {len(self._classes)} classes, and the network {self._classifier.classes}"
             )
-        self._limits = limits.of_model(len(self._classes), v1.class_bytes(self._classes))
+        self._limits = limits.of_model(len(self._classes), protocols.class_bytes(self._classes))
         self._version = torchserve.version_served(context)
         logger.info("%s: %s", self._facts.name, self._classifier.description)
         torchserve.quieten()
@@ -133,14 +133,19 @@ class Handler:
 
     def _decode(self, images: list[EncodedImage], threads: int) -> list[np.ndarray]:
         max_pixels, max_together = self._limits.max_pixels, self._limits.max_request_pixels
-        opened = [image_decoder.open_image(image.content, image.place, max_pixels) for image in images]
+        opened = [self._open(image, max_pixels) for image in images]
         pixels = sum(image.pixels for image in opened)
         if pixels > max_together:
-            raise TooLarge("instances", max_together, "pixels")
+            raise TooLarge(opened[0].place.partition("[")[0], max_together, "pixels")
         # Together they take no more memory than one image of the largest size.
         together = threads > 1 < len(opened) and pixels <= max_pixels
         decode = partial(image_decoder.decode, preprocessing=self._facts.preprocessing)
         return list((self._pool.map if together else map)(decode, opened))
+
+    def _open(self, image: EncodedImage, max_pixels: int) -> image_decoder.OpenedImage:
+        if isinstance(image.content, np.ndarray):
+            return image_decoder.open_pixels(image.content, image.place, max_pixels)
+        return image_decoder.open_image(image.content, image.place, max_pixels)
 
     def _predict(self, pixels: list[Outcome[list[np.ndarray]]]) -> list[Outcome[torch.Tensor]]:
         """For each request the probabilities of its images, (images, classes), or the error that it had already.

@@ -86,6 +86,14 @@ class OpenedImage:
     png: bytes = b""
 
 
+def open_pixels(pixels: np.ndarray, place: str, max_pixels: int) -> OpenedImage:
+    """RGB pixels, uint8 of shape (height, width, 3) → the same as of an image file. Raises TooLarge (413)."""
+    height, width, _ = pixels.shape
+    if height * width > max_pixels:
+        raise TooLarge(place, max_pixels, "pixels")
+    return OpenedImage(Image.fromarray(pixels), place, height * width)
+
+
 def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
     """Image bytes → an image that is small enough to be decoded.
 
@@ -136,6 +144,8 @@ def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
     except (MemoryError, RequestError):
         raise
     except Exception:  # OSError, SyntaxError, ValueError, struct.error, EOFError, …: Pillow's decoders raise them all
+        if isinstance(image, Image.Image) and image.format is None:  # pixels, which no decoder has to understand
+            raise
         name = "TIFF" if isinstance(image, TiffPicture) else FORMATS[str(image.format)]
         raise DamagedImage(opened.place, name) from None
 

@@ -1,8 +1,10 @@
-"""One instance → the bytes of its image: base64 in its several forms, a raw body, or a URL that is being fetched."""
+"""One instance → its image: base64 in its several forms, a raw body, a URL that is being fetched, or pixels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from vision.errors import MalformedField, NotAnImage, TooLarge
 from vision.fetch.image_url import PendingImage, RequestFetches, UrlFetcher
@@ -20,23 +22,30 @@ BYTES_EXPECTED = 'the bytes of an image are expected; base64 belongs in JSON, {"
 
 
 @dataclass(frozen=True)
-class EncodedImage:
-    """The bytes of an image file, and how an error names it."""
+class Element:
+    """Of KServe v2's BYTES tensors: the bytes of an image, or base64 text of them, which is all that JSON can hold."""
 
-    content: bytes
+    content: bytes | str
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """The bytes of an image file, or RGB pixels, uint8 of shape (height, width, 3); and how an error names it."""
+
+    content: bytes | np.ndarray
     place: str
 
 
 @dataclass(frozen=True)
 class LocatedImage:
-    """Where an image is: its bytes, or the pending fetch of its URL; and how an error names it."""
+    """Where an image is: its bytes or pixels, or the pending fetch of its URL; and how an error names it."""
 
-    source: bytes | PendingImage
+    source: bytes | np.ndarray | PendingImage
     place: str
 
     def wait(self) -> EncodedImage:
         """Waits for the fetch, if there is one. Raises RequestError: 400, 403, 413, 502 or 504."""
-        if isinstance(self.source, bytes):
+        if isinstance(self.source, (bytes, np.ndarray)):
             return EncodedImage(self.source, self.place)
         content = self.source.result()
         if kind := kind_of_text(content):
@@ -51,6 +60,10 @@ def locate_image(instance: object, place: str, max_bytes: int, fetcher: UrlFetch
     """
     if isinstance(instance, bytes):
         return LocatedImage(_bounded(_bytes_of_an_image(instance, place), place, max_bytes), place)
+    if isinstance(instance, np.ndarray):
+        return LocatedImage(instance, place)
+    if isinstance(instance, Element):
+        return LocatedImage(_bounded(_bytes_of_an_element(instance.content, place, max_bytes), place, max_bytes), place)
     if not isinstance(instance, dict):
         raise MalformedField(place, 'expected an object such as {"b64": "…"}')
     fields = [name for name in ALL_FIELDS if name in instance]
@@ -66,10 +79,23 @@ def locate_image(instance: object, place: str, max_bytes: int, fetcher: UrlFetch
         value, place = value["b64"], f"{place}.b64"
     if not isinstance(value, str):
         raise MalformedField(place, NOT_BASE64 if isinstance(value, (list, dict)) else "expected base64 text")
-    image = decode_base64(value, place, max_bytes)
+    return LocatedImage(_bounded(_bytes_of_base64(value, place, max_bytes), place, max_bytes), place)
+
+
+def _bytes_of_base64(text: str, place: str, max_bytes: int) -> bytes:
+    image = decode_base64(text, place, max_bytes)
     if kind := kind_of_text(image):
         raise MalformedField(place, f"base64 of {kind}: encode the bytes of the image, once")
-    return LocatedImage(_bounded(image, place, max_bytes), place)
+    return image
+
+
+def _bytes_of_an_element(content: bytes | str, place: str, max_bytes: int) -> bytes:
+    if isinstance(content, str):
+        return _bytes_of_base64(content, place, max_bytes)
+    kind = kind_of_text(content)
+    if kind == "JSON":
+        raise MalformedField(place, "JSON, where the bytes of an image are expected, or base64 of them")
+    return _bytes_of_base64(content.decode("latin-1"), place, max_bytes) if kind else content
 
 
 def _bytes_of_an_image(content: bytes, place: str) -> bytes:

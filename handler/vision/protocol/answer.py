@@ -17,6 +17,11 @@ class ScoredClass:
     label: str
     probability: float
 
+    @property
+    def written_probability(self) -> float:
+        """As JSON has it: six significant digits."""
+        return float(f"{self.probability:.6g}")
+
 
 @dataclass(frozen=True)
 class Prediction:

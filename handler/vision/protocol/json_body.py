@@ -10,34 +10,43 @@ from vision.image.source import NOT_BASE64
 from vision.image.text import kind_of_text
 from vision.protocol.numbers import Overflow, find_overflow
 
+HEAD_LENGTH = "Inference-Header-Content-Length"
 EXPECTED_OBJECT = 'expected a JSON object {"instances": […]}'
 NUMBERS = 'expected objects such as {"b64": "…"}; a list of numbers is none'
-V2 = 'this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}'
 # Behind which bytes may come.
 BINARY_V2 = re.compile(rb'\s{0,9}\{\s{0,9}(?:"id"\s?:\s?"[^"]{0,99}",\s{0,9})?"inputs"\s?:')
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
+# And lists, where they are KServe v2's pixels: six pictures of 224 × 224. They take 0.1 s, and tens of MB.
+MAX_NUMBERS = 1_000_000
 
 
-def load_json(body: bytes | bytearray) -> object:
-    """Raises RequestError: 400 for what is not JSON, or numbers where base64 belongs; 413 for too many values."""
+def of_v2(model: str) -> str:
+    return f"this is of KServe v2: send it to /v2/models/{model}/infer"
+
+
+def load_json(body: bytes | bytearray, expected: str = EXPECTED_OBJECT, advice_for_v2: str | None = None) -> object:
+    """Raises RequestError: 400 for what is not JSON, or numbers where base64 belongs; 413 for too many values.
+
+    expected: what a sentence says of it. advice_for_v2: for whom sends v2's JSON with bytes behind it.
+    """
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
         if _has_more_values(text, MAX_VALUES) and (overflow := find_overflow(text, MAX_VALUES, MAX_SIGNS)):
-            raise _too_many_values(overflow)
+            _check_numbers(text, overflow, expected)
         return json.loads(text)
     except json.JSONDecodeError as error:
         problem = "empty" if not body.strip() else f"not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         if (kind := kind_of_text(body)) and kind != "JSON":
-            problem = f"{kind} alone is not JSON; {EXPECTED_OBJECT}"
+            problem = f"{kind} alone is not JSON; {expected}"
     except UnicodeDecodeError:
         problem = "not JSON (not UTF-8); an image itself needs Content-Type: image/*"
     except RecursionError:
         problem = "not JSON that can be read (nested too deeply)"
     except ValueError:
         problem = "not JSON that can be read (a number is too long)"
-    if BINARY_V2.match(body):
-        raise MalformedField("inputs", V2)
+    if advice_for_v2 and BINARY_V2.match(body):
+        raise MalformedField("inputs", advice_for_v2)
     raise MalformedBody(problem)
 
 
@@ -53,17 +62,25 @@ def _has_more_values(text: str, most: int) -> bool:
     return False
 
 
-def _too_many_values(overflow: Overflow) -> RequestError:
+def _check_numbers(text: str, overflow: Overflow, expected: str) -> None:
+    """Raises RequestError where it is too full; the numbers of pixels are taken, with little else beside them."""
+    if not overflow.among_numbers or overflow.path[:1] != ["inputs"]:
+        raise _too_many_values(overflow, expected)
+    if sum(map(text.count, "[,")) > MAX_NUMBERS:
+        raise TooLarge("inputs", MAX_NUMBERS, f"numbers: send pixels behind the JSON, as bytes ({HEAD_LENGTH})")
+    if text.count("{") > MAX_VALUES or text.count('"') > 4 * MAX_VALUES:
+        raise TooLarge("body", MAX_VALUES, "values")
+
+
+def _too_many_values(overflow: Overflow, expected: str) -> RequestError:
     """Who sends numbers should hear that base64 is expected; who sends many instances, that they are many."""
     if not overflow.among_numbers:
         return TooLarge("body", MAX_VALUES, "values")
     root, index, field, nested = (*overflow.path, None, None, None, None)[:4]
-    if root == "inputs":
-        return MalformedField("inputs", V2)
     if root == "parameters":
         return MalformedField("parameters", "expected an object")
     if root != "instances":
-        return MalformedBody(f"{EXPECTED_OBJECT}, with base64 text; a list of numbers is none")
+        return MalformedBody(f"{expected}, with base64 text; a list of numbers is none")
     if not isinstance(index, int) or len(overflow.path) == 2:
         return MalformedField("instances", NUMBERS)
     place = f"instances[{index}]"

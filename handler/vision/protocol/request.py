@@ -63,14 +63,19 @@ class Request:
     wish: Wish | None = None
     v2: V2Answer | None = None
 
+    @property
+    def field(self) -> str:
+        """Where its images are, for an error that is about all of them."""
+        return "instances" if self.v2 is None else "inputs"
 
-def bounded(request: Request, limits: Limits, place_of_top_k: str = "parameters.top_k") -> Request:
+
+def bounded(request: Request, limits: Limits, place_of_top_k: str) -> Request:
     """The request, if its answer is of a size that it may have; it asks for no more classes than there are then.
 
     Raises TooLarge (413): instances, or classes.
     """
     if len(request.instances) > limits.max_instances:
-        raise TooLarge("instances", limits.max_instances, "instances")
+        raise TooLarge(request.field, limits.max_instances, "instances")
     request = replace(request, top_k=min(request.top_k, limits.classes))
     if len(request.instances) * request.top_k > limits.max_classes:
         raise TooLarge(place_of_top_k, limits.max_classes, "classes, for all instances together")

@@ -10,6 +10,7 @@ from vision.worker.settings import Limits
 TOP_K = "top_k"
 LONGEST_TOP_K = 10
 BELONGS = '{"instances": […], "parameters": {"top_k": 5}}, or ?top_k=5 in the address'
+V2_BELONGS = BELONGS.replace("instances", "inputs")
 
 # `top_k` itself, `topK`, `top-k`, `Parameters.top_k`, `top_n`, …
 LIKE_IT = re.compile(r"(?<![a-z])(?:top[\W_]*[kn]|k[\W_]*top)(?![a-z])", re.IGNORECASE)
@@ -33,14 +34,18 @@ def of_text(text: str | None, limits: Limits) -> int:
     return _checked(int(text) if len(text) <= LONGEST_TOP_K and text.isdecimal() else text, limits, TOP_K)
 
 
-def of_parameters(parameters: object, asked: str | None, limits: Limits) -> int:
-    """asked: in the address."""
+def of_parameters(parameters: object, asked: str | None, limits: Limits, known: tuple[str, ...] = (TOP_K,)) -> int:
+    """asked: in the address. known: all names that may be there."""
     if parameters is None or parameters == {}:
         return of_text(asked, limits)
     if not isinstance(parameters, dict):
         raise MalformedField("parameters", "expected an object")
-    if parameters.keys() != {TOP_K}:
-        raise MalformedField("parameters", f"{TOP_K} is all that is taken: {BELONGS}")
+    if not parameters.keys() <= {*known}:
+        *others, last = known
+        names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        raise MalformedField("parameters", f"{names} all that is taken: {BELONGS}")
+    if TOP_K not in parameters:
+        return of_text(asked, limits)
     if asked is not None:
         raise MalformedField(TOP_K, "comes twice, in the address and in parameters")
     return _checked(parameters[TOP_K], limits, f"parameters.{TOP_K}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
 from vision.protocol import top_k as classes
+from vision.protocol import wish as wishes
 from vision.protocol.answer import Answer, Explanation, Response, ScoredClass
 from vision.protocol.forms import Form, parse_form
-from vision.protocol.json_body import EXPECTED_OBJECT, NUMBERS, V2, load_json
+from vision.protocol.json_body import EXPECTED_OBJECT, NUMBERS, load_json, of_v2
 from vision.protocol.kinds import Kind, kind_of
 from vision.protocol.request import Request, Verb, Wish, bounded
 from vision.protocol.top_k import TOP_K
@@ -27,10 +27,7 @@ LONGEST = 1.23456e-38  # of all probabilities: no float32 has more signs
 
 def parse(row: Row, limits: Limits) -> Request:
     """Raises RequestError: see `parse_row`."""
-    request = parse_row(row.fields, row.content_type, limits, row.top_k)
-    if row.asks_to_explain:
-        return replace(request, verb=Verb.EXPLAIN, wish=Wish())
-    return request
+    return parse_row(row.fields, row.content_type, limits, row.top_k, row.verb)
 
 
 def encode(_: Request, answer: Answer) -> Response:
@@ -38,7 +35,9 @@ def encode(_: Request, answer: Answer) -> Response:
     return Response(response_body(answer), JSON)
 
 
-def parse_row(row: dict[str, object], content_type: str, limits: Limits, top_k: str | None = None) -> Request:
+def parse_row(
+    row: dict[str, object], content_type: str, limits: Limits, top_k: str | None = None, verb: Verb = Verb.PREDICT
+) -> Request:
     """One TorchServe row → Request.
 
     row: the body under "body"; without the front door TorchServe decodes a form, and puts its parts under their names,
@@ -49,51 +48,58 @@ def parse_row(row: dict[str, object], content_type: str, limits: Limits, top_k: 
     """
     top_k = classes.of_row(row, top_k)
     if "body" in row:
-        return parse_body(row["body"], content_type, limits, top_k)
+        return parse_body(row["body"], content_type, limits, top_k, verb)
     # `curl -F data=@photo.jpg`, the other form that TorchServe's users know.
     form = row.get("data")
     if isinstance(form, (bytes, bytearray)):
-        return _bare_image(form, limits, top_k)
+        return _bare_image(form, limits, top_k, verb)
     raise MalformedBody(EXPECTED)
 
 
-def parse_body(body: object, content_type: str, limits: Limits, top_k: str | None = None) -> Request:
+def parse_body(
+    body: object, content_type: str, limits: Limits, top_k: str | None = None, verb: Verb = Verb.PREDICT
+) -> Request:
     """A body (bytes, or JSON that TorchServe has parsed already) → Request. See `parse_row`."""
     if not isinstance(body, (bytes, bytearray)):
-        return _from_json(body, limits, top_k)
+        return _from_json(body, limits, top_k, verb)
     kind = kind_of(body, content_type)
     if kind is Kind.IMAGE:
-        return _bare_image(body, limits, top_k)
+        return _bare_image(body, limits, top_k, verb)
     if kind is Kind.FORM:
-        return _from_form(parse_form(body, content_type, limits), limits, top_k)
-    return _from_json(load_json(body), limits, top_k)
+        return _from_form(parse_form(body, content_type, limits), limits, top_k, verb)
+    return _from_json(load_json(body, advice_for_v2=of_v2("NAME")), limits, top_k, verb)
 
 
 def instances_of_envelope(instances: object, limits: Limits) -> Request:
     """What TorchServe's stock KServe envelope hands over (the bare `instances`) → Request. See `parse_row`."""
-    return _from_json({"instances": instances}, limits)
+    return _from_json({"instances": instances}, limits, None, Verb.PREDICT)
 
 
-def _bare_image(body: bytes | bytearray, limits: Limits, top_k: str | None) -> Request:
-    return bounded(Request([bytes(body)], ["body"], classes.of_text(top_k, limits)), limits, TOP_K)
+def _bare_image(body: bytes | bytearray, limits: Limits, top_k: str | None, verb: Verb) -> Request:
+    return _of_files([bytes(body)], ["body"], classes.of_text(top_k, limits), limits, verb)
 
 
-def _from_form(form: Form, limits: Limits, top_k: str | None) -> Request:
+def _of_files(files: list[bytes], places: list[str], top_k: int, limits: Limits, verb: Verb) -> Request:
+    wish = Wish() if verb is Verb.EXPLAIN else None
+    return bounded(Request(list(files), places, top_k, verb, wish), limits, TOP_K)
+
+
+def _from_form(form: Form, limits: Limits, top_k: str | None, verb: Verb) -> Request:
     if form.json is None:
         if None not in (form.top_k, top_k):
             raise MalformedField(TOP_K, "comes twice, in the address and in the form")
         asked = classes.of_text(top_k if form.top_k is None else form.top_k, limits)
-        return bounded(Request(list(form.files), form.places, asked), limits, TOP_K)
+        return _of_files(form.files, form.places, asked, limits, verb)
     if form.top_k is not None:
         raise MalformedField(TOP_K, "belongs in the JSON: parameters.top_k")
-    return _from_json(load_json(form.json), limits, top_k)
+    return _from_json(load_json(form.json), limits, top_k, verb)
 
 
-def _from_json(body: object, limits: Limits, asked: str | None = None) -> Request:
+def _from_json(body: object, limits: Limits, asked: str | None, verb: Verb) -> Request:
     if not isinstance(body, dict):
         raise MalformedBody(EXPECTED_OBJECT)
     if "inputs" in body and "instances" not in body:
-        raise MalformedField("inputs", V2)
+        raise MalformedField("inputs", of_v2("NAME"))
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise MalformedField("instances", "expected a list of at least one instance")
@@ -103,8 +109,16 @@ def _from_json(body: object, limits: Limits, asked: str | None = None) -> Reques
         raise TooLarge("instances", limits.max_instances, "instances")
     places = [f"instances[{index}]" for index in range(len(instances))]
     classes.refuse_elsewhere(body, instances, places)
-    top_k = classes.of_parameters(body.get("parameters"), asked, limits)
-    return bounded(Request(instances, places, top_k), limits, f"parameters.{TOP_K}" if asked is None else TOP_K)
+    parameters, wish = body.get("parameters"), None
+    known: tuple[str, ...] = (TOP_K,)
+    if verb is Verb.EXPLAIN:
+        wishes.refuse_elsewhere(body)
+        known = (TOP_K, *wishes.NAMES)
+    top_k = classes.of_parameters(parameters, asked, limits, known)
+    if verb is Verb.EXPLAIN:
+        wish = wishes.of_parameters(parameters, limits)
+    request = Request(instances, places, top_k, verb, wish)
+    return bounded(request, limits, f"parameters.{TOP_K}" if asked is None else TOP_K)
 
 
 def predictions(answer: Answer) -> list[dict[str, Any]]:
@@ -113,9 +127,9 @@ def predictions(answer: Answer) -> list[dict[str, Any]]:
 
 
 def _class(found: ScoredClass) -> dict[str, Any]:
-    """Without `wnid` where it has none. The probability has six significant digits."""
+    """Without `wnid` where it has none."""
     name = {"label": found.label} if found.wnid is None else {"wnid": found.wnid, "label": found.label}
-    return {"index": found.index, **name, "probability": float(f"{found.probability:.6g}")}
+    return {"index": found.index, **name, "probability": found.written_probability}
 
 
 def class_bytes(classes: Sequence[tuple[str | None, str]]) -> int:

@@ -25,9 +25,12 @@ def in_time(
     taken = 0
     outcomes: list[Request | RequestError] = []
     for request in requests:
-        count = len(request.instances) if isinstance(request, Request) else 0
+        if isinstance(request, RequestError):
+            outcomes.append(request)
+            continue
+        count = len(request.instances)
         if count > most:
-            outcomes.append(TooLarge("instances", most, "images: this model does not take more of them at once"))
+            outcomes.append(TooLarge(request.field, most, "images: this model does not take more of them at once"))
         elif taken + count > most:
             outcomes.append(Busy())
         else:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from vision.protocol.request import Verb
+
 # What the front door tells the handler; a request that came another way has none of them.
 CONTENT_TYPE = "x-client-content-type"
 TOP_K = "x-client-top-k"  # as the address has it
@@ -61,9 +63,9 @@ class Row:
     index: int
 
     @property
-    def asks_to_explain(self) -> bool:
-        """Whether it came to :explain."""
-        return self.context.get_request_header(self.index, "explain") == "True"
+    def verb(self) -> Verb:
+        """TorchServe sets this header itself, by the path."""
+        return Verb.EXPLAIN if self.context.get_request_header(self.index, "explain") == "True" else Verb.PREDICT
 
     @property
     def protocol(self) -> str | None:

@@ -21,7 +21,7 @@ GOOD = {"b64": "QUJD" * 1000}
 NO_BASE64 = 'expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)'
 NO_OBJECTS = 'instances: expected objects such as {"b64": "…"}; a list of numbers is none'
 NO_BODY = 'body: expected a JSON object {"instances": […]}, with base64 text; a list of numbers is none'
-V2 = 'inputs: this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}'
+V2 = "inputs: this is of KServe v2: send it to /v2/models/NAME/infer"
 
 
 def refusal(body: bytes, limits: Limits) -> tuple[int, str]:

@@ -71,7 +71,7 @@ def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], li
         (b"{}", "instances: expected a list of at least one instance"),
         (
             b'{"inputs": [1]}',
-            'inputs: this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}',
+            "inputs: this is of KServe v2: send it to /v2/models/NAME/infer",
         ),
         (
             b"/9j/4AAQSkZJRgABAQ",
@@ -208,7 +208,7 @@ def test_v2_with_bytes_behind_its_json_is_told_as_v2(
     error = refusal(body, limits, content_type)
     assert (error.status, str(error)) == (
         400,
-        'inputs: this is of KServe v2, and this model answers v1: {"instances": [{"b64": "…"}]}',
+        "inputs: this is of KServe v2: send it to /v2/models/NAME/infer",
     )
 
 

@@ -1,0 +1,30 @@
+"""What an explanation is asked for: `class` and `form`, among the parameters."""
+
+from __future__ import annotations
+
+from vision.errors import MalformedField
+from vision.protocol.request import FORMS, Wish
+from vision.worker.settings import Limits
+
+CLASS, FORM = "class", "form"
+NAMES = (CLASS, FORM)
+
+
+def of_parameters(parameters: object, limits: Limits) -> Wish:
+    """Raises MalformedField (400). What else is in the parameters, others look at."""
+    if not isinstance(parameters, dict):
+        return Wish()
+    index, form = parameters.get(CLASS, 0), parameters.get(FORM, Wish.form)
+    if type(index) is not int or not 0 <= index < limits.classes:  # bool is an int too
+        raise MalformedField(f"parameters.{CLASS}", f"expected an index from 0 to {limits.classes - 1}")
+    if form not in FORMS:
+        raise MalformedField(f"parameters.{FORM}", f"expected one of {', '.join(FORMS)}")
+    return Wish(index if CLASS in parameters else None, form)
+
+
+def refuse_elsewhere(body: dict[str, object]) -> None:
+    """Raises MalformedField (400) where they stand beside the instances, or the inputs."""
+    if found := [name for name in NAMES if name in body]:
+        raise MalformedField(
+            found[0], f'belongs in parameters: "parameters": {{"{CLASS}": 281, "{FORM}": "{Wish.form}"}}'
+        )
