@@ -17,7 +17,7 @@ NUMBERS = 'expected objects such as {"b64": "…"}; a list of numbers is none'
 BINARY_V2 = re.compile(rb'\s{0,9}\{\s{0,9}(?:"id"\s?:\s?"[^"]{0,99}",\s{0,9})?"inputs"\s?:')
 MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
 MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
-# And lists, where they are KServe v2's pixels: six pictures of 224 × 224. They take 0.1 s, and tens of MB.
+# And lists, where they are KServe v2's pixels: six pictures of 224 × 224. They take 0.4 s at most, and 70 MB.
 MAX_NUMBERS = 1_000_000
 
 
