@@ -1,6 +1,7 @@
 """TorchServe's entry point. Reads top-down as requests flow:
 
 request bodies → instances → image bytes → RGB pixels (crop, crop, 3) → batch → probabilities → top-k → response bodies
+                                                     └───────────────→ maps of one class ─────────────┘  of :explain
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ import numpy as np
 import torch
 
 from vision.errors import Defect, MalformedBody, RequestError, TooLarge
+from vision.explained import explain
 from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
 from vision.image.source import EncodedImage, LocatedImage, locate_image
 from vision.model.classifier import WEIGHTS, Classifier
+from vision.model.explanation import Explainer
 from vision.model.facts import read_facts
 from vision.model.ranking import read_classes, top_k
 from vision.protocol import protocols, v1
 from vision.protocol.answer import Answer, Response
-from vision.protocol.request import Request, Verb
+from vision.protocol.request import Request, Verb, Wish
 from vision.worker import torchserve
-from vision.worker.pace import in_time
+from vision.worker.pace import in_time, in_time_to_explain
 from vision.worker.processors import Processors, available
-from vision.worker.settings import read_settings
+from vision.worker.settings import ANSWER_BYTES, read_settings
 from vision.worker.stages import HEADER, Stages
 
 logger = logging.getLogger(__name__)
@@ -69,9 +72,11 @@ class Handler:
             raise ValueError(
                 f"{self._facts.classes} has {len(self._classes)} classes, and the network {self._classifier.classes}"
             )
+        self._explainer = Explainer(self._classifier, self._facts.preprocessing.mean)
         self._limits = limits.of_model(len(self._classes), protocols.class_bytes(self._classes))
         self._version = torchserve.version_served(context)
-        logger.info("%s: %s", self._facts.name, self._classifier.description)
+        described = f"{self._classifier.description} {self._explainer.description}"
+        logger.info("%s: %s", self._facts.name, described)
         torchserve.quieten()
 
     def handle(self, rows: Any, context: torchserve.Context) -> list[Any]:
@@ -87,6 +92,7 @@ class Handler:
         else:
             requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
         requests = in_time(requests, self._classifier.image_s, self._timeout_s, self._facts.preprocessing.crop)
+        requests = in_time_to_explain(requests, self._explainer.image_s)
         # Every fetch is started before one is waited for.
         located = [self._attempt(self._locate, request) for request in requests]
         files = [self._attempt(self._wait, images) for images in located]
@@ -97,7 +103,8 @@ class Handler:
             stages.end("decode")
             probabilities = self._predict(pixels)
             answers = [
-                self._attempt(partial(self._rank, request), rows) for request, rows in zip(requests, probabilities)
+                self._attempt(partial(self._answer, request, images), rows)
+                for request, images, rows in zip(requests, pixels, probabilities)
             ]
             stages.end("forward")
         bodies = torchserve.FinalBodies(
@@ -110,8 +117,8 @@ class Handler:
 
     def _parse(self, row: torchserve.Row) -> Request:
         request = protocols.parse(row, self._limits)
-        if request.verb is Verb.EXPLAIN:
-            raise MalformedBody("this model explains nothing; send it to :predict")
+        if request.verb is Verb.EXPLAIN and self._explainer.refusal:
+            raise MalformedBody(self._explainer.refusal)
         return request
 
     def _parse_envelope(self, instances: object) -> Request:
@@ -160,9 +167,20 @@ class Handler:
                 return [images if isinstance(images, RequestError) else next(rows) for images in pixels]
         return [self._attempt(self._classifier.probabilities, images) for images in pixels]
 
-    def _rank(self, request: Outcome[Request], probabilities: torch.Tensor) -> Answer:
+    def _answer(
+        self, request: Outcome[Request], pixels: Outcome[list[np.ndarray]], probabilities: torch.Tensor
+    ) -> Answer:
         assert isinstance(request, Request), "what was refused has no probabilities"
-        return Answer([top_k(row, request.top_k, self._classes) for row in probabilities])
+        assert isinstance(pixels, list), "nor has it without pixels"
+        predictions = [top_k(row, request.top_k, self._classes) for row in probabilities]
+        if request.verb is Verb.PREDICT:
+            return Answer(predictions)
+        wish = request.wish or Wish()
+        explanations = [
+            explain(self._explainer, image, prediction, row, wish, self._classes)
+            for image, prediction, row in zip(pixels, predictions, probabilities)
+        ]
+        return Answer(predictions, explanations)
 
     def _attempt(self, step: Callable[[A], B], value: Outcome[A]) -> Outcome[B]:
         """The step's result, or the RequestError that it raised; an earlier RequestError passes through."""
@@ -203,4 +221,7 @@ class Handler:
 
     def _response(self, request: Outcome[Request], answer: Answer) -> Response:
         assert isinstance(request, Request), "what was refused has no answer"
-        return protocols.encode(request, answer)
+        response = protocols.encode(request, answer)
+        if answer.explanations and len(response.body) > ANSWER_BYTES:
+            raise TooLarge("explanations", ANSWER_BYTES, "bytes: ask for fewer images, or for fewer classes of each")
+        return response

@@ -220,11 +220,6 @@ def test_a_header_named_body_confuses_nobody(worker: Any, images: list[bytes]) -
     assert len(classes(answer)[0]) == 5
 
 
-def test_an_explain_request_is_refused(worker: Any, images: list[bytes]) -> None:
-    (answer,) = worker.raw([{"body": bytearray(body(images[0]))}], [{"explain": "True"}])
-    assert error(answer) == (400, "body: this model explains nothing; send it to :predict")
-
-
 def test_a_defect_is_500_for_its_own_request_and_logged(
     worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

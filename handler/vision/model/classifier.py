@@ -48,11 +48,11 @@ class Classifier:
             self._network = Network(program, weights, self.precision, self.device)
         except ValueError as error:
             raise ValueError(f"{PROGRAM} is no network for these weights: {error}") from None
-        self.classes = self._network.classes
+        self.classes, self.layer = self._network.classes, self._network.layer
         self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, self._network.image_bytes)))
-        self._side = program.side
+        self.side = program.side
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
-        mean, std = (torch.tensor(each).repeat(self._side) * 255 for each in (preprocessing.mean, preprocessing.std))
+        mean, std = (torch.tensor(each).repeat(self.side) * 255 for each in (preprocessing.mean, preprocessing.std))
         self._scale, self._shift = 1 / std, -mean / std
         self.image_s = float("inf")  # the least that one image took one thread, in seconds; the probes' question counts
         self._least = self._warm_up(warm_size)
@@ -82,6 +82,16 @@ class Classifier:
         batches = (pixels[start : start + self.max_batch] for start in range(0, len(pixels), self.max_batch))
         return torch.cat([self._forward(batch) for batch in batches])
 
+    def traced_back(self, image: np.ndarray, class_index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """RGB pixels, uint8 (crop, crop, 3) → what `layer` makes of them, and the gradient of the class's logit there.
+
+        Both float32 (channels, rows, columns), on the CPU. Raises RuntimeError where torch cannot differentiate that.
+        """
+        assert self.layer is not None, "asked only where there is such a layer"
+        maps = self._network.traced_back(self._normalised([image]), class_index)
+        made, gradient = (each[0].permute(2, 0, 1) if self.layer.channels_last else each[0] for each in maps)
+        return made.float().cpu(), gradient.float().cpu()
+
     @torch.inference_mode()
     def _forward(self, pixels: list[np.ndarray]) -> torch.Tensor:
         return self._logits(pixels + pixels[:1] * (self._least - len(pixels)))[: len(pixels)].cpu()
@@ -96,7 +106,7 @@ class Classifier:
         return logits
 
     def _normalised(self, images: list[np.ndarray]) -> torch.Tensor:
-        side = self._side
+        side = self.side
         batch = torch.empty(len(images), side, side * 3, dtype=self._network.dtype)
         for image, normalised in zip(images, batch):  # one by one, in the processor's cache
             rows = torch.from_numpy(image.astype(np.float32)).view(side, side * 3)
@@ -112,7 +122,7 @@ class Classifier:
         processors may convolve one to three images with other kernels, whose sums round differently. No documentation
         says which do, so it is seen here: then a few of the same go through.
         """
-        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self._side, self._side, 3), dtype=np.uint8)
+        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self.side, self.side, 3), dtype=np.uint8)
         lone = self._logits([noise])
         affordable = int(LONGEST_WARM_UP_S / self.image_s)
         if affordable < SEEN_TOGETHER:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from vision.model import operators
 from vision.model.devices import BFLOAT16
 from vision.model.program import Node, Program, Ref, Weight, apply, inputs
+from vision.model.spatial import last_layer, shape_of
 
 MOST_BYTES = 4 * 2**30  # for two images: torchvision's largest network makes 0.3 GB of them at a time
 
@@ -24,14 +26,16 @@ class Network:
     precision: `float32`; or `bfloat16`, but for the last layer: rounding logits costs more accuracy than it saves time.
 
     It is tried once, with two images, within MOST_BYTES of memory: `classes` is then known, and `image_bytes`, what the
-    results that are needed at a time take for each image. Raises ValueError where the program cannot be run.
+    results that are needed at a time take for each image; and `layer`, the last that is a map of the picture, or None.
+    Raises ValueError where the program cannot be run.
     """
 
     def __init__(
         self, program: Program, weights: dict[str, torch.Tensor], precision: str, device: torch.device
     ) -> None:
         self.dtype = torch.bfloat16 if precision == BFLOAT16 else torch.float32
-        self._nodes, self._output, self._head = program.nodes, program.output, program.head
+        self._nodes, self._output, self._head = list(program.nodes), program.output, program.head
+        self._as_packed = program.nodes  # of which none writes over what another has made
         self._weights, self._head_weights = (
             {name: cast(weights[name]).to(device) for name in _names(nodes)}
             for cast, nodes in (
@@ -41,12 +45,13 @@ class Network:
         )
         images = torch.zeros(2, 3, program.side, program.side, dtype=self.dtype, device=device)
         self.image_bytes = 0
-        # Beside what CUDA reserves, a bound of this process's memory would mean nothing.
-        with memory_bound(MOST_BYTES) if device.type == "cpu" else nullcontext():
-            logits = self._tried(images.to(memory_format=torch.channels_last))
+        shapes: list[tuple[int, ...]] = []
+        with bounded(device):
+            logits = self._tried(images.to(memory_format=torch.channels_last), shapes)
         if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
             raise ValueError("it does not end in logits, (N, classes)")
         self.classes = logits.shape[1]
+        self.layer = last_layer(program, shapes)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -59,9 +64,31 @@ class Network:
         assert logits.shape == (len(images), self.classes), "a row for each image"
         return logits
 
+    def traced_back(self, images: torch.Tensor, class_index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `layer` makes of normalised images, and how it moves their logits of a class: two of its shape.
+
+        Only what comes after the layer is differentiated. Raises RuntimeError where torch cannot do that.
+        """
+        assert self.layer is not None, "asked only of a network with such a layer"
+        results: dict[int, Any] = {-1: images}
+        with torch.no_grad():  # what inference mode makes could not be differentiated
+            for index, node in enumerate(self._nodes[: self.layer.node + 1]):
+                results[index] = self._result(node, results, len(images))
+                _let_go(node, results)
+        made = results[self.layer.node] = results[self.layer.node].detach().requires_grad_()
+        with torch.enable_grad():
+            for index, node in enumerate(self._as_packed[self.layer.node + 1 :], self.layer.node + 1):
+                results[index] = self._result(node, results, len(images))
+                _let_go(node, results)
+            (gradient,) = torch.autograd.grad(results[self._output][:, class_index].sum(), made)
+        return made.detach(), gradient
+
     @torch.inference_mode()
-    def _tried(self, images: torch.Tensor) -> Any:
-        """Runs the program, and notes what it takes, and what may be written over what."""
+    def _tried(self, images: torch.Tensor, shapes: list[tuple[int, ...]]) -> Any:
+        """Runs the program, and notes what it takes, and what may be written over what.
+
+        shapes: gets that of each result.
+        """
         uses = Counter(each for node in self._nodes for each in inputs(node))
         results: dict[int, Any] = {-1: images}
         for index, node in enumerate(self._nodes):
@@ -70,9 +97,10 @@ class Network:
             except (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError, MemoryError) as error:
                 said = " ".join(str(error).split())[:200]
                 raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
+            shapes.append(shape_of(result))
             self.image_bytes = max(self.image_bytes, sum(map(_bytes, results.values())) // len(images))
             if node.op in operators.IN_PLACE and self._may_be_written_over(node.args[0], result, results, uses):
-                node.function = operators.overload(operators.IN_PLACE[node.op])
+                self._nodes[index] = replace(node, function=operators.overload(operators.IN_PLACE[node.op]))
             _let_go(node, results)
         return results[self._output]
 
@@ -118,6 +146,11 @@ def _bytes(result: Any) -> int:
     if isinstance(result, torch.Tensor):
         return result.numel() * result.element_size()
     return sum(map(_bytes, result)) if isinstance(result, (list, tuple)) else 0
+
+
+def bounded(device: torch.device) -> AbstractContextManager[None]:
+    """MOST_BYTES of this process's memory; beside what CUDA reserves, that would mean nothing."""
+    return memory_bound(MOST_BYTES) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager

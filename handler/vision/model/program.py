@@ -246,14 +246,19 @@ def _note_last_uses(nodes: list[Node], output: int) -> None:
 
 def apply(node: Node, results: Mapping[int, Any], weights: Mapping[str, torch.Tensor], count: int) -> Any:
     """What the node makes of earlier results, for `count` images. Raises whatever torch raises."""
+    given = results, weights, count
+    return node.function(
+        *[_value(each, *given) for each in node.args],
+        **{name: _value(each, *given) for name, each in node.kwargs.items()},
+    )
 
-    def value(said: Any) -> Any:
-        if isinstance(said, Ref):
-            return results[said.node]
-        if isinstance(said, Weight):
-            return weights[said.name]
-        if isinstance(said, Batch):
-            return said.times * count
-        return [value(each) for each in said] if isinstance(said, list) else said
 
-    return node.function(*map(value, node.args), **{name: value(each) for name, each in node.kwargs.items()})
+def _value(said: Any, results: Mapping[int, Any], weights: Mapping[str, torch.Tensor], count: int) -> Any:
+    """No function within `apply`: one that calls itself would keep the results until Python looks for circles."""
+    if isinstance(said, Ref):
+        return results[said.node]
+    if isinstance(said, Weight):
+        return weights[said.name]
+    if isinstance(said, Batch):
+        return said.times * count
+    return [_value(each, results, weights, count) for each in said] if isinstance(said, list) else said

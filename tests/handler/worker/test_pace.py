@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vision.errors import Busy, RequestError, TooLarge
-from vision.protocol.request import Request
-from vision.worker.pace import in_time
+from vision.protocol.request import Request, Verb, Wish
+from vision.worker.pace import in_time, in_time_to_explain
 
 
 def request(images: int) -> Request | RequestError:
@@ -38,3 +38,23 @@ def test_what_was_refused_before_counts_for_nothing() -> None:
     refused = TooLarge("body", 1, "bytes")
     assert in_time([refused, request(16)], 2.5, 120, 224)[0] is refused
     assert isinstance(in_time([refused, request(16)], 2.5, 120, 224)[1], Request)
+
+
+def explained(images: list[int], image_s: float, predicted: int = 0) -> list[type]:
+    asked = [Request([b""] * count, ["body"] * count, 5, Verb.EXPLAIN, Wish()) for count in images]
+    return [type(each) for each in in_time_to_explain([request(predicted), *asked], image_s)][1:]
+
+
+def test_explanations_take_a_second_of_a_batch() -> None:
+    assert explained([4, 5, 3, 4, 1], 0.099) == [Request, Request, Busy, Busy, Request]
+    assert explained([10], 0.099) == [Request]
+    assert explained([11, 1], 0.099) == [TooLarge, Request]
+
+
+def test_one_explanation_is_possible_however_slow() -> None:
+    assert explained([1, 1, 2], 20) == [Request, Busy, TooLarge]
+
+
+def test_predictions_count_for_nothing_there() -> None:
+    assert explained([1], 20, predicted=64) == [Request]
+    assert [type(each) for each in in_time_to_explain([request(64)] * 16, 20)] == [Request] * 16
