@@ -9,7 +9,7 @@ picture covered (https://arxiv.org/abs/1311.2901, section 4.2), where it is quic
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from vision.model.network import bounded
 
 MOST_WINDOWS, LEAST_WINDOWS = 7, 4  # in a row of the picture, each covered once
 FAINT = 1e-3  # a logarithm of a probability that moves by less has not moved
-LONGEST_S = 3.0  # of one map, in one thread
+AMPLE_S, LONGEST_S = 2.0, 5.0  # for more windows than the least; and for those: a batch of predictions takes as long
 SLOW_S = 1.0  # a map that took longer is not made a second time for the sake of its time
 SLOW = (
     "this model explains nothing: it has no last layer with rows and columns, and to ask it anew for each part of the "
     "picture takes too long; send it to :predict"
 )
+
+Made = TypeVar("Made")
 
 
 class Explainer:
@@ -33,17 +35,16 @@ class Explainer:
     covered: the colour, red, green and blue from 0 to 1, that hides a part of the picture: the mean of all pictures.
 
     `refusal` is a sentence where this classifier cannot be explained, else None. `image_s`: the least that one image
-    took one thread, in seconds.
+    took one thread, in seconds of its own.
     """
 
     def __init__(self, classifier: Classifier, covered: list[float]) -> None:
         self._classifier = classifier
         self._covered = np.array(covered) * 255
         self.image_s = float("inf")
+        self._noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (classifier.side,) * 2 + (3,), np.uint8)
         self._by_gradient = classifier.layer is not None and self._can_trace_back()
         self._windows = 0 if self._by_gradient else self._affordable_windows()
-        if self._windows:
-            self.image_s = (self._windows**2 + 1) * classifier.image_s
         self.refusal = None if self._by_gradient or self._windows else SLOW
 
     @property
@@ -60,20 +61,13 @@ class Explainer:
         The largest is 1; all are 0 where no part speaks for it. With as many threads as torch is set to.
         Raises ArithmeticError where the network's numbers are not finite.
         """
-        heat = self._timed(self._grad_cam if self._by_gradient else self._occluded, image, class_index)
+        explain = self._grad_cam if self._by_gradient else self._occluded
+        heat, seconds = self._timed(lambda: explain(image, class_index))
+        self.image_s = min(self.image_s, seconds)
         if not np.isfinite(heat).all():
             raise ArithmeticError("the network's map is not finite: are these weights trained for this model?")
         heat, most = heat.clip(min=0), heat.max()
         return heat / most if most > 0 else heat
-
-    def _timed(
-        self, explain: Callable[[np.ndarray, int], np.ndarray], image: np.ndarray, class_index: int
-    ) -> np.ndarray:
-        began = time.monotonic()
-        heat = explain(image, class_index)
-        threads = torch.get_num_threads() if self._classifier.device.type == "cpu" else 1
-        self.image_s = min(self.image_s, (time.monotonic() - began) * threads)
-        return heat
 
     def _grad_cam(self, image: np.ndarray, class_index: int) -> np.ndarray:
         made, gradient = self._classifier.traced_back(image, class_index)
@@ -99,21 +93,28 @@ class Explainer:
 
     def _can_trace_back(self) -> bool:
         """Tried with one image; and once more for its time, since the first one is slow."""
-        side = self._classifier.side
-        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (side, side, 3), dtype=np.uint8)
         try:
             with bounded(self._classifier.device):
-                self._timed(self._grad_cam, noise, 0)
+                _, self.image_s = self._timed(lambda: self._grad_cam(self._noise, 0))
                 if self.image_s < SLOW_S:
-                    self._timed(self._grad_cam, noise, 0)
+                    _, self.image_s = self._timed(lambda: self._grad_cam(self._noise, 0))
         except (RuntimeError, MemoryError):
-            self.image_s = float("inf")
             return False
         return True
 
     def _affordable_windows(self) -> int:
-        """In a row; 0 where even the least take too long."""
+        """In a row; 0 where even the least take too long. Notes how long they take."""
+        _, seconds = self._timed(lambda: self._classifier.logits([self._noise] * 2))
         for windows in range(MOST_WINDOWS, LEAST_WINDOWS - 1, -1):
-            if (windows**2 + 1) * self._classifier.image_s <= LONGEST_S:
+            self.image_s = (windows**2 + 1) * seconds / 2
+            if self.image_s <= (AMPLE_S if windows > LEAST_WINDOWS else LONGEST_S):
                 return windows
         return 0
+
+    def _timed(self, work: Callable[[], Made]) -> tuple[Made, float]:
+        """What it makes, and how long that takes one thread: on a processor without the time in which others had it."""
+        on_processor = self._classifier.device.type == "cpu"
+        clock, threads = (time.thread_time, torch.get_num_threads()) if on_processor else (time.monotonic, 1)
+        began = clock()
+        made = work()
+        return made, (clock() - began) * threads

@@ -176,11 +176,17 @@ def test_covering_what_does_not_matter_is_a_flat_map(explained: Explained) -> No
 
 
 def test_what_takes_too_long_for_that_is_refused(explained: Explained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vision.model.explanation.LONGEST_S", 1e-9)
+    for bound in ("AMPLE_S", "LONGEST_S"):
+        monkeypatch.setattr(f"vision.model.explanation.{bound}", 0)
     explainer = explained(*tokens())
     assert explainer.refusal is not None
     assert "no last layer with rows and columns" in explainer.refusal
     assert explained(COLOURS, of_colours(8)).refusal is None
+
+
+def test_what_takes_a_while_has_the_fewest_windows(explained: Explained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vision.model.explanation.AMPLE_S", 0)
+    assert explained(*tokens()).heat(painted(red=(1, 6)), RED).shape == (LEAST_WINDOWS, LEAST_WINDOWS)
 
 
 # --- What predictions notice ------------------------------------------------------------------------------------------
