@@ -119,7 +119,7 @@ SLOW_FIXTURES = {
 # `make test` has two processes (pytest-xdist); a third would need more than 20 GB of memory. What asks the session's
 # own server stays in one of them; of what is here, a file at a time goes to whichever process is free.
 ANY_PROCESS = (
-    *("tests/handler/", "tests/terraform/", "tests/benchmarks/"),
+    *("tests/handler/", "tests/terraform/", "tests/benchmarks/", "tests/conformance/test_checks.py"),
     *("tests/kserve/test_manifests.py", "tests/kserve/test_names.py", "tests/kserve/test_crds.py"),
     *("tests/kserve/test_scanner.py", "tests/kserve/test_entry_point.py"),
     *(

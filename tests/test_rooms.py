@@ -14,6 +14,10 @@ PIPELINE = sorted((CHECKOUT / "pipeline").rglob("*.py"))
 IN_ROOMS = sorted((CHECKOUT / "pipeline").glob("*/**/*.py"))
 HANDLER = sorted((CHECKOUT / "handler").rglob("*.py"))
 
+# The kit is for any server: it knows nothing of this one.
+CONFORMANCE = sorted((CHECKOUT / "conformance").glob("*.py"))
+OF_THE_KIT = {"conformance", "google", "grpc", "httpx", "rich"}
+
 # Imports go down only; what is on one floor stays apart.
 FLOORS = {"commands": 4, "deployment": 3, "store": 2, "artefact": 1, "serving": 1, "shared": 0}
 
@@ -91,3 +95,8 @@ def test_the_pipeline_does_not_import_the_handler(file: Path) -> None:
 def test_the_handler_imports_only_itself_and_what_the_image_has(file: Path) -> None:
     """Neither pipeline/ nor torchvision nor kserve."""
     assert packages(file.read_text()) - {"vision"} - IN_THE_IMAGE - set(sys.stdlib_module_names) == set()
+
+
+@pytest.mark.parametrize("file", CONFORMANCE, ids=name_of)
+def test_the_conformance_kit_imports_only_itself_and_four_libraries(file: Path) -> None:
+    assert packages(file.read_text()) - OF_THE_KIT - set(sys.stdlib_module_names) == set()

@@ -1,0 +1,236 @@
+"""`python -m conformance URL`: asks, prints a table, and ends with 0, 1 for faults, or 2 where it could not ask."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from conformance import binary, grpc_v2, rest, v1, v2
+from conformance.checking import Failed, NoServer, Outcome, run
+from conformance.http import Http
+from conformance.questions import BadInput, Given, for_v1, for_v2
+from conformance.readiness import became_ready
+from conformance.table import Part, as_json, show
+
+PROTOCOLS = ("v1", "v2", "grpc")
+IN_A_URL = re.compile(r"/v[12]/models/(?P<name>[^/:]+).*$")
+PROBE_S = 10  # for finding out whether a protocol is spoken at all
+NO_MODEL = "which model? the server does not list one: give --model NAME"
+
+
+class CannotAsk(Exception):
+    """There is no server, or nothing to ask it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says."""
+
+    server: httpx.URL
+    model: str | None
+    protocol: str | None
+    given: list[Given]
+    headers: dict[str, str]
+    timeout_s: float
+    too_large: int
+    loading_s: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options().parse_args(arguments)
+    try:
+        parts = ask(_asked(options))
+    except (CannotAsk, NoServer, BadInput) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(as_json(parts), indent=1))
+    else:
+        show(parts, Console())
+    outcomes = {result.outcome for part in parts for result in part.results}
+    return int(Outcome.FAILED in outcomes or (options.strict and Outcome.ADVISED in outcomes))
+
+
+def ask(asked: Asked) -> list[Part]:
+    """Each protocol that the server speaks, or the one that was asked for. Raises CannotAsk, NoServer or BadInput."""
+    parts = []
+    for protocol in PROTOCOLS if asked.protocol is None else [asked.protocol]:
+        part = _over_grpc(asked) if protocol == "grpc" else _over_http(asked, protocol)
+        if part is not None:
+            parts.append(part)
+    if not parts:
+        raise CannotAsk(f"{asked.server} speaks none of {', '.join(PROTOCOLS)}")
+    return parts
+
+
+def _over_http(asked: Asked, protocol: str) -> Part | None:
+    """→ None where the protocol is not spoken here, and was not asked for by name."""
+    with Http(str(asked.server), asked.headers, asked.timeout_s) as http:
+        if asked.loading_s:
+            _await(asked, lambda model: _case(http, protocol, model, asked).is_ready())
+        elif asked.protocol is None and not _speaks(http, protocol):
+            return None
+        case = _case(http, protocol, asked.model or _listed_model(http), asked)
+        case.was_awaited = bool(asked.loading_s)
+        metadata = _metadata(http, case.model)
+        if isinstance(case, v1.V1Case):
+            case.find_questions(for_v1(asked.given, metadata))
+            results = [*run(v1.CHECKS, case), *run(rest.CHECKS, case)]
+        else:
+            case.metadata = metadata
+            case.find_questions(for_v2(asked.given, metadata))
+            results = [*run(v2.CHECKS, case), *run(rest.CHECKS, case), *run(binary.CHECKS, case)]
+        return Part(protocol, f"{case.model} at {asked.server}", results)
+
+
+def _case(http: Http, protocol: str, model: str, asked: Asked) -> v1.V1Case | v2.V2Case:
+    return (v1.V1Case if protocol == "v1" else v2.V2Case)(http, model, asked.too_large)
+
+
+def _await(asked: Asked, says_so: Callable[[str], bool]) -> None:
+    """Until the model says that it is ready. Raises CannotAsk where it does not in time."""
+    model = asked.model
+    if model is None:
+        raise CannotAsk("--loading wants --model: a server that is not there yet lists none")
+
+    def is_ready() -> bool:
+        try:
+            return says_so(model)
+        except (NoServer, Failed):
+            return False
+
+    if not became_ready(is_ready, asked.loading_s):
+        raise CannotAsk(f"{asked.server}: {model} was not ready within {asked.loading_s:g} s")
+
+
+def _speaks(http: Http, protocol: str) -> bool:
+    try:
+        return http.get("/v1/models" if protocol == "v1" else "/v2/health/live").status == 200
+    except Failed:
+        return False
+
+
+def _listed_model(http: Http) -> str:
+    """The first that KServe's lists name, or the repository index of Triton and MLServer."""
+    for path in ("/v1/models", "/v2/models"):
+        with suppress(Failed, LookupError, TypeError, ValueError):
+            return str(json.loads(http.get(path).body)["models"][0])
+    with suppress(Failed, LookupError, TypeError, ValueError):
+        return str(json.loads(http.post("/v2/repository/index", b"{}").body)[0]["name"])
+    raise CannotAsk(NO_MODEL)
+
+
+def _metadata(http: Http, model: str) -> dict[str, Any]:
+    """{} where the server has none."""
+    with suppress(Failed):
+        reply = http.get(f"/v2/models/{model}")
+        if reply.status == 200:
+            return reply.object
+    return {}
+
+
+def _over_grpc(asked: Asked) -> Part | None:
+    url = asked.server
+    is_tls = url.scheme in ("https", "grpcs")
+    target = f"{url.host}:{url.port or (443 if is_tls else 80)}"
+    model = asked.model
+    if model is None:
+        if asked.protocol == "grpc" and url.scheme.startswith("grpc"):
+            raise CannotAsk(NO_MODEL)
+        with Http(str(url.copy_with(scheme="https" if is_tls else "http")), asked.headers, asked.timeout_s) as http:
+            try:
+                model = _listed_model(http)
+            except (CannotAsk, NoServer):
+                if asked.protocol is None:
+                    return None
+                raise CannotAsk(NO_MODEL) from None
+    case = grpc_v2.GrpcCase(target, is_tls, model, asked.timeout_s, asked.headers, asked.too_large)
+    try:
+        if asked.loading_s:
+            _await(asked, lambda _: case.is_ready())
+            case.was_awaited = True
+        live = case.call("ServerLive")
+        if not live.is_ok and asked.protocol is None:
+            return None
+        case.metadata = grpc_v2.described_model(case)
+        case.find_questions(for_v2(asked.given, case.metadata))
+        return Part("grpc", f"{model} at {target}", list(run(grpc_v2.CHECKS, case)))
+    finally:
+        case.close()
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    """Raises CannotAsk or BadInput."""
+    text = options.url if "://" in options.url else f"http://{options.url}"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise CannotAsk(f"{options.url}: no URL ({error})") from None
+    if url.scheme not in ("http", "https", "grpc", "grpcs") or not url.host or not 0 < (url.port or 1) < 65536:
+        raise CannotAsk(f"{options.url}: no URL of a server")
+    found = IN_A_URL.search(url.path)
+    headers = {}
+    for header in options.header:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise CannotAsk(f"--header {header}: 'NAME: VALUE' is a header")
+        headers[name.strip()] = value.strip()
+    return Asked(
+        url.copy_with(path=url.path[: found.start()] if found else url.path, query=None, fragment=None),
+        options.model or (found["name"] if found else None),
+        "grpc" if options.protocol is None and url.scheme.startswith("grpc") else options.protocol,
+        [Given.read(path) for path in options.input],
+        headers,
+        options.timeout,
+        options.too_large << 20,
+        options.loading,
+    )
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance",
+        description="Asks a server of KServe's protocol whether it keeps it.",
+        epilog="Exit status: 0 where no demand is broken, 1 where one is, 2 where nobody could be asked.",
+    )
+    parser.add_argument("url", metavar="URL", help="the server, or any URL of its model; grpc://HOST:PORT for gRPC")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="only this one (default: each that the server speaks)")
+    parser.add_argument("--model", metavar="NAME", help="default: the first that the server lists")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a question that the model answers: the JSON body of a call, or an image; twice, with different answers, "
+        "for the checks of order (default: made from the metadata, or two small pictures)",
+    )
+    parser.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="sent with each call")
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30, help="for each answer (default: 30)")
+    parser.add_argument(
+        "--too-large", metavar="MIB", type=int, default=64, help="what the server should refuse (default: 64)"
+    )
+    parser.add_argument(
+        "--loading",
+        metavar="SECONDS",
+        type=float,
+        default=0,
+        help="wait so long for a server that is only starting, and see what it says meanwhile",
+    )
+    parser.add_argument("--strict", action="store_true", help="what a server should do counts as well")
+    parser.add_argument("--json", action="store_true", help="for programs: a list of the results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

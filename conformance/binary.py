@@ -1,0 +1,186 @@
+"""The binary tensor data extension of V2, which is optional."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from conformance import sources
+from conformance.checking import Checks, Failed, must, not_applicable, should
+from conformance.http import Reply
+from conformance.rest import not_blamed_on_the_server, refused
+from conformance.tensors import Question, Tensor, alike, from_json, from_raw
+from conformance.v2 import V2Case
+
+LENGTH = "Inference-Header-Content-Length"
+EXTENSION = "binary_tensor_data"  # as Triton's server metadata has it
+
+CHECKS: Checks[V2Case] = Checks()
+
+
+def packed(question: Question, **more: Any) -> tuple[bytes, bytes]:
+    """→ the JSON, and what stands behind it."""
+    raws = [tensor.to_raw() for tensor in question]
+    inputs = [
+        {**tensor.head(), "parameters": {"binary_data_size": len(raw)}}
+        for tensor, raw in zip(question, raws, strict=True)
+    ]
+    return json.dumps({"inputs": inputs, **more}).encode(), b"".join(raws)
+
+
+def sent(case: V2Case, head: bytes, tail: bytes, length: object = None, name: str = LENGTH) -> Reply:
+    """length: instead of the true one."""
+    headers = {"Content-Type": "application/octet-stream", name: str(len(head) if length is None else length)}
+    return case.ask(head + tail, headers)
+
+
+def offered(case: V2Case) -> None:
+    """Raises NotApplicable where the server has no such extension: it announces none, and takes no binary data."""
+    if sent(case, *packed(case.question)).status != 200 and EXTENSION not in extensions(case):
+        not_applicable("the server does not have the extension, which is optional")
+
+
+def extensions(case: V2Case) -> list[str]:
+    try:
+        names = case.http.get("/v2").object.get("extensions")
+    except Failed:
+        return []
+    return names if isinstance(names, list) else []
+
+
+def outputs(reply: Reply) -> list[Tensor]:
+    """Of an answer with or without binary data. Raises Failed where it is not as the extension has it."""
+    must(reply.status == 200, "200", reply)
+    length = reply.headers.get(LENGTH.lower())
+    if length is None:
+        return [from_json(output) for output in _listed(reply.object)]
+    must(length.isdigit() and int(length) <= len(reply.body), f"{LENGTH}: at most {len(reply.body)}", length)
+    head, rest = reply.body[: int(length)], reply.body[int(length) :]
+    found = []
+    for output in _listed(Reply(reply.status, reply.headers, head).object):
+        size = (output.get("parameters") or {}).get("binary_data_size") if isinstance(output, Mapping) else None
+        if size is None:
+            found.append(from_json(output))
+            continue
+        must(type(size) is int and 0 <= size <= len(rest), f"binary_data_size: at most {len(rest)}", size)
+        found.append(from_raw(output, rest[:size]))
+        rest = rest[size:]
+    must(not rest, "nothing behind the last output", f"{len(rest)} bytes")
+    return found
+
+
+def _listed(body: Mapping[str, Any]) -> list[Any]:
+    listed = body.get("outputs")
+    must(isinstance(listed, list) and bool(listed), '"outputs": a list', body)
+    return list(listed or [])
+
+
+def values(tensors: list[Tensor]) -> dict[str, Any]:
+    return {tensor.name: [list(tensor.shape), list(tensor.values)] for tensor in tensors}
+
+
+def in_json(case: V2Case) -> dict[str, Any]:
+    return values(case.outputs(case.ask(case.body(case.question))))
+
+
+@CHECKS.by(sources.CLIENT_ERROR)
+def binary_data_is_read_or_refused(case: V2Case) -> None:
+    """A server without the extension refuses binary data with a 4xx."""
+    reply = sent(case, *packed(case.question))
+    must(reply.status < 500, "200, or a status from 400 to 499", reply)
+
+
+@CHECKS.by(sources.BINARY)
+def binary_inputs_are_read(case: V2Case) -> None:
+    """Inputs sent as binary data have the answer that they have as JSON."""
+    offered(case)
+    reply = sent(case, *packed(case.question))
+    must(alike(values(outputs(reply)), in_json(case)), "the answer that JSON has", reply)
+
+
+@CHECKS.by(sources.FIELD_NAMES)
+def the_name_of_the_header_has_no_case(case: V2Case) -> None:
+    """Inference-Header-Content-Length is known however it is written: inference-header-content-length, too."""
+    offered(case)
+    for name in (LENGTH.lower(), LENGTH.upper()):
+        reply = sent(case, *packed(case.question), name=name)
+        must(reply.status == 200, f"200 with {name}", reply)
+
+
+@CHECKS.by(sources.BINARY)
+def the_id_comes_back_with_binary_data(case: V2Case) -> None:
+    """An "id" comes back with binary data too."""
+    offered(case)
+    reply = sent(case, *packed(case.question, id="42"))
+    must(reply.status == 200, "200", reply)
+    head = reply.body[: int(reply.headers.get(LENGTH.lower(), len(reply.body)))]
+    said = Reply(reply.status, reply.headers, head).object.get("id")
+    must(said == "42", '"id": "42"', said)
+
+
+@CHECKS.by(sources.BINARY)
+def all_outputs_are_binary_where_asked(case: V2Case) -> None:
+    """With binary_data_output: true, every output is binary, and the header says where the JSON ends."""
+    offered(case)
+    reply = case.ask({**case.body(case.question), "parameters": {"binary_data_output": True}})
+    must(reply.status == 200, "200", reply)
+    must(LENGTH.lower() in reply.headers, f"the header {LENGTH}", "none")
+    head = Reply(reply.status, reply.headers, reply.body[: int(reply.headers[LENGTH.lower()])]).object
+    must(not any("data" in output for output in _listed(head)), "no output in JSON", head)
+    must(alike(values(outputs(reply)), in_json(case)), "the values that JSON has", values(outputs(reply)))
+    kind = reply.headers.get("content-type", "none")
+    should(kind.startswith("application/octet-stream"), "Content-Type: application/octet-stream", kind)
+
+
+@CHECKS.by(sources.BINARY)
+def one_output_is_binary_where_asked(case: V2Case) -> None:
+    """With binary_data: true at one output, that one is binary; with false, it is JSON."""
+    offered(case)
+    names = [tensor.name for tensor in case.outputs(case.ask(case.body(case.question)))]
+    for wanted, flag in ((names[0], True), (names[-1], False)):
+        asked = [{"name": wanted, "parameters": {"binary_data": flag}}]
+        reply = case.ask({**case.body(case.question), "outputs": asked})
+        must(reply.status == 200, "200", reply)
+        must((LENGTH.lower() in reply.headers) is flag, f"binary_data: {flag} for {wanted!r} obeyed", reply.headers)
+        must(alike(values(outputs(reply)), {wanted: in_json(case)[wanted]}), "the values that JSON has", outputs(reply))
+
+
+@CHECKS.by(sources.BINARY)
+def a_wrong_length_is_refused(case: V2Case) -> None:
+    """A header that says more bytes than there are, or no number, is refused."""
+    offered(case)
+    head, tail = packed(case.question)
+    for length in (len(head) + len(tail) + 1, -1, "many", 2**70):
+        refused(sent(case, head, tail, length))
+
+
+@CHECKS.by(sources.BINARY)
+def a_wrong_size_is_refused(case: V2Case) -> None:
+    """A binary_data_size that is not that of the data, or negative, is the client's fault, not the server's."""
+    offered(case)
+    head, tail = packed(case.question)
+    size = len(case.question[0].to_raw())
+    for wrong in (size + 1, size - 1, -1, 2**62):
+        other = head.replace(f'"binary_data_size": {size}'.encode(), f'"binary_data_size": {wrong}'.encode(), 1)
+        not_blamed_on_the_server(sent(case, other, tail))
+
+
+@CHECKS.by(sources.BINARY)
+def an_element_that_is_too_long_is_refused(case: V2Case) -> None:
+    """The length before an element of BYTES that says more than there is, is the client's fault, not the server's."""
+    offered(case)
+    texts = [tensor for tensor in case.question if tensor.datatype == "BYTES"]
+    if not texts:
+        not_applicable("the model takes no BYTES")
+    head, tail = packed(case.question)
+    raw = texts[0].to_raw()
+    not_blamed_on_the_server(sent(case, head, tail.replace(raw[:4], b"\xff\xff\xff\xff", 1)))
+
+
+@CHECKS.by(sources.SERVER_METADATA)
+def the_extension_is_announced(case: V2Case) -> None:
+    """A server that has the extension names it in GET /v2: binary_tensor_data."""
+    offered(case)
+    names = extensions(case)
+    should(EXTENSION in names, f'"{EXTENSION}" in "extensions"', names)

@@ -1,0 +1,453 @@
+"""The Open Inference Protocol (V2) over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import grpc
+
+from conformance import sources
+from conformance.checking import Checks, NoServer, must, not_applicable, should
+from conformance.messages import METHODS, SERVICE, message
+from conformance.rest import AT_ONCE, UNKNOWN
+from conformance.tensors import Question, Tensor, Text, agree, alike, from_raw, stacked
+
+# https://grpc.io/docs/guides/status-codes/: what says that the server, or the way to it, has a defect.
+BLAMES_THE_SERVER = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+}
+# Which field of InferTensorContents has the elements of a datatype; FP16 has none.
+CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A status, and the message where that is OK."""
+
+    code: grpc.StatusCode
+    details: str
+    message: Any
+
+    @property
+    def is_ok(self) -> bool:
+        return bool(self.code is grpc.StatusCode.OK)
+
+    @property
+    def contents(self) -> tuple[object, object]:
+        """What an answer says, as it is, well formed or not."""
+        return list(self.message.outputs), list(self.message.raw_output_contents)
+
+    def __str__(self) -> str:
+        return f"{self.code.name} {self.details[:160]}".rstrip()
+
+
+@dataclass
+class GrpcCase:
+    """A model of a server. See RestCase. metadata: in the words of the REST protocol."""
+
+    target: str
+    is_tls: bool
+    model: str
+    timeout_s: float
+    headers: dict[str, str]
+    too_large: int
+    questions: list[Question] = field(default_factory=list)
+    tried: list[Said] = field(default_factory=list)
+    was_awaited: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.is_tls:
+            self._channel = grpc.secure_channel(self.target, grpc.ssl_channel_credentials(), UNLIMITED)
+        else:
+            self._channel = grpc.insecure_channel(self.target, UNLIMITED)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def call(self, method: str, request: Any = None, compression: grpc.Compression | None = None) -> Said:
+        """request: a message; the method's own, empty, without one."""
+        known = method if method in METHODS else METHODS[0]
+        ask = self._channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=message(f"{known}Response").FromString,
+        )
+        sent = message(f"{known}Request")() if request is None else request
+        metadata = [(name.lower(), value) for name, value in self.headers.items()]
+        try:
+            answer = ask(sent, timeout=self.timeout_s, metadata=metadata, compression=compression)
+        except grpc.RpcError as error:
+            return Said(error.code(), error.details() or "", None)
+        return Said(grpc.StatusCode.OK, "", answer)
+
+    def infer(self, *questions: Question, **more: Any) -> Said:
+        return self.call("ModelInfer", self.request(*questions, **more))
+
+    def request(self, *questions: Question, raw: bool = True, **more: Any) -> Any:
+        """A ModelInferRequest. raw: with raw_input_contents, rather than with contents of the datatype."""
+        tensors = stacked(questions)
+        request = message("ModelInferRequest")(**{"model_name": self.model, **more})
+        for tensor in tensors:
+            entry = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+            if raw:
+                request.raw_input_contents.append(tensor.to_raw())
+            else:
+                values = [value.raw if isinstance(value, Text) else value for value in tensor.values]
+                getattr(entry.contents, CONTENTS[tensor.datatype]).extend(values)
+        return request
+
+    def answer(self, *questions: Question, raw: bool = True) -> list[Any]:
+        """Raises Failed where they are not answered."""
+        return rows(self.infer(*questions, raw=raw))
+
+    def find_questions(self, candidates: Iterable[list[Question]]) -> None:
+        for candidate in candidates:
+            first = self.infer(candidate[0])
+            self.tried.append(first)
+            if not first.is_ok:
+                continue
+            self.questions = candidate[:1]
+            for other in candidate[1:]:
+                said = self.infer(other)
+                if said.is_ok and said.contents != first.contents:
+                    self.questions.append(other)
+                    break
+            return
+
+    def is_ready(self) -> bool:
+        said = self.call("ModelReady", message("ModelReadyRequest")(name=self.model))
+        return said.is_ok and bool(said.message.ready)
+
+    @property
+    def question(self) -> Question:
+        if not self.questions:
+            tried = f" (the last one tried: {self.tried[-1]})" if self.tried else ""
+            not_applicable(f"no question was found that the model answers: give --input{tried}")
+        return self.questions[0]
+
+    @property
+    def two(self) -> tuple[Question, Question]:
+        first = self.question
+        if len(self.questions) < 2:
+            not_applicable("it takes two questions with different answers: give --input twice")
+        return first, self.questions[1]
+
+    def wrong_request(self) -> Any:
+        """Raw contents of a byte too few: no shape and datatype have them."""
+        request = self.request(self.question)
+        request.raw_input_contents[0] = request.raw_input_contents[0][:-1]
+        return request
+
+
+def described_model(case: GrpcCase) -> dict[str, Any]:
+    """ModelMetadata in the words of the REST protocol, {} where there is none. Raises NoServer."""
+    said = case.call("ModelMetadata", message("ModelMetadataRequest")(name=case.model))
+    if said.code is grpc.StatusCode.UNAVAILABLE:
+        raise NoServer(f"{case.target}: {said.details}")
+    if not said.is_ok:
+        return {}
+    return {
+        side: [
+            {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+            for tensor in getattr(said.message, side)
+        ]
+        for side in ("inputs", "outputs")
+    }
+
+
+def outputs(said: Said) -> list[Tensor]:
+    """Of a ModelInferResponse. Raises Failed where it is not as the protocol has it."""
+    must(said.is_ok, "OK for a good question", said)
+    answer = said.message
+    raws = list(answer.raw_output_contents)
+    must(bool(answer.outputs), "outputs", "none")
+    must(not raws or len(raws) == len(answer.outputs), "raw contents for each output", f"{len(raws)}")
+    found = []
+    for at, output in enumerate(answer.outputs):
+        head = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
+        if raws:
+            must(not output.contents.ByteSize(), "no contents beside raw contents", f"both for {output.name!r}")
+            found.append(from_raw(head, raws[at]))
+            continue
+        must(output.datatype in CONTENTS, "a datatype that has contents", output.datatype)
+        values = tuple(map(_text, getattr(output.contents, CONTENTS[output.datatype])))
+        tensor = replace(Tensor(output.name, output.datatype, tuple(output.shape), ()), values=values)
+        elements = 1
+        for size in tensor.shape:
+            elements *= size
+        must(len(values) == elements, f"as many elements as the shape {list(tensor.shape)} says", len(values))
+        found.append(tensor)
+    return found
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def rows(said: Said) -> list[Any]:
+    """As in V2Case."""
+    tensors = outputs(said)
+    parts = {tensor.name: tensor.rows() for tensor in tensors}
+    counts = {len(part) for part in parts.values()}
+    if len(counts) != 1:
+        return [{tensor.name: list(tensor.values) for tensor in tensors}]
+    return [{name: part[at] for name, part in parts.items()} for at in range(counts.pop())]
+
+
+def not_blamed_on_the_server(said: Said) -> None:
+    must(said.code not in BLAMES_THE_SERVER, "no status that blames the server for a client's fault", said)
+    should(said.code is grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", said)
+
+
+CHECKS: Checks[GrpcCase] = Checks()
+
+# --- Health and metadata ----------------------------------------------------------------------------------------------
+
+
+@CHECKS.by(sources.GRPC_HEALTH)
+def ready_means_that_the_model_answers(case: GrpcCase) -> None:
+    """From the moment that ModelReady says so, the model answers."""
+    if not case.was_awaited:
+        not_applicable("it was ready already: with --loading, start this before the server")
+    must(bool(case.questions), "an answer, as it says that it is ready", case.tried[-1] if case.tried else "none")
+
+
+@CHECKS.by(sources.GRPC_HEALTH)
+def the_server_is_live_and_ready(case: GrpcCase) -> None:
+    """ServerLive, ServerReady and ModelReady are OK, and true, where all is well."""
+    for method, request, key in (
+        ("ServerLive", None, "live"),
+        ("ServerReady", None, "ready"),
+        ("ModelReady", message("ModelReadyRequest")(name=case.model), "ready"),
+    ):
+        said = case.call(method, request)
+        must(said.is_ok and getattr(said.message, key), f"{method} with {key}: true", said)
+
+
+@CHECKS.by(sources.GRPC_METADATA)
+def the_server_describes_itself(case: GrpcCase) -> None:
+    """ServerMetadata has the server's name and version."""
+    said = case.call("ServerMetadata")
+    must(said.is_ok, "OK", said)
+    must(bool(said.message.name), "a name", "none")
+    should(bool(said.message.version), "a version", "none")
+
+
+@CHECKS.by(sources.GRPC_METADATA)
+def the_model_is_described(case: GrpcCase) -> None:
+    """ModelMetadata has the model's name, and its inputs and outputs as tensors."""
+    said = case.call("ModelMetadata", message("ModelMetadataRequest")(name=case.model))
+    must(said.is_ok, "OK", said)
+    must(said.message.name == case.model, f"the name {case.model!r}", repr(said.message.name))
+    must(bool(said.message.inputs), "the inputs of the model", "none")
+    must(bool(said.message.outputs), "the outputs of the model", "none")
+
+
+@CHECKS.by(sources.GRPC_METADATA)
+def the_description_is_true(case: GrpcCase) -> None:
+    """What ModelMetadata says the model takes is taken, and what it answers is what ModelMetadata says."""
+    if not case.metadata.get("inputs") or not case.metadata.get("outputs"):
+        not_applicable("the metadata has no tensors: the check before this one says so")
+    agree(case.metadata, outputs(case.infer(case.question)))
+
+
+@CHECKS.by(sources.GRPC_STATUS)
+def an_unknown_model_is_not_found(case: GrpcCase) -> None:
+    """A model that is not there is NOT_FOUND for ModelInfer, ModelMetadata and ModelReady (or not ready)."""
+    ready = case.call("ModelReady", message("ModelReadyRequest")(name=UNKNOWN))
+    infer = message("ModelInferRequest")(model_name=UNKNOWN)
+    if case.questions:
+        infer = case.request(case.questions[0], model_name=UNKNOWN)
+    others = [
+        case.call("ModelInfer", infer),
+        case.call("ModelMetadata", message("ModelMetadataRequest")(name=UNKNOWN)),
+    ]
+    must(not (ready.is_ok and ready.message.ready), "ModelReady not true", ready)
+    for said in [ready, *others]:
+        must(said.code not in BLAMES_THE_SERVER, "no status that blames the server for a client's fault", said)
+    for said in others:
+        must(not said.is_ok, "NOT_FOUND", said)
+    for said in [*others, *([] if ready.is_ok else [ready])]:
+        should(said.code is grpc.StatusCode.NOT_FOUND, "NOT_FOUND", said)
+
+
+# --- Inference --------------------------------------------------------------------------------------------------------
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def a_question_is_answered(case: GrpcCase) -> None:
+    """ModelInfer answers with the model's name, and outputs whose contents are as their shapes say."""
+    said = case.infer(case.question)
+    outputs(said)
+    must(said.message.model_name == case.model, f"model_name {case.model!r}", repr(said.message.model_name))
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def the_id_comes_back(case: GrpcCase) -> None:
+    """An id that is given comes back."""
+    _id_comes_back(case, "42")
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def an_id_of_any_characters_comes_back(case: GrpcCase) -> None:
+    """An id is a string like any other: spaces, a slash and letters beyond Latin come back too."""
+    _id_comes_back(case, "a b/c ✓ käse")
+
+
+def _id_comes_back(case: GrpcCase, given: str) -> None:
+    said = case.infer(case.question, id=given)
+    must(said.is_ok and said.message.id == given, f"the id {given!r}", repr(said.message.id) if said.is_ok else said)
+
+
+@CHECKS.by(sources.GRPC_TENSOR_DATA)
+def raw_contents_and_contents_are_the_same(case: GrpcCase) -> None:
+    """The same tensors as raw_input_contents and as contents of their datatype have the same answer."""
+    if any(tensor.datatype not in CONTENTS for tensor in case.question):
+        not_applicable("the datatype has no contents")
+    said = case.infer(case.question, raw=False)
+    must(alike(rows(said), case.answer(case.question)), "the answer that raw contents have", said)
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def the_order_is_kept(case: GrpcCase) -> None:
+    """The rows of the outputs come in the order of the rows of the inputs."""
+    shapes = [tensor["shape"] for tensor in case.metadata.get("inputs") or []]
+    if any(not shape or shape[0] != -1 for shape in shapes):
+        not_applicable("the model takes no batch: its first dimension is not -1")
+    first, second = case.two
+    alone = [*case.answer(first), *case.answer(second)]
+    for questions, expected in (((first, second), alone), ((second, first), alone[::-1])):
+        got = case.answer(*questions)
+        must(alike(got, expected), "each row where its question was", got)
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def only_the_outputs_that_are_asked_come(case: GrpcCase) -> None:
+    """With outputs, those are answered, and no others."""
+    wanted = message("ModelInferRequest")().outputs
+    for tensor in outputs(case.infer(case.question)):
+        del wanted[:]
+        wanted.add(name=tensor.name)
+        got = [output.name for output in outputs(case.infer(case.question, outputs=wanted))]
+        must(got == [tensor.name], f"{[tensor.name]} alone", got)
+
+
+@CHECKS.by(sources.GRPC_STATUS)
+def each_gets_its_own_answer(case: GrpcCase) -> None:
+    """Of many who ask at once, each gets the answer to what it asked."""
+    alone = [case.answer(question) for question in case.two]
+    for number, said in enumerate(at_once(case, [case.request(question) for question in case.two] * (2 * AT_ONCE))):
+        must(alike(rows(said), alone[number % 2]), "the answer that the same question has alone", said)
+
+
+@CHECKS.by(sources.GRPC_STATUS)
+def a_bad_request_harms_no_other(case: GrpcCase) -> None:
+    """Good requests beside bad ones, at the same time, are answered as they are alone."""
+    alone = case.answer(case.question)
+    answers = at_once(case, [case.request(case.question), case.wrong_request()] * (2 * AT_ONCE))
+    for said in answers[::2]:
+        must(said.is_ok and alike(rows(said), alone), "the answer that it has alone", said)
+
+
+def at_once(case: GrpcCase, requests: list[Any]) -> list[Said]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda request: case.call("ModelInfer", request), requests))
+
+
+# --- What is wrong with a request -------------------------------------------------------------------------------------
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def raw_contents_of_a_wrong_size_are_no_defect(case: GrpcCase) -> None:
+    """Raw contents that are not as long as shape and datatype say are the client's fault: INVALID_ARGUMENT."""
+    not_blamed_on_the_server(case.call("ModelInfer", case.wrong_request()))
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def raw_contents_for_too_many_inputs_are_no_defect(case: GrpcCase) -> None:
+    """More raw contents than inputs are the client's fault: INVALID_ARGUMENT."""
+    request = case.request(case.question)
+    request.raw_input_contents.append(b"more")
+    not_blamed_on_the_server(case.call("ModelInfer", request))
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def contents_beside_raw_contents_are_no_defect(case: GrpcCase) -> None:
+    """Contents beside raw contents, which the protocol forbids, are the client's fault: INVALID_ARGUMENT."""
+    request = case.request(case.question)
+    request.inputs[0].contents.fp32_contents.append(1)
+    not_blamed_on_the_server(case.call("ModelInfer", request))
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def no_inputs_are_no_defect(case: GrpcCase) -> None:
+    """A call without inputs is the client's fault: INVALID_ARGUMENT."""
+    not_blamed_on_the_server(case.call("ModelInfer", message("ModelInferRequest")(model_name=case.model)))
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def an_unknown_datatype_is_no_defect(case: GrpcCase) -> None:
+    """A datatype that the protocol does not have is the client's fault: INVALID_ARGUMENT."""
+    request = case.request(case.question)
+    request.inputs[0].datatype = "FP31"
+    not_blamed_on_the_server(case.call("ModelInfer", request))
+
+
+@CHECKS.by(sources.GRPC_INFER)
+def a_negative_shape_is_no_defect(case: GrpcCase) -> None:
+    """A negative dimension is the client's fault: INVALID_ARGUMENT."""
+    request = case.request(case.question)
+    request.inputs[0].shape[0] = -1
+    not_blamed_on_the_server(case.call("ModelInfer", request))
+
+
+@CHECKS.by(sources.GRPC_STATUS)
+def too_large_is_said(case: GrpcCase) -> None:
+    """A message beyond the server's bound is RESOURCE_EXHAUSTED: it is neither a hang nor a defect."""
+    request = case.request(case.question)
+    request.parameters["conformance"].string_param = "x" * case.too_large
+    said = case.call("ModelInfer", request)
+    size = f"{case.too_large >> 20} MiB"
+    if said.is_ok:
+        not_applicable(f"{size} are taken: its bound is higher, or there is none (--too-large asks with more)")
+    must(said.code not in BLAMES_THE_SERVER, f"RESOURCE_EXHAUSTED for {size}", said)
+    should(said.code is grpc.StatusCode.RESOURCE_EXHAUSTED, f"RESOURCE_EXHAUSTED for {size}", said)
+
+
+@CHECKS.by(sources.GRPC_COMPRESSION)
+def a_gzip_message_is_read_or_refused(case: GrpcCase) -> None:
+    """A message packed with gzip is read as if it were not, or refused with UNIMPLEMENTED."""
+    said = case.call("ModelInfer", case.request(case.question), grpc.Compression.Gzip)
+    if said.code is grpc.StatusCode.UNIMPLEMENTED:
+        not_applicable("the server takes no gzip, and says so")
+    must(alike(rows(said), case.answer(case.question)), "the same answer as without gzip", said)
+
+
+@CHECKS.by(sources.GRPC_STATUS)
+def an_unknown_method_is_unimplemented(case: GrpcCase) -> None:
+    """A method that the service does not have is UNIMPLEMENTED."""
+    said = case.call("NoSuchMethod")
+    must(said.code is grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", said)
