@@ -90,7 +90,17 @@ def _over_http(asked: Asked, protocol: str) -> Part | None:
             case.metadata = metadata
             case.find_questions(for_v2(asked.given, metadata))
             results = [*run(v2.CHECKS, case), *run(rest.CHECKS, case), *run(binary.CHECKS, case)]
-        return Part(protocol, f"{case.model} at {asked.server}", results)
+        return Part(protocol, f"{case.model} at {asked.server}; {_asked_with(case)}", results)
+
+
+def _asked_with(case: rest.RestCase | grpc_v2.GrpcCase) -> str:
+    """In words, for the title."""
+    if case.questions:
+        first = case.questions[0]
+        shown = ", ".join(map(str, first)) if isinstance(first, tuple) else json.dumps(first)
+        return f"asked {shown if len(shown) <= 100 else f'{shown[:100]}…'}"
+    last = f", the last of which was answered: {case.tried[-1]}" if case.tried else ""
+    return f"it answers none of {len(case.tried)} questions that were tried{last}"
 
 
 def _case(http: Http, protocol: str, model: str, asked: Asked) -> v1.V1Case | v2.V2Case:
@@ -164,7 +174,7 @@ def _over_grpc(asked: Asked) -> Part | None:
             return None
         case.metadata = grpc_v2.described_model(case)
         case.find_questions(for_v2(asked.given, case.metadata))
-        return Part("grpc", f"{model} at {target}", list(run(grpc_v2.CHECKS, case)))
+        return Part("grpc", f"{model} at {target}; {_asked_with(case)}", list(run(grpc_v2.CHECKS, case)))
     finally:
         case.close()
 

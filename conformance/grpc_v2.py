@@ -12,7 +12,7 @@ import grpc
 from conformance import sources
 from conformance.checking import Checks, NoServer, must, not_applicable, should
 from conformance.messages import METHODS, SERVICE, message
-from conformance.rest import AT_ONCE, UNKNOWN
+from conformance.rest import AT_ONCE, NO_QUESTION, NO_SECOND, UNKNOWN
 from conformance.tensors import Question, Tensor, Text, agree, alike, from_raw, stacked
 
 # https://grpc.io/docs/guides/status-codes/: what says that the server, or the way to it, has a defect.
@@ -139,15 +139,14 @@ class GrpcCase:
     @property
     def question(self) -> Question:
         if not self.questions:
-            tried = f" (the last one tried: {self.tried[-1]})" if self.tried else ""
-            not_applicable(f"no question was found that the model answers: give --input{tried}")
+            not_applicable(NO_QUESTION)
         return self.questions[0]
 
     @property
     def two(self) -> tuple[Question, Question]:
         first = self.question
         if len(self.questions) < 2:
-            not_applicable("it takes two questions with different answers: give --input twice")
+            not_applicable(NO_SECOND)
         return first, self.questions[1]
 
     def wrong_request(self) -> Any:
@@ -232,7 +231,9 @@ def ready_means_that_the_model_answers(case: GrpcCase) -> None:
     """From the moment that ModelReady says so, the model answers."""
     if not case.was_awaited:
         not_applicable("it was ready already: with --loading, start this before the server")
-    must(bool(case.questions), "an answer, as it says that it is ready", case.tried[-1] if case.tried else "none")
+    for said in case.tried if not case.questions else []:
+        must(said.code not in BLAMES_THE_SERVER, "an answer, as it says that it is ready", said)
+    case.question  # noqa: B018 - not applicable, where there is none
 
 
 @CHECKS.by(sources.GRPC_HEALTH)

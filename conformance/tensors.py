@@ -35,6 +35,9 @@ class Tensor:
     shape: tuple[int, ...]
     values: tuple[Any, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.datatype} {list(self.shape)}"
+
     def head(self) -> dict[str, Any]:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
