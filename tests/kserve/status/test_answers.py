@@ -31,6 +31,8 @@ SERVICE = {
     "ready": True,
     "links": {
         "predict": f"/v1/models/{NAME}:predict",
+        "explain": f"/v1/models/{NAME}:explain",
+        "infer": f"/v2/models/{NAME}/infer",
         "models": "/v1/models",
         "openapi": "/openapi.json",
         "docs": "/docs",
@@ -40,15 +42,25 @@ WHEN_READY: dict[str, object] = {
     "/": SERVICE,
     "/v1/models": {"models": [NAME]},
     f"/v1/models/{NAME}": {"name": NAME, "ready": True},
-    "/v2": {"name": NAME, "version": VERSION, "extensions": []},
+    "/v2": {"name": NAME, "version": VERSION, "extensions": ["binary_tensor_data"]},
     "/v2/health/live": {"live": True},
     "/v2/health/ready": {"ready": True},
-    f"/v2/models/{NAME}": {"name": NAME, "versions": [VERSION], "platform": "pytorch", "inputs": [], "outputs": []},
+    f"/v2/models/{NAME}": {
+        "name": NAME,
+        "versions": [VERSION],
+        "platform": "pytorch",
+        "inputs": [{"name": "images", "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [
+            {"name": "label", "datatype": "BYTES", "shape": [-1, -1]},
+            {"name": "index", "datatype": "INT64", "shape": [-1, -1]},
+            {"name": "probability", "datatype": "FP32", "shape": [-1, -1]},
+        ],
+    },
     f"/v2/models/{NAME}/ready": {"name": NAME, "ready": True},
 }
 PATHS = [*WHEN_READY, "/openapi.json", "/docs"]
 READY_PATHS = [f"/v1/models/{NAME}", "/v2/health/ready", f"/v2/models/{NAME}/ready"]
-THROUGH_THE_DOOR = STATUS.replace("{name}", NAME).replace(r"\\.", r"\.")  # as YAML reads it
+THROUGH_THE_DOOR = STATUS.replace("{name}", NAME).replace("{version}", "").replace(r"\\.", r"\.")  # as YAML reads it
 LONG_LINE = b"A" * 70_000
 
 

@@ -24,7 +24,7 @@ from server.status.documents import Documents
 from server.status.limits import CLASSES, CONFIG, MOST_CONFIG_BYTES, read_limits
 from tests.kserve.status.told import NAME, VERSION, Ask, Serve, ask_at
 from vision.errors import RequestError
-from vision.protocol.v1 import class_bytes
+from vision.protocol.protocols import class_bytes
 from vision.worker.settings import LimitSettings
 
 PREDICT = f"/v1/models/{NAME}:predict"
@@ -103,7 +103,9 @@ def test_another_archive_has_others(name: str, value: int, stated: str) -> None:
     assert [limit["most"] for limit in document["paths"][PREDICT]["post"]["x-limits"]] == ["16 MiB", stated]
 
 
-@pytest.mark.parametrize(("count", "label"), [(1, "a"), (2, "a"), (5, "🐈" * 250), (1000, "🐈" * 250), (21_841, "a")])
+@pytest.mark.parametrize(
+    ("count", "label"), [(1, "a"), (2, "a"), (5, "🐈" * 250), (1000, "🐈" * 250), (21_841, "a"), (999, "a" * 250)]
+)
 def test_a_model_with_another_number_of_classes_says_what_it_gives(
     count: int, label: str, limits: dict[str, int], checkout: Path, tmp_path: Path
 ) -> None:

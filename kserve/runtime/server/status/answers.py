@@ -13,7 +13,11 @@ from server.health import LIVE_WITHIN_S, READY_WITHIN_S
 from server.model import ASK_EVERY_S, Model
 from server.status.documents import Documents
 
-PLATFORM = "pytorch"  # in KServe v2's words
+# In KServe v2's words. The tensors are those of vision/protocol/{input_tensor,outputs}.py; pixels are taken too.
+PLATFORM = "pytorch"
+EXTENSIONS = ["binary_tensor_data"]
+INPUTS = [("images", "BYTES", [-1])]
+OUTPUTS = [("label", "BYTES", [-1, -1]), ("index", "INT64", [-1, -1]), ("probability", "FP32", [-1, -1])]
 METHODS = "GET, HEAD"
 EVERYWHERE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -57,7 +61,7 @@ class Answers:
             "/": self._service,
             "/v1/models": lambda: _json({"models": [name]}),
             f"/v1/models/{name}": self._model_ready,
-            "/v2": lambda: _json({"name": name, "version": version, "extensions": []}),
+            "/v2": lambda: _json({"name": name, "version": version, "extensions": EXTENSIONS}),
             "/v2/health/live": self._server_live,
             "/v2/health/ready": self._server_ready,
             f"/v2/models/{name}": self._model_metadata,
@@ -98,6 +102,8 @@ class Answers:
                 "ready": self._ready,
                 "links": {
                     "predict": f"/v1/models/{self._name}:predict",
+                    "explain": f"/v1/models/{self._name}:explain",
+                    "infer": f"/v2/models/{self._name}/infer",
                     "models": "/v1/models",
                     "openapi": "/openapi.json",
                     "docs": "/docs",
@@ -122,9 +128,15 @@ class Answers:
         )
 
     def _model_metadata(self) -> Answer:
-        """Its tensors would be those of v2's infer, which is not here."""
-        versions = [self._version] if self._version else []
-        return _json({"name": self._name, "versions": versions, "platform": PLATFORM, "inputs": [], "outputs": []})
+        return _json(
+            {
+                "name": self._name,
+                "versions": [self._version] if self._version else [],
+                "platform": PLATFORM,
+                "inputs": _tensors(INPUTS),
+                "outputs": _tensors(OUTPUTS),
+            }
+        )
 
     def _page(self) -> Answer:
         return _content(
@@ -132,6 +144,10 @@ class Answers:
             self._documents.page,
             headers={"Content-Security-Policy": self._documents.page_policy, "Referrer-Policy": "no-referrer"},
         )
+
+
+def _tensors(tensors: list[tuple[str, str, list[int]]]) -> list[dict[str, object]]:
+    return [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in tensors]
 
 
 def _path(target: str) -> str:

@@ -42,9 +42,12 @@ def _read(entries: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _class_bytes(classes: list[tuple[str | None, str]]) -> int:
-    """As `class_bytes` of vision/protocol/v1.py."""
+    """As `class_bytes` of vision/protocol/protocols.py."""
     wnid = next((wnid for wnid, _ in classes if wnid), None)
     label = max((label for _, label in classes), key=lambda label: len(json.dumps(label)))
     names = {"label": label} if wnid is None else {"wnid": wnid, "label": label}
     written = {"index": len(classes), **names, "probability": 1.23456e-38}
-    return len(json.dumps(written, separators=(",", ":"))) + 1
+    v1 = len(json.dumps(written, separators=(",", ":"))) + 1
+    longest = max(len(label.encode()) for _, label in classes)
+    over_grpc = (longest + 2) // 3 * 4 + len(str(len(classes))) + len('"","",-1.23456789e-45,')
+    return max(v1, over_grpc)
