@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.artefact.model import MODEL
-from pipeline.serving.client import Class
 from pipeline.serving.comparison import Answer, Comparison, Outcome
+from pipeline.serving.protocol import Class
 from pipeline.shared.errors import PipelineError
 
 CHECKOUT = Path(__file__).resolve().parents[1]

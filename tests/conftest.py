@@ -20,7 +20,17 @@ from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import SHARE, Ports
 
 # Each comes after those that it imports, whose asserts pytest could not explain otherwise.
-PLUGINS = ("waiting", "temporary", "website", "collector", "cloud", "versions", "scripts", "kserve_crds")
+PLUGINS = (
+    "waiting",
+    "temporary",
+    "website",
+    "grpc_service",
+    "collector",
+    "cloud",
+    "versions",
+    "scripts",
+    "kserve_crds",
+)
 pytest_plugins = [f"tests.support.{name}" for name in PLUGINS]
 
 # Between the choice of a port and its use, seconds pass: each of pytest-xdist's processes, and what it starts, chooses

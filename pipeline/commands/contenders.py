@@ -14,9 +14,10 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.commands.files import laid_out
 from pipeline.commands.serve import pull
 from pipeline.serving.address import Address
-from pipeline.serving.client import Class, Client, b64_instance
+from pipeline.serving.client import Client
 from pipeline.serving.comparing import Ask, Picture
 from pipeline.serving.folder import CONFIG, archive_in
+from pipeline.serving.protocol import Class
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NoServer, PipelineError
@@ -110,7 +111,7 @@ def _served(name: str, directory: Path, model: str) -> Iterator[TorchServe]:
 def _ask(client: Client, sentence: Callable[[NoServer], str]) -> Ask:
     def ask(picture: Picture, classes: int) -> list[Class]:
         try:
-            return client.classify(picture.name, b64_instance(picture.content), classes)
+            return client.classify(picture.name, picture.content, classes)
         except NoServer as error:
             raise PipelineError(sentence(error)) from None
 

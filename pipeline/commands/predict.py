@@ -15,10 +15,10 @@ from rich.progress import track
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving import credentials
 from pipeline.serving.bars import show
-from pipeline.serving.client import Client, b64_instance, file_instance
-from pipeline.serving.pictures import MOST_BYTES, bounded, fetch, scheme_of
+from pipeline.serving.client import Client
+from pipeline.serving.pictures import MOST_BYTES, bounded, fetch, read_file, scheme_of
+from pipeline.serving.protocol import Protocol
 from pipeline.shared.errors import NotClassified
-from pipeline.shared.http import trusted
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import complain, err, out, warn
 
@@ -35,8 +35,15 @@ def predict(
     ] = "http://127.0.0.1:8080",
     top_k: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many classes to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(
+            help="How the server is asked: with the picture itself (raw: the fastest, and the default), or in KServe's "
+            "v1, v2, or v2 over gRPC."
+        ),
+    ] = None,
     by_url: Annotated[
-        bool, typer.Option("--by-url", help="The server fetches https:// images, which it has to be allowed to.")
+        bool, typer.Option("--by-url", help="The server fetches https:// images, as it may be allowed to. In v1 alone.")
     ] = False,
     header: Annotated[
         list[str] | None,
@@ -70,11 +77,14 @@ def predict(
         ),
     ] = None,
 ) -> None:
-    """Classify images: one KServe v1 call for each."""
+    """Classify images: one call for each."""
     on_stopping(leave)
     headers = _headers(header or [], token, token_file, gcloud_token, audience)
+    if by_url and protocol not in (None, Protocol.V1):
+        raise typer.BadParameter(f"--by-url goes with --protocol v1, not {protocol.value}")
+    asked = Protocol.V1 if by_url else protocol or Protocol.RAW
     failed = False
-    with Client(url, MODEL_NAME, headers, trusted(ca) if ca else None, _instance(by_url)) as client:
+    with Client(url, MODEL_NAME, headers, ca, _picture(by_url), asked) as client:
         client.find_model()
         if client.warning:
             warn(client.warning)
@@ -116,8 +126,8 @@ def _headers(
     return headers if bearer is None else headers | {"authorization": f"Bearer {bearer}"}
 
 
-def _instance(by_url: bool) -> Callable[[str], dict[str, str]]:
-    """How an image becomes a KServe v1 instance. by_url: the server fetches what is https."""
+def _picture(by_url: bool) -> Callable[[str], bytes | str]:
+    """How an image is read. by_url: the server fetches what is https."""
 
     @cache
     def storage() -> Any:
@@ -125,16 +135,16 @@ def _instance(by_url: bool) -> Callable[[str], dict[str, str]]:
 
         return connect()
 
-    def instance(image: str) -> dict[str, str]:
+    def picture(image: str) -> bytes | str:
         scheme = scheme_of(image)
         if scheme is None:
-            return file_instance(image)
+            return read_file(image)
         if scheme == "https":
-            return {"url": image} if by_url else b64_instance(fetch(image))
+            return image if by_url else fetch(image)
         if scheme == "gs":
             from pipeline.store.pictures import read_object  # Google's libraries take 0.2 s
 
-            return b64_instance(bounded(image, read_object(storage(), image, MOST_BYTES)))
+            return bounded(image, read_object(storage(), image, MOST_BYTES))
         raise NotClassified(image, f"{scheme}:// is not fetched: images are files, https:// or gs://")
 
-    return instance
+    return picture

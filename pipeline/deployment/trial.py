@@ -25,10 +25,10 @@ from pipeline.deployment.resources import INFERENCE_SERVICES, SERVING_RUNTIMES
 from pipeline.deployment.rollout import Rollout
 from pipeline.deployment.smoke_test import NO_PREDICTION, answer_of, ask_model, said_in
 from pipeline.deployment.voice import Voice
-from pipeline.serving.client import Class, b64_instance, classes_in
 from pipeline.serving.comparing import Ask, Picture, ask_both, warm_up
 from pipeline.serving.comparison import Comparison, Outcome, fewness
 from pipeline.serving.comparison_table import tables
+from pipeline.serving.protocol import Class, b64_instance, classes_in
 from pipeline.serving.route import predict_route
 from pipeline.shared.errors import NotClassified, PipelineError, TooManyCalls
 from pipeline.shared.signals import NotedSignals

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from pipeline.serving.route import MODELS_ROUTE, predict_route
+from pipeline.serving.route import MODELS_ROUTE
 from pipeline.shared.errors import NoUrl
 
 # HOST, HOST:PORT or [ADDRESS]:PORT, as browsers and curl take it without a scheme.
@@ -52,16 +52,12 @@ class Address:
         return cls(url.copy_with(path=path or "/", fragment=None), named or model, named is not None)
 
     @property
-    def predict(self) -> httpx.URL:
-        """Where predict calls are sent."""
-        return self._at(predict_route(self.model))
-
-    @property
     def models(self) -> httpx.URL:
         """Where a server of KServe's protocol lists its models."""
-        return self._at(MODELS_ROUTE)
+        return self.at(MODELS_ROUTE)
 
-    def _at(self, route: str) -> httpx.URL:
+    def at(self, route: str) -> httpx.URL:
+        """A path of the protocol's."""
         return self.server.copy_with(path=self.server.path.rstrip("/") + route)
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.serving.client import Class
+from pipeline.serving.protocol import Class
 from pipeline.shared.text import one_line, printable
 
 BAR_WIDTH = 32  # characters

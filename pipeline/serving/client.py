@@ -1,25 +1,30 @@
-"""KServe v1 predict calls."""
+"""Predict calls, in any of the protocols."""
 
 from __future__ import annotations
 
-import base64
+import os
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NotRequired, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from pipeline.serving.address import Address
 from pipeline.serving.pictures import read_file
+from pipeline.serving.protocol import Class, Protocol, Question, classes_in, classes_in_v2, question
 from pipeline.serving.trouble import trouble
 from pipeline.shared.deadline import within
 from pipeline.shared.errors import BadHeader, NoServer, NotClassified, TooManyCalls
 from pipeline.shared.http import http_client, is_loopback, proxy_of, trusted
 from pipeline.shared.text import one_line
+
+if TYPE_CHECKING:
+    from pipeline.serving.over_grpc import Calls, Refused
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
 LONGEST_QUESTION_S = 10  # for the name of the model
@@ -32,27 +37,17 @@ ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
 SECRET = {"authorization", "x-api-key", "cookie"}  # headers
 NOT_FETCHED = ".url: not fetched: "  # in what the server says of a URL that it may not fetch
 BY_URL = ": the server's setting handler.url.allowed_hosts (handler/model-config.yaml) names the hosts that it may ask"
+STRANGE = " does not answer as this model does: is it another server?"
 CREDENTIALS = "--token-file, --gcloud-token or --header @FILE"
-
-
-class Class(TypedDict):
-    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is relied on.
-
-    wnid: the WordNet id, of a class that has one.
-    """
-
-    index: int
-    wnid: NotRequired[str]
-    label: str
-    probability: float
 
 
 class Client:
     """Asks a model of a server to classify images. A context manager.
 
     url: of the server, see Address. model: what is asked, if neither the URL nor `find_model` names another one.
-    headers: sent with each call, names in lower case. verify: whose certificates are accepted, as `trusted` without it.
-    instance: an image, as the user names it → a KServe v1 instance; it raises NotClassified.
+    headers: sent with each call, names in lower case. authorities: whose certificates are accepted, as for `trusted`.
+    picture: an image, as the user names it → its bytes, or in v1 the URL that the server is to fetch; it raises
+    NotClassified.
 
     Proxies are for hosts other than loopback.
     """
@@ -62,25 +57,29 @@ class Client:
         url: str,
         model: str,
         headers: Mapping[str, str] | None = None,
-        verify: ssl.SSLContext | None = None,
-        instance: Callable[[str], dict[str, str]] | None = None,
+        authorities: Path | None = None,
+        picture: Callable[[str], bytes | str] = read_file,
+        protocol: Protocol = Protocol.V1,
     ) -> None:
         self.address = Address.parse(url, model)
         self._headers = dict(headers or {})
         if self.address.server.userinfo and "authorization" in self._headers:
             raise BadHeader("--url", "has a name or password, and there is a token or a header beside it: give one")
         self._proxy = proxy_of(self.address.server)
-        self._instance = instance or file_instance
+        self._picture, self._protocol = picture, protocol
         self._extensions = _server_name(self.address.server, self._headers.get("host"))
-        if verify is None:
-            verify = trusted() if self.address.server.scheme == "https" else ssl.create_default_context()
+        wants_tls = authorities is not None or self.address.server.scheme == "https"
+        verify = trusted(authorities) if wants_tls else ssl.create_default_context()
         self._http = http_client(TIMEOUT, proxy=self._proxy, trust_env=False, verify=verify)
+        self._calls = self._over_grpc(authorities) if protocol is Protocol.GRPC else None
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._http.close()
+        if self._calls:
+            self._calls.close()
 
     def find_model(self) -> None:
         """Where the URL names no model: that of the server, which it asks. Where that has no answer, nothing changes.
@@ -123,51 +122,97 @@ class Client:
             pool.shutdown(cancel_futures=True)
 
     def predict(self, image: str, top_k: int) -> list[Class]:
-        """One KServe v1 call for an image → its classes, most probable first.
+        """One call for an image → its classes, most probable first.
 
         Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it (TooManyCalls: for now).
         """
-        return self.classify(image, self._instance(image), top_k)
+        return self.classify(image, self._picture(image), top_k)
 
-    def classify(self, image: str, instance: dict[str, str], top_k: int) -> list[Class]:
-        """The same for an image that is a KServe v1 instance already. image: how errors name it."""
-        body = {"instances": [instance], "parameters": {"top_k": top_k}}
-        url = self.address.predict
+    def classify(self, image: str, picture: bytes | str, top_k: int) -> list[Class]:
+        """The same for an image that has been read, or its URL. image: how errors name it."""
+        if self._calls:
+            assert isinstance(picture, bytes)
+            return self._classify_over_grpc(self._calls, image, picture, top_k)
+        asked = question(self._protocol, self.address.model, picture, top_k)
+        response = self._answer_for(image, "POST", self.address.at(asked.route), asked)
+        if not response.is_success:
+            what = TooManyCalls if response.status_code == httpx.codes.TOO_MANY_REQUESTS else NotClassified
+            raise what(image, self._refusal(response))
         try:
-            response = within(LONGEST_S, lambda: self._answer("POST", url, body))
+            return (classes_in_v2 if self._protocol is Protocol.V2 else classes_in)(response.json())
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise NotClassified(image, self._strange(response)) from None
+
+    def _answer_for(self, image: str, method: str, url: httpx.URL, asked: Question | None) -> httpx.Response:
+        """Whatever its status. Raises NoServer or NotClassified, where there is none."""
+        try:
+            return within(LONGEST_S, lambda: self._answer(method, url, asked))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             found = trouble(error, url, self._proxy)
             raise NoServer(str(self.address), found.remedy, None if found.nothing_here else found.what) from None
         except (httpx.TimeoutException, TimeoutError):
-            raise NotClassified(image, f"no whole answer from {self.address} in time ({TIMEOUT.read:g} s)") from None
+            raise NotClassified(image, self._late()) from None
         except httpx.InvalidURL:  # in a redirect, which httpx looks at
             raise NotClassified(image, f"{self.address} redirects to what is no URL: is it another server?") from None
         except httpx.RequestError as error:
             found = trouble(error, url, self._proxy)
             raise NotClassified(image, f"{found.what}: {found.remedy}") from None
-        if not response.is_success:
-            what = TooManyCalls if response.status_code == httpx.codes.TOO_MANY_REQUESTS else NotClassified
-            raise what(image, self._refusal(response))
-        try:
-            return classes_in(response.json())
-        except (ValueError, LookupError, TypeError, RecursionError):
-            raise NotClassified(image, self._strange(response)) from None
 
-    def _answer(self, method: str, url: httpx.URL, body: dict[str, Any] | None = None) -> httpx.Response:
+    def _answer(self, method: str, url: httpx.URL, asked: Question | None = None) -> httpx.Response:
         """With as much of its body as is of use. Raises httpx.RequestError."""
-        with self._http.stream(method, url, json=body, headers=self._headers, extensions=self._extensions) as response:
+        body, headers = None, self._headers
+        if asked is not None:
+            url = url.copy_merge_params(asked.query) if asked.query else url
+            body, headers = asked.body, {"content-type": asked.content_type, **asked.headers, **headers}
+        with self._http.stream(method, url, content=body, headers=headers, extensions=self._extensions) as response:
             content = bytearray()
             for chunk in response.iter_bytes(65536):
                 content += chunk
                 if len(content) > MOST_ANSWER_BYTES:
                     break
-        headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
-        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=response.request)
+        kept = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        return httpx.Response(response.status_code, headers=kept, content=bytes(content), request=response.request)
+
+    def _over_grpc(self, authorities: Path | None) -> Calls:
+        from pipeline.serving.over_grpc import Calls
+
+        certificates = authorities or (Path(said) if (said := os.environ.get("SSL_CERT_FILE")) else None)
+        pem = certificates.read_bytes() if certificates else None  # `trusted` has read it, or has said why it cannot
+        return Calls(self.address, self._headers, pem, self._proxy is not None, LONGEST_S)
+
+    def _classify_over_grpc(self, calls: Calls, image: str, picture: bytes, top_k: int) -> list[Class]:
+        from pipeline.serving.over_grpc import Refused
+
+        try:
+            return calls.classify(self.address.model, picture, top_k)
+        except Refused as refused:
+            if not refused.by_a_server:  # HTTP says better why nobody answers
+                self._answer_for(image, "GET", self.address.models, None)
+            raise NotClassified(image, self._refusal_over_grpc(refused)) from None
+        except (ValueError, LookupError, TypeError):
+            raise NotClassified(image, f"{self.address}{STRANGE}") from None
+
+    def _refusal_over_grpc(self, refused: Refused) -> str:
+        """The server's own sentence, or whose it seems to be."""
+        if refused.name == "DEADLINE_EXCEEDED":
+            return self._late()
+        sentence = f"{refused.name}: {one_line(refused.sentence) or 'no reason given'}"
+        if not refused.by_a_server or refused.name == "UNIMPLEMENTED":
+            return f"{sentence}: {self.address} speaks no gRPC, or what is before it does not: give --protocol raw"
+        return f"{sentence}: {self._credentials()}" if refused.name == "UNAUTHENTICATED" else sentence
+
+    def _late(self) -> str:
+        return f"no whole answer from {self.address} in time ({TIMEOUT.read:g} s)"
+
+    def _credentials(self) -> str:
+        """For whom it asks for some."""
+        given = bool(self.address.server.userinfo) or not SECRET.isdisjoint(self._headers)
+        return "what was given is not accepted" if given else f"give {CREDENTIALS}"
 
     def _strange(self, response: httpx.Response) -> str:
         if response.headers.get("content-type", "").startswith("text/html"):
             return f"{self.address} answers with a web page: is it that of a login ({CREDENTIALS}), or another server?"
-        return f"{self.address} does not answer as this model does: is it another server?"
+        return f"{self.address}{STRANGE}"
 
     def _refusal(self, response: httpx.Response) -> str:
         """The server's own sentence: the model's {"error": …}, TorchServe's {"message": …}; or whose it seems to be."""
@@ -176,7 +221,7 @@ class Client:
         sentence = f"{status}: {said or one_line(response.reason_phrase) or 'no reason given'}"
         given = bool(self.address.server.userinfo) or not SECRET.isdisjoint(self._headers)
         if status == 401:
-            return f"{sentence}: {'what was given is not accepted' if given else f'give {CREDENTIALS}'}"
+            return f"{sentence}: {self._credentials()}"
         if said is not None:
             return f"{sentence}{BY_URL}" if status == 403 and NOT_FETCHED in said else sentence
         if status == 407:
@@ -198,20 +243,12 @@ class Client:
         return sentence
 
     def _redirect(self, response: httpx.Response) -> str:
-        ours, target = self.address.server, self.address.predict.join(response.headers["location"])
+        ours, asked = self.address.server, response.request.url
+        target = asked.join(response.headers["location"])
         shown = target.copy_with(userinfo=None, query=None, fragment=None)
-        if target.path == self.address.predict.path:
+        if target.path == asked.path:
             return f"redirects to another address: give --url {shown.copy_with(path=ours.path)}"
         return f"redirects to {one_line(shown)}, as to a login page: give {CREDENTIALS}"
-
-
-def file_instance(image: str) -> dict[str, str]:
-    """An image file → a KServe v1 instance. Raises NotClassified where it cannot be read."""
-    return b64_instance(read_file(image))
-
-
-def b64_instance(content: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(content).decode()}
 
 
 def _server_name(url: httpx.URL, host: str | None) -> dict[str, str]:
@@ -219,22 +256,6 @@ def _server_name(url: httpx.URL, host: str | None) -> dict[str, str]:
     if host and url.scheme == "https" and ADDRESS.fullmatch(url.host):
         return {"sni_hostname": host.partition(":")[0]}
     return {}
-
-
-def classes_in(body: Any) -> list[Class]:
-    """The JSON that answers a call for one image → its classes, most probable first.
-
-    Raises ValueError, LookupError or TypeError where it is not an answer of this model's.
-    """
-    [prediction] = body["predictions"]
-    classes = prediction["classes"]
-    if not isinstance(classes, list) or not classes:
-        raise TypeError
-    for entry in classes:
-        probability = entry["probability"]
-        if not isinstance(entry["label"], str) or isinstance(probability, bool) or not 0 <= probability <= 1:
-            raise TypeError
-    return list(classes)
 
 
 def _said(response: httpx.Response) -> str | None:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.serving.client import Class
 from pipeline.serving.comparison import Answer, Outcome
+from pipeline.serving.protocol import Class
 from pipeline.shared.errors import GaveUp, NoCommonClass, NotClassified, TooManyCalls
 
 MOST_CLASSES = 1000  # as many as a model gives without other settings; one that has fewer gives all

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
-from pipeline.serving.client import Class
+from pipeline.serving.protocol import Class
 from pipeline.shared.errors import AnotherModel, NothingCompared
 
 # Where nobody says how much has to agree, B has to be equal to A but for precision and processor. bfloat16 and float32

@@ -1,4 +1,4 @@
-"""Where a model answers: KServe's v1 protocol."""
+"""Where a model answers: KServe's protocols."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ MODELS_ROUTE = "/v1/models"
 def predict_route(model: str) -> str:
     """The name of a model → the path that predict calls are sent to."""
     return f"{model_route(model)}:predict"
+
+
+def infer_route(model: str) -> str:
+    """The same in v2."""
+    return f"/v2/models/{model}/infer"
 
 
 def model_route(model: str) -> str:

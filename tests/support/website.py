@@ -18,7 +18,8 @@ Page = Callable[[BaseHTTPRequestHandler], None]
 class Website(ThreadingHTTPServer):
     """A server on loopback, over TLS where it has a context.
 
-    pages: how each path is answered. asked: the paths that clients asked for. headers: those of the last request.
+    pages: how each path is answered, whatever query it has. asked: the paths that clients asked for.
+    headers: those of the last request.
     """
 
     daemon_threads = False  # server_close() waits for them
@@ -55,7 +56,8 @@ class _Visit(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         self.server.headers = self.headers
-        self.server.pages[self.path](self)
+        pages = self.server.pages
+        pages[self.path if self.path in pages else self.path.partition("?")[0]](self)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))

@@ -227,7 +227,7 @@ def test_images_in_cloud_storage_are_read_here(
     first, second, third = done.stderr.splitlines()
     assert first == "error: gs://pictures/gone.jpg: there is no such object"
     assert second == "error: gs://pictures/: it names no object: expected gs://BUCKET/NAME"
-    assert third.startswith("error: gs://pictures/empty.jpg: 400: instances[0].b64: not an image (")
+    assert third.startswith("error: gs://pictures/empty.jpg: 400: body: ")
 
 
 @pytest.mark.parametrize("image", ["http://a.example/b.jpg", "s3://a/b.jpg", "FTP://a/b.jpg"])
@@ -311,4 +311,41 @@ def test_a_signal_ends_it_although_the_server_does_not_answer(
 def test_it_starts_without_the_libraries_of_other_commands(importable: dict[str, str]) -> None:
     look = "import sys, pipeline.__main__, pipeline.commands.predict; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-P", "-c", look], env=importable, text=True).split()
-    assert {"torch", "numpy", "google.cloud", "kubernetes", "model_signing", "ts"} & set(loaded) == set()
+    assert {"torch", "numpy", "google.cloud", "grpc", "kubernetes", "model_signing", "ts"} & set(loaded) == set()
+
+
+# --- Protocols --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["raw", "v1", "v2"])
+def test_in_each_protocol_the_same_is_shown(
+    script: Script, server: TorchServe, photographs: list[Path], protocol: str
+) -> None:
+    shown = script("predict", "--url", server.url, *photographs)
+    assert script("predict", "--protocol", protocol, "--url", server.url, *photographs).stdout == shown.stdout
+
+
+@pytest.mark.parametrize("protocol", ["raw", "v1", "v2"])
+def test_in_each_protocol_one_picture_that_fails_is_a_line(
+    script: Script, server: TorchServe, photographs: list[Path], tmp_path: Path, protocol: str
+) -> None:
+    (tmp_path / "none.jpg").write_bytes(b"no image")
+    done = script("predict", "--protocol", protocol, "--url", server.url, "none.jpg", photographs[0])
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: none\.jpg: 400: .*not an image \(.*\)\n", done.stderr)
+    assert str(photographs[0]) in done.stdout
+
+
+@pytest.mark.parametrize("protocol", ["raw", "v1", "v2", "grpc"])
+def test_in_each_protocol_a_server_that_is_not_there_is_told_once(
+    script: Script, only_error: OnlyError, photographs: list[Path], free_port: int, protocol: str
+) -> None:
+    url = f"http://127.0.0.1:{free_port}"
+    sentence = only_error(script("predict", "--protocol", protocol, "--url", url, *photographs))
+    assert sentence == f"no server at {url}: start one with scripts/serve.sh, or give --url"
+
+
+def test_by_url_goes_with_v1_alone(script: Script) -> None:
+    done = script("predict", "--by-url", "--protocol", "v2", "https://a.example/b.jpg")
+    assert done.returncode == 2
+    assert "--by-url goes with --protocol v1, not v2" in " ".join(done.stderr.split())

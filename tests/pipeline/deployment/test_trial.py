@@ -20,8 +20,8 @@ from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.deploy import Deployment
 from pipeline.deployment.golden import Golden
 from pipeline.deployment.objects import Object, name_of
-from pipeline.serving.client import b64_instance
 from pipeline.serving.comparing import Picture
+from pipeline.serving.protocol import b64_instance
 from pipeline.shared.signals import Terminated, on_stopping, terminate
 from tests.support.api_server import MANAGER, URL, ApiServer, Call, Status
 from tests.support.deployments import BROKEN, FAST, ONE, THREE, TWO, Deploy, Heard, Make, reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.serving.address import Address
+from pipeline.serving.route import predict_route
 from pipeline.shared.errors import NoUrl
 
 V1 = "/v1/models/alexnet:predict"
@@ -39,7 +40,7 @@ V1 = "/v1/models/alexnet:predict"
 def test_any_path_of_the_servers_leads_to_the_server(said: str) -> None:
     address = Address.parse(said, "alexnet")
     assert str(address) == "http://127.0.0.1:8080"
-    assert str(address.predict) == f"http://127.0.0.1:8080{V1}"
+    assert str(address.at(predict_route(address.model))) == f"http://127.0.0.1:8080{V1}"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_any_path_of_the_servers_leads_to_the_server(said: str) -> None:
 )
 def test_where_predict_calls_go(said: str, predict: str) -> None:
     address = Address.parse(said, "alexnet")
-    assert address.predict == predict
+    assert address.at(predict_route(address.model)) == predict
     assert "secret" not in str(address)
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pipeline.serving.bars import BAR_WIDTH, show
-from pipeline.serving.client import Class, classes_in
+from pipeline.serving.protocol import Class, classes_in
 from pipeline.shared.terminal import PlainConsole
 
 LABELS = ["tabby", "black-and-tan coonhound", "an unusually long label that somebody gave to a class of theirs"]

@@ -198,7 +198,7 @@ def test_a_file_that_is_no_image_is_refused_in_the_servers_words(
 
 def test_a_url_that_the_server_may_not_fetch_is_told_with_the_setting(server: TorchServe) -> None:
     image = "https://example.invalid/kitten.jpg"
-    with Client(server.url, MODEL_NAME, instance=lambda url: {"url": url}) as client:
+    with Client(server.url, MODEL_NAME, picture=lambda url: url) as client:
         said = refusal(client, image)
     assert said.startswith(f"{image}: 403: instances[0].url: not fetched: ")
     assert "the server's setting handler.url.allowed_hosts (handler/model-config.yaml) names" in said

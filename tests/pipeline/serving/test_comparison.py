@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.serving.client import Class
 from pipeline.serving.comparing import MOST_CLASSES, SILENT, Ask, Picture, ask_both, warm_up
 from pipeline.serving.comparison import Answer, Comparison, Latency, Outcome
 from pipeline.serving.comparison_table import tables
+from pipeline.serving.protocol import Class
 from pipeline.shared.errors import AnotherModel, GaveUp, NoCommonClass, NotClassified, NothingCompared, TooManyCalls
 from pipeline.shared.terminal import PlainConsole
 

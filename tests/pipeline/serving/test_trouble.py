@@ -33,7 +33,7 @@ def told(photographs: list[Path], user_environment: None) -> Told:
     """What is said where a predict call fails."""
 
     def tell(url: str, ca: Path | None = None, **headers: str) -> str:
-        with pytest.raises(PipelineError) as raised, Client(url, MODEL_NAME, headers, trusted(ca)) as client:
+        with pytest.raises(PipelineError) as raised, Client(url, MODEL_NAME, headers, ca) as client:
             client.predict(str(photographs[0]), top_k=1)
         sentence = str(raised.value)
         assert "\n" not in sentence
@@ -48,7 +48,7 @@ def label(photographs: list[Path], user_environment: None) -> Callable[..., str]
     """The label that a predict call answers."""
 
     def ask(url: str, ca: Path | None = None, **headers: str) -> str:
-        with Client(url, MODEL_NAME, headers, trusted(ca)) as client:
+        with Client(url, MODEL_NAME, headers, ca) as client:
             return client.predict(str(photographs[0]), top_k=1)[0]["label"]
 
     return ask

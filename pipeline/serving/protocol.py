@@ -1,0 +1,107 @@
+"""In which words a picture is asked, and what of an answer are its classes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict
+
+from pipeline.serving.route import infer_route, predict_route
+
+LENGTH = "Inference-Header-Content-Length"  # of the JSON before v2's binary data
+INPUT = "images"  # as the model's metadata calls it
+
+
+class Protocol(StrEnum):
+    """raw: the picture itself is the body. v2, grpc: the Open Inference Protocol, which knows no WordNet ids."""
+
+    RAW = "raw"
+    V1 = "v1"
+    V2 = "v2"
+    GRPC = "grpc"
+
+
+class Class(TypedDict):
+    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is relied on.
+
+    wnid: the WordNet id, of a class that has one.
+    """
+
+    index: int
+    wnid: NotRequired[str]
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """A call over HTTP."""
+
+    route: str
+    body: bytes
+    content_type: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def question(protocol: Protocol, model: str, picture: bytes | str, top_k: int) -> Question:
+    """picture: its bytes, or in v1 a URL that the server fetches."""
+    if protocol is Protocol.V2:
+        assert isinstance(picture, bytes)
+        return _in_v2(model, picture, top_k)
+    if protocol is Protocol.RAW and isinstance(picture, bytes):
+        return Question(predict_route(model), picture, "application/octet-stream", {"top_k": str(top_k)})
+    instance = b64_instance(picture) if isinstance(picture, bytes) else {"url": picture}
+    body = {"instances": [instance], "parameters": {"top_k": top_k}}
+    return Question(predict_route(model), json.dumps(body).encode(), "application/json")
+
+
+def b64_instance(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def _in_v2(model: str, content: bytes, top_k: int) -> Question:
+    """As one element of BYTES, behind the JSON: the binary tensor data extension."""
+    element = element_of(content)
+    tensor = {"name": INPUT, "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(element)}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"top_k": top_k}}).encode()
+    return Question(infer_route(model), head + element, "application/octet-stream", headers={LENGTH: str(len(head))})
+
+
+def element_of(content: bytes) -> bytes:
+    """As it stands in a BYTES tensor: its length, then itself."""
+    return len(content).to_bytes(4, "little") + content
+
+
+def classes_in(body: Any) -> list[Class]:
+    """The JSON that answers a call of v1 for one image → its classes, most probable first.
+
+    Raises ValueError, LookupError or TypeError where it is not an answer of this model's.
+    """
+    [prediction] = body["predictions"]
+    return checked(prediction["classes"])
+
+
+def classes_in_v2(body: Any) -> list[Class]:
+    """The same of v2, where all outputs are in JSON."""
+    outputs = {output["name"]: output["data"] for output in body["outputs"]}
+    return of_columns(outputs["index"], outputs["label"], outputs["probability"])
+
+
+def of_columns(index: list[Any], label: list[Any], probability: list[Any]) -> list[Class]:
+    """Raises as `classes_in`."""
+    rows = zip(index, label, probability, strict=True)
+    return checked([{"index": number, "label": name, "probability": value} for number, name, value in rows])
+
+
+def checked(classes: Any) -> list[Class]:
+    if not isinstance(classes, list) or not classes:
+        raise TypeError
+    for entry in classes:
+        probability = entry["probability"]
+        if not isinstance(entry["label"], str) or isinstance(probability, bool) or not 0 <= probability <= 1:
+            raise TypeError
+    return list(classes)
