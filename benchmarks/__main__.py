@@ -21,6 +21,7 @@ from benchmarks import charts as pictures_of_results
 from benchmarks import door as front_door
 from benchmarks import door_figures, figures, tables
 from benchmarks import profile as profiling
+from benchmarks import protocols as ways_to_ask
 from benchmarks.contenders import CONTENDERS
 from benchmarks.measurement import Measurement
 from benchmarks.places import CHECKOUT, RESULTS
@@ -31,6 +32,7 @@ from pipeline.shared.terminal import err, out
 
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
 PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
+PROTOCOLS = "protocols.json"
 DOORS = "door-*.json"  # one for each processor
 KEPT = ("date", "seconds", "machine", "weights", "images", "load_s", "warm_up_s")  # of the measurements, in the summary
 NAMES = [contender.name for contender in CONTENDERS]
@@ -94,6 +96,22 @@ def door(
     out.print(tables.door_table(found["figures"]))
     _show_targets(found["goals"])
     out.print(f"{(RESULTS / name).relative_to(CHECKOUT)} has all of it")
+
+
+@app.command()
+def protocols(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
+) -> None:
+    """What v1 and v2 cost, in JSON and in bytes: results/protocols.json, and README.md."""
+    with _progress() as (progress, task, say):
+        prepared = prepare(say, stock=False)
+        progress.update(task, total=rounds)
+        found = ways_to_ask.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
+    _write(PROTOCOLS, found)
+    tables.write_protocols(found)
+    _show_targets(found["goals"])
+    out.print(f"{(RESULTS / PROTOCOLS).relative_to(CHECKOUT)} has all of it")
 
 
 @app.command()

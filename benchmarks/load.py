@@ -2,8 +2,8 @@
 
     python -m benchmarks.load URL BODIES --connections 32 --seconds 4 --warm-up 1
 
-BODIES is a folder of request bodies (JSON, or photographs as they are); connections take them in turn. Prints one line
-of JSON, see `summary`.
+BODIES is a folder of request bodies (JSON, photographs as they are, or KServe v2's tensors behind its JSON), which
+connections take in turn. Prints one line of JSON, see `summary`.
 
 It has the standard library's asyncio and nothing else: requests are bytes that were put together beforehand, and of an
 answer it reads the status and where it ends. So a request costs it little, and how little is part of what it prints.
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 PATIENCE_S = 30  # for what is under way when the time is over; then it counts as an error
 PAUSE_S = 0.1  # after a refusal, of a connection or of a request: who hammers a full queue measures the refusals
 END_OF_HEAD = b"\r\n\r\n"
-CONTENT_TYPES = {".json": "application/json", ".jpg": "image/jpeg"}
+CONTENT_TYPES = {".json": "application/json", ".jpg": "image/jpeg", ".v2": "application/octet-stream"}
 BUSY = "503"
 
 
@@ -231,15 +231,21 @@ def percentile(ordered: list[float], percent: float) -> float | None:
 def requests_of(url: str, bodies: Path) -> list[bytes]:
     """A request for each file that is a body, in the order of their names."""
     files = [file for file in sorted(bodies.iterdir()) if file.suffix in CONTENT_TYPES]
-    return [request(url, file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files]
+    return [request(url, file.read_bytes(), CONTENT_TYPES[file.suffix], _json_length(file)) for file in files]
 
 
-def request(url: str, body: bytes, content_type: str = CONTENT_TYPES[".json"]) -> bytes:
-    """A whole HTTP/1.1 POST."""
+def _json_length(file: Path) -> str:
+    """Of `00-123.v2`: what follows its first 123 bytes is no JSON."""
+    return file.stem.partition("-")[2] if file.suffix == ".v2" else ""
+
+
+def request(url: str, body: bytes, content_type: str = CONTENT_TYPES[".json"], json_length: str = "") -> bytes:
+    """A whole HTTP/1.1 POST. json_length: in bytes, where other bytes follow the JSON."""
     parts = urlsplit(url)
+    more = f"Inference-Header-Content-Length: {json_length}\r\n" if json_length else ""
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"{more}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

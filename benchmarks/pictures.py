@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,31 @@ def bodies(kind: Kind, form: str = "image", instances: int = 1) -> Path:
             (part / f"{number:02}.json").write_bytes(body([file.read_bytes() for file in chosen], form))
         part.rename(directory)
     return directory
+
+
+def v2_bodies(kind: Kind, binary: bool) -> Path:
+    """The same in KServe v2: base64 in its JSON, or files behind it, whose names end with how long the JSON is."""
+    directory = IMAGES / f"{kind.name}-v2-{'binary' if binary else 'json'}"
+    if not directory.is_dir():
+        part = IMAGES / f".{directory.name}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for number, file in enumerate(files(kind)):
+            content, length = v2_body(file.read_bytes(), binary)
+            (part / (f"{number:02}-{length}.v2" if binary else f"{number:02}.json")).write_bytes(content)
+        part.rename(directory)
+    return directory
+
+
+def v2_body(image: bytes, binary: bool) -> tuple[bytes, int]:
+    """An image file → a KServe v2 request, and how many bytes of it are JSON."""
+    tensor: dict[str, Any] = {"name": "images", "datatype": "BYTES", "shape": [1]}
+    if not binary:
+        document = json.dumps({"inputs": [{**tensor, "data": [base64.b64encode(image).decode()]}]}).encode()
+        return document, len(document)
+    tensor["parameters"] = {"binary_data_size": 4 + len(image)}
+    document = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    return document + struct.pack("<I", len(image)) + image, len(document)
 
 
 def body(images: list[bytes], form: str = "image") -> bytes:

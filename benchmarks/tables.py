@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import door_figures
+from benchmarks import door_figures, protocols
 from benchmarks.charts import BY_NAME
 from benchmarks.contenders import OURS
 from benchmarks.places import ROOM
@@ -53,6 +53,23 @@ def door(found: list[dict[str, Any]]) -> str:
             _table(head, _target_rows(each["goals"])),
         ]
     return "\n\n".join(parts)
+
+
+def write_protocols(found: dict[str, Any], readme: Path = README) -> None:
+    """As results/protocols.json has it."""
+    head = ("", "bytes", "against v1's", f"requests/s, {protocols.CLIENTS} clients", "against v1's", "p50, ms")
+    names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 3), ("p50_ms", 1))
+    rows = [
+        (way, *(_of_protocol(figures[name], name, digits) for name, digits in names))
+        for way, figures in found["figures"].items()
+    ]
+    goals = _table(("", "measured", "goal", ""), _target_rows(found["goals"]))
+    _fill_in({"protocols": "\n\n".join([_machine(found), _table(head, rows), goals])}, readme)
+
+
+def _of_protocol(value: dict[str, float], name: str, digits: int) -> str:
+    """Bytes are no matter of rounds."""
+    return f"{value['median']:.{digits}f}" if name.startswith("bytes") else spread(value, digits)
 
 
 def door_table(figures: dict[str, Any]) -> Table:

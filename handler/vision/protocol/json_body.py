@@ -21,8 +21,8 @@ MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
 MAX_NUMBERS = 1_000_000
 
 
-def of_v2(model: str) -> str:
-    return f"this is of KServe v2: send it to /v2/models/{model}/infer"
+def of_v2(path: str = "/v2/models/NAME/infer") -> str:
+    return f"this is of KServe v2: send it to {path}"
 
 
 def load_json(body: bytes | bytearray, expected: str = EXPECTED_OBJECT, advice_for_v2: str | None = None) -> object:

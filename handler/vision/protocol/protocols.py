@@ -22,13 +22,13 @@ def parse(row: Row, limits: Limits) -> Request:
     """
     if row.protocol in ("v2", "grpc") or (row.protocol is None and row.head_length is not None):
         return v2.parse(row, limits)
-    body, model = row.fields.get("body"), row.model[0]
+    body = row.fields.get("body")
     if isinstance(body, (bytes, bytearray)) and kind_of(body, row.content_type) is Kind.JSON:
-        body = load_json(body, advice_for_v2=of_v2(model) if row.protocol == "v1" else v2.NO_LENGTH)
+        body = load_json(body, advice_for_v2=of_v2(row.v2_path) if row.protocol == "v1" else v2.NO_LENGTH)
         row = replace(row, fields={**row.fields, "body": body})
     if isinstance(body, dict) and "inputs" in body and "instances" not in body:
         if row.protocol == "v1":
-            raise MalformedField("inputs", of_v2(model))
+            raise MalformedField("inputs", of_v2(row.v2_path))
         return v2.parse(row, limits)
     return v1.parse(row, limits)
 

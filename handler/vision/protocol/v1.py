@@ -67,7 +67,7 @@ def parse_body(
         return _bare_image(body, limits, top_k, verb)
     if kind is Kind.FORM:
         return _from_form(parse_form(body, content_type, limits), limits, top_k, verb)
-    return _from_json(load_json(body, advice_for_v2=of_v2("NAME")), limits, top_k, verb)
+    return _from_json(load_json(body, advice_for_v2=of_v2()), limits, top_k, verb)
 
 
 def instances_of_envelope(instances: object, limits: Limits) -> Request:
@@ -99,7 +99,7 @@ def _from_json(body: object, limits: Limits, asked: str | None, verb: Verb) -> R
     if not isinstance(body, dict):
         raise MalformedBody(EXPECTED_OBJECT)
     if "inputs" in body and "instances" not in body:
-        raise MalformedField("inputs", of_v2("NAME"))
+        raise MalformedField("inputs", of_v2())
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise MalformedField("instances", "expected a list of at least one instance")

@@ -42,7 +42,7 @@ def parse(row: Row, limits: Limits) -> Request:
     Raises RequestError (400, 413 for too much of something, 415 for a form or an image).
     """
     model, version = row.model
-    sent = _sent(row, model)
+    sent = _sent(row)
     fields, verb = sent.fields, row.verb
     if any(map(classes.is_like_top_k, fields.keys() - {*FIELDS})):
         raise MalformedField(TOP_K, f"belongs elsewhere: {classes.V2_BELONGS}")
@@ -60,24 +60,23 @@ def parse(row: Row, limits: Limits) -> Request:
     return bounded(request, limits, f"parameters.{TOP_K}" if row.top_k is None else TOP_K)
 
 
-def _sent(row: Row, model: str) -> Sent:
+def _sent(row: Row) -> Sent:
     body, behind = row.fields.get("body"), None
     if isinstance(body, (bytes, bytearray)):
-        body, behind = _head(body, row, model)
+        body, behind = _head(body, row)
     if not isinstance(body, dict):
         raise MalformedBody(EXPECTED_OBJECT)
     if "instances" in body and "inputs" not in body:
-        action = "explain" if row.verb is Verb.EXPLAIN else "predict"
-        raise MalformedField("instances", f"this is of KServe v1: send it to /v1/models/{model}:{action}")
+        raise MalformedField("instances", f"this is of KServe v1: send it to {row.v1_path}")
     return grpc_json.as_rest(body) if row.protocol == "grpc" else Sent(body, behind)
 
 
-def _head(body: bytes | bytearray, row: Row, model: str) -> tuple[object, memoryview | None]:
+def _head(body: bytes | bytearray, row: Row) -> tuple[object, memoryview | None]:
     """The JSON, and the bytes behind it."""
     said = row.head_length
     if said is None:
         if looks_like_an_image(body) or row.content_type.lower().startswith(FORM_TYPE):
-            raise UnsupportedType(f"KServe v2 is JSON; an image itself, or a form, goes to /v1/models/{model}:predict")
+            raise UnsupportedType(f"KServe v2 is JSON; an image itself, or a form, goes to {row.v1_path}")
         return load_json(body, EXPECTED_OBJECT, NO_LENGTH), None
     if not said.isascii() or not said.isdecimal() or len(said) > LONGEST_LENGTH or int(said) > len(body):
         raise MalformedField(HEAD_LENGTH, f"expected a number of bytes, of the {len(body)} that the body has")

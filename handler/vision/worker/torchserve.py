@@ -82,6 +82,16 @@ class Row:
         return None
 
     @property
+    def v1_path(self) -> str:
+        """Where the same is asked in KServe v1."""
+        return f"/v1/models/{self.context.model_name}:{'explain' if self.verb is Verb.EXPLAIN else 'predict'}"
+
+    @property
+    def v2_path(self) -> str:
+        """And in v2."""
+        return f"/v2/models/{self.context.model_name}/{'explain' if self.verb is Verb.EXPLAIN else 'infer'}"
+
+    @property
     def model(self) -> tuple[str, str]:
         """The name of the model that is asked, and the version that answers."""
         return self.context.model_name, version_served(self.context)

@@ -22,7 +22,6 @@ from vision.worker.settings import Limits
 
 NAMES = ("label", "index", "probability")
 JPEG = b"\xff\xd8\xff"
-LENGTH = "inference_header_content_length"
 
 
 def images(*data: Any, **changed: Any) -> dict[str, Any]:
@@ -47,24 +46,26 @@ def body(tensor: Any, **fields: Any) -> dict[str, Any]:
     return {"inputs": [tensor], **fields}
 
 
-def parse(document: Any, limits: Limits, protocol: str | None = "v2", **headers: Any) -> Request:
-    return protocols.parse(row(document, protocol, **headers), limits)
+def parse(document: Any, limits: Limits, protocol: str | None = "v2", explain: bool = False, **headers: Any) -> Request:
+    return protocols.parse(row(document, protocol, explain, **headers), limits)
 
 
 def parse_binary(document: Any, tensor: bytes, limits: Limits, **headers: Any) -> Request:
     content, length = binary(document, tensor)
-    return parse(content, limits, **{LENGTH: length, **headers})
+    return parse(content, limits, inference_header_content_length=length, **headers)
 
 
-def refusal(document: Any, limits: Limits, protocol: str | None = "v2", **headers: Any) -> tuple[int, str]:
+def refusal(
+    document: Any, limits: Limits, protocol: str | None = "v2", explain: bool = False, **headers: Any
+) -> tuple[int, str]:
     with pytest.raises(RequestError) as caught:
-        parse(document, limits, protocol, **headers)
+        parse(document, limits, protocol, explain, **headers)
     return caught.value.status, str(caught.value)
 
 
 def refusal_of_binary(document: Any, tensor: bytes, limits: Limits) -> tuple[int, str]:
     content, length = binary(document, tensor)
-    return refusal(content, limits, **{LENGTH: length})
+    return refusal(content, limits, inference_header_content_length=length)
 
 
 class TestImages:
@@ -87,13 +88,14 @@ class TestImages:
     def test_bytes_behind_the_json(self, name: str, protocol: str | None, limits: Limits) -> None:
         tensor = elements(b"first", b"", b"the third")
         content, length = binary(body(behind("BYTES", [3], len(tensor))), tensor)
-        request = parse(bytearray(content), limits, protocol, **{name: length})
+        headers: dict[str, Any] = {name: length}
+        request = parse(bytearray(content), limits, protocol, **headers)
         assert request.instances == [Element(b"first"), Element(b""), Element(b"the third")]
         assert request.places[2] == "inputs[0].data[2]"
 
     def test_the_head_may_be_all(self, limits: Limits) -> None:
         document = body(images("QUJD"))
-        request = parse(document, limits, **{LENGTH: str(len(json.dumps(document)))})
+        request = parse(document, limits, inference_header_content_length=str(len(json.dumps(document))))
         assert request.instances == [Element("QUJD")]
 
     @pytest.mark.parametrize("nested", [True, False])
@@ -301,7 +303,7 @@ def test_bytes_that_do_not_fit_are_told(document: Any, tensor: bytes, sentence: 
 
 @pytest.mark.parametrize("length", ["", "-1", "x", "1.0", "+5", " 5", "²", "٣", "9" * 21, "9" * 20, "1000000"])
 def test_a_length_of_the_head_that_is_none(length: str, limits: Limits) -> None:
-    status, said = refusal(body(IMAGES), limits, **{LENGTH: length})
+    status, said = refusal(body(IMAGES), limits, inference_header_content_length=length)
     assert status == 400
     assert said.startswith("Inference-Header-Content-Length: expected a number of bytes, of the ")
 
@@ -309,7 +311,7 @@ def test_a_length_of_the_head_that_is_none(length: str, limits: Limits) -> None:
 def test_a_head_of_another_length_is_no_json(limits: Limits) -> None:
     content, length = binary(BYTES_1, elements(b"ABC"))
     for wrong in (int(length) - 1, int(length) + 1, 0):
-        status, said = refusal(content, limits, **{LENGTH: str(wrong)})
+        status, said = refusal(content, limits, inference_header_content_length=str(wrong))
         assert status == 400
         assert said.startswith("body: ")
 
@@ -321,8 +323,10 @@ def test_one_protocol_at_the_path_of_the_other_is_told_by_its_name(limits: Limit
     assert refusal(v1, limits, "v2", explain=True) == (400, f"{asked}explain")
     v2 = (400, "inputs: this is of KServe v2: send it to /v2/models/alexnet/infer")
     assert refusal(body(IMAGES), limits, "v1") == v2
+    explained = (400, "inputs: this is of KServe v2: send it to /v2/models/alexnet/explain")
+    assert refusal(body(IMAGES), limits, "v1", explain=True) == explained
     content, length = binary(BYTES_1, elements(JPEG))
-    assert refusal(content, limits, "v1", **{LENGTH: length}) == v2
+    assert refusal(content, limits, "v1", inference_header_content_length=length) == v2
     sentence = "inputs: bytes follow the JSON, and no header Inference-Header-Content-Length says where they begin"
     for protocol in ("v2", None):
         assert refusal(content, limits, protocol) == (400, sentence)
@@ -333,11 +337,9 @@ def test_one_protocol_at_the_path_of_the_other_is_told_by_its_name(limits: Limit
     [(JPEG + bytes(9), ""), (JPEG, "image/jpeg"), (b"--x", "multipart/form-data; boundary=x")],
 )
 def test_an_image_itself_goes_elsewhere(content: bytes, content_type: str, limits: Limits) -> None:
-    said = refusal(content, limits, "v2", x_client_content_type=content_type)
-    assert said == (
-        415,
-        "content-type: KServe v2 is JSON; an image itself, or a form, goes to /v1/models/alexnet:predict",
-    )
+    for explain, action in ((False, "predict"), (True, "explain")):
+        sentence = f"content-type: KServe v2 is JSON; an image itself, or a form, goes to /v1/models/alexnet:{action}"
+        assert refusal(content, limits, "v2", explain, x_client_content_type=content_type) == (415, sentence)
 
 
 def test_where_both_are_there_the_path_decides(limits: Limits) -> None:

@@ -1,0 +1,105 @@
+"""What each protocol costs: the same photographs, sent to one server in each way in turn.
+
+Which way comes first changes from round to round; ratios are taken within a round, against base64 in v1's JSON.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import pictures
+from benchmarks.figures import Spread, Target
+from benchmarks.limit import usable_cores
+from benchmarks.measurement import machine, put_load
+from benchmarks.weights import Prepared
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.ports import Ports
+
+BASE, BINARY = "v1: base64 in JSON", "v2: bytes behind the JSON"
+CLIENTS = 32
+FIRST_WARM_UP_S, WARM_UP_S = 10.0, 1.0  # the JVM compiles most of what is used often
+
+Say = Callable[[str], None]
+Ways = dict[str, tuple[str, Path]]  # name → the path that is asked, and a folder of bodies
+
+
+def ways() -> Ways:
+    v1, v2 = f"/v1/models/{MODEL_NAME}:predict", f"/v2/models/{MODEL_NAME}/infer"
+    return {
+        BASE: (v1, pictures.bodies(pictures.SMALL)),
+        "v1: the photograph itself": (v1, pictures.files(pictures.SMALL)[0].parent),
+        "v2: base64 in JSON": (v2, pictures.v2_bodies(pictures.SMALL, binary=False)),
+        BINARY: (v2, pictures.v2_bodies(pictures.SMALL, binary=True)),
+    }
+
+
+def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Callable[[], None]) -> dict[str, Any]:
+    """Everything that was measured, and what is said of it. done: called after each round.
+
+    Raises PipelineError where a request is not answered 200.
+    """
+    asked, found, began = ways(), [], time.monotonic()
+    with TorchServe(prepared.served, MODEL_NAME, Ports.any_free()) as server:
+        say("warming up")
+        for path, bodies in asked.values():
+            put_load(server.url + path, bodies, CLIENTS, FIRST_WARM_UP_S, 0)
+        for number in range(rounds):
+            order = list(asked) if number % 2 == 0 else list(reversed(asked))
+            found.append({way: _load(server.url + asked[way][0], way, asked[way][1], seconds, say) for way in order})
+            done()
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seconds": time.monotonic() - began,
+        "machine": machine(usable_cores()),
+        "weights": prepared.origin,
+        "images": {pictures.SMALL.name: pictures.sizes(pictures.SMALL)},
+        "load_s": seconds,
+        "warm_up_s": WARM_UP_S,
+        "rounds": found,
+        "round_count": rounds,
+        **summary(found, {way: median_bytes(bodies) for way, (_, bodies) in asked.items()}),
+    }
+
+
+def summary(rounds: list[dict[str, Any]], sizes: dict[str, float]) -> dict[str, Any]:
+    """For each way: bytes of a body, requests/s, p50, and what they are against the first; `goals`: the issue's."""
+    figures = {way: _figures(rounds, way, sizes) for way in sizes}
+    goals = [
+        Target("bytes of v2's binary tensors against base64 in v1", figures[BINARY]["bytes_ratio"], 0.76, False),
+        Target("their throughput against it", figures[BINARY]["ratio"], 1.05, True),
+    ]
+    return {
+        "figures": {
+            way: {name: asdict(spread) for name, spread in each.items() if spread} for way, each in figures.items()
+        },
+        "goals": [asdict(goal) | {"met": goal.met} for goal in goals],
+    }
+
+
+def _figures(rounds: list[dict[str, Any]], way: str, sizes: dict[str, float]) -> dict[str, Spread | None]:
+    return {
+        "bytes": Spread.of([sizes[way]]),
+        "bytes_ratio": Spread.of([sizes[way] / sizes[BASE]]),
+        "throughput": Spread.of(part[way]["throughput"] for part in rounds),
+        "ratio": Spread.of(part[way]["throughput"] / part[BASE]["throughput"] for part in rounds),
+        "p50_ms": Spread.of(part[way]["p50_ms"] for part in rounds),
+    }
+
+
+def median_bytes(bodies: Path) -> float:
+    return statistics.median(file.stat().st_size for file in bodies.iterdir())
+
+
+def _load(url: str, way: str, bodies: Path, seconds: float, say: Say) -> dict[str, Any]:
+    say(way)
+    load = put_load(url, bodies, CLIENTS, seconds, WARM_UP_S)
+    if load["errors"]:
+        raise PipelineError(f"{way}: {CLIENTS} clients did not all get a 200: {load['error_kinds']}")
+    return load
