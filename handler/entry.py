@@ -91,8 +91,8 @@ class Handler:
             requests = [self._attempt(self._parse_envelope, rows)]
         else:
             requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
-        requests = in_time(requests, self._classifier.image_s, self._timeout_s, self._facts.preprocessing.crop)
         requests = in_time_to_explain(requests, self._explainer.image_s)
+        requests = in_time(requests, self._classifier.image_s, self._timeout_s, self._facts.preprocessing.crop)
         # Every fetch is started before one is waited for.
         located = [self._attempt(self._locate, request) for request in requests]
         files = [self._attempt(self._wait, images) for images in located]

@@ -14,9 +14,6 @@ from PIL import Image
 
 from entry import Handler
 from reliability.pictures import base64_text
-from vision.protocol import v1
-from vision.protocol.request import Request, Verb, Wish
-from vision.worker.torchserve import Row
 
 EXPLAIN = {"explain": "True"}
 
@@ -29,22 +26,6 @@ def images(photographs: list[Path]) -> list[bytes]:
 def body(*images: bytes, **parameters: Any) -> bytearray:
     said = {"instances": [{"b64": base64_text(image)} for image in images], "parameters": parameters}
     return bytearray(json.dumps(said).encode())
-
-
-@pytest.fixture
-def wish(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What each explanation is asked for, whatever its body says: how that is said is the protocol's affair."""
-
-    def wish(**said: Any) -> None:
-        parse = v1.parse
-
-        def wished(row: Row, limits: Any) -> Request:
-            request = parse(row, limits)
-            return Request(request.instances, request.places, request.top_k, request.verb, Wish(**said))
-
-        monkeypatch.setattr(v1, "parse", wished)
-
-    return wish
 
 
 def explained(answer: tuple[int, str, bytes]) -> tuple[list[Any], list[Any]]:
@@ -83,28 +64,42 @@ def test_in_one_batch_predictions_and_explanations_are_as_if_alone(worker: Any, 
     assert "explanations" not in json.loads(together[0][2])
 
 
-def test_a_grid_is_numbers_and_grey_a_png(worker: Any, images: list[bytes], wish: Any) -> None:
-    wish(form="grid", class_index=7)
-    ((_, (one,)),) = [explained(answer) for answer in worker.raw([{"body": body(images[0])}], [EXPLAIN])]
+def only(worker: Any, image: bytes, **parameters: Any) -> Any:
+    ((_, (one,)),) = [explained(answer) for answer in worker.raw([{"body": body(image, **parameters)}], [EXPLAIN])]
+    return one
+
+
+def test_a_grid_is_numbers_and_grey_a_png(worker: Any, images: list[bytes]) -> None:
+    one = only(worker, images[0], **{"class": 7}, form="grid")
     assert one["class"]["index"] == 7
     assert 0 < one["class"]["probability"] < 1
     grid = np.array(one["grid"])
     assert (grid.shape, grid.min(), grid.max()) == ((13, 13), 0, 1)
-    wish(form="grey", class_index=7)
-    ((_, (one,)),) = [explained(answer) for answer in worker.raw([{"body": body(images[0])}], [EXPLAIN])]
+    one = only(worker, images[0], **{"class": 7}, form="grey")
     with Image.open(io.BytesIO(b64decode(one["b64"]))) as shown:
         assert (shown.format, shown.size, shown.mode, one["content_type"]) == ("PNG", (224, 224), "L", "image/png")
         small = np.asarray(shown.resize((13, 13), Image.Resampling.BOX)) / 255
-    assert np.abs(small - grid).max() < 0.35  # it shows the same
-    assert np.corrcoef(small.ravel(), grid.ravel())[0, 1] > 0.9
+    assert np.corrcoef(small.ravel(), grid.ravel())[0, 1] > 0.9  # it shows the same
+
+
+def test_v2_has_the_same_maps(worker: Any, images: list[bytes]) -> None:
+    one = only(worker, images[0], form="grid")
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [base64_text(images[0])]}
+    asked = bytearray(json.dumps({"inputs": [tensor], "parameters": {"form": "grid"}}).encode())
+    ((status, _, text),) = worker.raw([{"body": asked}], [EXPLAIN | {"x-client-protocol": "v2"}])
+    assert status == 200, text
+    outputs = {output["name"]: output for output in json.loads(text)["outputs"]}
+    assert outputs["explained"]["data"] == [one["class"]["index"]]
+    assert outputs["heat_map"]["shape"] == [1, 13, 13]
+    np.testing.assert_allclose(np.ravel(outputs["heat_map"]["data"]), np.ravel(one["grid"]), atol=1e-6)
 
 
 @pytest.mark.parametrize("index", [-1, 1000, 10**9])
-def test_a_class_that_does_not_exist_is_refused(worker: Any, images: list[bytes], wish: Any, index: int) -> None:
-    wish(class_index=index)
-    refused, predicted = worker.raw([{"body": body(images[0])}, {"body": body(images[1])}], [EXPLAIN, {}])
+def test_a_class_that_does_not_exist_is_refused(worker: Any, images: list[bytes], index: int) -> None:
+    rows = [{"body": body(images[0], **{"class": index})}, {"body": body(images[1])}]
+    refused, predicted = worker.raw(rows, [EXPLAIN, {}])
     assert refused[0] == 400
-    assert json.loads(refused[2]) == {"error": "parameters.class: expected an integer from 0 to 999"}
+    assert json.loads(refused[2]) == {"error": "parameters.class: expected an index from 0 to 999"}
     assert predicted[0] == 200
 
 
@@ -144,17 +139,8 @@ def test_a_map_that_fails_is_its_requests_fault_alone(
             raise ArithmeticError("not finite")
         return heat(image, class_index)
 
-    parse = v1.parse
-    wishes = iter([Wish(7), Wish(8)])
-
-    def wished(row: Row, limits: Any) -> Request:
-        request = parse(row, limits)
-        mine = next(wishes) if request.verb is Verb.EXPLAIN else None
-        return Request(request.instances, request.places, request.top_k, request.verb, mine)
-
     monkeypatch.setattr(handler._explainer, "heat", failing)
-    monkeypatch.setattr(v1, "parse", wished)
-    rows = [{"body": body(image)} for image in images[:3]]
+    rows = [{"body": body(images[0], **{"class": 7})}, {"body": body(images[1])}, {"body": body(images[2])}]
     assert [status for status, _, _ in worker.raw(rows, [EXPLAIN, EXPLAIN, {}])] == [500, 200, 200]
 
 

@@ -32,13 +32,15 @@ FOR_ALL = {
         "is_enveloped",
         "each_row",
         "in_time",
+        "in_time_to_explain",
+        "_at_most",
         "name_of_request",
         "error_body",
         "RequestError.__init__",
         "Defect.__init__",
     ),
 }
-STEPS = {"Handler._parse", "Handler._locate", "Handler._wait", "Handler._decode", "Handler._rank", "response_body"}
+STEPS = {"Handler._parse", "Handler._locate", "Handler._wait", "Handler._decode", "Handler._answer", "response_body"}
 
 
 @pytest.fixture(scope="module")

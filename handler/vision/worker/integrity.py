@@ -38,7 +38,7 @@ def check_files(model_dir: Path) -> None:
 def _listed(file: Path) -> dict[str, str]:
     """Names → SHA-256, as hexadecimal digits."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")  # splitlines() would split at more
     except FileNotFoundError:
         raise ValueError(f"{SUMS_FILE} is missing: {ADVICE}") from None
     except UnicodeDecodeError:
