@@ -16,8 +16,9 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving import credentials
 from pipeline.serving.bars import show
 from pipeline.serving.client import Client
+from pipeline.serving.overlays import Overlays
 from pipeline.serving.pictures import MOST_BYTES, bounded, fetch, read_file, scheme_of
-from pipeline.serving.protocol import Protocol
+from pipeline.serving.protocol import Explained, Protocol
 from pipeline.shared.errors import NotClassified
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import complain, err, out, warn
@@ -40,6 +41,13 @@ def predict(
         typer.Option(
             help="How the server is asked: with the picture itself (raw: the fastest, and the default), or in KServe's "
             "v1, v2, or v2 over gRPC."
+        ),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a JPEG of each image into this folder, with colours over the part that made the first class.",
         ),
     ] = None,
     by_url: Annotated[
@@ -83,22 +91,31 @@ def predict(
     if by_url and protocol not in (None, Protocol.V1):
         raise typer.BadParameter(f"--by-url goes with --protocol v1, not {protocol.value}")
     asked = Protocol.V1 if by_url else protocol or Protocol.RAW
+    if explain and asked not in (Protocol.RAW, Protocol.V1):
+        raise typer.BadParameter(f"--explain goes with --protocol raw or v1, not {asked.value}")
+    overlays = Overlays(explain) if explain else None
     failed = False
     with Client(url, MODEL_NAME, headers, ca, _picture(by_url), asked) as client:
         client.find_model()
         if client.warning:
             warn(client.warning)
         quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is
-        answers = client.predict_all(images, top_k)
+        answers = client.explain_all(images, top_k) if overlays else client.predict_all(images, top_k)
         watched = track(answers, "classifying", len(images), console=err, transient=True, disable=quiet)
         for number, (image, answer) in enumerate(zip(images, watched, strict=True), start=1):
             if isinstance(answer, NotClassified):
                 failed = True
                 complain(answer)
-            elif as_json:
-                out.print(json.dumps({"image": image, "classes": answer}))
-            else:
-                show(f"{image} ({number} of {len(images)})" if len(images) > 1 else image, answer, out)
+                continue
+            classes = answer.classes if isinstance(answer, Explained) else answer
+            kept = overlays.keep(image, answer.overlay) if overlays and isinstance(answer, Explained) else None
+            if as_json:
+                explained = {"explanation": str(kept)} if kept else {}
+                out.print(json.dumps({"image": image, "classes": classes, **explained}))
+                continue
+            show(f"{image} ({number} of {len(images)})" if len(images) > 1 else image, classes, out)
+            if kept:
+                out.print(f"explained in {kept}")
     if failed:
         raise typer.Exit(1)
 

@@ -10,13 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from pipeline.serving.address import Address
 from pipeline.serving.pictures import read_file
-from pipeline.serving.protocol import Class, Protocol, Question, classes_in, classes_in_v2, question
+from pipeline.serving.protocol import (
+    Class,
+    Explained,
+    Protocol,
+    Question,
+    classes_in,
+    classes_in_v2,
+    explained_in,
+    question,
+    question_why,
+)
 from pipeline.serving.trouble import trouble
 from pipeline.shared.deadline import within
 from pipeline.shared.errors import BadHeader, NoServer, NotClassified, TooManyCalls
@@ -33,6 +43,8 @@ CALLS_AT_ONCE = 8  # enough for the server to form batches
 MOST_ANSWER_BYTES = 16 * 1024 * 1024  # the server's own bound (config.properties, max_response_size)
 MODEL = re.compile(r"[\w.-]{1,250}", re.ASCII)  # as in a URL
 ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
+
+Read = TypeVar("Read")
 
 SECRET = {"authorization", "x-api-key", "cookie"}  # headers
 NOT_FETCHED = ".url: not fetched: "  # in what the server says of a URL that it may not fetch
@@ -121,6 +133,14 @@ class Client:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def explain_all(self, images: list[str], top_k: int) -> Iterator[Explained | NotClassified]:
+        """The same with `explain`. One after the other: a server takes few explanations at a time."""
+        for image in images:
+            try:
+                yield self.explain(image, top_k)
+            except NotClassified as error:
+                yield error
+
     def predict(self, image: str, top_k: int) -> list[Class]:
         """One call for an image → its classes, most probable first.
 
@@ -128,18 +148,27 @@ class Client:
         """
         return self.classify(image, self._picture(image), top_k)
 
+    def explain(self, image: str, top_k: int) -> Explained:
+        """The same, and which part of the image made the first class. Not in v2, nor over gRPC."""
+        asked = question_why(self._protocol, self.address.model, self._picture(image), top_k)
+        return self._asked(image, asked, explained_in)
+
     def classify(self, image: str, picture: bytes | str, top_k: int) -> list[Class]:
-        """The same for an image that has been read, or its URL. image: how errors name it."""
+        """As `predict` for an image that has been read, or its URL. image: how errors name it."""
         if self._calls:
             assert isinstance(picture, bytes)
             return self._classify_over_grpc(self._calls, image, picture, top_k)
         asked = question(self._protocol, self.address.model, picture, top_k)
+        return self._asked(image, asked, classes_in_v2 if self._protocol is Protocol.V2 else classes_in)
+
+    def _asked(self, image: str, asked: Question, read: Callable[[Any], Read]) -> Read:
+        """read: what the JSON of the answer says; raises ValueError, LookupError or TypeError."""
         response = self._answer_for(image, "POST", self.address.at(asked.route), asked)
         if not response.is_success:
             what = TooManyCalls if response.status_code == httpx.codes.TOO_MANY_REQUESTS else NotClassified
             raise what(image, self._refusal(response))
         try:
-            return (classes_in_v2 if self._protocol is Protocol.V2 else classes_in)(response.json())
+            return read(response.json())
         except (ValueError, LookupError, TypeError, RecursionError):
             raise NotClassified(image, self._strange(response)) from None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NotRequired, TypedDict
 
-from pipeline.serving.route import infer_route, predict_route
+from pipeline.serving.route import explain_route, infer_route, predict_route
 
 LENGTH = "Inference-Header-Content-Length"  # of the JSON before v2's binary data
+JPEG = b"\xff\xd8\xff"  # what such a file begins with
 INPUT = "images"  # as the model's metadata calls it
 
 
@@ -37,6 +38,14 @@ class Class(TypedDict):
 
 
 @dataclass(frozen=True)
+class Explained:
+    """The classes of an image, and the JPEG that shows which part of it made the first of them."""
+
+    classes: list[Class]
+    overlay: bytes
+
+
+@dataclass(frozen=True)
 class Question:
     """A call over HTTP."""
 
@@ -57,6 +66,11 @@ def question(protocol: Protocol, model: str, picture: bytes | str, top_k: int) -
     instance = b64_instance(picture) if isinstance(picture, bytes) else {"url": picture}
     body = {"instances": [instance], "parameters": {"top_k": top_k}}
     return Question(predict_route(model), json.dumps(body).encode(), "application/json")
+
+
+def question_why(protocol: Protocol, model: str, picture: bytes | str, top_k: int) -> Question:
+    """The same with an explanation: of v1, or with the picture itself."""
+    return replace(question(protocol, model, picture, top_k), route=explain_route(model))
 
 
 def b64_instance(content: bytes) -> dict[str, str]:
@@ -83,6 +97,15 @@ def classes_in(body: Any) -> list[Class]:
     """
     [prediction] = body["predictions"]
     return checked(prediction["classes"])
+
+
+def explained_in(body: Any) -> Explained:
+    """The same of a call for an explanation."""
+    [explanation] = body["explanations"]
+    overlay = base64.b64decode(explanation["b64"], validate=True)
+    if not overlay.startswith(JPEG):
+        raise ValueError
+    return Explained(classes_in(body), overlay)
 
 
 def classes_in_v2(body: Any) -> list[Class]:

@@ -10,6 +10,11 @@ def predict_route(model: str) -> str:
     return f"{model_route(model)}:predict"
 
 
+def explain_route(model: str) -> str:
+    """The same for explanations."""
+    return f"{model_route(model)}:explain"
+
+
 def infer_route(model: str) -> str:
     """The same in v2."""
     return f"/v2/models/{model}/infer"

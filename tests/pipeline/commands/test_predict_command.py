@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
+from PIL import Image
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe, has_envoy
@@ -64,6 +65,48 @@ def test_json_is_a_line_for_each_image_in_the_order_of_the_arguments(
     assert {len(line["classes"]) for line in told} == {5}
     best = [line["classes"][0]["index"] for line in told]
     assert best == best[::-1]
+
+
+def test_explanations_are_written_beside_each_other_and_told(
+    script: Script, server: TorchServe, photographs: list[Path], tmp_path: Path
+) -> None:
+    images = [str(photographs[0]), "gone.jpg", str(photographs[1]), str(photographs[0])]
+    done = script("predict", "--url", server.url, "--top-k", "2", "--explain", "heat/maps", *images)
+    assert (done.returncode, done.stderr) == (1, "error: gone.jpg: No such file or directory\n")
+    first, second = (photograph.stem for photograph in photographs[:2])
+    names = [f"{first}.explained.jpg", f"{second}.explained.jpg", f"{first}.explained-2.jpg"]
+    assert [line for line in done.stdout.splitlines() if line.startswith("explained ")] == [
+        f"explained in heat/maps/{name}" for name in names
+    ]
+    assert sorted(os.listdir(tmp_path / "heat/maps")) == sorted(names)
+    for name in names:
+        with Image.open(tmp_path / "heat/maps" / name) as overlay:
+            assert (overlay.format, overlay.size) == ("JPEG", (224, 224))
+
+
+def test_an_explained_answer_has_the_same_classes_in_v1_and_json_says_where_it_is(
+    script: Script, server: TorchServe, photographs: list[Path], tmp_path: Path
+) -> None:
+    photograph = str(photographs[0])
+    asked = ("predict", "--url", server.url, "--json", "--protocol", "v1", photograph)
+    (plain,), (told,) = as_json(script(*asked)), as_json(script(*asked, "--explain", "maps"))
+    name = told.pop("explanation")
+    assert told == plain
+    assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize("protocol", ["v2", "grpc"])
+def test_explanations_are_asked_for_in_v1(script: Script, protocol: str) -> None:
+    done = script("predict", "--protocol", protocol, "--explain", "maps", "photo.jpg")
+    assert done.returncode == 2
+    assert f"--explain goes with --protocol raw or v1, not {protocol}" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_asked(
+    script: Script, only_error: OnlyError, tmp_path: Path
+) -> None:
+    (tmp_path / "maps").touch()
+    assert "maps" in only_error(script("predict", "--url", "http://127.0.0.1:1", "--explain", "maps", "photo.jpg"))
 
 
 def test_one_image_that_fails_does_not_keep_the_others_from_being_answered(

@@ -1,0 +1,47 @@
+"""Where the pictures of explanations go: into a folder, each under a name that tells whose it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline.serving.pictures import scheme_of
+
+LONGEST_NAME = 50  # characters, of a picture's own name: four bytes each fit into a file system's 255
+STRANGE = re.compile(r"[^\w.-]+")  # what no name has: separators, blanks, control characters
+FIRST_NUMBER = 2  # of the second picture of a name
+
+
+class Overlays:
+    """Files in a folder, which is made. Raises OSError where it cannot be, or nothing can be written into it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._part = folder / f".{os.getpid()}.part"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._part.touch()
+        self._part.unlink()
+
+    def keep(self, image: str, jpeg: bytes) -> Path:
+        """Writes the file of an image, as the user names it, and returns its path. No file that is there is changed."""
+        try:
+            self._part.write_bytes(jpeg)
+            target = next(each for each in self._names(image) if not os.path.lexists(each))
+            self._part.rename(target)
+        except BaseException:
+            self._part.unlink(missing_ok=True)
+            raise
+        return target
+
+    def _names(self, image: str) -> Iterator[Path]:
+        """photo.explained.jpg, photo.explained-2.jpg, …"""
+        path = image if scheme_of(image) is None else urlsplit(image).path
+        stem = STRANGE.sub("_", Path(path).stem).strip("._")[:LONGEST_NAME] or "picture"
+        yield self._folder / f"{stem}.explained.jpg"
+        number = FIRST_NUMBER
+        while True:
+            yield self._folder / f"{stem}.explained-{number}.jpg"
+            number += 1
