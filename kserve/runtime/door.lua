@@ -139,9 +139,20 @@ local LOST = { "503", "server: the batch with this request was lost: ask again a
 local DEFECT = { "500", "server: internal error, see the server's log" }
 local OWN = { ["404"] = BUSY, ["408"] = LOST, ["500"] = LOST, ["503"] = BUSY, ["507"] = LOST }
 
+-- For a method of gRPC that says in its message what a status says in REST.
+local function answer_instead(handle, message)
+  handle:body(true):setBytes(message)
+  local headers = handle:headers()
+  headers:replace(":status", "200")
+  headers:replace("content-length", tostring(#message))
+end
+
 function envoy_on_response(handle)
   local call = handle:filterContext()
-  local places = call:get("places")
+  local instead, places = call:get("instead_of_503"), call:get("places")
+  if instead and handle:headers():get(":status") == "503" then
+    answer_instead(handle, instead)
+  end
   if not places then
     return
   end
@@ -169,5 +180,8 @@ function envoy_on_response(handle)
   end
   if status == "503" then
     handle:headers():replace("retry-after", tostring(seconds_to_wait(pace, places, now)))
+  end
+  if call:get("protocol") == "grpc" and tonumber(status) >= 400 then
+    handle:headers():replace("x-door-status", status) -- for grpc.lua
   end
 end

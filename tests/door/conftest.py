@@ -26,6 +26,7 @@ class Recorded:
     """The front door before servers that keep what they hear."""
 
     port: int
+    folder: Path
     torchserve: Recorder
     status: StatusRecorder
 
@@ -50,7 +51,7 @@ def recorded(eventually: Eventually) -> Iterator[Recorded]:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             eventually(lambda: listens(port))
-            yield Recorded(port, torchserve, status)
+            yield Recorded(port, Path(name), torchserve, status)
         finally:
             process.kill()
             process.wait()

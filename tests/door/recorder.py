@@ -1,14 +1,21 @@
-"""In TorchServe's place: a server that takes nothing but requests without any doubt, and keeps each of them."""
+"""In TorchServe's place: a server that takes nothing but requests without any doubt, and keeps each of them.
+
+A request whose id is `status-400` has that status.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import socketserver
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 PATIENCE_S = 60
+SENTENCE = 'instances[0].b64: “100 %” of it\nis not "\\u0041"'
 REQUEST_LINE = re.compile(rb"POST (/v1/models/alexnet:(?:predict|explain)) HTTP/1\.1")
 HEADER = re.compile(rb"([a-z][a-z0-9-]*): ([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 CHUNK = re.compile(rb"[0-9a-f]{1,8}")
@@ -37,13 +44,13 @@ class Recorder(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # the door opens all its connections at once
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.doubts: list[str] = []
         self.port = 0
-        self.explains = threading.Event()  # no explanation is answered where it is not set
-        self.explains.set()
+        self.held, self.go_on = b"", threading.Event()
         super().__init__(("127.0.0.1", 0), Connection)
         self.port = self.server_address[1]
 
@@ -54,6 +61,17 @@ class Recorder(socketserver.ThreadingTCPServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
+
+    @contextmanager
+    def holding(self, verb: bytes) -> Iterator[None]:
+        """Requests to predict, or to explain, are answered when this ends."""
+        self.held = verb
+        try:
+            yield
+        finally:
+            self.held = b""
+            self.go_on.set()
+            self.go_on = threading.Event()
 
     def of(self, identity: str) -> list[Request]:
         return [request for request in self.requests if request.identity == identity]
@@ -67,10 +85,18 @@ class Connection(socketserver.StreamRequestHandler):
             while line := self.rfile.readline():
                 request = self._request(line)
                 self.server.requests.append(request)
-                if request.path.endswith(b":explain"):
-                    self.server.explains.wait(PATIENCE_S)
-                body = answer_to(request.body)
-                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                go_on = self.server.go_on
+                if request.path.rpartition(b":")[2] == self.server.held:
+                    go_on.wait(PATIENCE_S)
+                asked = re.fullmatch(r"status-(\d+)", request.identity)
+                if asked:
+                    body = json.dumps({"error": SENTENCE}).encode()
+                elif request.headers[b"x-client-protocol"] == b"grpc":
+                    body = b'{"model_name": "alexnet", "id": "' + digest(request.body) + b'"}'
+                else:
+                    body = answer_to(request.body)
+                status = asked[1] if asked else "200"
+                head = f"HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
                 self.wfile.write(head.encode() + b"x-stages: batch=1\r\n\r\n" + body)
         except Doubtful as doubt:
             self.server.doubts.append(str(doubt))
@@ -124,7 +150,11 @@ class Connection(socketserver.StreamRequestHandler):
 
 
 def answer_to(body: bytes) -> bytes:
-    return b'{"predictions": ["' + hashlib.sha256(body).hexdigest().encode() + b'"]}'
+    return b'{"predictions": ["' + digest(body) + b'"]}'
+
+
+def digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
 
 
 class StatusRecorder(socketserver.ThreadingUnixStreamServer):
@@ -134,6 +164,7 @@ class StatusRecorder(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, path: str) -> None:
         self.lines: list[bytes] = []
+        self.status = 200
         super().__init__(path, StatusConnection)
 
     def __enter__(self) -> StatusRecorder:
@@ -154,6 +185,9 @@ class StatusConnection(socketserver.StreamRequestHandler):
                 self.server.lines.append(line)
                 while self.rfile.readline().strip():
                     pass
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+                head = (
+                    f"HTTP/1.1 {self.server.status} Said\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+                )
+                self.wfile.write(head.encode() + b"{}")
         except ConnectionError:
             pass

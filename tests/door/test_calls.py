@@ -117,9 +117,8 @@ def test_few_explanations_are_under_way_and_predictions_pass_them(
     """Some wait beside these; one more is refused, and says when to ask again."""
     places, more = AT_ONCE * (1 + WAITING_FOR_AN_EXPLANATION), 3
     before = len(recorded.torchserve.requests)
-    recorded.torchserve.explains.clear()
-    try:
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        with recorded.torchserve.holding(b"explain"):
             wires = [stack.enter_context(Wire(recorded.port)) for _ in range(places + more)]
             for wire in wires:
                 wire.send(post(b"{}", path=path))
@@ -131,13 +130,10 @@ def test_few_explanations_are_under_way_and_predictions_pass_them(
             for _ in range(20):
                 assert asked(recorded.port, post(b"{}")).body == answer_to(b"{}")
             assert under_way(recorded, before) == AT_ONCE
-            recorded.torchserve.explains.set()
-            for wire in wires:
-                if wire not in answered:
-                    assert wire.answer().body == answer_to(b"{}")
-        assert under_way(recorded, before) == places
-    finally:
-        recorded.torchserve.explains.set()
+        for wire in wires:
+            if wire not in answered:
+                assert wire.answer().body == answer_to(b"{}")
+    assert under_way(recorded, before) == places
 
 
 def ready(wires: list[Wire]) -> list[Wire]:

@@ -6,6 +6,8 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
+from hpack import Decoder
+
 PATIENCE_S = 30  # no answer by then is a hang
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -147,12 +149,14 @@ class Http2:
     room: int = 65_535  # of the connection, until the server gives more
     reset: set[int] = field(default_factory=set)  # streams
     answered: dict[int, bytes] = field(default_factory=dict)  # stream → the bytes of its answer's body, so far
+    heads: dict[int, dict[str, str]] = field(default_factory=dict)  # stream → the fields of its answer, trailers too
     whole: set[int] = field(default_factory=set)
     gone: bool = False
 
     def __post_init__(self) -> None:
         self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
         self._left = b""
+        self._decoder = Decoder()
         self.send(PREFACE + frame(SETTINGS, 0, 0, self.settings) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30)))
 
     def __enter__(self) -> Http2:
@@ -202,6 +206,10 @@ class Http2:
             self.reset.add(stream)
         elif kind == DATA:
             self.answered[stream] = self.answered.get(stream, b"") + payload
+        elif kind == HEADERS:
+            self.heads[stream] = self.heads.get(stream, {}) | {
+                str(name): str(value) for name, value in self._decoder.decode(payload)
+            }
         if kind in (DATA, HEADERS) and flags & END_STREAM:
             self.whole.add(stream)
 

@@ -21,7 +21,8 @@ from server.processors import processors
 from server.variables import Variable, number, switch
 
 SETTINGS = Path(__file__).resolve().parent.parent / "envoy.yaml"
-SCRIPT = SETTINGS.with_name("door.lua")
+SCRIPT, GRPC_SCRIPT = SETTINGS.with_name("door.lua"), SETTINGS.with_name("grpc.lua")
+DESCRIPTOR = SETTINGS.with_name("inference.pb")  # of KServe's gRPC protocol
 ADMIN = "admin.sock"
 # What of its statistics is told: each request (metrics.py), connections, what waits, what was shed, memory.
 STATISTICS = (
@@ -40,6 +41,13 @@ ADMIN_TIMEOUT_S = 5
 STATUS = r"/|/v1/models(/{name})?|/v2|/v2/health/(live|ready)|/v2/models/{name}{version}(/ready)?|/openapi\\.json|/docs"
 
 
+# Whether a request is one of gRPC, as it arrived or as it has become, in CEL.
+IS_GRPC = (
+    "'content-type' in request.headers && request.headers['content-type'].matches('^application/grpc([+].*)?$')"
+    " || 'x-client-protocol' in request.headers && request.headers['x-client-protocol'] == 'grpc'"
+)
+
+
 class Call(NamedTuple):
     """One way to call the model: envoy.yaml makes routes of it."""
 
@@ -48,6 +56,14 @@ class Call(NamedTuple):
     verb: str  # predict or explain
     pattern: str  # of the whole path
     route: str  # TorchServe's path for it
+
+
+class Method(NamedTuple):
+    """One of gRPC. It becomes a call of REST, by the path that inference.proto says."""
+
+    name: str
+    pattern: str = ""
+    instead: str = ""  # of an answer 503 in REST, in JSON: these methods say it in their message
 
 
 # What of envoy.yaml the environment may change, by its name there. All of these bounds are bounds: none may be 0.
@@ -70,6 +86,11 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024  # as in config.properties
 # One is held here until it is whole: on each of 1024 connections, they are 512 MiB. Over HTTP/2, which has more of them
 # on a connection, the bound on the heap holds.
 SMALL_REQUEST_BYTES = 512 * 1024
+# Of gRPC: in base64, which it becomes, its bytes are a third more. A message without an image is small.
+MAX_MESSAGE_BYTES = MAX_REQUEST_BYTES * 3 // 4
+MAX_STATUS_MESSAGE_BYTES = 4096
+# Calls of gRPC at a time, at least, while they arrive too: 64 of the largest are 768 MiB.
+GRPC_CALLS = 64
 MAX_HEAP_BYTES = 1024 * 1024 * 1024
 # A batch of 16 for the worker that each has, and a few that wait; what would wait longer should ask again. With 24,
 # what was answered in an overload took a quarter longer, and no more was answered.
@@ -126,11 +147,28 @@ def settings(
         "torchserve_port": torchserve_port,
         "route": predict,
         "calls": [
+            Call("grpc", "grpc", "predict", f"/v2/models/{pattern}/infer", predict),
             Call("v1", "v1", "predict", f"{v1}predict", predict),
             Call("v2", "v2", "predict", f"{v2}infer", predict),
             Call("explain", "v1", "explain", f"{v1}explain", explain),
             Call("explain", "v2", "explain", f"{v2}explain", explain),
         ],
+        "grpc_methods": [
+            Method("ModelInfer"),
+            Method("ServerLive", "/v2/health/live", '{"live": false}'),
+            Method("ServerReady", "/v2/health/ready", '{"ready": false}'),
+            Method("ModelReady", f"/v2/models/{pattern}/ready", '{"ready": false}'),
+            Method("ServerMetadata"),
+            Method("ModelMetadata"),
+        ],
+        "is_grpc": IS_GRPC,
+        "grpc_script": str(GRPC_SCRIPT),
+        "descriptor": str(DESCRIPTOR),
+        "grpc_calls": max(GRPC_CALLS, most),
+        "max_message_bytes": MAX_MESSAGE_BYTES,
+        "max_status_message_bytes": MAX_STATUS_MESSAGE_BYTES,
+        "name": name,
+        "version": version,
         "name_pattern": pattern,
         "another_version": f"version: {which}",
         "status": STATUS.replace("{name}", pattern).replace("{version}", of_version),
@@ -175,7 +213,7 @@ class Door:
         self._command += ["--log-level", "error", "--log-format", LOG_FORMAT, "--file-flush-interval-msec", "1000"]
         # What these say of a request has the client's own path in it, and the access log says the same without; what is
         # wrong with a collector, server/spans.py says.
-        self._command += ["--component-log-level", "http:critical,filter:critical,tracing:critical"]
+        self._command += ["--component-log-level", "http:critical,http2:critical,filter:critical,tracing:critical"]
         self.open = False  # whether it has begun to take requests
         self._letting_go = False
 
