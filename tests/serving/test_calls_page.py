@@ -1,0 +1,104 @@
+"""The programs of docs/calls.md, each run as it stands there, but for the server's address."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artefact.model import MODEL_NAME
+from pipeline.serving.client import Client
+from pipeline.serving.torchserve import TorchServe
+
+DECODER = json.JSONDecoder()
+
+
+@pytest.fixture
+def label(server: TorchServe, checkout: Path) -> str:
+    """What the picture of the page is taken for."""
+    with Client(server.url, MODEL_NAME) as client:
+        return client.predict(str(checkout / "docs" / "photographs" / "chelsea.jpg"), 1)[0]["label"]
+
+
+@pytest.fixture
+def folder(checkout: Path, tmp_path: Path) -> Path:
+    """Where a program runs: it has the page's picture, and may be written to."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "photographs").symlink_to(checkout / "docs" / "photographs")
+    return tmp_path
+
+
+def program(checkout: Path, language: str, url: str) -> str:
+    """The one that the page has in this language, for this server."""
+    page = (checkout / "docs" / "calls.md").read_text()
+    [found] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    assert "http://127.0.0.1:8080" in found
+    return str(found).replace("http://127.0.0.1:8080", url)
+
+
+def output(command: list[str], folder: Path) -> str:
+    environment = os.environ | {"NO_PROXY": "127.0.0.1", "GO111MODULE": "off", "GOCACHE": str(folder / "cache")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def values(text: str) -> list[dict[str, Any]]:
+    """JSON, one value after the other."""
+    found, at = [], 0
+    while at < len(text.rstrip()):
+        value, at = DECODER.raw_decode(text, at)
+        found.append(value)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
+
+
+def said(text: str) -> dict[str, str]:
+    """A form and a label in each line."""
+    return dict(line.split(" ", 1) for line in text.splitlines())
+
+
+def test_curl(server: TorchServe, checkout: Path, folder: Path, label: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not on this machine")
+    raw, v1, v2, binary, explained = values(output(["sh", "-euc", program(checkout, "sh", server.url)], folder))
+    assert raw == v1
+    assert raw["predictions"][0]["classes"][0]["label"] == label
+    assert v2["outputs"] == binary["outputs"]
+    [labels] = [entry["data"] for entry in v2["outputs"] if entry["name"] == "label"]
+    assert labels == [entry["label"] for entry in raw["predictions"][0]["classes"]]
+    assert explained["explanations"][0]["class"]["label"] == label
+    assert max(map(max, explained["explanations"][0]["grid"])) == 1
+
+
+def test_python(server: TorchServe, checkout: Path, folder: Path, label: str) -> None:
+    pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
+    (folder / "call.py").write_text(program(checkout, "python", server.url))
+    forms = ("raw", "v1", "explain", "v2", "v2-binary")
+    assert said(output([sys.executable, "call.py"], folder)) == dict.fromkeys(forms, label)
+    assert (folder / "explained.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_javascript(server: TorchServe, checkout: Path, folder: Path, label: str) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("Node is not on this machine")
+    (folder / "call.mjs").write_text(program(checkout, "js", server.url))
+    forms = ("raw", "v1", "explain", "v2", "v2-binary")
+    assert said(output(["node", "call.mjs"], folder)) == dict.fromkeys(forms, label)
+
+
+def test_go(server: TorchServe, checkout: Path, folder: Path, label: str) -> None:
+    if shutil.which("go") is None:
+        pytest.skip("Go is not on this machine")
+    (folder / "call.go").write_text(program(checkout, "go", server.url))
+    forms = ("raw", "v1", "explain", "v2", "v2-binary")
+    assert said(output(["go", "run", "call.go"], folder)) == dict.fromkeys(forms, label)
