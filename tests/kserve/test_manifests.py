@@ -200,6 +200,23 @@ def test_knative_gets_one_port(ports: dict[str, int]) -> None:
     assert [(port["name"], port["containerPort"]) for port in declared] == [("http1", ports["inference"])]
 
 
+@pytest.mark.parametrize("before", [(), ("knative",), ("public-gateway",)])
+def test_grpc_gets_through_by_the_name_of_the_port(before: tuple[str, ...]) -> None:
+    """KServe 0.15 to 0.20 make appProtocol of a name that has h2c in it; Knative takes h2c and http1."""
+    objects = rendering("base", *before, "grpc")
+    (container,) = one(objects, "ServingRuntime")["spec"]["containers"]
+    assert [port["name"] for port in container["ports"]] == ["h2c"]
+    if "public-gateway" in before:
+        (rule,) = one(objects, "HTTPRoute")["spec"]["rules"]
+        added = [match["path"]["value"] for match in rule["matches"] if "inference." in match["path"]["value"]]
+        assert added == [f"/inference.GRPCInferenceService/{method}" for method in ("ModelInfer", "ModelReady")]
+
+
+def test_the_runtime_says_which_protocols_it_has() -> None:
+    versions = one(rendering("standard"), "ServingRuntime")["spec"]["protocolVersions"]
+    assert versions == ["v1", "v2", "grpc-v2"]
+
+
 def test_knative_gets_no_liveness_probe() -> None:
     """It would send one to the port of the requests, which answers 404 to it."""
     probed = {name: "livenessProbe" in container(name) for name in OVERLAYS if name != "stock-runtime"}
@@ -306,7 +323,9 @@ def test_the_public_route_is_that_of_the_model() -> None:
     let_through = [(match["method"], match["path"]["type"], match["path"]["value"]) for match in rule["matches"]]
     assert let_through == [
         ("POST", "Exact", predict_route(MODEL_NAME)),
+        ("POST", "Exact", f"/v2/models/{MODEL_NAME}/infer"),
         ("OPTIONS", "Exact", predict_route(MODEL_NAME)),
+        ("OPTIONS", "Exact", f"/v2/models/{MODEL_NAME}/infer"),
         ("GET", "Exact", model_route(MODEL_NAME)),
     ]
     assert all(match.keys() == {"method", "path"} for match in rule["matches"])

@@ -57,7 +57,9 @@ ON_STANDARD = {
 APART = [
     {"autoscaling-hpa", "autoscaling-keda"},
     {"local-archive", "restricted-namespace"},
-    *({name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit")),  # whose image checks none
+    *(
+        {name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit", "grpc")
+    ),  # whose image checks none
 ]
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
