@@ -39,8 +39,8 @@ def program(checkout: Path, language: str, url: str) -> str:
     """The one that the page has in this language, for this server."""
     page = (checkout / "docs" / "calls.md").read_text()
     [found] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
-    assert "http://127.0.0.1:8080" in found
-    return str(found).replace("http://127.0.0.1:8080", url)
+    assert "127.0.0.1:8080" in found
+    return str(found).replace("127.0.0.1:8080", url.removeprefix("http://"))
 
 
 def output(command: list[str], folder: Path) -> str:
@@ -80,10 +80,10 @@ def test_curl(server: TorchServe, checkout: Path, folder: Path, label: str) -> N
     assert max(map(max, explained["explanations"][0]["grid"])) == 1
 
 
-def test_python(server: TorchServe, checkout: Path, folder: Path, label: str) -> None:
+def test_python(door_url: str, checkout: Path, folder: Path, label: str) -> None:
     pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
-    (folder / "call.py").write_text(program(checkout, "python", server.url))
-    forms = ("raw", "v1", "explain", "v2", "v2-binary")
+    (folder / "call.py").write_text(program(checkout, "python", door_url))
+    forms = ("raw", "v1", "explain", "v2", "v2-binary", "grpc")
     assert said(output([sys.executable, "call.py"], folder)) == dict.fromkeys(forms, label)
     assert (folder / "explained.jpg").read_bytes().startswith(b"\xff\xd8")
 
@@ -94,6 +94,16 @@ def test_javascript(server: TorchServe, checkout: Path, folder: Path, label: str
     (folder / "call.mjs").write_text(program(checkout, "js", server.url))
     forms = ("raw", "v1", "explain", "v2", "v2-binary")
     assert said(output(["node", "call.mjs"], folder)) == dict.fromkeys(forms, label)
+
+
+def test_grpc_in_javascript(door_url: str, checkout: Path, folder: Path, label: str) -> None:
+    packages = os.environ.get("GRPC_JS")
+    if not packages:
+        pytest.skip("GRPC_JS is to name a folder where npm has installed @grpc/grpc-js and @grpc/proto-loader")
+    (folder / "node_modules").symlink_to(Path(packages) / "node_modules")
+    (folder / "conformance").symlink_to(checkout / "conformance")
+    (folder / "call.mjs").write_text(program(checkout, "mjs", door_url))
+    assert said(output(["node", "call.mjs"], folder)) == {"grpc": label}
 
 
 def test_go(server: TorchServe, checkout: Path, folder: Path, label: str) -> None:
