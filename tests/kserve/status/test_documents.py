@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -20,9 +21,10 @@ from ts.model_server import load_properties
 
 from pipeline.artefact.version import ARCHIVE
 from server.door import MAX_REQUEST_BYTES
+from server.status import StatusServer
 from server.status.documents import Documents
 from server.status.limits import CLASSES, CONFIG, MOST_CONFIG_BYTES, read_limits
-from tests.kserve.status.told import NAME, VERSION, Ask, Serve, ask_at
+from tests.kserve.status.told import NAME, VERSION, Ask, Serve, ToldModel, ask_at
 from vision.errors import RequestError
 from vision.protocol.protocols import class_bytes
 from vision.worker.settings import LimitSettings
@@ -140,6 +142,34 @@ def test_an_archive_whose_classes_cannot_be_read_states_the_settings(
             if content is not None:
                 archive.writestr(CLASSES, content)
         assert read_limits(tmp_path / "a.mar") == limits
+
+
+def test_of_an_older_archive_nothing_is_said_that_it_does_not_do(
+    temporary: Path, document: Json, checkout: Path, tmp_path: Path, model: ToldModel, stopping: threading.Event
+) -> None:
+    """The server of today serves the archives of yesterday."""
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as archive:
+        archive.write(checkout / "handler" / CONFIG, CONFIG)
+        archive.writestr("vision/protocol/v1.py", "")
+    server = StatusServer(temporary / "s", NAME, VERSION, model, stopping, tmp_path / "a.mar")
+    try:
+        older, service, told, metadata, page = (
+            server.answers.get(path).body for path in ("/openapi.json", "/", "/v2", f"/v2/models/{NAME}", "/docs")
+        )
+    finally:
+        server.server_close()
+    assert json.loads(told)["extensions"] == []
+    assert (json.loads(metadata)["inputs"], json.loads(metadata)["outputs"]) == ([], [])
+    assert not {"infer", "explain"} & json.loads(service)["links"].keys()
+    made = json.loads(older)
+    missing = document["paths"].keys() - made["paths"].keys()
+    assert missing == {
+        PREDICT.replace("predict", "explain"),
+        *(f"/v2/models/{NAME}/{verb}" for verb in ("infer", "explain")),
+    }
+    for schema, said in (("Service", service), ("Server", told), ("Model", metadata)):
+        jsonschema_rs.validate({**made, "$ref": f"#/components/schemas/{schema}"}, json.loads(said))
+    assert b"Explain" not in page
 
 
 def _number(text: str) -> int:

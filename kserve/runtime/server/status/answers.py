@@ -61,7 +61,9 @@ class Answers:
             "/": self._service,
             "/v1/models": lambda: _json({"models": [name]}),
             f"/v1/models/{name}": self._model_ready,
-            "/v2": lambda: _json({"name": name, "version": version, "extensions": EXTENSIONS}),
+            "/v2": lambda: _json(
+                {"name": name, "version": version, "extensions": [] if documents.v1_alone else EXTENSIONS}
+            ),
             "/v2/health/live": self._server_live,
             "/v2/health/ready": self._server_ready,
             f"/v2/models/{name}": self._model_metadata,
@@ -102,14 +104,16 @@ class Answers:
                 "ready": self._ready,
                 "links": {
                     "predict": f"/v1/models/{self._name}:predict",
-                    "explain": f"/v1/models/{self._name}:explain",
-                    "infer": f"/v2/models/{self._name}/infer",
+                    **({} if self._documents.v1_alone else self._newer_links()),
                     "models": "/v1/models",
                     "openapi": "/openapi.json",
                     "docs": "/docs",
                 },
             }
         )
+
+    def _newer_links(self) -> dict[str, str]:
+        return {"explain": f"/v1/models/{self._name}:explain", "infer": f"/v2/models/{self._name}/infer"}
 
     def _server_live(self) -> Answer:
         return _json({"live": True}) if self._live else _unavailable("server", "not live: the model does not answer")
@@ -128,13 +132,14 @@ class Answers:
         )
 
     def _model_metadata(self) -> Answer:
+        v1_alone = self._documents.v1_alone  # an older archive
         return _json(
             {
                 "name": self._name,
                 "versions": [self._version] if self._version else [],
                 "platform": PLATFORM,
-                "inputs": _tensors(INPUTS),
-                "outputs": _tensors(OUTPUTS),
+                "inputs": [] if v1_alone else _tensors(INPUTS),
+                "outputs": [] if v1_alone else _tensors(OUTPUTS),
             }
         )
 

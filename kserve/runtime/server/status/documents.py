@@ -26,9 +26,12 @@ CODE = re.compile(r"`([^`]+)`")
 class Documents:
     """Made when they are first asked for, and then kept."""
 
-    def __init__(self, name: str, version: str, limits: Mapping[str, int]) -> None:
-        """limits: of a request, by their names in model-config.yaml; one that is not there is not stated."""
-        self._name, self._version, self._limits = name, version, limits
+    def __init__(self, name: str, version: str, limits: Mapping[str, int], v1_alone: bool = False) -> None:
+        """limits: of a request, by their names in model-config.yaml; one that is not there is not stated.
+
+        v1_alone: whether the archive knows neither v2 nor explanations.
+        """
+        self._name, self._version, self._limits, self.v1_alone = name, version, limits, v1_alone
 
     @cached_property
     def openapi(self) -> bytes:
@@ -66,6 +69,7 @@ class Documents:
             name=self._name,
             version=self._version,
             limits=self._limits,
+            v1_alone=self.v1_alone,
             max_request_bytes=MAX_REQUEST_BYTES,
             question=json.loads(QUESTION),
         )

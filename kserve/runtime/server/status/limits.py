@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 CONFIG, CLASSES = "model-config.yaml", "classes.json"
+V2 = "vision/protocol/v2.py"
 # Of a few thousand, and of a megabyte for 20,000 classes: an archive could unpack them to any size.
 MOST_CONFIG_BYTES, MOST_CLASSES_BYTES = 65_536, 16 * 1024 * 1024
 ANSWER_BYTES = 1_040_000  # of one answer at most, as in vision/worker/settings.py
@@ -34,6 +35,13 @@ def read_limits(archive: Path | None) -> Mapping[str, int]:
         limits |= {"classes": len(classes), "given": given, "max_classes": most}
         limits |= {"default_top_k": min(given, limits["default_top_k"])}
     return limits
+
+
+def answers_v1_alone(archive: Path | None) -> bool:
+    """Whether its handler is from before KServe v2 and explanations; one that cannot be read says nothing of it."""
+    with suppress(Exception), zipfile.ZipFile(archive or "") as entries:
+        return V2 not in entries.namelist()
+    return False
 
 
 def _read(entries: zipfile.ZipFile, name: str, most: int) -> bytes:

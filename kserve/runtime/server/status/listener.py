@@ -14,7 +14,7 @@ from server.errors import NotServed
 from server.model import Model
 from server.status.answers import Answer, Answers, error
 from server.status.documents import Documents
-from server.status.limits import read_limits
+from server.status.limits import answers_v1_alone, read_limits
 
 IMAGE = "SERVING_IMAGE"  # the variable that serving-runtime.yaml fills
 CONNECTIONS = 32  # at a time; the front door has half as many
@@ -44,7 +44,7 @@ class StatusServer(ThreadingHTTPServer):
         archive: its file, which knows the limits of a request; without it /openapi.json states none of them.
         image: that the server runs from, as far as whoever deployed it says so.
         """
-        documents = Documents(name, version, read_limits(archive))
+        documents = Documents(name, version, read_limits(archive), answers_v1_alone(archive))
         self.answers = Answers(name, version, model, stopping, documents, image)
         self._room = threading.BoundedSemaphore(CONNECTIONS)
         try:
