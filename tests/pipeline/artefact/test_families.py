@@ -27,6 +27,7 @@ FAMILIES = (
     *("swin_t", "swin_v2_t", "vgg11", "vit_b_32", "of_timm.py:mobilenetv4_conv_small", "own.py:build"),
 )
 SIDES = {"googlenet": 224, "inception_v3": 224, "maxvit_t": 224}  # pixels
+WITHOUT_MAP = {"vit_b_32", "own.py:build"}  # of the picture, behind which only a classifier comes
 SIDE = 128  # of the others: the operators are those of larger images, and it takes less time
 CPU = torch.device("cpu")
 
@@ -66,3 +67,11 @@ def test_it_answers_as_it_did(architecture: str) -> None:
             moved = (logits.softmax(dim=1) - expected[: len(few)].softmax(dim=1)).abs().max()
             assert moved <= MOST_MOVED[precision]
             assert (logits - expected[: len(few)]).abs().max() <= MOST_OF_LOGITS[precision] * expected.std()
+        assert (packed.layer is None) == (architecture in WITHOUT_MAP)
+        if packed.layer:
+            assert packed.layer.rows >= 4
+            made, gradient = packed.traced_back(together[:1], 0)
+            assert made.shape == gradient.shape
+            assert made.isfinite().all()
+            assert gradient.isfinite().all()
+            assert gradient.abs().max() > 0
