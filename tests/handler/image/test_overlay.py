@@ -43,6 +43,15 @@ def test_the_hottest_is_the_lightest() -> None:
     assert line[-1] > line[0] + 100
 
 
+def test_colours_are_heat_and_nothing_else() -> None:
+    parrot = np.zeros((224, 224, 3), dtype=np.uint8)
+    parrot[:, :, 0] = 200
+    shown = opened(overlay(parrot, HEAT), "JPEG")
+    assert np.ptp(shown[ELSEWHERE]) < 6
+    assert np.abs(shown[ELSEWHERE] - 0.299 * 200).max() < 6
+    assert np.ptp(shown[AT]) > 40
+
+
 def test_a_flat_map_leaves_the_picture(picture: np.ndarray) -> None:
     shown = opened(overlay(picture, np.zeros((7, 7), dtype=np.float32)), "JPEG")
     assert np.abs(shown - picture).max() < 6
