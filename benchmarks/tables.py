@@ -42,6 +42,27 @@ def write_door(found: list[dict[str, Any]], readme: Path = README) -> None:
     _fill_in({"door": door(found)}, readme)
 
 
+def write_explanations(found: dict[str, Any], readme: Path = README) -> None:
+    """As results/explanations.json has it."""
+    _fill_in({"explanations": explanations(found)}, readme)
+
+
+def explanations(found: dict[str, Any]) -> str:
+    shown = ("best", "random", "random block", "middle", "without best", "without random")
+    head = ("share of the probability that is left", "photographs", *shown, "CPU, ms")
+    rows = [
+        (
+            f"{'Grad-CAM' if way['explained_by'] == 'grad-cam' else 'occlusion'}, {way['squares']} × {way['squares']}",
+            str(way["photographs"]),
+            *(f"{way[name]:.2f}" for name in shown),
+            f"{way['cpu_ms']:.0f}",
+        )
+        for way in found["ways"]
+    ]
+    said = f"{found['date']}, {found['machine']['processor']}; {found['model']}, {found['precision']}."
+    return f"{said}\n\n{_table(head, rows)}"
+
+
 def door(found: list[dict[str, Any]]) -> str:
     """The figures and the goals of each processor, in Markdown."""
     parts = []

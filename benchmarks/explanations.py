@@ -1,0 +1,197 @@
+"""Whether explanations point at what makes the class: how much of its probability is left there, and elsewhere.
+
+    python -m benchmarks.explanations ARCHIVE PHOTOGRAPHS [--most 100] [--sheet FILE]
+
+ARCHIVE is a .mar with trained weights of ImageNet's classes, PHOTOGRAPHS a folder of files whose names begin with the
+WordNet id of what they show (n02123045_tabby.JPEG). Those count whose first class is right.
+
+A map's squares are ranked; the best quarter alone is shown to the network, and the picture without it: the rest has the
+mean colour of the network's own preprocessing. Beside it, as many squares at random, a square block of them at a random
+place, and the one in the middle. results/explanations.json and the table of README.md get what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from benchmarks import tables
+from benchmarks.measurement import machine
+from benchmarks.places import HANDLER, RESULTS
+
+SHARE = 4  # one in so many squares is shown
+DRAWS = 4  # random choices for each photograph
+OTHERS = (7, 4)  # windows in a row, by occlusion: what a network without a last map gets
+TARGETS = {"best quarter against a random one": 2.0, "left without the best quarter": 0.65}
+SHEET_COLUMNS, SHEET_ROWS = 8, 6
+FILE = RESULTS / "explanations.json"
+
+Flags = np.ndarray  # bool, (rows, rows): which squares are shown
+
+
+def best_quarter(heat: np.ndarray) -> Flags:
+    """Of the squares of a map, (rows, rows)."""
+    flags = np.zeros(heat.size, dtype=bool)
+    flags[np.argsort(-heat, axis=None, kind="stable")[: round(heat.size / SHARE)]] = True
+    return flags.reshape(heat.shape)
+
+
+def block(rows: int, top: int, left: int) -> Flags:
+    """Half of the rows, half of the columns."""
+    flags = np.zeros((rows, rows), dtype=bool)
+    flags[top : top + rows // 2, left : left + rows // 2] = True
+    return flags
+
+
+def shown(image: np.ndarray, flags: Flags, colour: np.ndarray) -> np.ndarray:
+    """The image, uint8 (side, side, 3), with that colour where no square is shown."""
+    rows, side = len(flags), len(image)
+    at = np.arange(side) * rows // side
+    return np.where(flags[np.ix_(at, at)][:, :, None], image, colour.round().astype(np.uint8))
+
+
+def variants(heat: np.ndarray, random: np.random.Generator) -> dict[str, list[Flags]]:
+    """What is shown of a picture, by what it is called."""
+    rows, best = len(heat), best_quarter(heat)
+    drawn = [random.permutation(best.ravel()).reshape(best.shape) for _ in range(DRAWS)]
+    places = random.integers(0, rows - rows // 2 + 1, (DRAWS, 2))
+    return {
+        "best": [best],
+        "random": drawn,
+        "random block": [block(rows, top, left) for top, left in places],
+        "middle": [block(rows, (rows - rows // 2) // 2, (rows - rows // 2) // 2)],
+        "without best": [~best],
+        "without random": [~flags for flags in drawn],
+    }
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Shares of the class's probability that are left, on average over the photographs."""
+    return {name: round(float(np.mean([row[name] for row in rows])), 3) for name in rows[0]}
+
+
+class Asked:
+    """An archive, as a worker has it. contents: unpacked."""
+
+    def __init__(self, contents: Path) -> None:
+        sys.path.insert(0, str(HANDLER))
+        import torch
+        import yaml
+
+        from vision.model.classifier import Classifier
+        from vision.model.explanation import Explainer
+        from vision.model.facts import read_facts
+        from vision.model.ranking import read_classes
+        from vision.worker.settings import read_settings
+
+        torch.set_num_threads(1)
+        settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
+        self.facts = read_facts(contents / "model.yaml")
+        self.classes = read_classes(contents / self.facts.classes)
+        self.classifier = Classifier(contents, self.facts, settings, None)
+        self.explainer = Explainer(self.classifier, self.facts.preprocessing.mean)
+        self.colour = np.array(self.facts.preprocessing.mean) * 255
+
+    def pixels(self, file: Path) -> np.ndarray:
+        from vision.image.decoder import decode, open_image
+
+        return decode(open_image(file.read_bytes(), file.name, 10**9), self.facts.preprocessing)
+
+    def photographs(self, folder: Path, most: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Pixels and class of those that are rightly classified, spread over the folder."""
+        indices = {wnid: index for index, (wnid, _) in enumerate(self.classes)}
+        files = sorted(file for file in folder.iterdir() if file.name.partition("_")[0] in indices)
+        order = np.random.default_rng(0).permutation(len(files))
+        found = 0
+        for file in (files[number] for number in order):
+            image, index = self.pixels(file), indices[file.name.partition("_")[0]]
+            if int(self.classifier.probabilities([image])[0].argmax()) == index and found < most:
+                found += 1
+                yield image, index
+
+    def measured(self, photographs: list[tuple[np.ndarray, int]]) -> dict[str, Any]:
+        random, rows, seconds = np.random.default_rng(0), [], []
+        for image, index in photographs:
+            began = time.process_time()
+            heat = self.explainer.heat(image, index)
+            seconds.append(time.process_time() - began)
+            chosen = variants(heat, random)
+            pictures = [image, *(shown(image, flags, self.colour) for each in chosen.values() for flags in each)]
+            whole, *left = self.classifier.probabilities(pictures)[:, index].tolist()
+            rest = iter(left)
+            rows.append({name: float(np.mean([next(rest) for _ in each])) / whole for name, each in chosen.items()})
+        return {
+            "explained_by": self.explainer.description.split()[0].partition("=")[2],
+            "squares": len(heat),
+            "photographs": len(rows),
+            "cpu_ms": round(float(np.median(seconds)) * 1000, 1),
+            **summary(rows),
+        }
+
+    def by_occlusion(self, windows: int) -> None:
+        """As a network is explained that has no last map."""
+        self.explainer._by_gradient, self.explainer._windows = False, windows
+
+
+def sheet(asked: Asked, photographs: list[tuple[np.ndarray, int]]) -> Image.Image:
+    """Pictures beside their overlays, to be looked at."""
+    from vision.image.overlay import overlay
+
+    shown = []
+    for image, index in photographs[: SHEET_COLUMNS // 2 * SHEET_ROWS]:
+        jpeg = overlay(image, asked.explainer.heat(image, index))
+        shown += [Image.fromarray(image), Image.open(io.BytesIO(jpeg))]
+    side = 160
+    made = Image.new("RGB", (SHEET_COLUMNS * side, -(-len(shown) // SHEET_COLUMNS) * side))
+    for number, picture in enumerate(shown):
+        row, column = divmod(number, SHEET_COLUMNS)
+        made.paste(ImageOps.fit(picture, (side, side)), (column * side, row * side))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--most", type=int, default=100, help="photographs that count")
+    parser.add_argument("--sheet", type=Path, help="a file for some of the overlays, such as sheet.png")
+    said = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        with zipfile.ZipFile(said.archive) as packed:
+            packed.extractall(scratch)
+        asked = Asked(Path(scratch))
+        photographs = list(asked.photographs(said.photographs, said.most))
+        if not photographs:
+            sys.exit(f"no photograph in {said.photographs} that begins with a WordNet id is rightly classified")
+        if said.sheet:
+            sheet(asked, photographs).save(said.sheet)
+        ways = [asked.measured(photographs)]
+        for windows in OTHERS:
+            asked.by_occlusion(windows)
+            ways.append(asked.measured(photographs))
+        found = {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "machine": machine([0]),
+            "model": asked.facts.name,
+            "precision": asked.classifier.precision,
+            "weights": asked.classifier.description.partition("weights=")[2],
+            "ways": ways,
+        }
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
+    tables.write_explanations(found)
+    print(tables.explanations(found))
+
+
+if __name__ == "__main__":
+    main()
