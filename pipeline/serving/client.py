@@ -49,6 +49,8 @@ Read = TypeVar("Read")
 SECRET = {"authorization", "x-api-key", "cookie"}  # headers
 NOT_FETCHED = ".url: not fetched: "  # in what the server says of a URL that it may not fetch
 BY_URL = ": the server's setting handler.url.allowed_hosts (handler/model-config.yaml) names the hosts that it may ask"
+# What TorchServe says where its KServe envelope meets a body that is not v1's; the model's own errors are others.
+OF_AN_ENVELOPE = ("Prediction failed", "number of batch response mismatched")
 STRANGE = " does not answer as this model does: is it another server?"
 CREDENTIALS = "--token-file, --gcloud-token or --header @FILE"
 
@@ -251,6 +253,8 @@ class Client:
         given = bool(self.address.server.userinfo) or not SECRET.isdisjoint(self._headers)
         if status == 401:
             return f"{sentence}: {self._credentials()}"
+        if said in OF_AN_ENVELOPE and self._protocol is not Protocol.V1:
+            return f"{sentence}: a runtime that takes JSON alone, as the stock one, wants --protocol v1"
         if said is not None:
             return f"{sentence}{BY_URL}" if status == 403 and NOT_FETCHED in said else sentence
         if status == 407:

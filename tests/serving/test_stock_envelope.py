@@ -11,7 +11,10 @@ import httpx
 import pytest
 
 from pipeline.artefact.model import MODEL_NAME
+from pipeline.serving.client import Client
+from pipeline.serving.protocol import Protocol
 from pipeline.serving.torchserve import TorchServe
+from pipeline.shared.errors import NotClassified
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
 
@@ -65,3 +68,14 @@ def test_errors_keep_status_and_shape(stock: TorchServe) -> None:
     ):
         response = httpx.post(stock.predict_url, json={"instances": instances}, timeout=60, trust_env=False)
         assert (response.status_code, response.json()) == (400, {"error": sentence})
+
+
+@pytest.mark.parametrize("protocol", [Protocol.RAW, Protocol.V2])
+def test_what_the_envelope_does_not_take_is_told_with_what_it_takes(
+    stock: TorchServe, photographs: list[Path], protocol: Protocol
+) -> None:
+    with Client(stock.url, MODEL_NAME, protocol=protocol) as client, pytest.raises(NotClassified) as raised:
+        client.predict(str(photographs[0]), top_k=1)
+    assert str(raised.value).endswith(": a runtime that takes JSON alone, as the stock one, wants --protocol v1")
+    with Client(stock.url, MODEL_NAME, protocol=Protocol.V1) as client:
+        assert client.predict(str(photographs[0]), top_k=1)
