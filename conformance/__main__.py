@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -18,13 +17,15 @@ from rich.console import Console
 from conformance import binary, grpc_v2, rest, v1, v2
 from conformance.checking import Failed, NoServer, Outcome, run
 from conformance.http import Http
-from conformance.questions import BadInput, Given, for_v1, for_v2
+from conformance.questions import BadInput, Given
 from conformance.readiness import became_ready
 from conformance.table import Part, as_json, show
 
 PROTOCOLS = ("v1", "v2", "grpc")
 IN_A_URL = re.compile(r"/v[12]/models/(?P<name>[^/:]+).*$")
 PROBE_S = 10  # for finding out whether a protocol is spoken at all
+AGAIN_S = 0.5  # between two questions to a model that answers none yet
+Case = v1.V1Case | v2.V2Case | grpc_v2.GrpcCase
 NO_MODEL = "which model? the server does not list one: give --model NAME"
 
 
@@ -81,19 +82,15 @@ def _over_http(asked: Asked, protocol: str) -> Part | None:
         elif asked.protocol is None and not _speaks(http, protocol):
             return None
         case = _case(http, protocol, asked.model or _listed_model(http), asked)
-        case.was_awaited = bool(asked.loading_s)
-        metadata = _metadata(http, case.model)
+        _look(case, asked)
         if isinstance(case, v1.V1Case):
-            case.find_questions(for_v1(asked.given, metadata))
             results = [*run(v1.CHECKS, case), *run(rest.CHECKS, case)]
         else:
-            case.metadata = metadata
-            case.find_questions(for_v2(asked.given, metadata))
             results = [*run(v2.CHECKS, case), *run(rest.CHECKS, case), *run(binary.CHECKS, case)]
         return Part(protocol, f"{case.model} at {asked.server}; {_asked_with(case)}", results)
 
 
-def _asked_with(case: rest.RestCase | grpc_v2.GrpcCase) -> str:
+def _asked_with(case: Case) -> str:
     """In words, for the title."""
     if case.questions:
         first = case.questions[0]
@@ -123,6 +120,23 @@ def _await(asked: Asked, says_so: Callable[[str], bool]) -> None:
         raise CannotAsk(f"{asked.server}: {model} was not ready within {asked.loading_s:g} s")
 
 
+def _look(case: Case, asked: Asked) -> None:
+    """For questions that the model answers: at once, where it has just said that it is ready."""
+    case.was_awaited = bool(asked.loading_s)
+    case.look(asked.given)
+    if not case.was_awaited or case.questions:
+        return
+    first = case.tried[-1] if case.tried else "no metadata to ask by"
+
+    def answers() -> bool:
+        case.look(asked.given)
+        return bool(case.questions)
+
+    if became_ready(answers, asked.loading_s, AGAIN_S):
+        case.too_early = first
+        case.look(asked.given)  # from the first one on: some were tried too early
+
+
 def _speaks(http: Http, protocol: str) -> bool:
     try:
         return http.get("/v1/models" if protocol == "v1" else "/v2/health/live").status == 200
@@ -138,15 +152,6 @@ def _listed_model(http: Http) -> str:
     with suppress(Failed, LookupError, TypeError, ValueError):
         return str(json.loads(http.post("/v2/repository/index", b"{}").body)[0]["name"])
     raise CannotAsk(NO_MODEL)
-
-
-def _metadata(http: Http, model: str) -> dict[str, Any]:
-    """{} where the server has none."""
-    with suppress(Failed):
-        reply = http.get(f"/v2/models/{model}")
-        if reply.status == 200:
-            return reply.object
-    return {}
 
 
 def _over_grpc(asked: Asked) -> Part | None:
@@ -168,12 +173,10 @@ def _over_grpc(asked: Asked) -> Part | None:
     try:
         if asked.loading_s:
             _await(asked, lambda _: case.is_ready())
-            case.was_awaited = True
         live = case.call("ServerLive")
         if not live.is_ok and asked.protocol is None:
             return None
-        case.metadata = grpc_v2.described_model(case)
-        case.find_questions(for_v2(asked.given, case.metadata))
+        _look(case, asked)
         return Part("grpc", f"{model} at {target}; {_asked_with(case)}", list(run(grpc_v2.CHECKS, case)))
     finally:
         case.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +12,7 @@ import grpc
 from conformance import sources
 from conformance.checking import Checks, NoServer, must, not_applicable, should
 from conformance.messages import METHODS, SERVICE, message
+from conformance.questions import Given, for_v2
 from conformance.rest import AT_ONCE, NO_QUESTION, NO_SECOND, UNKNOWN
 from conformance.tensors import Question, Tensor, Text, agree, alike, from_raw, stacked
 
@@ -71,6 +72,7 @@ class GrpcCase:
     questions: list[Question] = field(default_factory=list)
     tried: list[Said] = field(default_factory=list)
     was_awaited: bool = False
+    too_early: object = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -118,7 +120,14 @@ class GrpcCase:
         """Raises Failed where they are not answered."""
         return rows(self.infer(*questions, raw=raw))
 
+    def look(self, given: Sequence[Given]) -> None:
+        """For questions that it answers, made from what was given. Raises BadInput or NoServer."""
+        self.metadata = described_model(self)
+        self.find_questions(for_v2(given, self.metadata))
+
     def find_questions(self, candidates: Iterable[list[Question]]) -> None:
+        """As in RestCase."""
+        self.tried = []
         for candidate in candidates:
             first = self.infer(candidate[0])
             self.tried.append(first)
@@ -231,6 +240,7 @@ def ready_means_that_the_model_answers(case: GrpcCase) -> None:
     """From the moment that ModelReady says so, the model answers."""
     if not case.was_awaited:
         not_applicable("it was ready already: with --loading, start this before the server")
+    must(case.too_early is None, "an answer, as it says that it is ready", case.too_early)
     for said in case.tried if not case.questions else []:
         must(said.code not in BLAMES_THE_SERVER, "an answer, as it says that it is ready", said)
     case.question  # noqa: B018 - not applicable, where there is none

@@ -32,9 +32,9 @@ class Reply:
     def json(self) -> Any:
         """Raises Failed where it is none."""
         try:
-            return json.loads(self.body)
-        except ValueError:
-            raise Failed(f"expected JSON; got {self}") from None
+            return json.loads(self.body, parse_constant=_no_number)
+        except ValueError as error:
+            raise Failed(f"expected JSON ({error}); got {self}") from None
 
     @property
     def object(self) -> dict[str, Any]:
@@ -158,6 +158,11 @@ class Http:
         fields = {"Host": self.url.netloc.decode(), "Content-Type": "application/json", **self.headers}
         lines = [f"POST {self._at(path).raw_path.decode()} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
         return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+def _no_number(name: str) -> None:
+    """Python's json takes what RFC 8259 does not have."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 class _Stream(http.client.HTTPResponse):

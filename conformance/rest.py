@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from conformance import sources
 from conformance.checking import Checks, Failed, must, not_applicable, should
 from conformance.http import Http, Reply
+from conformance.questions import Given
 from conformance.tensors import alike
 
 NOT_JSON = b'{"instances": [, "inputs": ['
@@ -29,6 +31,7 @@ class RestCase(ABC):
 
     questions: none, one or two that it answers, with different answers. tried: what was said to those that were tried.
     was_awaited: it was asked from before it was ready, and these the moment that it said so.
+    too_early: what it then said to one that it answered later.
     """
 
     http: Http
@@ -37,6 +40,7 @@ class RestCase(ABC):
     questions: list[Any] = field(default_factory=list)
     tried: list[object] = field(default_factory=list)
     was_awaited: bool = False
+    too_early: object = None
 
     @abstractmethod
     def path(self, model: str) -> str:
@@ -49,6 +53,10 @@ class RestCase(ABC):
     @abstractmethod
     def wrong_body(self) -> dict[str, Any]:
         """A request whose JSON is fine, and whose contents are of a type that no model takes."""
+
+    @abstractmethod
+    def look(self, given: Sequence[Given]) -> None:
+        """For questions that it answers, made from what was given. Raises BadInput."""
 
     @abstractmethod
     def rows(self, reply: Reply) -> list[Any]:
@@ -68,6 +76,7 @@ class RestCase(ABC):
 
     def find_questions(self, candidates: Iterable[list[Any]]) -> None:
         """Keeps the first that the model answers, and a second one of the kind if its answer is another."""
+        self.tried = []
         for candidate in candidates:
             first = self._tried(candidate[0])
             if first is None:
@@ -89,6 +98,14 @@ class RestCase(ABC):
             return None
         self.tried.append(reply)
         return reply if reply.status == 200 else None
+
+    def described(self) -> dict[str, Any]:
+        """V2's metadata of the model, {} where the server has none."""
+        with suppress(Failed):
+            reply = self.http.get(f"/v2/models/{self.model}")
+            if reply.status == 200:
+                return reply.object
+        return {}
 
     @property
     def question(self) -> Any:
@@ -148,6 +165,7 @@ def ready_means_that_the_model_answers(case: RestCase) -> None:
     """From the moment that a server says it is ready, its model answers."""
     if not case.was_awaited:
         not_applicable("it was ready already: with --loading, start this before the server")
+    must(case.too_early is None, "an answer, as it says that it is ready", case.too_early)
     for each in case.tried if not case.questions else []:
         a_refusal = isinstance(each, Reply) and 400 <= each.status < 500  # the question may be none for this model
         must(a_refusal, "an answer, as it says that it is ready", each)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from conformance import sources
 from conformance.checking import Checks, must, not_applicable, should
 from conformance.http import Reply
+from conformance.questions import Given, for_v1
 from conformance.rest import (
     NOT_JSON,
     UNKNOWN,
@@ -32,6 +34,9 @@ class V1Case(RestCase):
         predictions = reply.object.get("predictions")
         must(isinstance(predictions, list), '"predictions": a list', reply)
         return list(predictions or [])
+
+    def look(self, given: Sequence[Given]) -> None:
+        self.find_questions(for_v1(given, self.described()))
 
     def is_ready(self) -> bool:
         return self.http.get(f"/v1/models/{self.model}").status == 200

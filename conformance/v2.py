@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from conformance import sources
 from conformance.checking import Checks, must, not_applicable, should
 from conformance.http import Reply
+from conformance.questions import Given, for_v2
 from conformance.rest import (
     NOT_JSON,
     UNKNOWN,
@@ -53,6 +54,10 @@ class V2Case(RestCase):
         if len(counts) != 1:
             return [{tensor.name: list(tensor.values) for tensor in outputs}]
         return [{name: rows[at] for name, rows in parts.items()} for at in range(counts.pop())]
+
+    def look(self, given: Sequence[Given]) -> None:
+        self.metadata = self.described()
+        self.find_questions(for_v2(given, self.metadata))
 
     def is_ready(self) -> bool:
         return self.http.get(f"/v2/models/{self.model}/ready").status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +14,8 @@ from conformance import binary, grpc_v2, rest, v1, v2
 from conformance.__main__ import main
 from conformance.checking import Check, Outcome, run
 from conformance.http import Http
-from conformance.questions import for_v1, for_v2
 from tests.conformance.stand_in import (
     LENGTH,
-    METADATA,
     MOST_BYTES,
     NAME,
     Code,
@@ -56,22 +55,21 @@ def http(listening: tuple[StandIn, str, str]) -> Iterator[Http]:
 @pytest.fixture
 def v1_case(http: Http) -> v1.V1Case:
     case = v1.V1Case(http, NAME, TOO_LARGE)
-    case.find_questions(for_v1([], None))
+    case.look([])
     return case
 
 
 @pytest.fixture
 def v2_case(http: Http) -> v2.V2Case:
-    case = v2.V2Case(http, NAME, TOO_LARGE, metadata=METADATA)
-    case.find_questions(for_v2([], METADATA))
+    case = v2.V2Case(http, NAME, TOO_LARGE)
+    case.look([])
     return case
 
 
 @pytest.fixture
 def grpc_case(listening: tuple[StandIn, str, str]) -> Iterator[grpc_v2.GrpcCase]:
     case = grpc_v2.GrpcCase(listening[2], False, NAME, 5, {}, TOO_LARGE)
-    case.metadata = grpc_v2.described_model(case)
-    case.find_questions(for_v2([], case.metadata))
+    case.look([])
     yield case
     case.close()
 
@@ -294,6 +292,7 @@ V2_FAULTS: list[tuple[str, Outcome, Twist]] = [
     ("an_unknown_version_is_no_defect", MUST, refusals(500)),
     ("an_unknown_version_is_no_defect", SHOULD, refusals(501)),
     ("a_question_is_answered", MUST, at(INFER, edited(model_name=None))),
+    ("a_question_is_answered", MUST, at(INFER, other_outputs(lambda output: output.update(data=[math.nan] * 4)))),
     ("a_question_is_answered", MUST, at(INFER, other_outputs(lambda output: output["data"].pop()))),
     ("a_question_is_answered", SHOULD, at(INFER, lambda reply: reply._replace(headers={}))),
     ("the_id_comes_back", MUST, at(INFER, edited(id=None))),
@@ -533,6 +532,31 @@ def test_a_server_that_is_ready_too_early_is_found_over_grpc(
     assert main([f"grpc://{listening[2]}", "--loading", "5", "--model", NAME, "--json"]) == 1
     [found] = [each for each in json.loads(capsys.readouterr().out) if each["check"] == AWAITED]
     assert found["outcome"] == "failed"
+
+
+@pytest.mark.parametrize("status", [400, 404, 503])
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_a_server_that_answers_only_some_time_after_it_is_ready_is_found(
+    listening: tuple[StandIn, str, str],
+    stand_in: StandIn,
+    protocol: str,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever it says until then: MLServer has 400 for a model that is not ready."""
+    left = [None] * 5
+
+    def loading(request: Request, reply: Reply) -> Reply:
+        if request.method == "POST" and left:
+            left.pop()
+            return reply._replace(status=status)
+        return reply
+
+    stand_in.twist = loading
+    assert main([listening[1], "--protocol", protocol, "--loading", "30", "--model", NAME, "--json"]) == 1
+    failed = [each for each in json.loads(capsys.readouterr().out) if each["outcome"] == "failed"]
+    assert [each["check"] for each in failed] == [AWAITED]
+    assert f"got {status} " in failed[0]["detail"]
 
 
 def test_an_unknown_method_is_not_answered_as_a_known_one(grpc_case: grpc_v2.GrpcCase) -> None:
