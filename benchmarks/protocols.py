@@ -52,7 +52,7 @@ def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Cal
             put_load(server.url + path, bodies, CLIENTS, FIRST_WARM_UP_S, 0)
         for number in range(rounds):
             order = list(asked) if number % 2 == 0 else list(reversed(asked))
-            found.append({way: _load(server.url + asked[way][0], way, asked[way][1], seconds, say) for way in order})
+            found.append({way: _load(server, way, asked[way], seconds, say) for way in order})
             done()
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -69,7 +69,7 @@ def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Cal
 
 
 def summary(rounds: list[dict[str, Any]], sizes: dict[str, float]) -> dict[str, Any]:
-    """For each way: bytes of a body, requests/s, p50, and what they are against the first; `goals`: the issue's."""
+    """For each way: bytes, requests/s, CPU, p50, and the former against those of the first; `goals`: the issue's."""
     figures = {way: _figures(rounds, way, sizes) for way in sizes}
     goals = [
         Target("bytes of v2's binary tensors against base64 in v1", figures[BINARY]["bytes_ratio"], 0.76, False),
@@ -89,6 +89,7 @@ def _figures(rounds: list[dict[str, Any]], way: str, sizes: dict[str, float]) ->
         "bytes_ratio": Spread.of([sizes[way] / sizes[BASE]]),
         "throughput": Spread.of(part[way]["throughput"] for part in rounds),
         "ratio": Spread.of(part[way]["throughput"] / part[BASE]["throughput"] for part in rounds),
+        "cpu_ms": Spread.of(part[way]["cpu_ms"] for part in rounds),
         "p50_ms": Spread.of(part[way]["p50_ms"] for part in rounds),
     }
 
@@ -97,9 +98,17 @@ def median_bytes(bodies: Path) -> float:
     return statistics.median(file.stat().st_size for file in bodies.iterdir())
 
 
-def _load(url: str, way: str, bodies: Path, seconds: float, say: Say) -> dict[str, Any]:
+def _load(server: TorchServe, way: str, asked: tuple[str, Path], seconds: float, say: Say) -> dict[str, Any]:
+    """cpu_ms: what a request takes of the server's processors, the front door too."""
     say(way)
-    load = put_load(url, bodies, CLIENTS, seconds, WARM_UP_S)
+    path, bodies = asked
+    before = _cpu_s(server)
+    load = put_load(server.url + path, bodies, CLIENTS, seconds, WARM_UP_S)
     if load["errors"]:
         raise PipelineError(f"{way}: {CLIENTS} clients did not all get a 200: {load['error_kinds']}")
-    return load
+    return load | {"cpu_ms": 1000 * (_cpu_s(server) - before) / load["sent"]}
+
+
+def _cpu_s(server: TorchServe) -> float:
+    times = [process.cpu_times() for process in server.processes()]
+    return float(sum(each.user + each.system for each in times))

@@ -78,8 +78,16 @@ def door(found: list[dict[str, Any]]) -> str:
 
 def write_protocols(found: dict[str, Any], readme: Path = README) -> None:
     """As results/protocols.json has it."""
-    head = ("", "bytes", "against v1's", f"requests/s, {protocols.CLIENTS} clients", "against v1's", "p50, ms")
-    names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 3), ("p50_ms", 1))
+    head = (
+        "",
+        "bytes",
+        "against v1's",
+        f"requests/s, {protocols.CLIENTS} clients",
+        "against v1's",
+        "CPU, ms",
+        "p50, ms",
+    )
+    names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 3), ("cpu_ms", 2), ("p50_ms", 1))
     rows = [
         (way, *(_of_protocol(figures[name], name, digits) for name, digits in names))
         for way, figures in found["figures"].items()
