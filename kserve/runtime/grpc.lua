@@ -20,12 +20,17 @@ local CODES = {
 }
 local INVALID_ARGUMENT, INTERNAL = 3, 13
 
--- What of a message is looked into, by the numbers of its fields (inference.proto).
+-- What of a message is looked into, by the numbers of its fields (inference.proto): a name here, and each message within.
 local OF_A_MODEL = { "model", "version" }
+local PARAMETERS = { "key", {}, is_entry = true }
+local CONTENTS = { [8] = "bytes" }
 local MESSAGES = {
   ServerLive = {}, ServerReady = {}, ServerMetadata = {},
   ModelReady = OF_A_MODEL, ModelMetadata = OF_A_MODEL,
-  ModelInfer = { "model", "version", [5] = { [5] = { [8] = "bytes" } }, [7] = "bytes" },
+  ModelInfer = {
+    "model", "version", [4] = PARAMETERS, [5] = { [4] = PARAMETERS, [5] = CONTENTS }, [6] = { [2] = PARAMETERS },
+    [7] = "bytes",
+  },
 }
 -- Bytes become base64. Whatever else is in a message may become six times as long in JSON, and is read number by number.
 local MOST_BESIDE, MOST_FIELDS = 512 * 1024, 10000
@@ -51,6 +56,7 @@ end
 -- Looks at the fields from one place to another. https://protobuf.dev/programming-guides/encoding/
 -- fields: as in MESSAGES. found: what there is. Returns nothing, or what is wrong.
 local function look(body, from, past, fields, found)
+  local keys, values = 0, 0
   while from < past do
     found.fields = found.fields + 1
     if found.fields > MOST_FIELDS then
@@ -58,7 +64,10 @@ local function look(body, from, past, fields, found)
     end
     local head = body:getBytes(from, math.min(20, past - from))
     local tag, after = varint(head, 1)
-    local kind, length = tag and tag % 8, 0
+    if not tag or tag < 8 or tag >= 2 ^ 32 or after > 6 then
+      return NO_MESSAGE -- which the transcoder would take for the end
+    end
+    local kind, length = tag % 8, 0
     if kind == 0 then
       after = select(2, varint(head, after))
     elseif kind == 1 then
@@ -74,7 +83,8 @@ local function look(body, from, past, fields, found)
     if not start or start + length > past then
       return NO_MESSAGE
     end
-    local field = kind == 2 and fields[math.floor(tag / 8)]
+    local number = math.floor(tag / 8)
+    local field = kind == 2 and fields[number]
     found.beside = found.beside + start - from
     if type(field) == "table" then
       local wrong = look(body, start, start + length, field, found)
@@ -90,7 +100,12 @@ local function look(body, from, past, fields, found)
     if found.beside > MOST_BESIDE then
       return TOO_MUCH
     end
+    keys, values = keys + (kind == 2 and number == 1 and 1 or 0), values + (kind == 2 and number == 2 and 1 or 0)
     from = start + length
+  end
+  -- Of a map. Where one is missing, Envoy's transcoder ends the process (1.40).
+  if fields.is_entry and not (keys == 1 and values == 1) then
+    return NO_MESSAGE
   end
 end
 

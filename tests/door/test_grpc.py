@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ import pytest
 
 from server.door import GRPC_CALLS, MAX_MESSAGE_BYTES, REQUESTS_A_PROCESSOR
 from server.processors import processors
+from tests.door.any_message import any_message
 from tests.door.conftest import ARRIVES_WITHIN_S, VERSION, Recorded
 from tests.door.recorder import SENTENCE, answer_to, digest
 from tests.door.wire import HEADERS, Http2, asked, frame, packed, post
@@ -268,6 +271,15 @@ BODIES: dict[str, tuple[bytes, tuple[str, str]]] = {
         framed(b"\x0a\x07alexnet\x0a\x06forged"),
         ("5", "model: there is alexnet here, and none of this name"),
     ),
+    "a field of no number": (framed(MESSAGE + b"\x02\x01a"), NO_SUCH),
+    "a field of no number within": (framed(MESSAGE + b"\x2a\x04\x00\x00\x0a\x00"), NO_SUCH),
+    "a field above all numbers": (framed(MESSAGE + b"\x8a\x80\x80\x80\x10\x00"), NO_SUCH),
+    "a parameter without anything": (framed(MESSAGE + b"\x22\x00"), NO_SUCH),
+    "a parameter without a value": (framed(MESSAGE + b"\x22\x03\x0a\x01k"), NO_SUCH),
+    "a parameter without a name": (framed(MESSAGE + b"\x22\x02\x12\x00"), NO_SUCH),
+    "a parameter with two names": (framed(MESSAGE + b"\x22\x08\x0a\x01k\x0a\x01k\x12\x00"), NO_SUCH),
+    "a parameter of a tensor without a value": (framed(MESSAGE + b"\x2a\x05\x22\x03\x0a\x01k"), NO_SUCH),
+    "a parameter of an output without a value": (framed(MESSAGE + b"\x32\x05\x12\x03\x0a\x01k"), NO_SUCH),
     "an id that is no text": (framed(MESSAGE + b"\x1a\x02\xff\xfe"), NO_SUCH),
 }
 
@@ -285,6 +297,24 @@ def test_a_body_that_is_not_one_message_is_refused(name: str, recorded: Recorded
     assert head["content-type"] == "application/grpc"
     assert "x-door-status" not in head
     assert recorded.torchserve.requests[before:] == []
+
+
+def test_no_message_ends_the_door(channel: Any, recorded: Recorded) -> None:
+    """Envoy's transcoder (1.40) ended the process for a parameter without a value, and for a field without a number."""
+    ask = channel.unary_unary(f"{SERVICE}ModelInfer")
+
+    def code(seed: int) -> str:
+        try:
+            ask(any_message(random.Random(seed)), timeout=PATIENCE_S)
+        except grpc.RpcError as refused:
+            return str(refused.code().name)
+        return "OK"
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = Counter(pool.map(code, range(4000)))
+    assert set(codes) == {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}, codes
+    assert codes["OK"] > 100
+    assert recorded.torchserve.doubts == []
 
 
 @pytest.mark.parametrize("method", ["ModelInfer", "ServerLive"])
