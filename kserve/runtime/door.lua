@@ -150,6 +150,7 @@ end
 function envoy_on_response(handle)
   local call = handle:filterContext()
   local instead, places = call:get("instead_of_503"), call:get("places")
+  local in_grpc = call:get("protocol") == "grpc" -- nothing of `call` is there any more after a wait for the body
   if instead and handle:headers():get(":status") == "503" then
     answer_instead(handle, instead)
   end
@@ -181,7 +182,7 @@ function envoy_on_response(handle)
   if status == "503" then
     handle:headers():replace("retry-after", tostring(seconds_to_wait(pace, places, now)))
   end
-  if call:get("protocol") == "grpc" and tonumber(status) >= 400 then
+  if in_grpc and tonumber(status) >= 400 then
     handle:headers():replace("x-door-status", status) -- for grpc.lua
   end
 end

@@ -1,6 +1,6 @@
 """In TorchServe's place: a server that takes nothing but requests without any doubt, and keeps each of them.
 
-A request whose id is `status-400` has that status.
+A request whose id is `status-400` has that status, and with `status-400-own` it is answered as by TorchServe itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 PATIENCE_S = 60
+OWN = b'{"code": 500, "type": "InternalServerException", "message": "Worker died."}'
 SENTENCE = 'instances[0].b64: “100 %” of it\nis not "\\u0041"'
 REQUEST_LINE = re.compile(rb"POST (/v1/models/alexnet:(?:predict|explain)) HTTP/1\.1")
 HEADER = re.compile(rb"([a-z][a-z0-9-]*): ([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
@@ -88,16 +89,16 @@ class Connection(socketserver.StreamRequestHandler):
                 go_on = self.server.go_on
                 if request.path.rpartition(b":")[2] == self.server.held:
                     go_on.wait(PATIENCE_S)
-                asked = re.fullmatch(r"status-(\d+)", request.identity)
+                asked = re.fullmatch(r"status-(\d+)(-own)?", request.identity)
                 if asked:
-                    body = json.dumps({"error": SENTENCE}).encode()
+                    body = OWN if asked[2] else json.dumps({"error": SENTENCE}).encode()
                 elif request.headers[b"x-client-protocol"] == b"grpc":
                     body = b'{"model_name": "alexnet", "id": "' + digest(request.body) + b'"}'
                 else:
                     body = answer_to(request.body)
                 status = asked[1] if asked else "200"
                 head = f"HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                self.wfile.write(head.encode() + b"x-stages: batch=1\r\n\r\n" + body)
+                self.wfile.write(head.encode() + (b"\r\n" if body is OWN else b"x-stages: batch=1\r\n\r\n") + body)
         except Doubtful as doubt:
             self.server.doubts.append(str(doubt))
         except (ConnectionError, EOFError):

@@ -145,6 +145,15 @@ def test_a_refusal_of_the_handler_is_its_sentence_and_the_status_of_grpc(status:
     assert said == (code, SENTENCE)
 
 
+def test_a_refusal_of_torchserve_itself_is_in_our_words(stub: Any) -> None:
+    lost = "server: the batch with this request was lost: ask again after the seconds in Retry-After"
+    busy = "server: the model is busy or not there yet: ask again after the seconds in Retry-After"
+    defect = "server: internal error, see the server's log"
+    for status, said in {500: ("UNAVAILABLE", lost), 404: ("UNAVAILABLE", busy), 405: ("INTERNAL", defect)}.items():
+        metadata = [("x-request-id", f"status-{status}-own")]
+        assert refused(stub.ModelInfer, question(), metadata=metadata) == said
+
+
 @pytest.mark.parametrize(
     ("method", "request_"),
     [
