@@ -65,6 +65,9 @@ function envoy_on_request(handle)
     handle:respond({ [":status"] = "400" }, "content-length: a number without leading zeros is expected")
     return
   end
+  if call:get("protocol") == "grpc" then -- whose messages have no JSON
+    headers:remove("inference-header-content-length")
+  end
   local json_length = headers:get("inference-header-content-length")
   if json_length and not (json_length:find("^%d+$") and #json_length <= 20) then
     handle:respond({ [":status"] = "400" }, "inference-header-content-length: a number of bytes is expected")

@@ -119,6 +119,14 @@ def test_a_call_of_the_model_is_json_for_the_handler(size: int, stub: Any, recor
     }
 
 
+@pytest.mark.parametrize("said", ["3", "none"])
+def test_a_message_is_whole_whatever_its_metadata_says(said: str, stub: Any, recorded: Recorded) -> None:
+    metadata = [("x-request-id", f"whole-{said}"), ("inference-header-content-length", said)]
+    stub.ModelInfer(question(), metadata=metadata)
+    (heard,) = recorded.torchserve.of(f"whole-{said}")
+    assert b"inference-header-content-length" not in heard.headers
+
+
 # --- Statuses ---------------------------------------------------------------------------------------------------------
 
 
