@@ -49,7 +49,10 @@ def parse(row: Row, limits: Limits) -> Request:
     parameters = _parameters(fields, verb, model)
     own = {name: parameters[name] for name in (TOP_K,) if name in parameters}
     top_k = classes.of_parameters(own, row.top_k, limits)
-    wish = wishes.of_parameters(parameters, limits) if verb is Verb.EXPLAIN else None
+    wish = None
+    if verb is Verb.EXPLAIN:
+        wishes.refuse_elsewhere(fields)
+        wish = wishes.of_parameters(parameters, limits)
     binary = sent.behind is not None if sent.grpc else flag(parameters, BINARY_OUTPUT, "parameters", False)
     outputs = wanted(fields.get("outputs"), verb, binary)
     if sent.grpc:  # all of them, or none

@@ -8,6 +8,7 @@ from vision.worker.settings import Limits
 
 CLASS, FORM = "class", "form"
 NAMES = (CLASS, FORM)
+BELONGS = f'belongs in parameters: "parameters": {{"{CLASS}": 281, "{FORM}": "{Wish.form}"}}'
 
 
 def of_parameters(parameters: object, limits: Limits) -> Wish:
@@ -23,8 +24,13 @@ def of_parameters(parameters: object, limits: Limits) -> Wish:
 
 
 def refuse_elsewhere(body: dict[str, object]) -> None:
-    """Raises MalformedField (400) where they stand beside the instances, or the inputs."""
-    if found := [name for name in NAMES if name in body]:
-        raise MalformedField(
-            found[0], f'belongs in parameters: "parameters": {{"{CLASS}": 281, "{FORM}": "{Wish.form}"}}'
-        )
+    """Raises MalformedField (400) where they stand anywhere in a body but in its parameters."""
+    left: list[object] = [{name: value for name, value in body.items() if name != "parameters"}]
+    while left:
+        found = left.pop()
+        if isinstance(found, dict):
+            if names := [name for name in NAMES if name in found]:
+                raise MalformedField(names[0], BELONGS)
+            found = list(found.values())
+        if isinstance(found, list):
+            left.extend(value for value in found if isinstance(value, (dict, list)))

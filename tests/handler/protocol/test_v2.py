@@ -494,6 +494,14 @@ def test_an_explanation_in_tensors() -> None:
     assert heat == {"name": "heat_map", "datatype": "FP32", "shape": [2, 2, 3], "data": values}
 
 
+@pytest.mark.parametrize("name", ["class", "form"])
+def test_what_is_to_be_explained_is_told_where_it_belongs(name: str, limits: Limits) -> None:
+    sentence = f'{name}: belongs in parameters: "parameters": {{"class": 281, "form": "overlay"}}'
+    output = {"name": "heat_map", "parameters": {name: 5}}
+    for document in (body(IMAGES, **{name: 5}), body({**IMAGES, name: 5}), body(IMAGES, outputs=[output])):
+        assert refusal(document, limits, explain=True) == (400, sentence)
+
+
 def test_what_is_to_be_explained(limits: Limits) -> None:
     request = parse(body(IMAGES, parameters={"top_k": 2, "class": 281, "form": "grid"}), limits, explain=True)
     assert (request.top_k, request.verb, request.wish) == (2, Verb.EXPLAIN, Wish(281, "grid"))

@@ -60,8 +60,9 @@ def test_any_other_form_is_refused(form: Any, limits: Limits) -> None:
 
 @pytest.mark.parametrize("name", ["class", "form"])
 def test_elsewhere_it_is_told_where_it_belongs(name: str, limits: Limits) -> None:
-    said = refusal({**ONE, name: 5}, limits)
-    assert said == f'{name}: belongs in parameters: "parameters": {{"class": 281, "form": "overlay"}}'
+    for elsewhere in ({**ONE, name: 5}, {"instances": [*ONE["instances"], {"b64": "QUJD", name: 5}]}):
+        said = refusal(elsewhere, limits)
+        assert said == f'{name}: belongs in parameters: "parameters": {{"class": 281, "form": "overlay"}}'
     said = refusal({**ONE, "parameters": {name: 5}}, limits, explain=False)
     assert said.startswith("parameters: top_k is all that is taken: ")
 
