@@ -30,22 +30,25 @@ def load_json(body: bytes | bytearray, expected: str = EXPECTED_OBJECT, advice_f
 
     expected: what a sentence says of it. advice_for_v2: for whom sends v2's JSON with bytes behind it.
     """
+    more_behind = False
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
         if _has_more_values(text, MAX_VALUES) and (overflow := find_overflow(text, MAX_VALUES, MAX_SIGNS)):
             _check_numbers(text, overflow, expected)
         return json.loads(text)
     except json.JSONDecodeError as error:
+        more_behind = error.msg == "Extra data"
         problem = "empty" if not body.strip() else f"not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         if (kind := kind_of_text(body)) and kind != "JSON":
             problem = f"{kind} alone is not JSON; {expected}"
     except UnicodeDecodeError:
+        more_behind = True
         problem = "not JSON (not UTF-8); an image itself needs Content-Type: image/*"
     except RecursionError:
         problem = "not JSON that can be read (nested too deeply)"
     except ValueError:
         problem = "not JSON that can be read (a number is too long)"
-    if advice_for_v2 and BINARY_V2.match(body):
+    if more_behind and advice_for_v2 and BINARY_V2.match(body):
         raise MalformedField("inputs", advice_for_v2)
     raise MalformedBody(problem)
 

@@ -333,6 +333,21 @@ def test_one_protocol_at_the_path_of_the_other_is_told_by_its_name(limits: Limit
 
 
 @pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        (b"", "body: not JSON (line 1, column "),
+        (b",}", "body: not JSON (line 1, column "),
+        (b', "id": ' + b"[" * 9000, "body: not JSON that can be read (nested too deeply)"),
+        (b', "id": ' + b"9" * 9000, "body: not JSON that can be read (a number is too long)"),
+    ],
+)
+def test_what_is_no_json_is_not_taken_for_json_with_bytes_behind_it(end: bytes, sentence: str, limits: Limits) -> None:
+    content = json.dumps(body(images("QUJD"))).encode()[:-1] + end
+    status, said = refusal(content, limits)
+    assert (status, said[: len(sentence)]) == (400, sentence)
+
+
+@pytest.mark.parametrize(
     ("content", "content_type"),
     [(JPEG + bytes(9), ""), (JPEG, "image/jpeg"), (b"--x", "multipart/form-data; boundary=x")],
 )
