@@ -14,7 +14,7 @@ from conformance.checking import Checks, NoServer, must, not_applicable, should
 from conformance.messages import METHODS, SERVICE, message
 from conformance.questions import Given, for_v2
 from conformance.rest import AT_ONCE, NO_QUESTION, NO_SECOND, UNKNOWN
-from conformance.tensors import Question, Tensor, Text, agree, alike, from_raw, stacked
+from conformance.tensors import Question, Tensor, Text, agree, alike, from_raw, stacked, takes_batches
 
 # https://grpc.io/docs/guides/status-codes/: what says that the server, or the way to it, has a defect.
 BLAMES_THE_SERVER = {
@@ -345,8 +345,7 @@ def raw_contents_and_contents_are_the_same(case: GrpcCase) -> None:
 @CHECKS.by(sources.GRPC_INFER)
 def the_order_is_kept(case: GrpcCase) -> None:
     """The rows of the outputs come in the order of the rows of the inputs."""
-    shapes = [tensor["shape"] for tensor in case.metadata.get("inputs") or []]
-    if any(not shape or shape[0] != -1 for shape in shapes):
+    if not takes_batches(case.metadata):
         not_applicable("the model takes no batch: its first dimension is not -1")
     first, second = case.two
     alone = [*case.answer(first), *case.answer(second)]

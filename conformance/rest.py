@@ -295,6 +295,7 @@ def predictions_keep_their_order(case: RestCase) -> None:
     """For v1 and v2, which each say what a batch is."""
     first, second = case.two
     alone = [*case.answer(first), *case.answer(second)]
+    must(len(alone) == 2, "one prediction for one question", f"{len(alone)} for two")
     for questions, expected in (((first, second), alone), ((second, first, second), [alone[1], alone[0], alone[1]])):
         rows = case.answer(*questions)
         must(len(rows) == len(questions), f"{len(questions)} predictions", len(rows))

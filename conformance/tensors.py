@@ -15,6 +15,7 @@ from conformance.checking import Failed, must
 FORMATS = {"BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q"}
 FORMATS |= {"INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d"}
 DATATYPES = {*FORMATS, "BYTES"}
+MOST_ELEMENTS = 4_000_000  # of a tensor that is made up: 1280 × 1024 pixels in three colours
 FREE_DIMENSION = 8  # what a variable dimension becomes, where it is not the batch's
 
 
@@ -52,9 +53,11 @@ class Tensor:
         return struct.pack(f"<{len(self.values)}{FORMATS[self.datatype]}", *self.values)
 
     def rows(self) -> list[list[Any]]:
-        """Its part for each item of a batch: that of its first dimension. One row where it has none."""
+        """Its part for each item of a batch, of the first dimension: one where it has none, none where it is empty."""
+        if not self.values:
+            return []
         count = self.shape[0] if self.shape else 1
-        width = len(self.values) // count if count else 0
+        width = len(self.values) // count
         return [list(self.values[at * width : (at + 1) * width]) for at in range(count)]
 
 
@@ -73,13 +76,22 @@ def stacked(questions: Sequence[Question]) -> Question:
     )
 
 
-def made(described: Mapping[str, Any], variant: int, text: Text) -> Tensor:
-    """From a model's metadata: a variable first dimension is a batch of one. variant: 0 or 1, for other values."""
+def can_be_made(described: Mapping[str, Any]) -> bool:
+    """Whether `made` can make one: of a datatype that it knows, not empty, and not enormous."""
+    return described["datatype"] in DATATYPES and 0 < math.prod(_shape(described)) <= MOST_ELEMENTS
+
+
+def _shape(described: Mapping[str, Any]) -> list[int]:
+    """A variable first dimension is a batch of one."""
     shape = list(described["shape"])
     if shape and shape[0] == -1:
         shape[0] = 1
-    shape = [FREE_DIMENSION if dimension == -1 else dimension for dimension in shape]
-    datatype = described["datatype"]
+    return [FREE_DIMENSION if dimension == -1 else dimension for dimension in shape]
+
+
+def made(described: Mapping[str, Any], variant: int, text: Text) -> Tensor:
+    """From a model's metadata. variant: 0 or 1, for other values."""
+    shape, datatype = _shape(described), described["datatype"]
     values = tuple(_value(datatype, at, variant, text) for at in range(math.prod(shape)))
     return Tensor(described["name"], datatype, tuple(shape), values)
 
@@ -109,6 +121,12 @@ def described(metadata: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
         )
         must(fine, f'each of "{side}" with a name, a datatype of the protocol and a shape (-1: variable)', tensor)
     return tensors
+
+
+def takes_batches(metadata: Mapping[str, Any]) -> bool:
+    """Whether the first dimension of each input is variable, or nothing is said. Raises Failed as `described`."""
+    shapes = [tensor["shape"] for tensor in described(metadata, "inputs")] if metadata.get("inputs") else []
+    return all(shape and shape[0] == -1 for shape in shapes)
 
 
 def from_json(output: Any) -> Tensor:

@@ -20,7 +20,7 @@ from conformance.rest import (
     refused,
     shape_of_errors,
 )
-from conformance.tensors import Question, Tensor, agree, alike, described, from_json, stacked
+from conformance.tensors import Question, Tensor, agree, alike, described, from_json, stacked, takes_batches
 
 
 @dataclass
@@ -144,6 +144,8 @@ def each_version_can_be_asked(case: V2Case) -> None:
     versions = case.metadata.get("versions") or []
     if not versions:
         not_applicable("the metadata names no versions")
+    fine = isinstance(versions, list) and all(isinstance(version, str) for version in versions)
+    must(fine, '"versions": a list of strings', versions)
     for version in versions[:3]:
         path = f"/v2/models/{case.model}/versions/{version}"
         for reply in (case.http.get(path), case.http.get(f"{path}/ready")):
@@ -210,8 +212,7 @@ def flat_data_and_nested_data_are_the_same(case: V2Case) -> None:
 @CHECKS.by(sources.REQUEST)
 def the_order_is_kept(case: V2Case) -> None:
     """The rows of the outputs come in the order of the rows of the inputs."""
-    shapes = [tensor["shape"] for tensor in case.metadata.get("inputs") or []]
-    if any(not shape or shape[0] != -1 for shape in shapes):
+    if not takes_batches(case.metadata):
         not_applicable("the model takes no batch: its first dimension is not -1")
     predictions_keep_their_order(case)
 

@@ -576,3 +576,38 @@ def test_each_check_is_shown_to_fail() -> None:
 def test_each_check_has_a_sentence_and_a_source(check: Check[Any]) -> None:
     assert check.sentence.endswith((".", "binary_tensor_data."))
     assert check.source.url.startswith("https://")
+
+
+# --- Servers that answer anything -------------------------------------------------------------------------------------
+
+STRANGE: list[object] = [
+    *(None, 7, "text", [], [7], {}, {"predictions": 7}, {"predictions": [], "explanations": 7}),
+    *({"models": [[]]}, {"name": 7, "ready": {}}, {"versions": 7, "inputs": 7, "outputs": {}, "extensions": 7}),
+    {"inputs": [7], "outputs": [7], "versions": [7]},
+    {"inputs": [{"name": "a", "datatype": "FP32", "shape": [2**40, 2**40]}], "outputs": []},
+    {"inputs": [{"name": "a", "datatype": "FP32", "shape": [0]}], "outputs": []},
+    {"inputs": [{"name": "a", "datatype": "BF16", "shape": []}], "outputs": [{"name": "a"}]},
+    {"outputs": [{"name": "a", "datatype": "FP32", "shape": [2**40], "data": [1]}]},
+    {"outputs": [{"name": "a", "datatype": 7, "shape": [1], "data": [1]}]},
+    {"outputs": [{"name": "a", "datatype": "FP32", "shape": [1], "parameters": 7}]},
+    {"outputs": [{"name": "a", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": "x"}}]},
+    {"outputs": [{"name": "a", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 2}}]},
+    {"outputs": [{"name": "a", "datatype": "BF16", "shape": [1], "parameters": {"binary_data_size": 2}}]},
+    {"outputs": [{"name": "a", "datatype": "FP32", "shape": [0, 4], "data": []}]},
+    {"outputs": [{"name": "a", "datatype": "FP32", "shape": [2**40, 0], "data": []}]},
+]
+
+
+@pytest.mark.parametrize("length", ["", "99999999999999999999"])
+@pytest.mark.parametrize("body", STRANGE, ids=lambda body: json.dumps(body)[:60])
+def test_no_answer_ends_the_kit_itself(
+    stand_in: StandIn, v1_case: v1.V1Case, v2_case: v2.V2Case, body: object, length: str
+) -> None:
+    reply = say(body)._replace(headers={LENGTH: length} if length else {})
+    stand_in.twist = lambda *_: reply
+    for checks, case in ((V1, v1_case), (V2, v2_case)):
+        for look_again in (False, True):
+            if look_again:
+                case.look([])
+            outcomes = {result.outcome for result in run(checks.values(), case)}
+            assert MUST in outcomes
