@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vision.model.classifier import Classifier
-from vision.model.network import bounded
+from vision.model.network import FAULTS, bounded
 
 MOST_WINDOWS, LEAST_WINDOWS = 7, 4  # in a row of the picture, each covered once
 FAINT = 1e-3  # a logarithm of a probability that moves by less has not moved
@@ -98,7 +98,7 @@ class Explainer:
                 _, self.image_s = self._timed(lambda: self._grad_cam(self._noise, 0))
                 if self.image_s < SLOW_S:
                     _, self.image_s = self._timed(lambda: self._grad_cam(self._noise, 0))
-        except (RuntimeError, MemoryError):
+        except FAULTS:
             return False
         return True
 

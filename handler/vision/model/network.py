@@ -15,9 +15,17 @@ import torch
 from vision.model import operators
 from vision.model.devices import BFLOAT16
 from vision.model.program import Node, Program, Ref, Weight, apply, inputs
-from vision.model.spatial import last_layer, shape_of
+from vision.model.spatial import IMAGES, last_layer, shape_of
 
 MOST_BYTES = 4 * 2**30  # for two images: torchvision's largest network makes 0.3 GB of them at a time
+FAULTS = (
+    RuntimeError,
+    IndexError,
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    MemoryError,
+)  # of torch, and what it runs
 
 
 class Network:
@@ -43,12 +51,12 @@ class Network:
                 (self._of_head, [self._head] if self._head else []),
             )
         )
-        images = torch.zeros(2, 3, program.side, program.side, dtype=self.dtype, device=device)
+        images = torch.zeros(IMAGES, 3, program.side, program.side, dtype=self.dtype, device=device)
         self.image_bytes = 0
         shapes: list[tuple[int, ...]] = []
         with bounded(device):
             logits = self._tried(images.to(memory_format=torch.channels_last), shapes)
-        if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != IMAGES:
             raise ValueError("it does not end in logits, (N, classes)")
         self.classes = logits.shape[1]
         self.layer = last_layer(program, shapes)
@@ -94,7 +102,7 @@ class Network:
         for index, node in enumerate(self._nodes):
             try:
                 result = results[index] = self._result(node, results, len(images))
-            except (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError, MemoryError) as error:
+            except FAULTS as error:
                 said = " ".join(str(error).split())[:200]
                 raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
             shapes.append(shape_of(result))

@@ -16,6 +16,7 @@ MIXING = frozenset(operators.LAYERS.split()) - {"conv2d", "conv2d.padding", "con
 POOLS = frozenset(operators.POOLS.split())
 BEHIND_A_POOL = POOLS.union(operators.ACTIVATIONS.split())  # packing may have put the activation behind its pooling
 
+IMAGES = 2  # with which a network is tried
 FEW_ROWS = 4  # of a map that shows little; one before it is taken, where that has more
 
 
@@ -31,10 +32,10 @@ class Layer:
     channels_last: bool
 
 
-def last_layer(program: Program, shapes: Sequence[Any]) -> Layer | None:
+def last_layer(program: Program, shapes: Sequence[tuple[int, ...]]) -> Layer | None:
     """The last layer with rows and columns; None where there is none behind which only a classifier comes (ViT).
 
-    shapes: of each node's result, as `shape_of` has it.
+    shapes: of each node's result, as `shape_of` has it, for IMAGES images.
 
     A map that was pooled shows less than the one before it: AlexNet's are 13 × 13 before, and 6 × 6 after it.
     """
@@ -86,9 +87,11 @@ def _cuts(nodes: list[Node], path: list[int]) -> list[int]:
 
 def _layer(index: int, shape: tuple[int, ...]) -> Layer | None:
     """Images are square, and so are maps of them."""
-    if len(shape) == 4 and shape[2] == shape[3] > 1:
+    if len(shape) != 4 or shape[0] != IMAGES:  # else parts of an image may count as images
+        return None
+    if shape[2] == shape[3] > 1:
         return Layer(index, shape[2], channels_last=False)
-    if len(shape) == 4 and shape[1] == shape[2] > 1:
+    if shape[1] == shape[2] > 1:
         return Layer(index, shape[1], channels_last=True)
     return None
 
@@ -97,7 +100,7 @@ def _mixes_places(node: Node, shape: tuple[int, ...]) -> bool:
     return node.op in MIXING and len(shape) > 2 and any(size > 1 for size in shape[1:-1])
 
 
-def _before_pooling(layer: Layer, nodes: list[Node], shapes: Sequence[Any]) -> Layer:
+def _before_pooling(layer: Layer, nodes: list[Node], shapes: Sequence[tuple[int, ...]]) -> Layer:
     index, found = layer.node, layer
     while nodes[index].op in BEHIND_A_POOL and len(sources := set(inputs(nodes[index]))) == 1:
         is_pool = nodes[index].op in POOLS

@@ -169,6 +169,24 @@ def test_what_has_only_tokens_is_covered_part_by_part(explained: Explained) -> N
     assert np.array_equal(image, painted(red=(1, 6), green=(5, 2)))
 
 
+def test_what_cannot_be_differentiated_is_covered_too(explained: Explained) -> None:
+    """A threshold has no slope: a class for pictures with more red than black, which the upper half alone makes."""
+    nodes = [
+        conv(8),
+        *[["adaptive_avg_pool2d", [ref(0), [1, 1]]], ["view", [ref(1), [{"batch": 1}, 2]]]],
+        ["gt.Scalar", [ref(2), 0.0]],
+        ["where.self", [ref(3), weight("one"), weight("zero")]],
+        ["linear", [ref(4), weight("fc")]],
+    ]
+    explainer = explained(nodes, {**of_colours(8), "one": torch.ones(1), "zero": torch.zeros(1)})
+    assert "explained_by=occlusion" in explainer.description
+    image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+    image[: SIDE // 2, :, RED] = image[SIDE // 2, : SIDE // 2, RED] = 255
+    heat = explainer.heat(image, RED)
+    assert (heat[0] == 1).all()
+    assert not heat[-1].any()
+
+
 def test_covering_what_does_not_matter_is_a_flat_map(explained: Explained) -> None:
     nodes, weights = tokens()
     heat = explained(nodes, {**weights, "fc": torch.zeros(3, 2)}).heat(painted(red=(1, 6)), RED)
