@@ -43,8 +43,9 @@ HOW = """\
   its most resident memory, with batches of up to eight.
 - **Milliseconds an image** are processor time for a JPEG of a quarter of a megapixel, decoded and all: alone / in a
   batch of eight. **Images/s** are those of one core, in batches of eight, in the quicker precision. A wall clock would
-  tell what else the machine did. Some processors add up differently for one to three images; an image alone then goes
-  through with copies of itself, so that its answer has the same bits in any company, and takes longer.
+  tell what else the machine did; these figures tell a little of it, and moved by up to a fifth where a network was
+  measured twice. Some processors add up differently for one to three images; an image alone then goes through with
+  copies of itself, so that its answer has the same bits in any company, and takes longer.
 - **Same bits**: whether an answer is the same, bit for bit, alone and beside one to seven others.
 
 Two figures with a stroke between them are those of float32 and of bfloat16."""
