@@ -212,6 +212,11 @@ def test_what_is_not_here_is_unimplemented(path: str, channel: Any) -> None:
     assert "forged" not in said
 
 
+def test_a_query_is_refused_by_name(channel: Any) -> None:
+    said = refused(channel.unary_unary(f"{SERVICE}ModelInfer?top_k=2"), question().SerializeToString())
+    assert said == ("INVALID_ARGUMENT", "path: nothing follows the name of a method")
+
+
 def test_a_compressed_message_is_unimplemented(stub: Any) -> None:
     said = refused(stub.ModelInfer, question(bytes(1000)), compression=grpc.Compression.Gzip)
     assert said == ("UNIMPLEMENTED", "grpc-encoding: messages are taken as they are")
