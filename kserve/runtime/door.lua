@@ -38,6 +38,12 @@ local function top_k_of(path)
   return value:match("^%d+$") and value:sub(1, 11) or "-", true
 end
 
+-- Whether an address asks for a class or a form, as an explanation has them: nobody looks for them there.
+local function asks_what_to_explain(path)
+  local query = "&" .. (path:match("%?(.*)") or "")
+  return query:find("&class=", 1, true) or query:find("&form=", 1, true)
+end
+
 -- Of predictions and of explanations: the time from one answer of the model to the next, in ms, mostly that of the
 -- latest 32; when the latest came; and since when there are requests after it.
 local paces = { predict = { apart = 0 }, explain = { apart = 0 } }
@@ -76,6 +82,10 @@ function envoy_on_request(handle)
   local top_k, said_well = top_k_of(headers:get(":path"))
   if not said_well then
     handle:respond({ [":status"] = "400" }, "top_k: expected once in the address, as ?top_k=5")
+    return
+  end
+  if call:get("verb") == "explain" and asks_what_to_explain(headers:get(":path")) then
+    handle:respond({ [":status"] = "400" }, "class and form: belong in parameters, in the JSON body")
     return
   end
   local removed = {}

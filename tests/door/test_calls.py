@@ -81,6 +81,13 @@ def test_what_is_no_number_there_is_refused(said: str, recorded: Recorded) -> No
     assert error(answer) == "inference-header-content-length: a number of bytes is expected"
 
 
+@pytest.mark.parametrize("path", ["/v1/models/alexnet:explain", "/v2/models/alexnet/explain"])
+@pytest.mark.parametrize("query", ["class=5", "top_k=2&form=grid"])
+def test_what_to_explain_is_not_passed_over_in_an_address(query: str, path: str, recorded: Recorded) -> None:
+    answer = asked(recorded.port, post(b"{}", path=f"{path}?{query}"))
+    assert (answer.status, error(answer)) == (400, "class and form: belong in parameters, in the JSON body")
+
+
 def error(answer: Answer) -> str:
     said = json.loads(answer.body)
     assert list(said) == ["error"]
