@@ -110,7 +110,8 @@ def protocols(
         found = ways_to_ask.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
     _write(PROTOCOLS, found)
     tables.write_protocols(found)
-    _show_targets(found["goals"])
+    for part in found["kinds"].values():
+        _show_targets(part["goals"])
     out.print(f"{(RESULTS / PROTOCOLS).relative_to(CHECKOUT)} has all of it")
 
 

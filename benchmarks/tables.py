@@ -78,22 +78,25 @@ def door(found: list[dict[str, Any]]) -> str:
 
 def write_protocols(found: dict[str, Any], readme: Path = README) -> None:
     """As results/protocols.json has it."""
-    head = (
-        "",
-        "bytes",
-        "against v1's",
-        f"requests/s, {protocols.CLIENTS} clients",
-        "against v1's",
-        "CPU, ms",
-        "p50, ms",
-    )
-    names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 3), ("cpu_ms", 2), ("p50_ms", 1))
-    rows = [
-        (way, *(_of_protocol(figures[name], name, digits) for name, digits in names))
-        for way, figures in found["figures"].items()
-    ]
-    goals = _table(("", "measured", "goal", ""), _target_rows(found["goals"]))
-    _fill_in({"protocols": "\n\n".join([_machine(found), _table(head, rows), goals])}, readme)
+    names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 2), ("cpu_ms", 2), ("cpu_ratio", 2))
+    parts = [_machine(found)]
+    for kind, clients in protocols.CLIENTS.items():
+        part = found["kinds"][kind.name]
+        head = (
+            kind.name,
+            "bytes",
+            "against v1's",
+            f"requests/s, {clients} clients",
+            "against v1's",
+            "CPU, ms",
+            "requests for as much CPU, against v1's",
+        )
+        rows = [
+            (way, *(_of_protocol(figures[name], name, digits) for name, digits in names))
+            for way, figures in part["figures"].items()
+        ]
+        parts += [_table(head, rows), _table((kind.name, "measured", "goal", ""), _target_rows(part["goals"]))]
+    _fill_in({"protocols": "\n\n".join(parts)}, readme)
 
 
 def _of_protocol(value: dict[str, float], name: str, digits: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import tables
 from benchmarks.load import requests_of
 from benchmarks.pictures import v2_body
-from benchmarks.protocols import BASE, BINARY, summary
+from benchmarks.protocols import BASE, BINARY, CLIENTS, summary
 from tests.handler.protocol.test_v2 import parse
 from vision.image.source import Element
 from vision.worker.settings import Limits
@@ -51,8 +51,13 @@ def test_ratios_are_taken_within_a_round(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("<!-- protocols -->\n<!-- /protocols -->\n")
     machine = {"processor": "P", "cores": 2, "memory_gb": 8, "python": "3", "torch": "2", "torchserve": "0"}
-    about = {"date": "2026-01-01", "seconds": 60, "machine": machine, "weights": "untrained", "load_s": 8}
-    tables.write_protocols({**about, "images": {}, "warm_up_s": 1, "round_count": 3, **found}, readme)
-    assert (
-        "| v2: bytes behind the JSON | 60000 | 0.75 | 110.0 (52.0–120.0) | 1.100 (1.040–1.200) |" in readme.read_text()
-    )
+    about: dict[str, Any] = {
+        "date": "2026-01-01",
+        "seconds": 60,
+        "machine": machine,
+        "weights": "untrained",
+        "load_s": 8,
+    }
+    about |= {"images": {}, "warm_up_s": 1, "round_count": 3, "kinds": {kind.name: found for kind in CLIENTS}}
+    tables.write_protocols(about, readme)
+    assert "| v2: bytes behind the JSON | 60000 | 0.75 | 110.0 (52.0–120.0) | 1.10 (1.04–1.20) |" in readme.read_text()
