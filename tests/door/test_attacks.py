@@ -340,12 +340,77 @@ def control_frames(port: int) -> None:
                 http.send(flood * 1000)
 
 
+# --- gRPC -------------------------------------------------------------------------------------------------------------
+
+CALL = head(
+    (b"content-type", b"application/grpc"), (b"te", b"trailers"), path=b"/inference.GRPCInferenceService/ModelInfer"
+)
+
+
+def framed(message: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def of_length(size: int) -> bytes:
+    """A varint: https://protobuf.dev/programming-guides/encoding/"""
+    return bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80, size >> 21])
+
+
+NAMED = b"\x0a\x07alexnet"
+
+
+def large_messages_that_never_end(port: int) -> None:
+    """Each would fill what the door holds of one but for a byte."""
+    with ExitStack() as stack:
+        for _ in range(4):
+            http = stack.enter_context(Http2(port))
+            http.socket.settimeout(1)
+            for stream in range(1, 41, 2):
+                http.open(stream, CALL)
+                with suppress(TimeoutError):
+                    http.data(
+                        stream, framed(NAMED + b"\x3a" + of_length(12_500_000) + bytes(12_500_000))[:-1], end=False
+                    )
+
+
+def large_messages_at_once(port: int) -> None:
+    message = framed(NAMED + b"\x3a" + of_length(12_500_000) + bytes(12_500_000))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: called(port, message, 4), range(8)))
+
+
+def messages_of_numbers(port: int) -> None:
+    """A number is a byte, and much more in JSON: as many as are taken, and as many as fit into 12 MiB."""
+    for size in (520_000, 12_500_000):
+        booleans = b"\x0a" + of_length(size) + bytes(size)
+        contents = b"\x2a" + of_length(len(booleans)) + booleans
+        called(port, framed(NAMED + b"\x2a" + of_length(len(contents)) + contents), 10)
+
+
+def messages_of_nothing(port: int) -> None:
+    for field in (b"\x3a\0", b"\x2a\0", b"\x32\0", b"\x22\0"):
+        called(port, framed(NAMED + field * 6_000_000), 4)
+        called(port, framed(NAMED + field * 9_000), 4)
+    nested = b"\x2a\x02\x2a\0"
+    called(port, framed(NAMED + nested * 3_000_000), 4)
+
+
+def called(port: int, body: bytes, times: int) -> None:
+    with Http2(port) as http:
+        for stream in range(1, 2 * times, 2):
+            http.open(stream, CALL)
+            http.data(stream, body)
+            http.ends(stream)
+            assert http.heads.get(stream, {}).get("grpc-status", "8") in ("3", "4", "8", "14"), http.heads[stream]
+
+
 ATTACKS: list[Attack] = [
     *(forms_of_16_mb, forms_of_400_kb, forms_that_cannot_be_decoded, answers_of_5_mb, answers_that_nobody_reads),
     *(heads_that_can_be_read_otherwise, slow_uploads, slow_heads, silent_connections, uploads_that_fill_memory),
     *(trickling_readers, tiny_chunks, chunk_extensions, expectations, pipelines, heads_of_parts, bombs),
     *(texts_that_never_end, refused_without_end, rapid_reset, continuations, streams_that_never_end),
     *(closed_windows, packed_heads, control_frames),
+    *(large_messages_that_never_end, large_messages_at_once, messages_of_numbers, messages_of_nothing),
 ]
 
 
