@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import socket
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -127,6 +128,43 @@ def test_requests_are_counted_by_protocol_and_status(
     eventually(lambda: (counted("200", "v1"), counted("400", "v1"), counted("404", "")) == tuple(n + 1 for n in before))
 
 
+def test_calls_of_grpc_are_counted_and_logged_by_the_status_of_rest(
+    running: Seen, photographs: list[Path], eventually: Eventually
+) -> None:
+    grpc = pytest.importorskip("grpc", reason="grpcio comes with kserve, which needs Python below 3.14")
+    messages = pytest.importorskip("kserve.protocol.grpc.grpc_predict_v2_pb2")
+
+    def counted(*statuses: str) -> list[float]:
+        samples = running.samples()
+        labels = {"protocol": "grpc", "http": "HTTP/2"}
+        totals = [value(samples["door_requests"], "door_requests_total", status=one, **labels) for one in statuses]
+        classes = {f"{status[0]}xx" for status in statuses}
+        times = [
+            value(samples.get("door_request_seconds", []), "door_request_seconds_count", protocol="grpc", status=one)
+            for one in sorted(classes)
+        ]
+        return [*totals, *times]
+
+    image = photographs[0].read_bytes()
+    tensor = messages.ModelInferRequest.InferInputTensor(name="images", datatype="BYTES", shape=[1])
+    raw = [struct.pack("<I", len(image)) + image]
+    with grpc.insecure_channel(running.server.url.removeprefix("http://")) as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for name, data, identity in ((MODEL_NAME, raw, "g-200"), (MODEL_NAME, [b"x"], "g-400"), (SECRET, raw, "g-404")):
+            asking = messages.ModelInferRequest(model_name=name, inputs=[tensor], raw_input_contents=data)
+            metadata = [("x-request-id", identity), (SECRET, SECRET)]
+            try:
+                ask(asking.SerializeToString(), metadata=metadata, timeout=60)
+            except grpc.RpcError as error:
+                assert error.code().name == {"g-400": "INVALID_ARGUMENT", "g-404": "NOT_FOUND"}[identity]
+    eventually(lambda: counted("200", "400", "404") == [1, 1, 1, 1, 2])
+    for status in (400, 404):
+        (line,) = eventually(lambda: running.entries(request_id=f"g-{status}"))  # noqa: B023  # called here
+        assert (line["status"], line["severity"], line["protocol"]) == (status, "WARNING", "HTTP/2")
+    assert not running.entries(request_id="g-200")
+    assert SECRET not in "".join(running.lines)
+
+
 def test_latency_batches_and_stages_are_histograms(
     running: Seen, photographs: list[Path], eventually: Eventually
 ) -> None:
@@ -174,7 +212,8 @@ def test_a_client_makes_no_series(running: Seen, eventually: Eventually) -> None
     for number in range(20):
         running.http.request("GET", f"/{SECRET}-{number}", headers={SECRET: SECRET, "host": SECRET})
         running.http.post(running.route, content=SECRET.encode(), headers={"content-type": SECRET})
-    eventually(lambda: value(running.samples()["door_requests"], "door_requests_total", status="400") >= 20)
+    v1 = {"status": "400", "protocol": "v1"}
+    eventually(lambda: value(running.samples()["door_requests"], "door_requests_total", **v1) >= 20)
     assert SECRET not in httpx.get(f"{running.server.metrics_url}/metrics", timeout=60, trust_env=False).text
     assert len(running.samples()["door_requests"]) < 20
 
