@@ -33,6 +33,9 @@ MOST_BYTES = 16 * 2**20  # of program.json: torchvision's largest has 0.4 MB
 MOST_NODES = 20_000  # torchvision's largest has 1,300
 MOST_SIDE = 4096
 LARGEST = 2**31  # of numbers that count something
+# Around an image, of a convolution or a pool: torchvision's largest is 3. Where the result has no room, oneDNN may end
+# the process.
+MOST_PADDING, PADDINGS = 64, ("padding", "output_padding")
 LONGEST_WORD = 100
 MOST_OPERANDS = 2  # of einsum: what it makes of more in between, nobody sees
 
@@ -169,7 +172,11 @@ def _getitem(args: list[Any], kwargs: dict[str, Any], earlier: list[Node]) -> No
 def _argument(value: Any, argument: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -> Any:
     kind = str(argument.type)
     try:
-        return _checked(value, kind, earlier, weights)
+        checked = _checked(value, kind, earlier, weights)
+        numbers = checked if argument.name in PADDINGS and isinstance(checked, list) else []
+        if any(type(each) is not int or each > MOST_PADDING for each in numbers):
+            raise ValueError(f"numbers of at most {MOST_PADDING} are expected")
+        return checked
     except ValueError as error:
         raise ValueError(f"{argument.name}: {error}") from None
 

@@ -157,6 +157,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a fraction for a whole number": (with_node(["flatten.using_ints", [{"node": 1}, 1.5]]), "int is expected"),
     "a number beyond all": (with_node(["flatten.using_ints", [{"node": 1}, 10**12]]), "int is expected"),
     "no multiple of the images": (with_node(["view", [{"node": 1}, [{"batch": 0}, 4]]]), "batch must be"),
+    "padding without end": (
+        with_node(["conv2d", [{"node": 1}, {"weight": "conv.weight"}, None, [1, 1], [2**20, 1]]]),
+        "nodes[2]: padding: numbers of at most 64 are expected",
+    ),
+    "padding by the batch": (
+        with_node(["max_pool2d", [{"node": 1}, [2, 2], [2, 2], [{"batch": 2**20}, 0]]]),
+        "nodes[2]: padding: numbers of at most 64 are expected",
+    ),
     "a type": (with_node(["mean.dim", [{"node": 1}, [1], True], {"dtype": "float64"}]), "is expected"),
     "a long word": (with_node(["einsum", ["i" * 101, [{"node": 1}]]]), "str is expected"),
     "a product of three": (with_node(["einsum", ["a,b,c->abc", [{"node": 1}] * 3]]), "einsum takes 2 tensors here"),
@@ -189,7 +197,6 @@ BOMBS: dict[str, list[Any]] = {
     "pad": [["pad", [{"node": 1}, [HUGE, HUGE]]]],
     "upsample": [["upsample_nearest2d.vec", [{"node": 1}, [65536, 65536], None]]],
     "pool": [["adaptive_avg_pool2d", [{"node": 1}, [65536, 65536]]]],
-    "padded convolution": [["conv2d", [{"node": -1}, {"weight": "conv.weight"}, None, [1, 1], [65536, 65536]]]],
     "outer products": [
         ["flatten.using_ints", [{"node": 1}]],
         *(["einsum", ["i,j->ij", [{"node": 2}, {"node": 2}]]], ["flatten.using_ints", [{"node": 3}]]),
