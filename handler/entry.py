@@ -88,7 +88,8 @@ class Handler:
         stages = Stages(len(context.request_processor))
         enveloped = torchserve.is_enveloped(rows, context)
         if enveloped:
-            requests = [self._attempt(self._parse_envelope, rows)]
+            verb = torchserve.Row({}, context, 0).verb
+            requests = [self._attempt(partial(self._parse_envelope, verb), rows)]
         else:
             requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
         requests = in_time_to_explain(requests, self._explainer.image_s)
@@ -121,7 +122,9 @@ class Handler:
             raise MalformedBody(self._explainer.refusal)
         return request
 
-    def _parse_envelope(self, instances: object) -> Request:
+    def _parse_envelope(self, verb: Verb, instances: object) -> Request:
+        if verb is Verb.EXPLAIN:  # whose answer would be called an explanation
+            raise MalformedBody("nothing is explained under TorchServe's own envelope: send it to :predict")
         return v1.instances_of_envelope(instances, self._limits)
 
     def _locate(self, request: Request) -> list[LocatedImage]:

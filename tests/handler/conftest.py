@@ -73,11 +73,11 @@ class Worker:
         """A header of the last answers."""
         return [self._context.get_response_headers(index)[header] for index in range(count)]
 
-    def enveloped(self, instances: Any) -> tuple[int, Any]:
+    def enveloped(self, instances: Any, explain: bool = False) -> tuple[int, Any]:
         """Through the stock envelope's own code → (status, what TorchServe would serialise)."""
         from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 
-        self._prepare([{}])
+        self._prepare([{"explain": str(explain)}])
         (answer,) = KServeEnvelope(self.handler.handle).handle([{"body": {"instances": instances}}], self._context)
         return self._context.get_response_status(0)[0], answer
 

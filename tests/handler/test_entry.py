@@ -356,6 +356,11 @@ class TestStockEnvelope:
             assert status == 200
             assert [prediction["classes"] for prediction in answer["predictions"]] == classes(plain)
 
+    def test_a_prediction_is_not_called_an_explanation(self, worker: Any, images: list[bytes]) -> None:
+        status, answer = worker.enveloped([{"b64": base64_text(images[0])}], explain=True)
+        sentence = "body: nothing is explained under TorchServe's own envelope: send it to :predict"
+        assert (status, json.loads(answer)) == (400, {"error": sentence})
+
     @pytest.mark.parametrize(
         "instances", [[], None, ["text"], [None], [{}], [{"b64": "AAAA"}], [{"body": 1}], {"b64": ""}]
     )
