@@ -225,10 +225,8 @@ local function sentence_of(message)
   end))
 end
 
-local function set_status(headers, status)
-  local code = CODES[status] or (status < "500" and INVALID_ARGUMENT or INTERNAL)
-  headers:replace("grpc-status", tostring(code))
-  headers:replace("grpc-message", sentence_of(headers:get("grpc-message")))
+local function code_of(status)
+  return tostring(CODES[status] or (status < "500" and INVALID_ARGUMENT or INTERNAL))
 end
 
 function envoy_on_response(handle)
@@ -241,12 +239,13 @@ function envoy_on_response(handle)
   local noted = handle:streamInfo():dynamicMetadata() -- for metrics and the log
   noted:set("door", "status", tonumber(status))
   noted:set("door", "class", status:sub(1, 1))
-  if headers:get("grpc-status") then -- Envoy's own answer, which is headers alone
-    set_status(headers, status)
+  if headers:get("grpc-status") then -- Envoy's own answer, which is headers alone, and has its sentence (envoy.yaml)
+    headers:replace("grpc-status", code_of(status))
     return
   end
   local trailers = handle:trailers()
   if trailers then
-    set_status(trailers, status)
+    trailers:replace("grpc-status", code_of(status))
+    trailers:replace("grpc-message", sentence_of(trailers:get("grpc-message")))
   end
 end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def recorded(eventually: Eventually) -> Iterator[Recorded]:
+    with before_recorders(eventually) as made:
+        yield made
+
+
+@contextmanager
+def before_recorders(eventually: Eventually) -> Iterator[Recorded]:
     envoy = find_envoy()
     if envoy is None:
         pytest.skip("Envoy is not here")

@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "another version": (GET("/v2/models/alexnet/versions/forged/ready").encode(), 404, "version: "),
     "GET of v2's call": (GET("/v2/models/alexnet/infer").encode(), 405, "method: "),
     "GET of an explanation": (GET("/v1/models/alexnet:explain").encode(), 405, "method: "),
-    "an explanation": (post(b"{}", path="/v1/models/alexnet:explain"), 400, "body: "),
+    "an explanation of nothing": (post(b"{}", path="/v1/models/alexnet:explain"), 400, "instances: "),
     "too large, by its length": (post(b"{}").replace(b": 2", b": 16777217"), 413, "body: "),
     "too large, on any path": (post(b"{}", path="/forged").replace(b": 2", b": 16777217"), 413, "body: "),
     "an encoding that is not taken": (post(b"{}", "Content-Encoding: forged"), 415, "content-encoding: "),

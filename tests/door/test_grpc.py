@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
+from server import door
 from server.door import GRPC_CALLS, MAX_MESSAGE_BYTES, REQUESTS_A_PROCESSOR
 from server.processors import processors
 from tests.door.any_message import any_message
-from tests.door.conftest import ARRIVES_WITHIN_S, VERSION, Recorded
+from tests.door.conftest import ARRIVES_WITHIN_S, VERSION, Recorded, before_recorders
 from tests.door.recorder import SENTENCE, answer_to, digest
 from tests.door.wire import HEADERS, Http2, asked, frame, packed, post
 from tests.support.waiting import PATIENCE_S, Eventually
@@ -220,6 +221,19 @@ def test_a_query_is_refused_by_name(channel: Any) -> None:
 def test_a_compressed_message_is_unimplemented(stub: Any) -> None:
     said = refused(stub.ModelInfer, question(bytes(1000)), compression=grpc.Compression.Gzip)
     assert said == ("UNIMPLEMENTED", "grpc-encoding: messages are taken as they are")
+
+
+def test_what_is_refused_before_all_else_is_said_as_well(
+    eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The door's heap is full: no script of its own has a say any more."""
+    monkeypatch.setattr(door, "MAX_HEAP_BYTES", 1_000_000)
+    with before_recorders(eventually) as full, grpc.insecure_channel(f"127.0.0.1:{full.port}") as channel:
+        stub = stubs.GRPCInferenceServiceStub(channel)
+        eventually(lambda: asked(full.port, post()).status == 503)
+        code, said = refused(stub.ServerLive, pb.ServerLiveRequest())
+        assert code == "UNAVAILABLE"
+        assert said.startswith("server: too many requests wait")
 
 
 # --- Sizes ------------------------------------------------------------------------------------------------------------
