@@ -29,7 +29,10 @@ class Stages:
 
         start: the request's x-request-start, `t=1700000000.123456`; where there is none, it has not waited.
         """
-        waited = 0.0
+        return " ".join([f"batch={self._requests}", f"queue={self.waited_s(start) * 1000:.1f}", *self._spent])
+
+    def waited_s(self, start: object) -> float:
+        """How many seconds a request has waited for this call. start: as above."""
         if isinstance(start, str) and MOMENT.fullmatch(start):
-            waited = max(0.0, self._began - float(start[2:]))
-        return " ".join([f"batch={self._requests}", f"queue={waited * 1000:.1f}", *self._spent])
+            return max(0.0, self._began - float(start[2:]))
+        return 0.0
