@@ -40,7 +40,7 @@ def predict(
         Protocol | None,
         typer.Option(
             help="How the server is asked: with the picture itself (raw: the fastest, and the default), or in KServe's "
-            "v1, v2, or v2 over gRPC."
+            "v1 or v2, or in v2 over gRPC (grpc)."
         ),
     ] = None,
     explain: Annotated[

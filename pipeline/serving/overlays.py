@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ class Overlays:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._part = folder / f".{os.getpid()}.part"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
         self._part.touch()
         self._part.unlink()
 

@@ -53,5 +53,5 @@ def test_others_may_read_it_as_any_new_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none_is_told_before_anything_is_asked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(NotADirectoryError, match="Not a directory"):
         Overlays(tmp_path / "file")
