@@ -143,7 +143,7 @@ def test_how_fast_it_is_is_what_was_measured(readme: str, checkout: Path) -> Non
 
 def test_the_places_it_names_exist(readme: str, checkout: Path) -> None:
     places = re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE)
-    assert len(places) == 13
+    assert len(places) == 14
     assert [place for place in places if not (checkout / place).exists()] == []
 
 

@@ -10,7 +10,7 @@ from pipeline.artefact.archive import NAME
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.deployment.annotations import MODEL
 from pipeline.deployment.objects import Object, annotations_of, service_of
-from pipeline.serving.route import model_route
+from pipeline.serving.route import model_route, v2_route
 
 LABEL = "app.kubernetes.io/name"
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -38,16 +38,17 @@ def with_model(objects: list[Object], model: str) -> list[Object]:
         if labels.get(LABEL) == was and LABEL_VALUE.fullmatch(model):
             labels[LABEL] = model
         if thing["kind"] == HTTP_ROUTE:
-            thing["spec"] = _moved(thing["spec"], model_route(was), model_route(model))
+            for route in (model_route, v2_route):
+                thing["spec"] = _moved(thing["spec"], route(was), route(model))
     return objects
 
 
 def _moved(value: Any, old: str, new: str) -> Any:
-    """JSON in which a model's paths, such as `/v1/models/alexnet:predict`, are those of another."""
+    """JSON in which a model's paths, `/v1/models/alexnet:predict` or `/v2/models/alexnet/infer`, are another's."""
     if isinstance(value, dict):
         return {key: _moved(inner, old, new) for key, inner in value.items()}
     if isinstance(value, list):
         return [_moved(inner, old, new) for inner in value]
-    if isinstance(value, str) and (value == old or value.startswith(f"{old}:")):
+    if isinstance(value, str) and (value == old or value.startswith((f"{old}:", f"{old}/"))):
         return new + value.removeprefix(old)
     return value

@@ -17,7 +17,12 @@ def explain_route(model: str) -> str:
 
 def infer_route(model: str) -> str:
     """The same in v2."""
-    return f"/v2/models/{model}/infer"
+    return f"{v2_route(model)}/infer"
+
+
+def v2_route(model: str) -> str:
+    """The path under which the server describes the model in v2."""
+    return f"/v2/models/{model}"
 
 
 def model_route(model: str) -> str:

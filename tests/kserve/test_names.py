@@ -77,7 +77,7 @@ STAYS = {
     "where its name is noted": r"ServingRuntime/spec/containers/0/env/0/valueFrom/fieldRef/fieldPath=.*",
     "where the model is published": r"InferenceService/spec/.*/storageUri=gs://BUCKET/alexnet/VERSION",
     "the model": r"InferenceService/metadata/annotations/torchserve-alexnet~model=alexnet",
-    "the model's URL": r"HTTPRoute/spec/rules/0/matches/\d/path/value=/v1/models/alexnet(:predict)?",
+    "the model's URL": r"HTTPRoute/.*/path/value=(/v1/models/alexnet(:predict)?|/v2/models/alexnet/infer)",
     "the host, a line to edit": r"Gateway/spec/listeners/0/hostname=alexnet\.example\.com",
     "the audience, a line to edit": r"InferenceService/spec/predictor/model/env/\d/value=alexnet",
     "a path in the container": r"InferenceService/.*/(value|mountPath)=/etc/alexnet(/key\.pub)?",
@@ -154,10 +154,9 @@ def test_whatever_has_the_models_name_follows_one_line(choice: Choice) -> None:
             assert "models/alexnet" not in text, path
             assert not re.search(r'model_name="alexnet"|\$\(', text), path
     if any(found["kind"] == "HTTPRoute" for found in objects):
-        assert {match["path"]["value"] for match in one(objects, "HTTPRoute")["spec"]["rules"][0]["matches"]} == {
-            "/v1/models/pets:predict",
-            "/v1/models/pets",
-        }
+        matches = one(objects, "HTTPRoute")["spec"]["rules"][0]["matches"]
+        of_a_model = {match["path"]["value"] for match in matches if "/inference." not in match["path"]["value"]}
+        assert of_a_model == {"/v1/models/pets:predict", "/v1/models/pets", "/v2/models/pets/infer"}
 
 
 @each

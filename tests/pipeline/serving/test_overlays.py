@@ -17,7 +17,7 @@ from pipeline.serving.overlays import Overlays
         ("photo.jpg", "photo"),
         ("some/where/photo.png", "photo"),
         ("photo@2x.final.jpg", "photo_2x.final"),
-        ("https://user:secret@example.org/a/cat.webp?token=secret#x", "cat"),
+        ("https://user:secret@example.org/a/cat.webp?token=secret#x", "cat"),  # pragma: allowlist secret
         ("https://example.org/", "picture"),
         ("gs://bucket/folder/dog.JPG", "dog"),
         ("..", "picture"),
