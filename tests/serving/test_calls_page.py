@@ -112,3 +112,19 @@ def test_go(server: TorchServe, checkout: Path, folder: Path, label: str) -> Non
     (folder / "call.go").write_text(program(checkout, "go", server.url))
     forms = ("raw", "v1", "explain", "v2", "v2-binary")
     assert said(output(["go", "run", "call.go"], folder)) == dict.fromkeys(forms, label)
+
+
+def test_grpc_in_go(door_url: str, checkout: Path, folder: Path, label: str) -> None:
+    packages = os.environ.get("GRPC_GO")
+    if not packages:
+        pytest.skip("GRPC_GO is to name a GOPATH with grpc-go and bin/protoc-gen-go, both as Debian 12 has them")
+    call = folder / "go" / "src" / "example.com" / "call"
+    (call / "inference").mkdir(parents=True)
+    (call / "main.go").write_text(program(checkout, "golang", door_url))
+    out = "--go_out=plugins=grpc,Mopen_inference_grpc.proto=example.com/call/inference:inference"
+    plugin = f"--plugin=protoc-gen-go={packages}/bin/protoc-gen-go"
+    proto = ["-I", str(checkout / "conformance"), "open_inference_grpc.proto"]
+    output([sys.executable, "-m", "grpc_tools.protoc", plugin, out, *proto], call)
+    go_path = os.pathsep.join([str(folder / "go"), packages])
+    output(["env", f"GOPATH={go_path}", "go", "build", "-o", str(folder / "call"), "example.com/call"], folder)
+    assert said(output([str(folder / "call")], folder)) == {"grpc": label}
