@@ -76,7 +76,7 @@ def test_a_service_that_only_the_api_server_cannot_reach_is_not_rolled_back(api:
 # What the front door answers where the components api-keys or jwt are there.
 DOOR = (CHECKOUT / "kserve" / "runtime" / "envoy.yaml").read_text()
 WANTS_CREDENTIALS = {
-    int(status): {"error": sentence} for status, sentence in re.findall(r'^ *\((401|403), "(.*)"\),$', DOOR, re.M)
+    int(status): {"error": sentence} for status, sentence in re.findall(r'^ *\((401|403), .*, "(.*)"\),$', DOOR, re.M)
 }
 
 
