@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from conformance import binary, grpc_v2, rest, v1, v2
+from conformance import binary, grpc_calls, grpc_v2, rest, v1, v2
 from conformance.checking import Failed, NoServer, Outcome, run
 from conformance.http import Http
 from conformance.questions import BadInput, Given
@@ -25,7 +25,7 @@ PROTOCOLS = ("v1", "v2", "grpc")
 IN_A_URL = re.compile(r"/v[12]/models/(?P<name>[^/:]+).*$")
 PROBE_S = 10  # for finding out whether a protocol is spoken at all
 AGAIN_S = 0.5  # between two questions to a model that answers none yet
-Case = v1.V1Case | v2.V2Case | grpc_v2.GrpcCase
+Case = v1.V1Case | v2.V2Case | grpc_calls.GrpcCase
 NO_MODEL = "which model? the server does not list one: give --model NAME"
 
 
@@ -169,7 +169,7 @@ def _over_grpc(asked: Asked) -> Part | None:
                 if asked.protocol is None:
                     return None
                 raise CannotAsk(NO_MODEL) from None
-    case = grpc_v2.GrpcCase(target, is_tls, model, asked.timeout_s, asked.headers, asked.too_large)
+    case = grpc_calls.GrpcCase(target, is_tls, model, asked.timeout_s, asked.headers, asked.too_large)
     try:
         if asked.loading_s:
             _await(asked, lambda _: case.is_ready())

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from conformance import binary, grpc_v2, rest, v1, v2
+from conformance import binary, grpc_calls, grpc_v2, rest, v1, v2
 from conformance.__main__ import main
 from conformance.checking import Check, Outcome, run
 from conformance.http import Http
@@ -67,8 +67,8 @@ def v2_case(http: Http) -> v2.V2Case:
 
 
 @pytest.fixture
-def grpc_case(listening: tuple[StandIn, str, str]) -> Iterator[grpc_v2.GrpcCase]:
-    case = grpc_v2.GrpcCase(listening[2], False, NAME, 5, {}, TOO_LARGE)
+def grpc_case(listening: tuple[StandIn, str, str]) -> Iterator[grpc_calls.GrpcCase]:
+    case = grpc_calls.GrpcCase(listening[2], False, NAME, 5, {}, TOO_LARGE)
     case.look([])
     yield case
     case.close()
@@ -474,7 +474,7 @@ GRPC_FAULTS: list[tuple[str, Outcome, GrpcTwist]] = [
 
 @pytest.mark.parametrize(("name", "outcome", "twist"), GRPC_FAULTS)
 def test_a_fault_over_grpc_is_found(
-    stand_in: StandIn, grpc_case: grpc_v2.GrpcCase, name: str, outcome: Outcome, twist: GrpcTwist
+    stand_in: StandIn, grpc_case: grpc_calls.GrpcCase, name: str, outcome: Outcome, twist: GrpcTwist
 ) -> None:
     stand_in.grpc_twist = twist
     fails(GRPC[name], grpc_case, outcome)
@@ -499,12 +499,12 @@ def test_how_too_large_a_body_is_refused(
     fails(V2["too_large_is_said"], v2_case, outcome)
 
 
-def test_a_message_of_grpc_that_is_not_too_large_says_nothing(grpc_case: grpc_v2.GrpcCase) -> None:
+def test_a_message_of_grpc_that_is_not_too_large_says_nothing(grpc_case: grpc_calls.GrpcCase) -> None:
     grpc_case.too_large = 1024
     fails(GRPC["too_large_is_said"], grpc_case, Outcome.NOT_APPLICABLE)
 
 
-def test_a_message_of_grpc_that_is_too_large_is_no_defect(stand_in: StandIn, grpc_case: grpc_v2.GrpcCase) -> None:
+def test_a_message_of_grpc_that_is_too_large_is_no_defect(stand_in: StandIn, grpc_case: grpc_calls.GrpcCase) -> None:
     grpc_case.too_large = 1024
     stand_in.grpc_twist = code_for("ModelInfer", INTERNAL)
     fails(GRPC["too_large_is_said"], grpc_case, MUST)
@@ -559,9 +559,9 @@ def test_a_server_that_answers_only_some_time_after_it_is_ready_is_found(
     assert f"got {status} " in failed[0]["detail"]
 
 
-def test_an_unknown_method_is_not_answered_as_a_known_one(grpc_case: grpc_v2.GrpcCase) -> None:
+def test_an_unknown_method_is_not_answered_as_a_known_one(grpc_case: grpc_calls.GrpcCase) -> None:
     """The stand-in knows no method of that name; one that answers everything is asked here."""
-    grpc_case.call = lambda *_: grpc_v2.Said(grpc.StatusCode.OK, "", None)  # type: ignore[method-assign]
+    grpc_case.call = lambda *_: grpc_calls.Said(grpc.StatusCode.OK, "", None)  # type: ignore[method-assign]
     fails(GRPC["an_unknown_method_is_unimplemented"], grpc_case, MUST)
 
 
