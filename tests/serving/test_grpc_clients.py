@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
 from pipeline.artefact.model import MODEL_NAME
-from reliability.pictures import base64_text
 
 kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 pytest.importorskip("tritonclient", reason="it is installed for Python below 3.14")
@@ -27,20 +25,6 @@ OUTPUTS = ("label", "index", "probability")
 @pytest.fixture(scope="module")
 def target(door_url: str) -> str:
     return door_url.removeprefix("http://")
-
-
-@pytest.fixture(scope="module")
-def images(photographs: list[Path]) -> list[bytes]:
-    return [photograph.read_bytes() for photograph in photographs[:2]]
-
-
-@pytest.fixture(scope="module")
-def expected(door_url: str, images: list[bytes]) -> dict[str, list[list[Any]]]:
-    """What v1 answers."""
-    body = {"instances": [{"b64": base64_text(image)} for image in images]}
-    url = f"{door_url}/v1/models/{MODEL_NAME}:predict"
-    predictions = httpx.post(url, json=body, timeout=PATIENCE_S, trust_env=False).json()["predictions"]
-    return {name: [[found[name] for found in one["classes"]] for one in predictions] for name in OUTPUTS}
 
 
 def check(found: Any, expected: dict[str, list[list[Any]]]) -> None:

@@ -27,20 +27,6 @@ OUTPUTS = ("label", "index", "probability")
 DATATYPES = {"label": "BYTES", "index": "INT64", "probability": "FP32"}
 
 
-@pytest.fixture(scope="module")
-def images(photographs: list[Path]) -> list[bytes]:
-    return [photograph.read_bytes() for photograph in photographs[:2]]
-
-
-@pytest.fixture(scope="module")
-def expected(door_url: str, images: list[bytes]) -> dict[str, list[list[Any]]]:
-    """What v1 answers to each image alone."""
-    body = {"instances": [{"b64": base64_text(image)} for image in images]}
-    url = f"{door_url}/v1/models/{MODEL_NAME}:predict"
-    predictions = httpx.post(url, json=body, timeout=PATIENCE_S, trust_env=False).json()["predictions"]
-    return {name: [[found[name] for found in one["classes"]] for one in predictions] for name in OUTPUTS}
-
-
 @pytest.fixture
 def client(door_url: str) -> Iterator[Any]:
     made = triton.InferenceServerClient(door_url.removeprefix("http://"), network_timeout=PATIENCE_S)
