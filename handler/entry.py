@@ -24,7 +24,7 @@ from typing import Any, Callable, TypeVar, Union
 import numpy as np
 import torch
 
-from vision.errors import Defect, MalformedBody, RequestError, TooLarge
+from vision.errors import Busy, Defect, MalformedBody, RequestError, TooLarge
 from vision.explained import explain
 from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
@@ -37,7 +37,8 @@ from vision.protocol import protocols, v1
 from vision.protocol.answer import Answer, Response
 from vision.protocol.request import Request, Verb, Wish
 from vision.worker import torchserve
-from vision.worker.pace import in_time, in_time_to_explain, refuse_late
+from vision.worker.abandoned import Abandoned
+from vision.worker.pace import in_time, in_time_to_explain
 from vision.worker.processors import Processors, available
 from vision.worker.settings import ANSWER_BYTES, read_settings
 from vision.worker.stages import HEADER, Stages
@@ -73,6 +74,7 @@ class Handler:
                 f"{self._facts.classes} has {len(self._classes)} classes, and the network {self._classifier.classes}"
             )
         self._explainer = Explainer(self._classifier, self._facts.preprocessing.mean)
+        self._abandoned = Abandoned()
         self._limits = limits.of_model(len(self._classes), protocols.class_bytes(self._classes))
         self._version = torchserve.version_served(context)
         described = f"{self._classifier.description} {self._explainer.description}"
@@ -91,9 +93,8 @@ class Handler:
             verb = torchserve.Row({}, context, 0).verb
             requests = [self._attempt(partial(self._parse_envelope, verb), rows)]
         else:
-            requests = [
-                self._attempt(partial(self._parse, stages=stages), row) for row in torchserve.each_row(rows, context)
-            ]
+            self._abandoned.look()
+            requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
         requests = in_time_to_explain(requests, self._explainer.image_s)
         requests = in_time(requests, self._classifier.image_s, self._timeout_s, self._facts.preprocessing.crop)
         # Every fetch is started before one is waited for.
@@ -118,10 +119,9 @@ class Handler:
             return v1.predictions(answers[0])  # the envelope puts {"predictions": …} around them
         return bodies
 
-    def _parse(self, row: torchserve.Row, stages: Stages) -> Request:
-        if row.verb is Verb.EXPLAIN:
-            start = row.context.get_request_header(row.index, torchserve.REQUEST_START)
-            refuse_late(stages.waited_s(start), self._explainer.image_s)
+    def _parse(self, row: torchserve.Row) -> Request:
+        if row.key in self._abandoned:
+            raise Busy()  # which nobody reads
         request = protocols.parse(row, self._limits)
         if request.verb is Verb.EXPLAIN and self._explainer.refusal:
             raise MalformedBody(self._explainer.refusal)

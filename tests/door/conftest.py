@@ -55,6 +55,7 @@ def before_recorders(eventually: Eventually) -> Iterator[Recorded]:
             patched.setenv("REQUEST_TIMEOUT_S", str(ARRIVES_WITHIN_S))
             file.write_text(settings(Path(name), ("alexnet", VERSION), Address("127.0.0.1", port), torchserve.port))
         command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
+        command += ["--file-flush-interval-msec", "100"]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             eventually(lambda: listens(port))

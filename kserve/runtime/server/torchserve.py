@@ -12,6 +12,7 @@ from pathlib import Path
 import ts
 
 from server import log
+from server.door import ABANDONED
 from server.errors import NotServed
 from server.folder import Folder
 
@@ -51,6 +52,7 @@ def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str
         "TS_CONFIG_FILE": str(folder.config),
         "TS_MODEL_STORE": str(folder.store),
         "TS_LOAD_MODELS": folder.archive_name,
+        "ABANDONED_REQUESTS": str(scratch / ABANDONED),  # for the handler, who computes nothing for them
         "SERVED_VERSION": folder.model[1],  # for the handler, whose answers say what this server says of itself
     }
     try:

@@ -6,7 +6,7 @@ import pytest
 
 from vision.errors import Busy, RequestError, TooLarge
 from vision.protocol.request import Request, Verb, Wish
-from vision.worker.pace import in_time, in_time_to_explain, refuse_late
+from vision.worker.pace import in_time, in_time_to_explain
 
 
 def request(images: int) -> Request | RequestError:
@@ -58,10 +58,3 @@ def test_one_explanation_is_possible_however_slow() -> None:
 def test_predictions_count_for_nothing_there() -> None:
     assert explained([1], 20, predicted=64) == [Request]
     assert [type(each) for each in in_time_to_explain([request(64)] * 16, 20)] == [Request] * 16
-
-
-@pytest.mark.parametrize(("image_s", "longest"), [(0.04, 3.0), (5.0, 15.0)])
-def test_an_explanation_waits_as_long_as_three_batches_take(image_s: float, longest: float) -> None:
-    refuse_late(longest, image_s)
-    with pytest.raises(Busy):
-        refuse_late(longest + 0.01, image_s)
