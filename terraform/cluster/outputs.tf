@@ -59,6 +59,11 @@ output "node_service_account" {
   value       = google_service_account.nodes.email
 }
 
+output "project_id" {
+  description = "The project, for terraform/kserve."
+  value       = var.project_id
+}
+
 output "service_accounts" {
   description = "The ServiceAccounts in that namespace that may read the bucket, each called as its service."
   value       = sort(keys(local.servers))

@@ -1,7 +1,7 @@
 # The ServiceAccount alexnet in it, which may read the bucket, comes with kserve/base.
 resource "kubernetes_namespace_v1" "service" {
   metadata {
-    name = var.namespace
+    name = local.cluster.namespace
 
     labels = {
       "pod-security.kubernetes.io/enforce"         = "restricted"

@@ -2,13 +2,34 @@
 # would plan against an address that is not known yet, at the first apply and whenever the cluster is made anew, and
 # Terraform cannot order a provider after a resource. Here the cluster is read, and is there or the plan ends.
 
+# What terraform/cluster made of the same environment, so that nothing is said twice.
+data "terraform_remote_state" "cluster" {
+  backend = "gcs"
+
+  config = {
+    bucket = var.state_bucket
+    prefix = "${var.environment}/cluster"
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = alltrue([for name in ["cluster_name", "location", "namespace", "project_id"] : can(self.outputs[name])])
+      error_message = "terraform/cluster of ${var.environment} has not all outputs that are read here: apply it first."
+    }
+  }
+}
+
+locals {
+  cluster = data.terraform_remote_state.cluster.outputs
+}
+
 provider "google" {
-  project = var.project_id
+  project = local.cluster.project_id
 }
 
 data "google_container_cluster" "this" {
-  name     = var.cluster_name
-  location = var.location
+  name     = local.cluster.cluster_name
+  location = local.cluster.location
 
   lifecycle {
     postcondition {

@@ -10,18 +10,6 @@ variable "cert_manager_version" {
   }
 }
 
-variable "cluster_name" {
-  description = "The cluster that terraform/cluster made (its output cluster_name)."
-  type        = string
-  default     = "alexnet"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,38}[a-z0-9]$", var.cluster_name))
-    error_message = "cluster_name: 2 to 40 of a-z 0-9 -, beginning with a letter and not ending with a dash."
-  }
-}
-
 variable "deployment_mode" {
   description = "What KServe makes of a service that does not say: Standard (a Deployment) or Knative, which is then installed."
   type        = string
@@ -31,6 +19,17 @@ variable "deployment_mode" {
   validation {
     condition     = contains(["Standard", "Knative"], var.deployment_mode)
     error_message = "deployment_mode: Standard or Knative (RawDeployment and Serverless are their old names)."
+  }
+}
+
+variable "environment" {
+  description = "Name of the environment, as in terraform/environments: terraform/cluster keeps its state at ENVIRONMENT/cluster."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", var.environment))
+    error_message = "environment: 1 to 20 of a-z 0-9 -, beginning with a letter and not ending with a dash: dev, for example."
   }
 }
 
@@ -86,41 +85,13 @@ variable "kserve_version" {
   }
 }
 
-variable "location" {
-  description = "The cluster's zone or region (terraform/cluster's output location)."
-  type        = string
-  default     = "europe-west4-b"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+(-[a-z])?$", var.location))
-    error_message = "location: a zone such as europe-west4-b, or a region such as europe-west4."
-  }
-}
-
-variable "namespace" {
-  description = "Namespace of the service, the same as in terraform/cluster: it is part of who may read the bucket."
-  type        = string
-  default     = "alexnet"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.namespace))
-    error_message = "namespace: 1 to 63 of a-z 0-9 -, with a letter or a digit at both ends."
-  }
-  validation {
-    condition     = !startswith(var.namespace, "kube-") && !contains(["default", "kserve", "cert-manager"], var.namespace)
-    error_message = "namespace: one of its own, since it enforces the Pod Security Standard restricted."
-  }
-}
-
-variable "project_id" {
-  description = "The project, by its ID (not its name or number)."
+variable "state_bucket" {
+  description = "The bucket of terraform/cluster's state (terraform/state's output bucket_name)."
   type        = string
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
-    error_message = "project_id: 6 to 30 of a-z 0-9 -, beginning with a letter: the ID, not the name or the number."
+    condition     = can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.state_bucket))
+    error_message = "state_bucket: a bucket's name alone, without gs:// or a path."
   }
 }

@@ -1,10 +1,8 @@
 terraform {
   required_version = ">= 1.9"
 
-  # The bucket is named at init: terraform/state prints the line.
-  backend "gcs" {
-    prefix = "kserve"
-  }
+  # Bucket and prefix, one for each environment, are named at init: terraform/state prints the line.
+  backend "gcs" {}
 
   required_providers {
     google = {

@@ -7,7 +7,7 @@ resource "google_project_service" "storage" {
 
 resource "google_storage_bucket" "state" {
   #checkov:skip=CKV_GCP_62:Google advises audit logs in place of usage logs, and those are the project's to switch on.
-  name     = var.bucket_name
+  name     = coalesce(var.bucket_name, "${var.project_id}-terraform")
   location = var.location
 
   # State holds every attribute of every resource: nobody but those named on this bucket may read it.

@@ -4,9 +4,12 @@ output "bucket_name" {
 }
 
 output "init" {
-  description = "The lines to run next: each of the other folders has a prefix of its own."
+  description = "The lines to run next: in each environment, each of the other folders has a prefix of its own."
   value = {
-    for folder in ["cluster", "kserve"] :
-    folder => "terraform -chdir=terraform/${folder} init -backend-config=bucket=${google_storage_bucket.state.name}"
+    for folder in ["cluster", "kserve"] : folder => join(" ", [
+      "terraform -chdir=terraform/${folder} init",
+      "-backend-config=bucket=${google_storage_bucket.state.name}",
+      "-backend-config=prefix=$ENVIRONMENT/${folder}",
+    ])
   }
 }

@@ -1,14 +1,14 @@
 variable "bucket_name" {
-  description = "Name of the bucket for state, unique in all of Cloud Storage: my-project-terraform, for example."
+  description = "Name of the bucket for state, unique in all of Cloud Storage. Null: PROJECT_ID-terraform."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.bucket_name))
+    condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.bucket_name))
     error_message = "bucket_name: 3 to 63 of a-z 0-9 _ -, with a letter or a digit at both ends."
   }
   validation {
-    condition     = !startswith(var.bucket_name, "goog") && !strcontains(var.bucket_name, "google")
+    condition     = var.bucket_name == null || !can(regex("^goog|google", var.bucket_name))
     error_message = "bucket_name: Cloud Storage refuses names that begin with goog or contain google."
   }
 }
@@ -23,6 +23,7 @@ variable "deletion_protection" {
 variable "location" {
   description = "Where the bucket is: a region (europe-west4) or a multi-region (EU, US, ASIA)."
   type        = string
+  default     = "europe-west4"
   nullable    = false
 
   validation {

@@ -148,7 +148,7 @@ def default_pools() -> dict[str, Pool]:
 
 
 def example_pools() -> dict[str, Pool]:
-    example = (CHECKOUT / "terraform" / "cluster" / "terraform.tfvars.example").read_text()
+    example = (CHECKOUT / "terraform" / "environments" / "dev.tfvars.example").read_text()
     return pools(re.sub(r"^# ?", "", example, flags=re.MULTILINE))
 
 

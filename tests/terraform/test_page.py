@@ -12,7 +12,6 @@ from tests.support.walks import commands, section, walked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
-FOLDERS = ["state", "cluster", "kserve"]
 
 
 PAGE = CHECKOUT / "terraform" / "README.md"
@@ -31,9 +30,9 @@ ANSWERS = """
 def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The page's commands, there and back."""
     folder = tmp_path_factory.mktemp("walk")
-    for name in FOLDERS:
-        (folder / "terraform" / name).mkdir(parents=True)
-        shutil.copy(CHECKOUT / "terraform" / name / "terraform.tfvars.example", folder / "terraform" / name)
+    (folder / "terraform" / "environments").mkdir(parents=True)
+    for example in (CHECKOUT / "terraform" / "environments").glob("*.example"):
+        shutil.copy(example, folder / "terraform" / "environments")
     there = commands(PAGE, "From an empty project to a prediction").replace("PROJECT=my-project", "PROJECT=the-project")
     programs = {"gcloud", "terraform", "kubectl", "docker", "make"}
     return folder, walked(folder, f"{there}\n{commands(PAGE, 'Back to nothing')}", programs, ANSWERS)
@@ -41,38 +40,39 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]]) -> None:
     _, record = walk
+    values, state = "-var-file=../environments/dev.tfvars", "-backend-config=bucket=the-project-terraform"
+    unprotected = "-var deletion_protection=false"
     wanted = [
-        "terraform -chdir=terraform/cluster init -backend-config=bucket=the-project-terraform",
-        "terraform -chdir=terraform/cluster apply",
+        f"terraform -chdir=terraform/cluster init {state} -backend-config=prefix=dev/cluster",
+        f"terraform -chdir=terraform/cluster apply {values}",
         "environment.sh",
         "gcloud container clusters get-credentials a",
-        "terraform -chdir=terraform/kserve apply",
+        "terraform -chdir=terraform/kserve apply -var state_bucket=the-project-terraform -var environment=dev",
         "make image IMAGE=i:1",
         "docker push i:1",
         "deploy.sh --namespace ns --image i:1 --storage-uri gs://b/alexnet/v",
         "kubectl get inferenceservice --namespace ns",
         "deploy.sh --delete --namespace ns",
-        "terraform -chdir=terraform/kserve destroy",
-        "terraform -chdir=terraform/cluster destroy -var deletion_protection=false",
-        "terraform -chdir=terraform/state destroy -var deletion_protection=false",
+        "terraform -chdir=terraform/kserve destroy -var state_bucket=the-project-terraform -var environment=dev",
+        f"terraform -chdir=terraform/cluster destroy {values} {unprotected}",
+        f"terraform -chdir=terraform/state destroy -var project_id=the-project {unprotected}",
         "gcloud storage buckets list --soft-deleted --format=value(name)",
     ]
     assert [line for line in record if line in wanted] == [*wanted[:3], *wanted[3:9], "environment.sh", *wanted[9:]]
 
 
-def test_the_page_fills_in_the_variables(walk: tuple[Path, list[str]]) -> None:
+def test_the_page_fills_in_the_values(walk: tuple[Path, list[str]]) -> None:
     folder, _ = walk
-    for name in FOLDERS:
-        settings = (folder / "terraform" / name / "terraform.tfvars").read_text()
-        assert "project_id" in settings
-        assert not re.search(r"my-project|example\.com", re.sub(r"^#.*$", "", settings, flags=re.MULTILINE))
-    assert '"user:me@example.org"' in (folder / "terraform" / "cluster" / "terraform.tfvars").read_text()
+    values = (folder / "terraform" / "environments" / "dev.tfvars").read_text()
+    assert 'project_id = "the-project"' in values
+    assert '"user:me@example.org"' in values
+    assert not re.search(r"my-project|example\.com", re.sub(r"^#.*$", "", values, flags=re.MULTILINE))
 
 
 def test_the_page_uses_what_the_script_exports() -> None:
     used = set(re.findall(r"\$([A-Z]+)\b", commands(PAGE, "From an empty project to a prediction")))
     exports = set(re.findall(r"^      ([A-Z]+) += ", OUTPUTS, re.MULTILINE))
-    assert used == exports | {"ACCOUNT", "STATE"}
+    assert used == exports | {"ACCOUNT", "ENVIRONMENT", "STATE"}
 
 
 def test_the_totals_are_those_of_the_rows() -> None:

@@ -177,28 +177,53 @@ def test_its_own_tests_pass(folder: str, messages: dict[str, list[Resource]]) ->
         assert summary["passed"] > 0
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_example_variables_are_taken(folder: str, terraform: Terraform, tmp_path: Path) -> None:
+def read_by_kserve(cluster: str) -> str:
+    """What terraform/kserve reads before it plans, as a mock: the outputs of a cluster, and the cluster."""
+    return (
+        f"override_data {{\n  target = data.terraform_remote_state.cluster\n  values = {{ outputs = {cluster} }}\n}}\n"
+        'override_data {\n  target = data.google_container_cluster.this\n  values = { endpoint = "172.16.0.2" }\n}\n'
+    )
+
+
+EXAMPLES = sorted(path.name for path in (CHECKOUT / "terraform" / "environments").glob("*.example"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("commented", [False, True], ids=["as it is", "with its comments"])
+def test_the_example_values_are_taken(example: str, commented: bool, terraform: Terraform, tmp_path: Path) -> None:
+    folder = "kserve" if ".kserve." in example else "cluster"
     shutil.copytree(terraform.folders / folder, tmp_path / "folder", symlinks=True)
     shutil.rmtree(tmp_path / "folder" / "tests")
     (tmp_path / "folder" / "tests").mkdir()
-    shutil.copy(tmp_path / "folder" / "terraform.tfvars.example", tmp_path / "folder" / "terraform.tfvars")
-    mocks = [
-        f'mock_provider "{name}" {{}}\n'
-        for name in (["google", "helm", "kubernetes"][: 3 if folder == "kserve" else 1])
-    ]
-    cluster = (
-        'override_data {\n  target = data.google_container_cluster.this\n  values = { endpoint = "172.16.0.2" }\n}\n'
-        if folder == "kserve"
-        else ""
-    )
+    values = (CHECKOUT / "terraform" / "environments" / example).read_text()
+    if commented:  # what stands commented out: an assignment, and the lines of its value
+        values = re.sub(r"^# (\w+ +=|  \w+ += |\})", r"\1", values, flags=re.MULTILINE)
+        if folder == "kserve":  # each is for the other mode
+            values = re.sub(r"^deployment_mode .*$", "", values, flags=re.MULTILINE)
+    (tmp_path / "folder" / "terraform.tfvars").write_text(values)
+    providers = ["google", "helm", "kubernetes"] if folder == "kserve" else ["google"]
+    test = "".join(f'mock_provider "{name}" {{}}\n' for name in providers)
+    if folder == "kserve":
+        test += 'variables {\n  environment = "dev"\n  state_bucket = "a-bucket"\n}\n'
+        test += read_by_kserve(
+            '{ cluster_name = "a", location = "us-central1", namespace = "a", project_id = "my-project" }'
+        )
     (tmp_path / "folder" / "tests" / "example.tftest.hcl").write_text(
-        "".join(mocks) + cluster + 'run "the_example" {\n  command = plan\n}\n'
+        test + 'run "the_example" {\n  command = plan\n}\n'
     )
     done = terraform(tmp_path / "folder", "test", "-no-color")
     assert done.returncode == 0, said(done)
     assert "1 passed" in said(done)
     assert "undeclared variable" not in said(done)
+
+
+def test_what_kserve_reads_of_the_cluster_is_put_out_there() -> None:
+    read = set(re.findall(r"\blocal\.cluster\.(\w+)", source("kserve")))
+    assert read
+    assert read <= outputs("cluster")
+    checked = re.search(r"for name in \[(.*?)\] : can\(self\.outputs", source("kserve"))
+    assert checked
+    assert set(re.findall(r'"(\w+)"', checked[1])) == read, "a state without it is to be refused in a sentence"
 
 
 # --- The set-up itself ------------------------------------------------------------------------------------------------
@@ -238,8 +263,9 @@ def tracked() -> list[str]:
 def test_nothing_of_an_installation_is_in_the_repository() -> None:
     unwanted = re.compile(r"(\.tfstate.*|\.tfvars|\.tfplan)$|/\.terraform/")
     assert [name for name in tracked() if unwanted.search(name)] == []
-    for name in ("terraform.tfstate", "terraform.tfstate.backup", "terraform.tfvars", ".terraform/modules", "a.tfplan"):
-        command = ["git", "-C", str(CHECKOUT), "check-ignore", "--quiet", f"terraform/cluster/{name}"]
+    names = ["terraform.tfstate", "terraform.tfstate.backup", "terraform.tfvars", ".terraform/dev/modules", "a.tfplan"]
+    for name in [*(f"cluster/{name}" for name in names), "environments/dev.tfvars", "environments/dev.kserve.tfvars"]:
+        command = ["git", "-C", str(CHECKOUT), "check-ignore", "--quiet", f"terraform/{name}"]
         assert subprocess.run(command, timeout=60, check=False).returncode == 0, f"{name} is not ignored"
 
 
@@ -287,7 +313,7 @@ def test_there_is_no_key(planned: list[Resource]) -> None:
 
 def test_no_data_source_writes_a_token_into_the_state() -> None:
     sources = {kind for folder in FOLDERS for kind in re.findall(r'^data "(\w+)"', source(folder), re.MULTILINE)}
-    assert sources == {"google_container_cluster", "google_project"}
+    assert sources == {"google_container_cluster", "google_project", "terraform_remote_state"}
 
 
 def test_nothing_is_given_to_everybody(planned: list[Resource]) -> None:
@@ -436,10 +462,9 @@ def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:
 def test_the_namespace_is_that_of_the_manifests() -> None:
     path = CHECKOUT / "kserve" / "components" / "restricted-namespace" / "namespace" / "namespace.yaml"
     namespace = yaml.safe_load(path.read_text())
-    for folder in ("cluster", "kserve"):
-        block = re.search(r'variable "namespace" \{(.*?)\n\}', source(folder), re.DOTALL)
-        assert block
-        assert f'default     = "{namespace["metadata"]["name"]}"' in block[1]
+    block = re.search(r'variable "namespace" \{(.*?)\n\}', source("cluster"), re.DOTALL)
+    assert block
+    assert f'default     = "{namespace["metadata"]["name"]}"' in block[1]
     for label, value in namespace["metadata"]["labels"].items():
         if label.startswith("pod-security.kubernetes.io/"):
             assert re.search(rf'"{re.escape(label)}"\s+= "{re.escape(value)}"', source("kserve")), label
@@ -450,9 +475,8 @@ def test_gpu_nodes_have_the_taint_that_the_component_tolerates() -> None:
     assert "key: nvidia.com/gpu" in component
     assert 'key    = "nvidia.com/gpu"' in source("cluster")
     assert "gke-accelerator: nvidia-l4" in component
-    assert (
-        'gpu = { type = "nvidia-l4" }' in (CHECKOUT / "terraform" / "cluster" / "terraform.tfvars.example").read_text()
-    )
+    example = CHECKOUT / "terraform" / "environments" / "dev.tfvars.example"
+    assert 'gpu = { type = "nvidia-l4" }' in example.read_text()
 
 
 def test_unfinished_uploads_are_those_that_publishing_leaves() -> None:

@@ -3,7 +3,20 @@ mock_provider "helm" {}
 mock_provider "kubernetes" {}
 
 variables {
-  project_id = "my-project"
+  environment  = "dev"
+  state_bucket = "my-project-terraform"
+}
+
+override_data {
+  target = data.terraform_remote_state.cluster
+  values = {
+    outputs = {
+      cluster_name = "alexnet"
+      location     = "europe-west4-b"
+      namespace    = "alexnet"
+      project_id   = "my-project"
+    }
+  }
 }
 
 override_data {
@@ -133,4 +146,50 @@ run "a_cluster_that_is_not_there_ends_the_plan" {
     }
   }
   expect_failures = [data.google_container_cluster.this]
+}
+
+run "the_cluster_is_the_one_of_the_environment" {
+  command = plan
+  variables {
+    environment = "prod"
+  }
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = {
+        cluster_name = "cats"
+        location     = "us-central1"
+        namespace    = "cats"
+        project_id   = "my-project-prod"
+      }
+    }
+  }
+
+  assert {
+    condition = (
+      data.terraform_remote_state.cluster.config.bucket == "my-project-terraform" &&
+      data.terraform_remote_state.cluster.config.prefix == "prod/cluster"
+    )
+    error_message = "the state of another environment"
+  }
+  assert {
+    condition = (
+      data.google_container_cluster.this.name == "cats" && data.google_container_cluster.this.location == "us-central1" &&
+      kubernetes_namespace_v1.service.metadata[0].name == "cats"
+    )
+    error_message = "another cluster or namespace"
+  }
+}
+
+run "a_cluster_that_was_not_applied_ends_the_plan" {
+  command = plan
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = {}
+    }
+  }
+  expect_failures = [data.terraform_remote_state.cluster]
 }

@@ -3,7 +3,20 @@ mock_provider "helm" {}
 mock_provider "kubernetes" {}
 
 variables {
-  project_id = "my-project"
+  environment  = "dev"
+  state_bucket = "my-project-terraform"
+}
+
+override_data {
+  target = data.terraform_remote_state.cluster
+  values = {
+    outputs = {
+      cluster_name = "alexnet"
+      location     = "europe-west4-b"
+      namespace    = "alexnet"
+      project_id   = "my-project"
+    }
+  }
 }
 
 override_data {
@@ -19,14 +32,6 @@ run "a_cert_manager_without_a_version_is_refused" {
     cert_manager_version = "latest"
   }
   expect_failures = [var.cert_manager_version]
-}
-
-run "a_cluster_name_with_capitals_is_refused" {
-  command = plan
-  variables {
-    cluster_name = "AlexNet"
-  }
-  expect_failures = [var.cluster_name]
 }
 
 run "an_old_name_of_a_mode_is_refused" {
@@ -78,34 +83,18 @@ run "an_older_kserve_is_refused" {
   expect_failures = [var.kserve_version]
 }
 
-run "a_location_that_is_a_continent_is_refused" {
+run "an_environment_that_is_a_path_is_refused" {
   command = plan
   variables {
-    location = "EU"
+    environment = "dev/cluster"
   }
-  expect_failures = [var.location]
+  expect_failures = [var.environment]
 }
 
-run "a_namespace_with_an_underscore_is_refused" {
+run "a_state_bucket_that_is_a_uri_is_refused" {
   command = plan
   variables {
-    namespace = "alex_net"
+    state_bucket = "gs://my-project-terraform"
   }
-  expect_failures = [var.namespace]
-}
-
-run "a_namespace_that_others_use_is_refused" {
-  command = plan
-  variables {
-    namespace = "kserve"
-  }
-  expect_failures = [var.namespace]
-}
-
-run "a_project_number_is_refused" {
-  command = plan
-  variables {
-    project_id = "123456789012"
-  }
-  expect_failures = [var.project_id]
+  expect_failures = [var.state_bucket]
 }

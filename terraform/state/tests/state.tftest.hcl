@@ -1,9 +1,29 @@
 mock_provider "google" {}
 
 variables {
-  project_id  = "my-project"
-  location    = "europe-west4"
-  bucket_name = "my-project-terraform"
+  project_id = "my-project"
+}
+
+run "the_project_is_enough" {
+  command = plan
+
+  assert {
+    condition     = google_storage_bucket.state.name == "my-project-terraform" && google_storage_bucket.state.location == "europe-west4"
+    error_message = "another bucket, or elsewhere"
+  }
+}
+
+run "a_name_and_a_place_of_ones_own_are_taken" {
+  command = plan
+  variables {
+    bucket_name = "states-of-ours"
+    location    = "US"
+  }
+
+  assert {
+    condition     = google_storage_bucket.state.name == "states-of-ours" && google_storage_bucket.state.location == "US"
+    error_message = "not the bucket that was asked for"
+  }
 }
 
 run "nobody_outside_reads_it_and_nothing_deletes_it" {
@@ -59,7 +79,7 @@ run "the_next_command_is_printed" {
   command = plan
 
   assert {
-    condition     = output.init["cluster"] == "terraform -chdir=terraform/cluster init -backend-config=bucket=my-project-terraform"
+    condition     = output.init["cluster"] == "terraform -chdir=terraform/cluster init -backend-config=bucket=my-project-terraform -backend-config=prefix=$ENVIRONMENT/cluster"
     error_message = "not the line for terraform/cluster"
   }
 }
