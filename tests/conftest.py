@@ -129,7 +129,7 @@ SLOW_FIXTURES = {
 # `make test` has two processes (pytest-xdist); a third would need more than 20 GB of memory. What asks the session's
 # own server stays in one of them; of what is here, a file at a time goes to whichever process is free.
 ANY_PROCESS = (
-    *("tests/handler/", "tests/terraform/", "tests/benchmarks/", "tests/conformance/test_checks.py"),
+    *("tests/handler/", "tests/benchmarks/", "tests/conformance/test_checks.py"),
     *("tests/kserve/test_manifests.py", "tests/kserve/test_names.py", "tests/kserve/test_crds.py"),
     *("tests/kserve/test_scanner.py", "tests/kserve/test_entry_point.py"),
     *(
@@ -158,6 +158,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, o
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/terraform/"):
+                return "terraform"  # whose own tests run once
             return nodeid.partition("::")[0] if nodeid.startswith(ANY_PROCESS) else "servers"
 
     return ByFile(config, log)

@@ -1,20 +1,12 @@
-"""terraform/ is formatted and valid, its own tests pass, and what it plans keeps to a policy.
-
-Without a Google Cloud account: providers are mocked, and where they cannot be downloaded, stand-ins that know their
-schemas take their places (a folder with a script `with-providers`, named by TERRAFORM_OFFLINE).
-"""
+"""terraform/ is formatted and valid, its own tests pass, and what it plans keeps to a policy."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +15,9 @@ import yaml
 
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.store.explanations import READER, WRITER
+from tests.support.terraform import CHECKOUT, FOLDERS, LEFT_BEHIND, Resource, Terraform, environment, of, said, texts
 
 pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDERS = ["state", "cluster", "kserve"]
-OFFLINE = Path(os.environ.get("TERRAFORM_OFFLINE") or CHECKOUT.parent / "shared" / "terraform-offline")
-
-# What a checkout may hold of a real installation, and no test may see.
-LEFT_BEHIND = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*.tfplan")
 
 ALLOWED_ROLES = {
     "roles/artifactregistry.reader",
@@ -40,112 +26,6 @@ ALLOWED_ROLES = {
     "roles/storage.objectUser",
     "roles/storage.objectViewer",
 }
-
-Resource = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Terraform:
-    """A copy of terraform/, and what puts providers before the command."""
-
-    folders: Path
-    prefix: list[str]
-
-    def __call__(self, folder: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*self.prefix, "terraform", f"-chdir={self.folders / folder}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment(), check=False)
-
-    def prepared(self, folder: str | Path) -> str:
-        """Why the providers of a folder cannot be had, or nothing. Stand-ins need no preparation."""
-        if self.prefix:
-            return ""
-        done = self(folder, "init", "-backend=false", "-input=false", "-no-color")
-        return "" if done.returncode == 0 else said(done)
-
-
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    return {**kept, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-
-
-def said(done: subprocess.CompletedProcess[str]) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"[│╷╵]|\x1b\[[0-9;]*m", " ", done.stdout + done.stderr))
-
-
-@pytest.fixture(scope="module")
-def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    if shutil.which("terraform") is None:
-        pytest.skip("terraform is not installed")
-    folders = tmp_path_factory.mktemp("copy") / "terraform"
-    shutil.copytree(CHECKOUT / "terraform", folders, ignore=LEFT_BEHIND)
-    script = OFFLINE / "with-providers"
-    copy = Terraform(folders, [str(script)] if script.is_file() else [])
-    if copy.prefix:
-        trial = subprocess.run([script, "true"], capture_output=True, text=True, timeout=500, check=False)
-        if trial.returncode:
-            pytest.skip(f"the stand-ins for providers do not start: {trial.stderr.strip()[-200:]}")
-    for folder in FOLDERS:
-        if reason := copy.prepared(folder):
-            pytest.skip(f"no stand-ins in TERRAFORM_OFFLINE, and providers cannot be downloaded: …{reason[-200:]}")
-    return copy
-
-
-@pytest.fixture(scope="module")
-def messages(terraform: Terraform) -> dict[str, list[Resource]]:
-    """By folder, what `terraform test` says: one message a line."""
-
-    def run(path: Path) -> list[Resource]:
-        # Of plans that are refused there is nothing to see, and showing plans takes most of the time.
-        shown = [] if path.name == "refusals.tftest.hcl" else ["-verbose"]
-        done = terraform(path.parent.parent.name, "test", "-json", *shown, f"-filter=tests/{path.name}")
-        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        assert lines, done.stderr
-        return lines
-
-    paths = sorted(terraform.folders.glob("*/tests/*.tftest.hcl"))
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(run, paths))
-    return {
-        folder: [
-            message
-            for path, lines in zip(paths, found, strict=True)
-            if path.parent.parent.name == folder
-            for message in lines
-        ]
-        for folder in FOLDERS
-    }
-
-
-@pytest.fixture(scope="module")
-def planned(messages: dict[str, list[Resource]]) -> list[Resource]:
-    """Every resource that a test plans or, mocked, applies: {"address", "type", "values"}."""
-    resources: list[Resource] = []
-    for message in (message for folder in FOLDERS for message in messages[folder]):
-        for change in message.get("test_plan", {}).get("resource_changes", []):
-            if values := change["change"]["after"]:
-                resources.append({"address": change["address"], "type": change["type"], "values": values})
-        for resource in message.get("test_state", {}).get("root_module", {}).get("resources", []):
-            if resource["mode"] == "managed":
-                resources.append({name: resource[name] for name in ("address", "type", "values")})
-    return resources
-
-
-def of(planned: list[Resource], kind: str) -> list[Resource]:
-    found = [resource["values"] for resource in planned if resource["type"] == kind]
-    assert found, f"no test plans a {kind}"
-    return found
-
-
-def texts(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from texts(inner)
-    elif isinstance(value, str):
-        yield value
-
 
 # --- Terraform's own judgement ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,71 @@
+"""terraform/ is copied once, and its own tests run once, for all tests that ask what they plan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.terraform import CHECKOUT, FOLDERS, LEFT_BEHIND, OFFLINE, Resource, Terraform
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    folders = tmp_path_factory.mktemp("copy") / "terraform"
+    shutil.copytree(CHECKOUT / "terraform", folders, ignore=LEFT_BEHIND)
+    script = OFFLINE / "with-providers"
+    copy = Terraform(folders, [str(script)] if script.is_file() else [])
+    if copy.prefix:
+        trial = subprocess.run([script, "true"], capture_output=True, text=True, timeout=500, check=False)
+        if trial.returncode:
+            pytest.skip(f"the stand-ins for providers do not start: {trial.stderr.strip()[-200:]}")
+    for folder in FOLDERS:
+        if reason := copy.prepared(folder):
+            pytest.skip(f"no stand-ins in TERRAFORM_OFFLINE, and providers cannot be downloaded: …{reason[-200:]}")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def messages(terraform: Terraform) -> dict[str, list[Resource]]:
+    """By folder, what `terraform test` says: one message a line."""
+
+    def run(path: Path) -> list[Resource]:
+        # Of plans that are refused there is nothing to see, and showing plans takes most of the time.
+        shown = [] if path.name == "refusals.tftest.hcl" else ["-verbose"]
+        done = terraform(path.parent.parent.name, "test", "-json", *shown, f"-filter=tests/{path.name}")
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        assert lines, done.stderr
+        return lines
+
+    paths = sorted(terraform.folders.glob("*/tests/*.tftest.hcl"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, paths))
+    return {
+        folder: [
+            message
+            for path, lines in zip(paths, found, strict=True)
+            if path.parent.parent.name == folder
+            for message in lines
+        ]
+        for folder in FOLDERS
+    }
+
+
+@pytest.fixture(scope="session")
+def planned(messages: dict[str, list[Resource]]) -> list[Resource]:
+    """Every resource that a test plans or, mocked, applies: {"address", "type", "values"}."""
+    resources: list[Resource] = []
+    for message in (message for folder in FOLDERS for message in messages[folder]):
+        for change in message.get("test_plan", {}).get("resource_changes", []):
+            if values := change["change"]["after"]:
+                resources.append({"address": change["address"], "type": change["type"], "values": values})
+        for resource in message.get("test_state", {}).get("root_module", {}).get("resources", []):
+            if resource["mode"] == "managed":
+                resources.append({name: resource[name] for name in ("address", "type", "values")})
+    return resources
