@@ -59,13 +59,39 @@ def messages(terraform: Terraform) -> dict[str, list[Resource]]:
 
 @pytest.fixture(scope="session")
 def planned(messages: dict[str, list[Resource]]) -> list[Resource]:
-    """Every resource that a test plans or, mocked, applies: {"address", "type", "values"}."""
+    """Every resource that a test plans or, mocked, applies: {"folder", "address", "type", "values", "unknown"}.
+
+    What a plan does not know yet is true in `unknown`.
+    """
     resources: list[Resource] = []
-    for message in (message for folder in FOLDERS for message in messages[folder]):
+    for folder, message in [(name, message) for name in FOLDERS for message in messages[name]]:
         for change in message.get("test_plan", {}).get("resource_changes", []):
             if values := change["change"]["after"]:
-                resources.append({"address": change["address"], "type": change["type"], "values": values})
-        for resource in message.get("test_state", {}).get("root_module", {}).get("resources", []):
-            if resource["mode"] == "managed":
-                resources.append({name: resource[name] for name in ("address", "type", "values")})
+                unknown = change["change"]["after_unknown"]
+                resources.append(resource(folder, change, values, unknown))
+        for found in message.get("test_state", {}).get("root_module", {}).get("resources", []):
+            if found["mode"] == "managed":
+                resources.append(resource(folder, found, found["values"], {}))
     return resources
+
+
+@pytest.fixture(scope="session")
+def read(messages: dict[str, list[Resource]]) -> list[Resource]:
+    """Every data source that a mocked apply reads, its type with `data.` before it."""
+    return [
+        {**resource(folder, found, found["values"], {}), "type": f"data.{found['type']}"}
+        for folder in FOLDERS
+        for message in messages[folder]
+        for found in message.get("test_state", {}).get("root_module", {}).get("resources", [])
+        if found["mode"] == "data"
+    ]
+
+
+def resource(folder: str, found: Resource, values: Resource, unknown: Resource) -> Resource:
+    return {
+        "folder": folder,
+        "address": found["address"],
+        "type": found["type"],
+        "values": values,
+        "unknown": unknown,
+    }

@@ -1,0 +1,363 @@
+"""What hashicorp/google asks of each argument that terraform/ sets, as its own code says.
+
+Read at commit e03b7622a2 (21 August 2026), where 8.0.0 had been merged: the nearest to the stand-ins' 8.7.0 that is
+public source here. Sources are beneath google/ there. ANY is for what was looked up and has no validator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.terraform.validators import (
+    ANY,
+    CIDR,
+    RFC3339,
+    WHOLE,
+    Check,
+    Kind,
+    Values,
+    at_least,
+    each,
+    matches,
+    network,
+    one_of,
+)
+
+# verify/validation.go: ValidateGCEName
+GCE_NAME = matches(r"^(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)$")
+
+# tpgiamresource/resource_iam_member.go: validateIAMMember
+IAM_MEMBER = Check(
+    "a member that IAM knows",
+    lambda value: (
+        not value.startswith("deleted")
+        and matches("(.+:.+|projectOwners|projectReaders|projectWriters|allUsers|allAuthenticatedUsers)").fits(value)
+    ),
+)
+
+# services/storage/resource_storage_bucket.go: labelKeyValidator
+BUCKET_LABELS = Check(
+    "labels with keys of 1 to 63 of a-z 0-9 _ -",
+    lambda value: all(matches("^[a-z0-9_-]{1,63}$").fits(key) for key in value),
+)
+
+
+def rfc1035(least: int, most: int) -> Check:
+    """verify/validation.go: ValidateRFC1035Name."""
+    return Check(
+        f"{least} to {most} of a-z 0-9 -, beginning with a letter and not ending with a dash",
+        lambda value: least <= len(value) <= most and matches("^[a-z]([-a-z0-9]*[a-z0-9])?$").fits(value),
+    )
+
+
+def within(block: str, arguments: Mapping[str, Check]) -> dict[str, Check]:
+    return {f"{block}.{path}": check for path, check in arguments.items()}
+
+
+# services/container/node_config.go: schemaNodeConfig
+NODE_CONFIG = {
+    "disk_size_gb": at_least(10),
+    "disk_type": ANY,
+    "guest_accelerator": ANY,
+    "guest_accelerator.count": WHOLE,
+    "guest_accelerator.gpu_driver_installation_config": ANY,
+    "guest_accelerator.gpu_driver_installation_config.gpu_driver_version": one_of(
+        "GPU_DRIVER_VERSION_UNSPECIFIED", "INSTALLATION_DISABLED", "DEFAULT", "LATEST"
+    ),
+    "guest_accelerator.type": ANY,
+    "image_type": ANY,
+    "kubelet_config": ANY,
+    "kubelet_config.insecure_kubelet_readonly_port_enabled": one_of("FALSE", "TRUE"),
+    "labels": ANY,
+    "machine_type": ANY,
+    "metadata": ANY,
+    "oauth_scopes": ANY,
+    "resource_labels": ANY,
+    "service_account": ANY,
+    "shielded_instance_config": ANY,
+    "shielded_instance_config.enable_integrity_monitoring": ANY,
+    "shielded_instance_config.enable_secure_boot": ANY,
+    "spot": ANY,
+    "taint": ANY,
+    "taint.effect": one_of("NO_SCHEDULE", "PREFER_NO_SCHEDULE", "NO_EXECUTE"),
+    "taint.key": ANY,
+    "taint.value": ANY,
+    "workload_metadata_config": ANY,
+    "workload_metadata_config.mode": one_of("MODE_UNSPECIFIED", "GCE_METADATA", "GKE_METADATA"),
+}
+
+IAM_MEMBER_ARGUMENTS = {"member": IAM_MEMBER, "role": ANY}
+
+
+def surge_settings_are_of_the_strategy_surge(pool: Values) -> str:
+    """services/container/resource_container_node_pool.go: expandNodePool, as it applies."""
+    for settings in pool.get("upgrade_settings") or ():
+        surge = any(settings.get(name) for name in ("max_surge", "max_unavailable"))
+        if surge and (settings.get("strategy") or "SURGE") != "SURGE":
+            return "upgrade_settings: surge settings may not be changed when surge strategy is not enabled"
+        if settings.get("blue_green_settings") and settings.get("strategy") != "BLUE_GREEN":
+            return "upgrade_settings: blue-green settings may not be changed when blue-green strategy is not enabled"
+    return ""
+
+
+def one_count_of_nodes(pool: Values) -> str:
+    """services/container/resource_container_node_pool.go: expandNodePool, as it applies."""
+    both = pool.get("initial_node_count") and pool.get("node_count")
+    return "cannot set both initial_node_count and node_count" if both else ""
+
+
+def no_version_for_a_first_pool_that_goes(cluster: Values) -> str:
+    """services/container/resource_container_cluster.go: containerClusterNodeVersionRemoveDefaultCustomizeDiff."""
+    both = cluster.get("node_version") and cluster.get("remove_default_node_pool")
+    return "node_version can only be specified if remove_default_node_pool is not true" if both else ""
+
+
+def no_zone_twice(cluster: Values) -> str:
+    """services/container/resource_container_cluster.go: resourceContainerClusterCreate, as it applies."""
+    both = cluster.get("location") in (cluster.get("node_locations") or ())
+    return "when using a multi-zonal cluster, node_locations should not contain the original 'zone'" if both else ""
+
+
+CLUSTER = Kind(
+    "services/container/resource_container_cluster.go: ResourceContainerCluster",
+    {
+        "anonymous_authentication_config": ANY,
+        "anonymous_authentication_config.mode": one_of("ENABLED", "LIMITED"),
+        "control_plane_endpoints_config": ANY,
+        "control_plane_endpoints_config.dns_endpoint_config": ANY,
+        "control_plane_endpoints_config.dns_endpoint_config.allow_external_traffic": ANY,
+        "control_plane_endpoints_config.ip_endpoints_config": ANY,
+        "control_plane_endpoints_config.ip_endpoints_config.enabled": ANY,
+        "cost_management_config": ANY,
+        "cost_management_config.enabled": ANY,
+        "datapath_provider": one_of("DATAPATH_PROVIDER_UNSPECIFIED", "LEGACY_DATAPATH", "ADVANCED_DATAPATH"),
+        "deletion_protection": ANY,
+        "enable_legacy_abac": ANY,
+        "enable_shielded_nodes": ANY.but(conflicts=("enable_autopilot",)),
+        "gateway_api_config": ANY,
+        "gateway_api_config.channel": one_of("CHANNEL_DISABLED", "CHANNEL_EXPERIMENTAL", "CHANNEL_STANDARD"),
+        "initial_node_count": WHOLE,
+        "ip_allocation_policy": ANY.but(conflicts=("cluster_ipv4_cidr",)),
+        "ip_allocation_policy.cluster_secondary_range_name": ANY.but(
+            conflicts=("ip_allocation_policy.cluster_ipv4_cidr_block", "ip_allocation_policy.services_ipv4_cidr_block")
+        ),
+        "ip_allocation_policy.services_secondary_range_name": ANY.but(
+            conflicts=("ip_allocation_policy.cluster_ipv4_cidr_block", "ip_allocation_policy.services_ipv4_cidr_block")
+        ),
+        "location": ANY,
+        "logging_config": ANY,
+        "logging_config.enable_components": each(
+            one_of(
+                *("SYSTEM_COMPONENTS", "APISERVER", "CONTROLLER_MANAGER", "KCP_CONNECTION", "KCP_SSHD", "KCP_HPA"),
+                *("KCP_VPA", "SCHEDULER", "WORKLOADS"),
+            )
+        ),
+        "maintenance_policy": ANY.but(
+            exactly_one_of=(
+                "maintenance_policy.daily_maintenance_window",
+                "maintenance_policy.recurring_window",
+                "maintenance_policy.recurring_maintenance_window",
+            )
+        ),
+        "maintenance_policy.recurring_window": ANY,
+        "maintenance_policy.recurring_window.end_time": RFC3339,
+        "maintenance_policy.recurring_window.recurrence": ANY,
+        "maintenance_policy.recurring_window.start_time": RFC3339,
+        "master_auth": ANY,
+        "master_auth.client_certificate_config": ANY,
+        "master_auth.client_certificate_config.issue_client_certificate": ANY,
+        "master_authorized_networks_config": ANY,
+        "master_authorized_networks_config.cidr_blocks": ANY,
+        "master_authorized_networks_config.cidr_blocks.cidr_block": network(0, 32),
+        "master_authorized_networks_config.cidr_blocks.display_name": ANY,
+        "master_authorized_networks_config.gcp_public_cidrs_access_enabled": ANY,
+        "monitoring_config": ANY,
+        "monitoring_config.enable_components": ANY,
+        "monitoring_config.managed_prometheus": ANY,
+        "monitoring_config.managed_prometheus.enabled": ANY,
+        "name": matches("^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$", "1 to 40 of a-z 0-9 -, from a letter, not to a dash"),
+        "network": ANY,
+        "networking_mode": one_of("VPC_NATIVE", "ROUTES"),
+        "node_config": ANY,
+        **within(
+            "node_config",
+            {
+                name: NODE_CONFIG[name]
+                for name in (
+                    *("machine_type", "oauth_scopes", "service_account", "shielded_instance_config"),
+                    *("shielded_instance_config.enable_integrity_monitoring", "workload_metadata_config.mode"),
+                    *("shielded_instance_config.enable_secure_boot", "workload_metadata_config"),
+                )
+            },
+        ),
+        "private_cluster_config": ANY.but(
+            at_least_one_of=(
+                "private_cluster_config.enable_private_endpoint",
+                "private_cluster_config.enable_private_nodes",
+                "private_cluster_config.master_ipv4_cidr_block",
+                "private_cluster_config.private_endpoint_subnetwork",
+                "private_cluster_config.master_global_access_config",
+            )
+        ),
+        "private_cluster_config.enable_private_nodes": ANY,
+        "release_channel": ANY,
+        "release_channel.channel": one_of("UNSPECIFIED", "RAPID", "REGULAR", "STABLE", "EXTENDED"),
+        "remove_default_node_pool": ANY.but(conflicts=("enable_autopilot",)),
+        "resource_labels": ANY,
+        "subnetwork": ANY,
+        "workload_identity_config": ANY,
+        "workload_identity_config.workload_pool": ANY,
+    },
+    (no_version_for_a_first_pool_that_goes, no_zone_twice),
+)
+
+NODE_POOL = Kind(
+    "services/container/resource_container_node_pool.go: schemaNodePool",
+    {
+        "autoscaling": ANY,
+        "autoscaling.location_policy": one_of("BALANCED", "ANY"),
+        "autoscaling.total_max_node_count": at_least(0),
+        "autoscaling.total_min_node_count": at_least(0),
+        "cluster": ANY,
+        "initial_node_count": WHOLE,
+        "location": ANY,
+        "management": ANY,
+        "management.auto_repair": ANY,
+        "management.auto_upgrade": ANY,
+        "name": ANY,
+        "node_config": ANY,
+        **within("node_config", NODE_CONFIG),
+        "upgrade_settings": ANY,
+        "upgrade_settings.max_surge": at_least(0),
+        "upgrade_settings.max_unavailable": at_least(0),
+        "upgrade_settings.strategy": one_of("SURGE", "BLUE_GREEN"),
+    },
+    (surge_settings_are_of_the_strategy_surge, one_count_of_nodes),
+)
+
+GOOGLE: dict[str, Kind] = {
+    "data.google_container_cluster": Kind(
+        "services/container/data_source_google_container_cluster.go", {"location": ANY, "name": ANY}
+    ),
+    "data.google_project": Kind(
+        "services/resourcemanager/data_source_google_project.go",
+        {
+            # verify/validation.go: ValidateDSProjectID, of what follows the last slash
+            "project_id": matches(
+                r"^(?:.*/)?(?:(?:[-a-z0-9]{1,63}\.)*(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?):)?"
+                r"(?:[0-9]{1,19}|(?:[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?))$",
+                "a project's ID",
+            )
+        },
+    ),
+    "google_artifact_registry_repository": Kind(
+        "services/artifactregistry/resource_artifact_registry_repository.go",
+        {
+            "cleanup_policies": ANY,
+            "cleanup_policies.action": one_of("DELETE", "KEEP", ""),
+            "cleanup_policies.condition": ANY,
+            "cleanup_policies.condition.older_than": ANY,
+            "cleanup_policies.condition.tag_state": one_of("TAGGED", "UNTAGGED", "ANY", ""),
+            "cleanup_policies.id": ANY,
+            "cleanup_policies.most_recent_versions": ANY,
+            "cleanup_policies.most_recent_versions.keep_count": WHOLE,
+            "description": ANY,
+            "format": ANY,
+            "labels": ANY,
+            "location": ANY,
+            "repository_id": ANY,
+            "vulnerability_scanning_config": ANY,
+            "vulnerability_scanning_config.enablement_config": one_of("INHERITED", "DISABLED", ""),
+        },
+    ),
+    "google_artifact_registry_repository_iam_member": Kind(
+        "services/artifactregistry/iam_artifact_registry_repository.go: ArtifactRegistryRepositoryIamSchema",
+        {**IAM_MEMBER_ARGUMENTS, "location": ANY, "repository": ANY},
+    ),
+    "google_compute_network": Kind(
+        "services/compute/resource_compute_network.go", {"auto_create_subnetworks": ANY, "name": GCE_NAME}
+    ),
+    "google_compute_router": Kind(
+        "services/compute/resource_compute_router.go",
+        {"name": GCE_NAME, "network": ANY.but(conflicts=("ncc_gateway",)), "region": ANY},
+    ),
+    "google_compute_router_nat": Kind(
+        "services/compute/resource_compute_router_nat.go",
+        {
+            "log_config": ANY,
+            "log_config.enable": ANY,
+            "log_config.filter": one_of("ERRORS_ONLY", "TRANSLATIONS_ONLY", "ALL"),
+            "name": rfc1035(2, 63),
+            "nat_ip_allocate_option": one_of("MANUAL_ONLY", "AUTO_ONLY", ""),
+            "region": ANY,
+            "router": ANY,
+            "source_subnetwork_ip_ranges_to_nat": one_of(
+                "ALL_SUBNETWORKS_ALL_IP_RANGES", "ALL_SUBNETWORKS_ALL_PRIMARY_IP_RANGES", "LIST_OF_SUBNETWORKS"
+            ),
+            "subnetwork": ANY,
+            "subnetwork.name": ANY,
+            "subnetwork.source_ip_ranges_to_nat": ANY,
+        },
+    ),
+    "google_compute_subnetwork": Kind(
+        "services/compute/resource_compute_subnetwork.go",
+        {
+            "ip_cidr_range": CIDR,
+            "name": GCE_NAME,
+            "network": ANY,
+            "private_ip_google_access": ANY,
+            "region": ANY,
+            "secondary_ip_range": ANY,
+            "secondary_ip_range.ip_cidr_range": CIDR,
+            "secondary_ip_range.range_name": GCE_NAME,
+        },
+    ),
+    "google_container_cluster": CLUSTER,
+    "google_container_node_pool": NODE_POOL,
+    "google_project_iam_member": Kind(
+        "services/resourcemanager/iam_project.go: IamProjectSchema", {**IAM_MEMBER_ARGUMENTS, "project": ANY}
+    ),
+    "google_project_service": Kind(
+        "services/resourcemanager/resource_google_project_service.go",
+        {
+            "disable_on_destroy": ANY,
+            # validateProjectServiceService
+            "service": Check(
+                "a domain like serviceusage.googleapis.com",
+                lambda value: value != "bigquery-json.googleapis.com" and "." in value,
+            ),
+        },
+    ),
+    "google_service_account": Kind(
+        "services/resourcemanager/resource_google_service_account.go",
+        {"account_id": rfc1035(6, 30), "display_name": ANY},
+    ),
+    "google_storage_bucket": Kind(
+        "services/storage/resource_storage_bucket.go",
+        {
+            "deletion_policy": ANY,
+            "force_destroy": ANY,
+            "labels": BUCKET_LABELS,
+            "lifecycle_rule": ANY,
+            "lifecycle_rule.action": ANY,
+            "lifecycle_rule.action.type": ANY,
+            "lifecycle_rule.condition": ANY,
+            "lifecycle_rule.condition.age": WHOLE,
+            "lifecycle_rule.condition.days_since_noncurrent_time": WHOLE,
+            "lifecycle_rule.condition.matches_suffix": ANY,
+            "lifecycle_rule.condition.num_newer_versions": WHOLE,
+            "lifecycle_rule.condition.with_state": one_of("LIVE", "ARCHIVED", "ANY", ""),
+            "location": ANY,
+            "name": ANY,
+            "public_access_prevention": ANY,
+            "soft_delete_policy": ANY,
+            "soft_delete_policy.retention_duration_seconds": WHOLE,
+            "uniform_bucket_level_access": ANY,
+            "versioning": ANY,
+            "versioning.enabled": ANY,
+        },
+    ),
+    "google_storage_bucket_iam_member": Kind(
+        "services/storage/iam_storage_bucket.go: StorageBucketIamSchema", {**IAM_MEMBER_ARGUMENTS, "bucket": ANY}
+    ),
+}
