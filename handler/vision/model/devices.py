@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
+DEVICE = re.compile(r"cpu|cuda(:(?P<index>[0-9]{1,3}))?")
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
 # How it names the instructions that multiply bfloat16: AMX and AVX-512 on x86, the BF16 extension on Arm.
@@ -14,8 +16,19 @@ BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def choose_device(setting: str, gpu_id: int | None) -> torch.device:
-    """`auto`: the GPU that TorchServe gives this worker, else the processor. Or what the setting names."""
+    """`auto`: the GPU that TorchServe gives this worker, else the processor. Or what the setting names.
+
+    Raises ValueError for another word, and for a GPU that is not there.
+    """
     if setting != "auto":
+        found = DEVICE.fullmatch(setting)
+        if found is None:
+            raise ValueError(f"model-config.yaml: handler.device is {setting[:60]!r}; use auto, cpu, or such as cuda:0")
+        there = torch.cuda.device_count()
+        if setting != "cpu" and int(found["index"] or 0) >= there:
+            raise ValueError(
+                f"model-config.yaml: handler.device is {setting}, and there are {there} GPUs; use auto or cpu"
+            )
         return torch.device(setting)
     if gpu_id is not None and torch.cuda.is_available():
         return torch.device("cuda", gpu_id)
@@ -35,7 +48,7 @@ def choose_precision(setting: str, device: torch.device, bfloat16: bool = True) 
     if setting in (FLOAT32, BFLOAT16):
         return setting
     if setting != "auto":
-        raise ValueError(f"model-config.yaml: handler.precision is {setting!r}; use auto, float32 or bfloat16")
+        raise ValueError(f"model-config.yaml: handler.precision is {setting[:60]!r}; use auto, float32 or bfloat16")
     if not bfloat16:
         return FLOAT32
     if device.type == "cuda":

@@ -5,11 +5,26 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import MISSING, dataclass, fields
+from ipaddress import IPv4Address, IPv6Address
 
 # A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
-HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?", re.IGNORECASE)
+HOST = re.compile(
+    r"(\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>([a-z0-9_-]{1,63}\.)*(?P<last>[a-z0-9_-]{1,63})))(:(?P<port>[1-9][0-9]{0,4}))?",
+    re.IGNORECASE,
+)
 LAST_PORT = 65_535
+MOST = 2**31 - 1  # of anything that is counted: what TorchServe reads as a whole number, in Java
 MOST_THREADS = 1024  # more than any machine has: beyond some thousands they cannot be started
+# TorchServe's own settings that are whole numbers, and the least of each. Where one is no such number, it takes its
+# default, and says so nowhere but in its log.
+OF_TORCHSERVE = {
+    "batchSize": 1,
+    "maxBatchDelay": 0,
+    "responseTimeout": 1,
+    "startupTimeout": 1,
+    "minWorkers": 0,
+    "maxWorkers": 0,
+}
 BESIDE = {"response_timeout_s"}
 RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where responseTimeout is not set
 ANSWER_BYTES = 1_040_000  # of one answer: sixteen, a batch, fit into max_response_size (config.properties)
@@ -69,9 +84,9 @@ def read_settings(config: object) -> Settings:
     url = _mapping(handler, "url", "handler.")
     for settings, kind, above in ((handler, Settings, "handler."), (limits, LimitSettings, "handler.limits.")):
         _refuse_unknown(settings, kind, above)
-    timeout_s = _response_timeout_s(config)
+    timeout_s = _of_torchserve(config).get("responseTimeout", RESPONSE_TIMEOUT_S)
     return Settings(
-        threads=_threads(handler),
+        threads=_count(handler, "threads", "handler.", most=MOST_THREADS),
         max_batch=_count(handler, "max_batch", "handler."),
         limits=_limits(limits),
         precision=_word(handler, "precision"),
@@ -79,13 +94,6 @@ def read_settings(config: object) -> Settings:
         url=_url_settings(url, timeout_s),
         response_timeout_s=timeout_s,
     )
-
-
-def _threads(handler: dict[str, object]) -> int:
-    threads = _count(handler, "threads", "handler.")
-    if threads > MOST_THREADS:
-        raise _wrong("handler.threads", f"at most {MOST_THREADS}")
-    return threads
 
 
 def _limits(limits: dict[str, object]) -> LimitSettings:
@@ -117,13 +125,22 @@ def _url_settings(url: dict[str, object], response_timeout_s: float) -> UrlSetti
 
 def _is_host(said: object) -> bool:
     found = HOST.fullmatch(said) if isinstance(said, str) else None
-    return found is not None and int(found["port"] or 0) <= LAST_PORT
+    if found is None or int(found["port"] or 0) > LAST_PORT:
+        return False
+    try:
+        if found["ipv6"]:
+            IPv6Address(found["ipv6"])
+        elif found["last"].isdecimal():  # as of no name
+            IPv4Address(found["name"])
+    except ValueError:
+        return False
+    return True
 
 
-def _response_timeout_s(config: object) -> float:
-    """TorchServe's setting, beside ours. What is wrong with it, TorchServe says."""
-    said = config.get("responseTimeout") if isinstance(config, dict) else None
-    return said if type(said) is int and said > 0 else RESPONSE_TIMEOUT_S
+def _of_torchserve(config: object) -> dict[str, int]:
+    """Those of its settings, beside ours, that are there."""
+    there = config if isinstance(config, dict) else {}
+    return {name: _count(there, name, "", least) for name, least in OF_TORCHSERVE.items() if name in there}
 
 
 def _refuse_unknown(settings: dict[str, object], kind: type, above: str) -> None:
@@ -139,10 +156,12 @@ def _mapping(parent: object, name: str, above: str) -> dict[str, object]:
     return value
 
 
-def _count(parent: dict[str, object], name: str, above: str) -> int:
+def _count(parent: dict[str, object], name: str, above: str, least: int = 1, most: int = MOST) -> int:
     value = parent.get(name)
-    if type(value) is not int or value <= 0:  # bool is an int too
-        raise _wrong(above + name, "a whole number above 0")
+    if type(value) is not int or value < least:  # bool is an int too
+        raise _wrong(above + name, "a whole number above 0" if least else "a whole number, 0 or more")
+    if value > most:
+        raise _wrong(above + name, f"at most {most}")
     return value
 
 

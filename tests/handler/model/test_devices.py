@@ -31,3 +31,29 @@ def test_bfloat16_where_the_processor_multiplies_it(
 def test_float32_where_the_processor_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "missing")
     assert devices.choose_precision("auto", torch.device("cpu")) == "float32"
+
+
+@pytest.mark.parametrize(
+    "device", ["", "gpu", "CUDA:0", "cuda:-1", "cuda:", "cuda:x", "mps", "meta", "cpu:0", "auto\n", "x" * 500]
+)
+def test_what_is_no_device_is_one_clear_sentence(device: str) -> None:
+    said = r"^model-config.yaml: handler.device is '.{,60}'; use auto, cpu, or such as cuda:0$"
+    with pytest.raises(ValueError, match=said):
+        devices.choose_device(device, gpu_id=None)
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2), ("cuda:99", 2)])
+def test_a_gpu_that_is_not_there_is_one_clear_sentence(
+    device: str, there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    said = rf"^model-config.yaml: handler.device is {device}, and there are {there} GPUs; use auto or cpu$"
+    with pytest.raises(ValueError, match=said):
+        devices.choose_device(device, gpu_id=0)
+
+
+def test_devices_that_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.choose_device("cpu", gpu_id=0) == torch.device("cpu")
+    assert devices.choose_device("cuda", gpu_id=1) == torch.device("cuda")
+    assert devices.choose_device("cuda:1", gpu_id=0) == torch.device("cuda", 1)

@@ -38,6 +38,8 @@ from vision.worker.settings import read_settings
         (["url", "timeout_s"], float("inf"), "handler.url.timeout_s must be less than responseTimeout, which is 120 s"),
         (["url", "timeout_s"], 1e300, "handler.url.timeout_s must be less than responseTimeout, which is 120 s"),
         (["url", "timeout_s"], 120, "handler.url.timeout_s must be less than responseTimeout, which is 120 s"),
+        (["max_batch"], 2**31, "handler.max_batch must be at most 2147483647"),
+        (["limits", "max_image_bytes"], 10**30, "handler.limits.max_image_bytes must be at most 2147483647"),
         (["precision"], 16, "handler.precision must be a word"),
         (["url"], [], "handler.url must be a mapping"),
         (["url", "allowed_hosts"], "example.org", "handler.url.allowed_hosts must be a list of hosts"),
@@ -46,6 +48,10 @@ from vision.worker.settings import read_settings
         (["url", "allowed_hosts"], ["*.example.org"], "handler.url.allowed_hosts must be a list of hosts"),
         (["url", "allowed_hosts"], ["example.org."], "handler.url.allowed_hosts must be a list of hosts"),
         (["url", "allowed_hosts"], ["user@example.org"], "handler.url.allowed_hosts must be a list of hosts"),
+        *(
+            (["url", "allowed_hosts"], [host], "handler.url.allowed_hosts must be a list of hosts")
+            for host in ("999.1.1.1", "10.0.1", "a.example.7", "0x7f.1", "[1]", "[:::::]", "[192.0.2.1]", 64 * "a")
+        ),
         (["url", "allow_http"], "yes", "handler.url.allow_http must be true or false"),
         (["url", "timeout_s"], 0, "handler.url.timeout_s must be a number of seconds above 0"),
         (["url", "timeout_s"], float("nan"), "handler.url.timeout_s must be a number of seconds above 0"),
@@ -62,6 +68,28 @@ def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], valu
     parent[last] = value
     with pytest.raises(ValueError, match=rf"^model-config.yaml: {sentence}$"):
         read_settings(wrong)
+
+
+@pytest.mark.parametrize("name", ["batchSize", "responseTimeout", "startupTimeout"])
+@pytest.mark.parametrize("value", [None, 0, -1, True, 1.5, "60", "60s", float("inf"), 2**31])
+def test_a_number_of_torchserves_that_it_would_pass_over_is_named(
+    config: dict[str, Any], name: str, value: object
+) -> None:
+    """It writes "Invalid batchSize: true, should be integer" into its log, and takes its default."""
+    with pytest.raises(
+        ValueError, match=rf"^model-config.yaml: {name} must be (a whole number above 0|at most 2147483647)$"
+    ):
+        read_settings({**config, name: value})
+
+
+def test_of_torchserves_numbers_some_may_be_none_at_all(config: dict[str, Any]) -> None:
+    zero = {"maxBatchDelay": 0, "minWorkers": 0, "maxWorkers": 0}
+    assert read_settings({**config, **zero}) == read_settings(config)
+    without = {name: value for name, value in config.items() if name == "handler"}
+    assert read_settings(without).response_timeout_s == 120
+    for name in zero:
+        with pytest.raises(ValueError, match=rf"^model-config.yaml: {name} must be a whole number, 0 or more$"):
+            read_settings({**config, name: -1})
 
 
 @pytest.mark.parametrize("config", [None, {}, {"handler": None}, {"handler": []}])
