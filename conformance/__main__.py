@@ -19,7 +19,7 @@ from conformance.checking import Failed, NoServer, Outcome, run
 from conformance.http import Http
 from conformance.questions import BadInput, Given
 from conformance.readiness import became_ready
-from conformance.table import Part, as_json, show
+from conformance.table import Part, as_json, printable, show
 
 PROTOCOLS = ("v1", "v2", "grpc")
 IN_A_URL = re.compile(r"/v[12]/models/(?P<name>[^/:]+).*$")
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parts = ask(_asked(options))
     except (CannotAsk, NoServer, BadInput) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(as_json(parts), indent=1))

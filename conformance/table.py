@@ -30,7 +30,7 @@ class Part:
 
 def show(parts: Sequence[Part], console: Console) -> None:
     for part in parts:
-        table = Table(title=f"{part.protocol}: {part.about}", title_justify="left", expand=True)
+        table = Table(title=_shown(f"{part.protocol}: {part.about}"), title_justify="left", expand=True)
         table.add_column("outcome", no_wrap=True)
         table.add_column("check", ratio=3)
         table.add_column("why", ratio=4)
@@ -40,10 +40,20 @@ def show(parts: Sequence[Part], console: Console) -> None:
             table.add_row(
                 f"[{STYLES[result.outcome]}]{result.outcome.value}[/]",
                 escape(result.sentence),
-                f"{escape(result.detail)}{source}",
+                f"{_shown(result.detail)}{source}",
             )
         console.print(table)
     console.print(counted([result for part in parts for result in part.results]))
+
+
+def printable(text: object) -> str:
+    """On one line that a terminal does not obey: `\\x1b` for an escape. What a server says is quoted in a `detail`."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
+def _shown(text: str) -> str:
+    """Neither obeyed by the terminal, nor markup to the library that prints it."""
+    return escape(printable(text))
 
 
 def counted(results: Sequence[Result]) -> str:

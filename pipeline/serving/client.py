@@ -201,7 +201,8 @@ class Client:
                 content += chunk
                 if len(content) > MOST_ANSWER_BYTES:
                     break
-        kept = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        # As bytes: httpx takes no text here that is not ASCII.
+        kept = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(response.status_code, headers=kept, content=bytes(content), request=response.request)
 
     def _over_grpc(self, authorities: Path | None) -> Calls:
@@ -269,7 +270,7 @@ class Client:
                 f"{sentence}: an ingress or gateway may say so, which knows no such host or path: "
                 "give --header 'Host: …', or another --url"
             )
-        if status == 400 and self.address.server.scheme == "http" and "https" in response.text.lower():
+        if status == 400 and self.address.server.scheme == "http" and b"https" in response.content.lower():
             return f"{sentence}: {self.address.server.netloc.decode()} speaks HTTPS, not HTTP: give https://…"
         if status in (502, 503, 504):
             return f"{sentence}: a gateway or proxy says so, not the model: is a pod ready?"

@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 from pipeline.serving.route import explain_route, infer_route, predict_route
 
 LENGTH = "Inference-Header-Content-Length"  # of the JSON before v2's binary data
 JPEG = b"\xff\xd8\xff"  # what such a file begins with
+INDICES = 2**63  # as many as v2's INT64 holds
 INPUT = "images"  # as the model's metadata calls it
 
 
@@ -26,12 +27,12 @@ class Protocol(StrEnum):
 
 
 class Class(TypedDict):
-    """As this model's answers have it. Only `label` and `probability` are checked: nothing else is relied on.
+    """As this model's answers have it. Other servers' may lack all but `label` and `probability`.
 
     wnid: the WordNet id, of a class that has one.
     """
 
-    index: int
+    index: NotRequired[int]
     wnid: NotRequired[str]
     label: str
     probability: float
@@ -121,10 +122,23 @@ def of_columns(index: list[Any], label: list[Any], probability: list[Any]) -> li
 
 
 def checked(classes: Any) -> list[Class]:
-    if not isinstance(classes, list) or not classes:
+    if not isinstance(classes, list) or not classes or not all(isinstance(entry, dict) for entry in classes):
         raise TypeError
-    for entry in classes:
-        probability = entry["probability"]
-        if not isinstance(entry["label"], str) or isinstance(probability, bool) or not 0 <= probability <= 1:
-            raise TypeError
-    return list(classes)
+    return [_class(entry) for entry in classes]
+
+
+def _class(entry: Any) -> Class:
+    """What a class has, and no more: beside it an answer may hold anything, of any depth. Raises as `classes_in`."""
+    known = {name: entry[name] for name in ("index", "wnid", "label", "probability") if entry.get(name) is not None}
+    index, wnid = known.get("index", 0), known.get("wnid", "")
+    probability = known["probability"]
+    if (
+        type(index) is not int
+        or not 0 <= index < INDICES
+        or not isinstance(wnid, str)
+        or not isinstance(known["label"], str)
+        or isinstance(probability, bool)
+        or not 0 <= probability <= 1
+    ):
+        raise TypeError
+    return cast(Class, known)

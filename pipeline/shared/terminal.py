@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.status import Status
 from rich.text import Text
 
+from pipeline.shared.errors import ServerFailed
 from pipeline.shared.progress import Progress as ByteProgress
 from pipeline.shared.text import printable
 
@@ -103,7 +104,9 @@ def warn(sentence: str) -> None:
 
 
 def complain(error: object) -> None:
-    err.print(f"error: {error}", style="red")
+    """A line; and those of a server's log, where the error shows some."""
+    for line in f"error: {error}".split("\n") if isinstance(error, ServerFailed) else [f"error: {error}"]:
+        err.print(line, style="red")
 
 
 def megabytes(size: int) -> str:

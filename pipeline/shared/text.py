@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-# Control characters of ASCII and Latin-1, but for tab and line feed: escape sequences begin with them. Unicode's own,
-# which change the direction of what stands beside them, or end a line. And surrogates, which Python makes of file names
-# that are no UTF-8.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters of ASCII and Latin-1, but for the tab: escape sequences begin with them, and a line feed in a name
+# forges a line. Unicode's own, which change the direction of what stands beside them, or end a line. And surrogates,
+# which Python makes of file names that are no UTF-8.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def one_line(text: object, most: int | None = 400) -> str:
@@ -27,5 +27,5 @@ def without_secrets(url: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: `\\x1b` for an escape, and so on. Tabs and ends of lines stay."""
+    """Text that a terminal shows on one line, and does not obey: `\\x1b` for an escape, `\\n` for the end of a line."""
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -53,6 +53,19 @@ def test_a_fault_is_told_with_what_was_expected_and_who_says_so(
     assert ", 1 FAILED, 0 should" in shown
 
 
+def test_what_a_server_says_is_shown_and_not_obeyed(
+    url: str, stand_in: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    hostile = "[red]\x1b[2J\r\nerror: forged\u202e".encode()
+    stand_in.twist = lambda request, reply: reply._replace(body=hostile) if request.path == "/v1/models" else reply
+    assert main([url, "--protocol", "v1", "--model", NAME]) == 1
+    shown = capsys.readouterr().out
+    assert "[red]\\x1b[2J" in shown
+    assert not set("\x1b\r\u202e") & set(shown)
+    assert "\nerror" not in shown
+
+
 def test_what_should_be_counts_only_where_that_is_asked(url: str, stand_in: StandIn) -> None:
     stand_in.twist = lambda request, reply: reply._replace(body=b"") if "/live" in request.path else reply
     assert main([url, "--protocol", "v2"]) == 0

@@ -251,6 +251,24 @@ def test_where_nothing_listens_there_is_no_server(free_port: int, photograph: st
         b'{"predictions": [{"classes": [{"label": "tabby", "probability": 1e400}]}]}',
         b'{"predictions": [{"classes": [{"label": "tabby", "probability": -0.1}]}]}',
         b'{"predictions": [{"classes": [{"label": "tabby", "probability": ' + b"9" * 400 + b"}]}]}",
+        *(
+            b'{"predictions": [{"classes": [{"label": "tabby", "probability": 0.4, %s}]}]}' % each
+            for each in (
+                b'"index": NaN',
+                b'"index": -Infinity',
+                b'"index": 1e400',
+                b'"index": 0.5',
+                b'"index": -1',
+                b'"index": true',
+                b'"index": "281"',
+                b'"index": ' + b"9" * 400,
+                b'"index": ' + b"9" * 5000,
+                b'"index": ' + b"[" * 500 + b"]" * 500,
+                b'"wnid": 2123045',
+                b'"wnid": ["n02123045"]',
+            )
+        ),
+        b'{"predictions": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"predictions": [{"classes": []}]}',
         b'{"predictions": [{"classes": {}}]}',
         b'{"predictions": [{"classes": ""}]}',
@@ -281,6 +299,35 @@ def test_a_refusal_is_told_in_the_servers_words_in_one_line(
     website.put(PREDICT, body, status)
     with Client(website.url, MODEL_NAME) as client:
         assert refusal(client, photograph) == f"{photograph}: {sentence}"
+
+
+def test_what_an_answer_has_beside_its_classes_is_left_out(website: Any, photograph: str) -> None:
+    """Of whatever depth: Python reads what it cannot always write."""
+    deep = b"[" * 300 + b"]" * 300
+    known = b'"index": 281, "wnid": null, "label": "tabby", "probability": 0.4'
+    website.put(PREDICT, b'{"predictions": [{"classes": [{%s, "also": %s, "\\ud800": NaN}]}]}' % (known, deep))
+    with Client(website.url, MODEL_NAME) as client:
+        assert client.predict(photograph, 1) == [{"index": 281, "label": "tabby", "probability": 0.4}]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *(
+            f"text/plain; charset={name}"
+            for name in ("rot13", "undefined", "idna", "base64", "utf-7", "none", "\x9b2J")
+        ),
+        "text/html\x80",
+        "\xfc",
+    ],
+)
+def test_whatever_a_server_says_of_its_words_they_are_told(website: Any, photograph: str, content_type: str) -> None:
+    website.put(PREDICT, b"+//// \xff, not HTTPS?", 400, **{"Content-Type": content_type, "Server": "\xfc\x9b"})
+    with Client(website.url, MODEL_NAME) as client:
+        assert refusal(client, photograph).startswith(f"{photograph}: 400: Bad Request: {website.url[7:]} speaks HTTPS")
+    website.put(PREDICT, b"{}", 200, **{"Content-Type": content_type, "Server": "\xfc\x9b"})
+    with Client(website.url, MODEL_NAME) as client:
+        assert refusal(client, photograph).startswith(f"{photograph}: {website.url} ")
 
 
 @pytest.mark.parametrize("status", [429, 503])

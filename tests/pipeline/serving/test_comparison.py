@@ -62,7 +62,7 @@ def test_the_same_label_at_another_index_does_not_agree() -> None:
 
 
 def test_servers_that_tell_no_index_are_compared_by_label() -> None:
-    bare: list[Class] = [{"label": "a", "probability": 1.0}]  # type: ignore[typeddict-item]
+    bare: list[Class] = [{"label": "a", "probability": 1.0}]
     assert outcome(bare, bare).agrees is True
 
 

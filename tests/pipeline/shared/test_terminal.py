@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
 import pytest
 from rich.spinner import Spinner
+from rich.table import Table
 
 from pipeline.shared import terminal
+from pipeline.shared.errors import ServerFailed
 from pipeline.shared.terminal import PlainConsole, complain, spinner, transfer_bar
 from pipeline.shared.text import printable
 
@@ -87,6 +90,7 @@ def test_without_a_terminal_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> No
         ("\x1b[31mred", "\\x1b[31mred"),
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
         ("over\rwritten\x08\x7f", "over\\rwritten\\x08\\x7f"),
+        ("a\nerror: forged\r\n", "a\\nerror: forged\\r\\n"),
         ("\x9b2J\x00", "\\x9b2J\\x00"),
         ("gpj.\u202etac", "gpj.\\u202etac"),
         ("one\u2028two", "one\\u2028two"),
@@ -99,8 +103,20 @@ def test_text_is_shown_and_not_obeyed(text: str, shown: str, screen: Callable[[]
     assert f"error: {shown}" in screen()
 
 
-def test_tabs_and_ends_of_lines_stay() -> None:
-    assert printable("a\tb\nc") == "a\tb\nc"
+def test_tabs_stay() -> None:
+    assert printable("a\tb") == "a\tb"
+
+
+def test_the_last_words_of_a_server_have_lines_of_their_own(screen: Callable[[], str]) -> None:
+    complain(ServerFailed("TorchServe did not start", "one\x1b[2J\ntwo"))
+    assert "error: TorchServe did not start; its last words:\none\\x1b[2J\ntwo\n" in re.sub(r"\x1b\[\d*m", "", screen())
+
+
+def test_what_a_table_holds_is_a_line_too(screen: Callable[[], str]) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("a\nerror: forged\x1b[2J")
+    terminal.err.print(table)
+    assert "a\\nerror: forged\\x1b[2J" in screen()
 
 
 def test_a_spinner_shows_text_and_does_not_obey_it(screen: Callable[[], str]) -> None:
