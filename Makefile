@@ -70,11 +70,12 @@ cluster-test: setup
 audit: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.commands.audit
 
-# the serving image, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG, TORCH_INDEX=… for NVIDIA GPUs
+# the serving image for x86-64, whatever builds it, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG,
+# TORCH_INDEX=… for NVIDIA GPUs
 image:
 	@engine=$$(command -v docker || command -v podman) || \
 		{ echo "error: neither docker nor podman is here: install one, or build in Google Cloud (kserve/runtime/cloudbuild.yaml)" >&2; exit 1; }; \
-	set -x; $$engine build --file kserve/runtime/Dockerfile --tag $(IMAGE) \
+	set -x; $$engine build --platform linux/amd64 --file kserve/runtime/Dockerfile --tag $(IMAGE) \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .

@@ -51,3 +51,9 @@ def test_make_builds_the_version() -> None:
     done = subprocess.run(["make", "-n", "image"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert f"--tag alexnet-torchserve:{VERSION} " in done.stdout
     assert f"--build-arg VERSION={VERSION} " in done.stdout
+
+
+def test_make_builds_for_the_processor_of_the_nodes() -> None:
+    """On Apple silicon, docker builds for arm64 unless told: an image that ends on a node with `exec format error`."""
+    done = subprocess.run(["make", "-n", "image"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert " build --platform linux/amd64 " in done.stdout
