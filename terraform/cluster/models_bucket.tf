@@ -47,6 +47,18 @@ resource "google_storage_bucket" "models" {
     }
   }
 
+  # Sources of images, once they are built (builds.tf).
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 1
+      matches_prefix = [".builds/"]
+      with_state     = "ANY"
+    }
+  }
+
   labels = var.labels
 
   depends_on = [google_project_service.apis]

@@ -6,6 +6,11 @@ locals {
   ])
 }
 
+output "build_service_account" {
+  description = "What Cloud Build makes the serving image as: gcloud builds submit --service-account."
+  value       = google_service_account.builds.id
+}
+
 output "cluster_name" {
   description = "The cluster, for terraform/kserve."
   value       = google_container_cluster.this.name
@@ -21,6 +26,7 @@ output "environment" {
       NAMESPACE = var.namespace
       BUCKET    = google_storage_bucket.models.name
       IMAGE     = "${local.image_repository}/alexnet-torchserve:0.1.0" # the version of pyproject.toml
+      BUILDER   = google_service_account.builds.id
     } : "export ${name}='${replace(value, "'", "'\\''")}'"
   ])
 }

@@ -35,7 +35,7 @@ variable "cluster_name" {
   default     = "alexnet"
   nullable    = false
 
-  # Shorter than GKE's 40: with -nodes it is a service account, which has 6 to 30.
+  # Shorter than GKE's 40: with -nodes or -build it is a service account, which has 6 to 30.
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.cluster_name))
     error_message = "cluster_name: 2 to 24 of a-z 0-9 -, beginning with a letter and not ending with a dash."

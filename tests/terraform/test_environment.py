@@ -16,6 +16,9 @@ OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
 TAGGED = f"alexnet-torchserve:{tomllib.loads((CHECKOUT / 'pyproject.toml').read_text())['project']['version']}"
 
 
+BUILDER = "projects/my-project/serviceAccounts/alexnet-build@my-project.iam.gserviceaccount.com"
+
+
 def kept() -> dict[str, str]:
     """The environment, without what would change what Terraform does."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | {
@@ -72,7 +75,8 @@ def the_output() -> str:
         for name, value in {"project_id": "my-project", "namespace": "alexnet"}.items()
     )
     values += 'locals {\n  region           = "europe-west4"\n  image_repository = "r-docker.pkg.dev/p/alexnet"\n}\n'
-    return values + found[0].replace("google_storage_bucket.models.name", '"it\'s $(false) a bucket"')
+    text = found[0].replace("google_storage_bucket.models.name", '"it\'s $(false) a bucket"')
+    return values + text.replace("google_service_account.builds.id", f'"{BUILDER}"')
 
 
 def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
@@ -81,6 +85,7 @@ def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
     done = run_script(script)
     assert (done.returncode, done.stderr) == (0, "")
     assert exported(done.stdout) == {
+        "BUILDER": BUILDER,
         "BUCKET": "it's $(false) a bucket",
         "IMAGE": f"r-docker.pkg.dev/p/alexnet/{TAGGED}",
         "NAMESPACE": "alexnet",

@@ -23,6 +23,9 @@ ALLOWED_ROLES = {
     "roles/artifactregistry.reader",
     "roles/artifactregistry.writer",
     "roles/container.defaultNodeServiceAccount",
+    "roles/iam.serviceAccountUser",
+    "roles/logging.logWriter",
+    "roles/storage.legacyBucketReader",
     "roles/storage.objectUser",
     "roles/storage.objectViewer",
 }
@@ -335,6 +338,7 @@ def test_the_reader_of_the_bucket_is_the_service_account_of_the_manifests() -> N
 
 def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:
     build = yaml.safe_load((CHECKOUT / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
+    assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"  # the account may write no log elsewhere
     repository = build["substitutions"]["_IMAGE"].split("/")[2]
     assert re.findall(r'repository_id\s+= "([^"]+)"', source("cluster")) == [repository]
 

@@ -194,6 +194,49 @@ run "the_server_reads_the_bucket_as_its_kubernetes_service_account" {
   }
 }
 
+run "images_are_built_as_an_account_of_their_own" {
+  command = apply
+  variables {
+    publisher = "group:ml@example.com"
+  }
+
+  assert {
+    condition = (
+      google_service_account.builds.account_id == "alexnet-build" &&
+      google_artifact_registry_repository_iam_member.builds.role == "roles/artifactregistry.writer" &&
+      google_artifact_registry_repository_iam_member.builds.member == google_service_account.builds.member &&
+      google_project_iam_member.builds.role == "roles/logging.logWriter" &&
+      google_project_iam_member.builds.member == google_service_account.builds.member
+    )
+    error_message = "it may not push the image, or not log"
+  }
+  assert {
+    condition = (
+      google_storage_bucket_iam_member.builds.role == "roles/storage.objectViewer" &&
+      one(google_storage_bucket_iam_member.builds.condition).expression == "resource.name.startsWith(\"projects/_/buckets/my-project-models/objects/.builds/\")" &&
+      anytrue([for rule in google_storage_bucket.models.lifecycle_rule : one(rule.condition).matches_prefix == tolist([".builds/"]) && one(rule.condition).age == 1])
+    )
+    error_message = "it reads more than what was sent to be built, or that stays"
+  }
+  assert {
+    condition = (
+      google_service_account_iam_member.publisher_builds[0].role == "roles/iam.serviceAccountUser" &&
+      google_storage_bucket_iam_member.publisher_builds[0].role == "roles/storage.legacyBucketReader" &&
+      alltrue([
+        for member in [
+          google_service_account_iam_member.publisher_builds[0].member,
+          google_storage_bucket_iam_member.publisher_builds[0].member,
+        ] : member == "group:ml@example.com"
+      ])
+    )
+    error_message = "the publisher cannot have images built"
+  }
+  assert {
+    condition     = strcontains(output.environment, "export BUILDER='${output.build_service_account}'")
+    error_message = "the commands do not know it"
+  }
+}
+
 run "outputs_are_what_the_next_commands_take" {
   command = apply
 
@@ -215,7 +258,10 @@ run "without_a_publisher_nobody_writes" {
   command = plan
 
   assert {
-    condition     = length(google_storage_bucket_iam_member.publisher) + length(google_artifact_registry_repository_iam_member.publisher) == 0
+    condition = 0 == (
+      length(google_storage_bucket_iam_member.publisher) + length(google_artifact_registry_repository_iam_member.publisher) +
+      length(google_service_account_iam_member.publisher_builds) + length(google_storage_bucket_iam_member.publisher_builds)
+    )
     error_message = "somebody may write"
   }
 }

@@ -1,0 +1,53 @@
+"""What `gcloud builds submit` sends to be built: what the Dockerfile takes, and nothing of an installation."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# What lies about in a checkout that was worked with, and that no build may see.
+LEFT_BEHIND = (
+    ".git/config",
+    ".venv/bin/python",
+    "kserve/runtime/server/__pycache__/door.pyc",
+    "model-store/alexnet.mar",
+    "terraform/cluster/.terraform/providers/google",
+    "terraform/environments/dev.tfvars",
+    "terraform/state/terraform.tfstate",
+)
+
+
+def test_a_build_gets_what_the_dockerfile_takes_and_no_state(tmp_path: Path) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("gcloud is not installed")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+    for name in (*tracked.strip("\0").split("\0"), *LEFT_BEHIND, ".gcloudignore"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in (".gcloudignore", ".gitignore", "terraform/.gitignore"):
+        shutil.copy(CHECKOUT / name, tmp_path / name)
+    listed = subprocess.run(
+        ["gcloud", "meta", "list-files-for-upload", tmp_path],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"CLOUDSDK_CONFIG": str(tmp_path / "config"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
+    )
+    sent = set(listed.stdout.split())
+    dockerfile = (CHECKOUT / "kserve" / "runtime" / "Dockerfile").read_text()
+    taken = re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE)
+    for name in " ".join(taken).split():
+        assert any(file == name or file.startswith(f"{name}/") for file in sent), name
+    assert sent >= {".dockerignore", "kserve/runtime/Dockerfile"}
+    assert not sent & set(LEFT_BEHIND)
+    assert not [
+        file for file in sent if not re.match(r"\.dockerignore|LICENSE|NOTICE|requirements/|kserve/runtime/", file)
+    ]
