@@ -57,7 +57,14 @@ def deploy(
             metavar="SHARE", min=0, max=1, help="With --golden: so many must agree. Without it, versions must be equal."
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a version may take.")] = 600,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="How long a version may take, beside 15 minutes for a node that must be made.",
+        ),
+    ] = 600,
 ) -> None:
     """Deploy a version on KServe, and prove that it answers. Prints its public URL if that answers from here, or else
     the kubectl command that brings its port here."""

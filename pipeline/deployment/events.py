@@ -1,4 +1,4 @@
-"""What controllers warn of in Events, of which nothing is in a status."""
+"""What controllers say in Events, of which nothing is in a status."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from pipeline.deployment.objects import INFERENCE_SERVICE, Object, name_of
 from pipeline.deployment.resources import EVENTS
 from pipeline.shared.text import one_line
 
+# What the cluster autoscaler says of a pod that fits on no node, GKE's too: it makes one; it could not, for want of
+# machines or quota; it will not, since the pod would fit on none that it may make.
+# https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md#what-events-are-emitted-by-ca
+MAKES_A_NODE = "TriggeredScaleUp"
+SCALING = (MAKES_A_NODE, "FailedScaleUp", "NotTriggerScaleUp")
+
 
 def warnings_of(cluster: Cluster, kind: str, name: str) -> list[Object]:
     """All that are kept (for an hour, mostly), the last one last."""
     selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
     return sorted(cluster.find(EVENTS, fieldSelector=selector), key=lambda event: _times(event)[-1:])
+
+
+def scaling_of(cluster: Cluster, pod: str) -> Object | None:
+    """What an autoscaler said of a pod last, if there is one: an Event of SCALING."""
+    events = cluster.find(EVENTS, fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}")
+    said = [event for event in events if event.get("reason") in SCALING]
+    return max(said, key=lambda event: _times(event)[-1:], default=None)
 
 
 def warnings_since_applied(cluster: Cluster, service: Object) -> list[Object]:

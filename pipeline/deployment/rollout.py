@@ -59,12 +59,16 @@ class Rollout:
 
     def wait(self) -> Object:
         """The InferenceService, once it serves the new version. Raises NotReady, or PipelineError where it is gone."""
-        began = seen = time.monotonic()
+        began = seen = last = time.monotonic()
+        for_nodes = 0.0  # of the time since: see Pace.node
         trouble: Trouble | None = None
         told: Trouble | None = None
         while True:
             now = time.monotonic()
-            is_over = now - began > self._pace.timeout
+            if trouble and trouble.awaits_node:
+                for_nodes = min(for_nodes + now - last, self._pace.node)
+            last = now
+            is_over = now - began - for_nodes > self._pace.timeout
             try:
                 view = self._look()
             except Unreachable:
@@ -86,7 +90,10 @@ class Rollout:
             if trouble and trouble.patience is not None and now - seen >= trouble.patience:
                 raise NotReady(trouble.reason, self._logs(trouble))
             if is_over:
-                raise NotReady(f"not ready within {self._pace.timeout:g} s: {view.summary}", self._logs(trouble))
+                beside = f", and {for_nodes:.3g} s for a node" if for_nodes else ""
+                raise NotReady(
+                    f"not ready within {self._pace.timeout:g} s{beside}: {view.summary}", self._logs(trouble)
+                )
             time.sleep(self._pace.poll)
 
     def _logs(self, trouble: Trouble | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.deployment.cluster import Cluster
-from pipeline.deployment.events import sentence_of, warnings_of, warnings_since_applied
+from pipeline.deployment.events import MAKES_A_NODE, scaling_of, sentence_of, warnings_of, warnings_since_applied
 from pipeline.deployment.objects import Object, conditions_of, is_ready, lacking, name_of
 from pipeline.deployment.pods import INITIALIZER, Container, containers_of, init_containers_of
 from pipeline.shared.text import one_line
@@ -36,6 +36,7 @@ class Trouble:
     pod: str = ""
     container: str = ""
     previous: bool = False  # it is the run before this one that failed
+    awaits_node: bool = False  # nothing is wrong: a node is being made
 
     def is_same_as(self, other: Trouble | None) -> bool:
         return other is not None and (self.kind or self.reason) == (other.kind or other.reason)
@@ -49,9 +50,9 @@ def find_trouble(
 
     deployments, pods: of the new version. patience: with failures that may mend, in seconds.
     """
-    for pod in pods:
-        if trouble := _of_pod(cluster, pod, patience):
-            return trouble
+    troubles = [trouble for pod in pods if (trouble := _of_pod(cluster, pod, patience))]
+    if troubles:
+        return min(troubles, key=lambda trouble: trouble.awaits_node)
     for deployment in deployments:
         for condition in conditions_of(deployment):
             if condition.type == "ReplicaFailure" and condition.status == "True":
@@ -68,7 +69,7 @@ def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
     name = name_of(pod)
     for condition in conditions_of(pod):
         if condition.type == "PodScheduled" and condition.reason == "Unschedulable":
-            return Trouble(f"{name} cannot be scheduled: {one_line(condition.message)}", kind="unschedulable")
+            return _of_scheduling(cluster, name, one_line(condition.message))
     containers = containers_of(pod)
     for container in (*init_containers_of(pod), *containers):
         if trouble := _of_image(name, container, patience) or _of_run(name, container):
@@ -77,6 +78,15 @@ def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
     if is_waiting and (warnings := warnings_of(cluster, "Pod", name)):  # a volume that is not there, for one
         return Trouble(f"{name}: {sentence_of(warnings[-1])}", kind=f"warning {warnings[-1].get('reason')}")
     return None
+
+
+def _of_scheduling(cluster: Cluster, pod: str, said: str) -> Trouble:
+    """A pod for which no node has room: what an autoscaler does about that says more than the scheduler."""
+    scaling = scaling_of(cluster, pod)
+    if scaling and scaling.get("reason") == MAKES_A_NODE:
+        return Trouble(f"{pod} waits for a node, which is being made", kind="awaits a node", awaits_node=True)
+    why = sentence_of(scaling) if scaling else said
+    return Trouble(f"{pod} cannot be scheduled: {why}", kind="unschedulable")
 
 
 def _of_image(pod: str, container: Container, patience: float) -> Trouble | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.deployment.cluster import Cluster
 from pipeline.deployment.objects import Object
 from pipeline.deployment.pace import Pace
+from pipeline.deployment.trouble import find_trouble
 from tests.support.api_server import (
     DOWNLOADING,
     LOADING,
@@ -203,6 +206,82 @@ def test_what_is_never_ready_ends_at_the_timeout_with_what_is_known(
     api.scripts[ONE] = [moment]
     pace = Pace(timeout=0.05, poll=0.001)
     assert reason(lambda: make(pace).deploy(ONE)).startswith(f"not ready within 0.05 s: {sentence}; ")
+
+
+# --- A node that must be made first -----------------------------------------------------------------------------------
+
+NO_NODE = Moment({"conditions": [UNSCHEDULABLE]})
+MADE = "pod triggered scale-up: [{https://www.googleapis.com/compute/v1/…/gke-alexnet-serving-grp 0->1 (max: 9)}]"
+SOLD_OUT = (
+    "Node scale up in zones europe-west4-b associated with this pod failed: GCE out of resources. Pod is at risk of"
+)
+NOWHERE = "pod didn't trigger scale-up: 2 node(s) didn't match Pod's node affinity/selector"
+
+
+def scaling(reason: str, message: str, when: str = "00:00", pod: str = "alexnet-predictor-new") -> Object:
+    """As the cluster autoscaler and GKE write it; only the second of these is a warning."""
+    kind = "Warning" if reason == "FailedScaleUp" else "Normal"
+    about = {"involvedObject": {"kind": "Pod", "name": pod}, "lastTimestamp": f"2026-01-01T00:{when}Z"}
+    return {"type": kind, "reason": reason, "message": message} | about
+
+
+def test_the_time_that_a_node_takes_to_be_made_is_not_the_version_s(api: ApiServer, make: Make, heard: Heard) -> None:
+    api.events = [scaling("TriggeredScaleUp", MADE)]
+    api.scripts[ONE] = [*[NO_NODE] * 100, READY]  # 0.1 s at least
+    assert make(Pace(timeout=0.05, poll=0.001)).deploy(ONE) == URL
+    assert "alexnet-predictor-new waits for a node, which is being made" in heard.waited
+
+
+def test_a_node_that_never_comes_ends_the_wait(api: ApiServer, make: Make) -> None:
+    api.events = [scaling("TriggeredScaleUp", MADE)]
+    api.scripts[ONE] = [NO_NODE]
+    failed = reason(lambda: make(Pace(timeout=0.05, node=0.05, poll=0.001)).deploy(ONE))
+    assert failed.startswith(
+        "not ready within 0.05 s, and 0.05 s for a node: alexnet-predictor-new waits for a node, which is being made; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        (
+            [scaling("FailedScaleUp", SOLD_OUT, "01:00"), scaling("TriggeredScaleUp", MADE)],
+            f"FailedScaleUp: {SOLD_OUT}",
+        ),
+        ([scaling("NotTriggerScaleUp", NOWHERE)], f"NotTriggerScaleUp: {NOWHERE}"),
+        ([scaling("TriggeredScaleUp", MADE, pod="another")], "0/3 nodes fit"),
+        ([scaling("Scheduled", "of another controller")], "0/3 nodes fit"),
+    ],
+    ids=["sold out", "fits nowhere", "of another pod", "of another kind"],
+)
+def test_where_no_node_is_being_made_the_time_counts_and_the_autoscaler_says_why(
+    events: list[Object], why: str, api: ApiServer, make: Make
+) -> None:
+    api.events = events
+    api.scripts[ONE] = [NO_NODE]
+    failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001)).deploy(ONE))
+    assert failed.startswith(f"not ready within 0.05 s: alexnet-predictor-new cannot be scheduled: {why}; ")
+
+
+def test_a_node_that_comes_after_one_that_did_not_is_waited_for(api: ApiServer, make: Make) -> None:
+    """GKE tries another pool, or the same one again after some minutes."""
+    again = scaling("TriggeredScaleUp", MADE, "06:00")
+    api.events = [again, scaling("FailedScaleUp", SOLD_OUT, "01:00"), scaling("TriggeredScaleUp", MADE)]
+    api.scripts[ONE] = [*[NO_NODE] * 100, READY]
+    assert make(Pace(timeout=0.05, poll=0.001)).deploy(ONE) == URL
+
+
+def test_what_is_wrong_with_a_pod_counts_before_another_waits_for_a_node(api: ApiServer, heard: Heard) -> None:
+    api.events = [scaling("TriggeredScaleUp", MADE)]
+    waiting = {"metadata": {"name": "alexnet-predictor-new"}, "status": NO_NODE.pod}
+    crashing = {"metadata": {"name": "alexnet-predictor-two"}, "status": BROKEN.pod}
+    with closing(Cluster()) as cluster:
+        trouble = find_trouble(cluster, {}, [], [waiting, crashing], patience=60)
+        first = find_trouble(cluster, {}, [], [waiting], patience=60)
+    assert trouble
+    assert "kserve-container of alexnet-predictor-two ends with status 1" in trouble.reason
+    assert first
+    assert first.awaits_node
 
 
 # --- What KServe says in Events alone ---------------------------------------------------------------------------------
