@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import urllib3
-from kubernetes import client
 
 from pipeline.deployment.answer import Answer
 from pipeline.deployment.kube_config import current_context
 from pipeline.deployment.objects import Object, name_of
 from pipeline.deployment.refusals import refusal, unreachable
 from pipeline.deployment.resources import PODS, Resource, path_of
+from pipeline.deployment.sdk import client
 from pipeline.shared.errors import PipelineError
 
 FIELD_MANAGER = "torchserve-alexnet"

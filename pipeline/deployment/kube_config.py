@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import urllib3
 import yaml
-from kubernetes import client, config
 
 from pipeline.deployment.errors import GET_CREDENTIALS, LOGIN, KubeConfigUnusable
+from pipeline.deployment.sdk import client, config
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.text import one_line
 
