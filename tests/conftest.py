@@ -22,6 +22,7 @@ from pipeline.shared.ports import SHARE, Ports
 # Each comes after those that it imports, whose asserts pytest could not explain otherwise.
 PLUGINS = (
     "waiting",
+    "one_worker",
     "temporary",
     "website",
     "grpc_service",

@@ -22,7 +22,11 @@ from reliability.pictures import base64_text
 from tests.support.waiting import PATIENCE_S
 
 kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform")]
+pytestmark = [
+    pytest.mark.usefixtures("one_worker"),
+    pytest.mark.slow,
+    pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform"),
+]
 
 TRANSFORMER = """
 import argparse

@@ -15,7 +15,11 @@ from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import Ports
 from reliability.pictures import base64_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform")]
+pytestmark = [
+    pytest.mark.usefixtures("one_worker"),
+    pytest.mark.slow,
+    pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform"),
+]
 
 
 @pytest.fixture(scope="module")

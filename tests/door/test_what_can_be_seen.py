@@ -35,6 +35,8 @@ from tests.support.collector import Collector, Span
 from tests.support.in_a_thread import in_a_thread
 from tests.support.waiting import Eventually
 
+pytestmark = pytest.mark.usefixtures("one_worker")
+
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -31,6 +31,7 @@ from pipeline.serving.java import java_home
 from pipeline.serving.question import QUESTION
 from pipeline.shared.ports import free_ports
 from server.drain import connections
+from tests.support.one_worker import ONE_WORKER
 
 PATIENCE_S = 60
 CLIENTS = 16
@@ -62,6 +63,7 @@ class Container:
             | {f"TS_{name}_ADDRESS": f"http://127.0.0.1:{port}" for name, port in addresses.items()}
             | {"TS_GRPC_INFERENCE_PORT": str(ports[3]), "TS_GRPC_MANAGEMENT_PORT": str(ports[4])}
             | {"HEALTH_PORT": str(self.health_port), "DRAIN_AT_LEAST_S": "1"}
+            | ONE_WORKER
             | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -366,7 +368,7 @@ def test_it_does_not_wait_for_ever_for_clients(start: Start) -> None:
 
 def test_there_is_a_worker_for_each_processor_of_the_limit(start: Start) -> None:
     """The JVM reads the limit from its cgroup; here it is told."""
-    container = start(JAVA_TOOL_OPTIONS="-XX:ActiveProcessorCount=3")
+    container = start(JAVA_TOOL_OPTIONS="-XX:ActiveProcessorCount=3", TS_DEFAULT_WORKERS_PER_MODEL="0")
     container.wait_until(lambda: sum("precision=" in line for line in container.lines) == 3)
     assert sum("Torch worker started" in message for message in container.messages()) == 3
 

@@ -61,6 +61,7 @@ from tests.support.renderings import (
 )
 
 pytestmark = [
+    pytest.mark.usefixtures("one_worker"),
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests"),
 ]

@@ -21,7 +21,11 @@ from pipeline.serving.question import QUESTION
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import Ports
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform")]
+pytestmark = [
+    pytest.mark.usefixtures("one_worker"),
+    pytest.mark.slow,
+    pytest.mark.skipif(not has_envoy(), reason="there is no Envoy for this platform"),
+]
 
 PETS = "pets"
 

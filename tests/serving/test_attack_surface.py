@@ -23,7 +23,7 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("one_worker"), pytest.mark.slow]
 
 PREDICT = "/v1/models/alexnet:predict"
 PATIENCE_S = 30

@@ -17,7 +17,7 @@ from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
 from tests.support.scripts import Script
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("one_worker"), pytest.mark.slow]
 
 LABELS = ["beagle", "chihuahua", "collie", "pug", "saluki"]
 

@@ -24,6 +24,7 @@ from pipeline.serving.question import QUESTION
 from pipeline.serving.server_log import ServerLog
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
+from tests.support.one_worker import ONE_WORKER
 from tests.support.waiting import Eventually
 
 ISSUER, AUDIENCE = "https://issuer.example", "alexnet"
@@ -147,7 +148,10 @@ def serving(directory: Path, environment: dict[str, str]) -> Iterator[tuple[Torc
     scratch = Path(tempfile.mkdtemp(prefix="w-", dir="/tmp"))  # short, for sockets
     heard = Heard()
     running = TorchServe(
-        directory, MODEL_NAME, Ports.any_free(), environment={"TMPDIR": str(scratch), "LOG_REQUESTS": "1"} | environment
+        directory,
+        MODEL_NAME,
+        Ports.any_free(),
+        environment={"TMPDIR": str(scratch), "LOG_REQUESTS": "1"} | ONE_WORKER | environment,
     )
     running._log = heard
     try:

@@ -26,6 +26,8 @@ from pipeline.store.bucket import connect
 from pipeline.store.embedded_storage import EmbeddedStorage
 from tests.support.website import running_website
 
+pytestmark = pytest.mark.usefixtures("one_worker")
+
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
 

@@ -25,6 +25,8 @@ from pipeline.artefact.version import ARCHIVE, CONFIG, Version
 from pipeline.serving.torchserve import has_envoy
 from tests.support.scripts import Start
 
+pytestmark = pytest.mark.usefixtures("one_worker")
+
 Processes = Callable[[], list[psutil.Process]]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]

@@ -14,6 +14,8 @@ from pipeline.serving.torchserve import has_envoy
 from pipeline.store.embedded_storage import EmbeddedStorage
 from tests.support.scripts import Script, Start
 
+pytestmark = pytest.mark.usefixtures("one_worker")
+
 
 @pytest.fixture
 def bucket(user_environment: None) -> Iterator[str]:

@@ -17,6 +17,8 @@ from pipeline.artefact.signature import Signer, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
 from tests.support.scripts import Start
 
+pytestmark = pytest.mark.usefixtures("one_worker")
+
 Files = Mapping[str, Path]
 Script = Callable[..., subprocess.CompletedProcess[str]]
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]

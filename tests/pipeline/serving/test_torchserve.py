@@ -22,7 +22,7 @@ from pipeline.serving.torchserve import LONGEST_SCRATCH, TorchServe
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("one_worker"), pytest.mark.slow]
 
 Alive = Callable[[psutil.Process], bool]
 Processes = Callable[[], list[psutil.Process]]
