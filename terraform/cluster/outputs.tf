@@ -16,6 +16,15 @@ output "cluster_name" {
   value       = google_container_cluster.this.name
 }
 
+output "docker_hub_mirror" {
+  description = "What stands before the name of an image of Docker Hub where nodes pull it through Artifact Registry; else nothing."
+  value = !var.docker_hub_mirror ? "" : join("/", [
+    "${google_artifact_registry_repository.docker_hub[0].location}-docker.pkg.dev",
+    var.project_id,
+    google_artifact_registry_repository.docker_hub[0].repository_id,
+  ])
+}
+
 # For a shell: each value is one quoted word, whatever is in it.
 output "environment" {
   description = "The lines that scripts/environment.sh prints: what the commands of terraform/README.md call these values."
@@ -68,6 +77,11 @@ output "node_service_account" {
 output "project_id" {
   description = "The project, for terraform/kserve."
   value       = var.project_id
+}
+
+output "project_number" {
+  description = "The project's number, which principals are named by."
+  value       = data.google_project.this.number
 }
 
 output "service_accounts" {

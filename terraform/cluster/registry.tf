@@ -31,3 +31,48 @@ resource "google_artifact_registry_repository" "images" {
 
   depends_on = [google_project_service.apis]
 }
+
+# Every new serving node pulls KServe's storage initializer, which is on Docker Hub: all nodes by one address (network.tf),
+# which Docker Hub counts. Here it is fetched once. The images of system nodes alone, from elsewhere, do not repay a mirror.
+resource "google_artifact_registry_repository" "docker_hub" {
+  #checkov:skip=CKV_GCP_84:Google's keys encrypt it; these images are public, and nobody has to be able to take them away.
+  count = var.docker_hub_mirror ? 1 : 0
+
+  repository_id = "${var.cluster_name}-docker-hub"
+  location      = local.region
+  format        = "DOCKER"
+  mode          = "REMOTE_REPOSITORY"
+  description   = "What nodes of ${var.cluster_name} pull from Docker Hub"
+  labels        = var.labels
+
+  remote_repository_config {
+    docker_repository {
+      public_repository = "DOCKER_HUB"
+    }
+  }
+
+  # Fetched again when it is asked for.
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+    condition {
+      older_than = "7776000s" # 90 days
+    }
+  }
+
+  # A scan is billed for each image, and these are not ours to mend.
+  vulnerability_scanning_config {
+    enablement_config = "DISABLED"
+  }
+
+  depends_on = [google_project_service.apis]
+}
+
+resource "google_artifact_registry_repository_iam_member" "docker_hub" {
+  count = var.docker_hub_mirror ? 1 : 0
+
+  repository = google_artifact_registry_repository.docker_hub[0].name
+  location   = google_artifact_registry_repository.docker_hub[0].location
+  role       = "roles/artifactregistry.reader"
+  member     = google_service_account.nodes.member
+}

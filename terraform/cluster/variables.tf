@@ -56,6 +56,13 @@ variable "dns_endpoint" {
   nullable    = false
 }
 
+variable "docker_hub_mirror" {
+  description = "Whether nodes pull images of Docker Hub, KServe's storage initializer among them, through Artifact Registry."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "ip_ranges" {
   description = "Private ranges of nodes, pods and services, which may not overlap."
   type = object({

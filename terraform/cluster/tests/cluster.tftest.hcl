@@ -279,6 +279,43 @@ run "the_registry_forgets_and_scans" {
   }
 }
 
+run "images_of_docker_hub_are_fetched_once" {
+  command = plan
+
+  assert {
+    condition = (
+      google_artifact_registry_repository.docker_hub[0].mode == "REMOTE_REPOSITORY" &&
+      google_artifact_registry_repository.docker_hub[0].remote_repository_config[0].docker_repository[0].public_repository == "DOCKER_HUB" &&
+      google_artifact_registry_repository.docker_hub[0].location == "europe-west4" &&
+      google_artifact_registry_repository_iam_member.docker_hub[0].role == "roles/artifactregistry.reader"
+    )
+    error_message = "not a mirror of Docker Hub that nodes may read"
+  }
+  assert {
+    condition     = output.docker_hub_mirror == "europe-west4-docker.pkg.dev/my-project/alexnet-docker-hub"
+    error_message = "another name: ${output.docker_hub_mirror}"
+  }
+  assert {
+    condition     = google_artifact_registry_repository.docker_hub[0].vulnerability_scanning_config[0].enablement_config == "DISABLED"
+    error_message = "each image costs a scan"
+  }
+}
+
+run "without_a_mirror_there_is_none" {
+  command = plan
+  variables {
+    docker_hub_mirror = false
+  }
+
+  assert {
+    condition = (
+      length(google_artifact_registry_repository.docker_hub) + length(google_artifact_registry_repository_iam_member.docker_hub) == 0 &&
+      output.docker_hub_mirror == ""
+    )
+    error_message = "a mirror that nobody asked for"
+  }
+}
+
 run "a_region_has_a_regional_cluster" {
   command = plan
   variables {
