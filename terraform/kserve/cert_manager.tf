@@ -6,10 +6,14 @@ resource "helm_release" "cert_manager" {
   version          = var.cert_manager_version
   namespace        = "cert-manager"
   create_namespace = true
+  timeout          = local.timeout
 
   values = [yamlencode({
     crds = { enabled = true }
-    # GKE keeps kube-system to itself, where cert-manager would choose its leader.
-    global = { leaderElection = { namespace = "cert-manager" } }
+    global = {
+      # GKE keeps kube-system to itself, where cert-manager would choose its leader.
+      leaderElection = { namespace = "cert-manager" }
+      nodeSelector   = local.system_nodes # of all its pods, the job of the check at the end among them
+    }
   })]
 }

@@ -13,7 +13,11 @@ data "terraform_remote_state" "cluster" {
 
   lifecycle {
     postcondition {
-      condition     = alltrue([for name in ["cluster_name", "location", "namespace", "project_id"] : can(self.outputs[name])])
+      condition = alltrue([
+        for name in [
+          "cluster_name", "docker_hub_mirror", "image_repository", "location", "namespace", "project_id", "project_number",
+        ] : can(self.outputs[name])
+      ])
       error_message = "terraform/cluster of ${var.environment} has not all outputs that are read here: apply it first."
     }
   }

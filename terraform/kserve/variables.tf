@@ -1,12 +1,13 @@
 variable "cert_manager_version" {
-  description = "Version of the cert-manager chart; the default is the one that KServe 0.20 is tested with."
+  description = "Version of the cert-manager chart. KServe 0.20 needs its Certificate and Issuer, cert-manager.io/v1, and is tested by its makers with v1.17, which has no support any more."
   type        = string
-  default     = "v1.17.0"
+  default     = "v1.21.1"
   nullable    = false
 
+  # Older charts do not put all pods on the nodes that global.nodeSelector names.
   validation {
-    condition     = can(regex("^v1\\.[0-9]+\\.[0-9]+$", var.cert_manager_version))
-    error_message = "cert_manager_version: a release such as v1.17.0."
+    condition     = can(regex("^v1\\.[2-9][0-9]\\.[0-9]+$", var.cert_manager_version))
+    error_message = "cert_manager_version: a release such as v1.21.1, v1.20 or later."
   }
 }
 

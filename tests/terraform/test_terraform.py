@@ -60,6 +60,14 @@ def test_its_own_tests_pass(folder: str, messages: dict[str, list[Resource]]) ->
         assert summary["passed"] > 0
 
 
+def mocked_outputs() -> str:
+    """Those of a cluster, as terraform/kserve's own tests have them."""
+    tests = (CHECKOUT / "terraform" / "kserve" / "tests" / "kserve.tftest.hcl").read_text()
+    found = re.search(r"outputs = (\{.*?\n    \})", tests, re.DOTALL)
+    assert found
+    return found[1]
+
+
 def read_by_kserve(cluster: str) -> str:
     """What terraform/kserve reads before it plans, as a mock: the outputs of a cluster, and the cluster."""
     return (
@@ -88,9 +96,7 @@ def test_the_example_values_are_taken(example: str, commented: bool, terraform: 
     test = "".join(f'mock_provider "{name}" {{}}\n' for name in providers)
     if folder == "kserve":
         test += 'variables {\n  environment = "dev"\n  state_bucket = "a-bucket"\n}\n'
-        test += read_by_kserve(
-            '{ cluster_name = "a", location = "us-central1", namespace = "a", project_id = "my-project" }'
-        )
+        test += read_by_kserve(mocked_outputs())
     (tmp_path / "folder" / "tests" / "example.tftest.hcl").write_text(
         test + 'run "the_example" {\n  command = plan\n}\n'
     )
@@ -104,9 +110,10 @@ def test_what_kserve_reads_of_the_cluster_is_put_out_there() -> None:
     read = set(re.findall(r"\blocal\.cluster\.(\w+)", source("kserve")))
     assert read
     assert read <= outputs("cluster")
-    checked = re.search(r"for name in \[(.*?)\] : can\(self\.outputs", source("kserve"))
+    checked = re.search(r"for name in \[(.*?)\] : can\(self\.outputs", source("kserve"), re.DOTALL)
     assert checked
     assert set(re.findall(r'"(\w+)"', checked[1])) == read, "a state without it is to be refused in a sentence"
+    assert set(re.findall(r"(\w+) +=", mocked_outputs())) == read
 
 
 # --- The set-up itself ------------------------------------------------------------------------------------------------
@@ -340,7 +347,7 @@ def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:
     build = yaml.safe_load((CHECKOUT / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
     assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"  # the account may write no log elsewhere
     repository = build["substitutions"]["_IMAGE"].split("/")[2]
-    assert re.findall(r'repository_id\s+= "([^"]+)"', source("cluster")) == [repository]
+    assert f'repository_id = "{repository}" # the repository that' in source("cluster")
 
 
 def test_the_namespace_is_that_of_the_manifests() -> None:
@@ -361,6 +368,14 @@ def test_gpu_nodes_have_the_taint_that_the_component_tolerates() -> None:
     assert "gke-accelerator: nvidia-l4" in component
     example = CHECKOUT / "terraform" / "environments" / "dev.tfvars.example"
     assert 'gpu = { type = "nvidia-l4" }' in example.read_text()
+
+
+def test_the_pages_of_the_manifests_install_the_same_cert_manager() -> None:
+    variable = source("kserve").partition('variable "cert_manager_version"')[2]
+    (version,) = re.findall(r'default     = "([^"]+)"', variable.partition("validation")[0])
+    for page in ("kserve/README.md", "kserve/overlays/kind/README.md"):
+        found = re.findall(r"cert-manager/releases/download/(v[\d.]+)/", (CHECKOUT / page).read_text())
+        assert found == [version], page
 
 
 def test_unfinished_uploads_are_those_that_publishing_leaves() -> None:

@@ -11,10 +11,13 @@ override_data {
   target = data.terraform_remote_state.cluster
   values = {
     outputs = {
-      cluster_name = "alexnet"
-      location     = "europe-west4-b"
-      namespace    = "alexnet"
-      project_id   = "my-project"
+      cluster_name      = "alexnet"
+      docker_hub_mirror = "europe-west4-docker.pkg.dev/my-project/docker-hub"
+      image_repository  = "europe-west4-docker.pkg.dev/my-project/alexnet"
+      project_number    = "123456789012"
+      location          = "europe-west4-b"
+      namespace         = "alexnet"
+      project_id        = "my-project"
     }
   }
 }
@@ -26,15 +29,15 @@ override_data {
   }
 }
 
-run "by_default_standard_mode_and_the_gateway_api" {
+run "by_default_standard_mode_without_a_gateway" {
   command = plan
 
   assert {
     condition = (
       yamldecode(helm_release.kserve.values[0]).kserve.controller.deploymentMode == "Standard" &&
-      yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.ingressGateway.enableGatewayApi
+      !yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.ingressGateway.enableGatewayApi
     )
-    error_message = "another mode, or no Gateway API"
+    error_message = "another mode, or routes to a Gateway that nobody named"
   }
   assert {
     condition     = length(helm_release.knative_operator) + length(helm_release.knative_serving) == 0
@@ -62,7 +65,7 @@ run "versions_are_pinned" {
   assert {
     condition = (
       helm_release.kserve.version == "v0.20.0" && helm_release.kserve_crd.version == "v0.20.0" &&
-      helm_release.cert_manager.version == "v1.17.0"
+      helm_release.cert_manager.version == "v1.21.1"
     )
     error_message = "not the versions that belong together"
   }
@@ -92,6 +95,64 @@ run "the_namespace_enforces_restricted_and_the_storage_initializer_fits" {
   }
 }
 
+run "what_is_not_a_replica_runs_on_system_nodes" {
+  command = plan
+  variables {
+    deployment_mode = "Knative"
+  }
+
+  assert {
+    condition = alltrue([
+      for selector in [
+        yamldecode(helm_release.kserve.values[0]).kserve.controller.nodeSelector,
+        yamldecode(helm_release.cert_manager.values[0]).global.nodeSelector,
+        yamldecode(helm_release.knative_serving[0].values[0]).nodeSelector,
+      ] : selector == { "torchserve-alexnet/role" = "system" }
+    ])
+    error_message = "a webhook goes with a spot node"
+  }
+  assert {
+    condition = alltrue([
+      for part in ["knative_operator", "operator_webhook"] :
+      one(one(
+        yamldecode(helm_release.knative_operator[0].values[0]).knative_operator[part].affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms
+      ).matchExpressions) == { key = "torchserve-alexnet/role", operator = "In", values = ["system"] }
+    ])
+    error_message = "the operator goes with a spot node"
+  }
+}
+
+run "a_release_may_wait_for_a_node" {
+  command = plan
+  variables {
+    deployment_mode = "Knative"
+  }
+
+  assert {
+    condition = alltrue([
+      for release in [
+        helm_release.cert_manager, helm_release.knative_operator[0], helm_release.knative_serving[0],
+        helm_release.kserve_crd, helm_release.kserve,
+      ] : release.timeout == 900
+    ])
+    error_message = "a release ends before its node is there"
+  }
+}
+
+run "images_of_docker_hub_come_through_the_mirror" {
+  command = plan
+
+  assert {
+    condition = (
+      yamldecode(helm_release.kserve.values[0]).kserve.storage.image == "europe-west4-docker.pkg.dev/my-project/docker-hub/kserve/storage-initializer" &&
+      yamldecode(helm_release.kserve.values[0]).kserve.controller.image == "europe-west4-docker.pkg.dev/my-project/docker-hub/kserve/kserve-controller" &&
+      yamldecode(helm_release.kserve.values[0]).kserve.agent.image == "europe-west4-docker.pkg.dev/my-project/docker-hub/kserve/agent" &&
+      yamldecode(helm_release.kserve.values[0]).kserve.router.image == "europe-west4-docker.pkg.dev/my-project/docker-hub/kserve/router"
+    )
+    error_message = "nodes pull from Docker Hub, anonymously, through one address"
+  }
+}
+
 run "knative_brings_its_operator_and_kourier_without_a_public_address" {
   command = plan
   variables {
@@ -115,6 +176,15 @@ run "knative_brings_its_operator_and_kourier_without_a_public_address" {
     error_message = "KServe expects Istio or a Gateway"
   }
   assert {
+    condition = (
+      google_artifact_registry_repository_iam_member.knative[0].repository == "alexnet" &&
+      google_artifact_registry_repository_iam_member.knative[0].location == "europe-west4" &&
+      google_artifact_registry_repository_iam_member.knative[0].role == "roles/artifactregistry.reader" &&
+      google_artifact_registry_repository_iam_member.knative[0].member == "principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/knative-serving/sa/controller"
+    )
+    error_message = "Knative cannot ask for the digest of the serving image"
+  }
+  assert {
     condition     = strcontains(file("${path.module}/charts/knative-serving/templates/knative-serving.yaml"), "service-type: ClusterIP")
     error_message = "Kourier has a public address"
   }
@@ -129,6 +199,7 @@ run "a_gateway_of_ones_own_gets_the_routes" {
   assert {
     condition = (
       !yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.disableIngressCreation &&
+      yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.ingressGateway.enableGatewayApi &&
       yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.domain == "models.example.com" &&
       yamldecode(helm_release.kserve.values[0]).kserve.controller.gateway.ingressGateway.kserveGateway == "gateways/shared"
     )
@@ -158,10 +229,13 @@ run "the_cluster_is_the_one_of_the_environment" {
     target = data.terraform_remote_state.cluster
     values = {
       outputs = {
-        cluster_name = "cats"
-        location     = "us-central1"
-        namespace    = "cats"
-        project_id   = "my-project-prod"
+        cluster_name      = "cats"
+        docker_hub_mirror = ""
+        image_repository  = "us-central1-docker.pkg.dev/my-project-prod/alexnet"
+        project_number    = "210987654321"
+        location          = "us-central1"
+        namespace         = "cats"
+        project_id        = "my-project-prod"
       }
     }
   }
@@ -179,6 +253,10 @@ run "the_cluster_is_the_one_of_the_environment" {
       kubernetes_namespace_v1.service.metadata[0].name == "cats"
     )
     error_message = "another cluster or namespace"
+  }
+  assert {
+    condition     = yamldecode(helm_release.kserve.values[0]).kserve.storage.image == "kserve/storage-initializer"
+    error_message = "a mirror that is not there"
   }
 }
 

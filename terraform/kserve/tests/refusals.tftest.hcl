@@ -11,10 +11,13 @@ override_data {
   target = data.terraform_remote_state.cluster
   values = {
     outputs = {
-      cluster_name = "alexnet"
-      location     = "europe-west4-b"
-      namespace    = "alexnet"
-      project_id   = "my-project"
+      cluster_name      = "alexnet"
+      docker_hub_mirror = "europe-west4-docker.pkg.dev/my-project/docker-hub"
+      image_repository  = "europe-west4-docker.pkg.dev/my-project/alexnet"
+      project_number    = "123456789012"
+      location          = "europe-west4-b"
+      namespace         = "alexnet"
+      project_id        = "my-project"
     }
   }
 }
@@ -30,6 +33,14 @@ run "a_cert_manager_without_a_version_is_refused" {
   command = plan
   variables {
     cert_manager_version = "latest"
+  }
+  expect_failures = [var.cert_manager_version]
+}
+
+run "a_cert_manager_that_cannot_be_kept_on_system_nodes_is_refused" {
+  command = plan
+  variables {
+    cert_manager_version = "v1.17.0"
   }
   expect_failures = [var.cert_manager_version]
 }
