@@ -1,3 +1,12 @@
+# docs/nodes.md says what the roles are for, and what comes when a spot node goes or none is to be had.
+locals {
+  role = "torchserve-alexnet/role" # a label of all nodes, and a taint of those that serve
+
+  # Seconds from the notice to a spot node's end, and the part of them that is kept for GKE's own pods. 120 is the most that
+  # GKE takes; by itself it gives 30 and 15: https://docs.cloud.google.com/kubernetes-engine/docs/concepts/spot-vms
+  shutdown = { whole = 120, critical = 15, since_minor = 35 }
+}
+
 resource "google_container_node_pool" "this" {
   for_each = var.node_pools
 
@@ -34,7 +43,7 @@ resource "google_container_node_pool" "this" {
     disk_size_gb    = each.value.disk_gb
     disk_type       = "pd-balanced" # c3 and g2 take no pd-standard
     service_account = google_service_account.nodes.email
-    labels          = { pool = each.key }
+    labels          = { pool = each.key, (local.role) = each.value.role }
     resource_labels = var.labels
 
     # The service account's roles are what bounds it, not scopes.
@@ -56,6 +65,9 @@ resource "google_container_node_pool" "this" {
 
     kubelet_config {
       insecure_kubelet_readonly_port_enabled = "FALSE"
+
+      shutdown_grace_period_seconds               = each.value.spot && each.value.long_shutdown ? local.shutdown.whole : null
+      shutdown_grace_period_critical_pods_seconds = each.value.spot && each.value.long_shutdown ? local.shutdown.critical : null
     }
 
     dynamic "guest_accelerator" {
@@ -67,6 +79,16 @@ resource "google_container_node_pool" "this" {
         gpu_driver_installation_config {
           gpu_driver_version = guest_accelerator.value.driver
         }
+      }
+    }
+
+    # What is not a replica of the service stays away (kserve/base tolerates this), so that an empty node can go.
+    dynamic "taint" {
+      for_each = each.value.role == "serving" ? [local.role] : []
+      content {
+        key    = taint.value
+        value  = "serving"
+        effect = "NO_SCHEDULE"
       }
     }
 
@@ -84,5 +106,17 @@ resource "google_container_node_pool" "this" {
   lifecycle {
     # The autoscaler's business from the second minute on; a change would make the pool anew.
     ignore_changes = [initial_node_count]
+
+    # At a first apply the version is known once the cluster is there.
+    precondition {
+      condition = !(each.value.spot && each.value.long_shutdown) || try(
+        regex("^1\\.([0-9]+)\\.", google_container_cluster.this.master_version)[0] >= local.shutdown.since_minor, true
+      )
+      error_message = join("", [
+        "node_pools.${each.key}: GKE lengthens the shutdown of spot nodes from 1.${local.shutdown.since_minor} on, and the cluster has ",
+        "${google_container_cluster.this.master_version}: upgrade it, or set long_shutdown = false and add ",
+        "kserve/components/short-shutdown to the overlay (docs/nodes.md).",
+      ])
+    }
   }
 }

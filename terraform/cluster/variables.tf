@@ -142,15 +142,20 @@ variable "namespace" {
 
 variable "node_pools" {
   description = <<-EOT
-    Node pools by name. `max_nodes` and `min_nodes` are of the whole pool, over all zones. `gpu` adds GPUs, their driver
-    (DEFAULT or LATEST) and a taint that keeps other pods away. Each replica of the service asks for 2 CPUs and 6 GiB.
+    Node pools by name. `role` is `serving`, for replicas of the service alone, or `system`, for all else. `max_nodes` and
+    `min_nodes` are of the whole pool, over all zones. `long_shutdown` gives pods 105 s instead of 15 when a spot node is
+    taken away, which needs GKE 1.35. `gpu` adds GPUs, their driver (DEFAULT or LATEST) and a taint that keeps other pods
+    away. Each replica of the service asks for 2 CPUs and 6 GiB.
   EOT
   type = map(object({
+    role         = optional(string, "serving")
     machine_type = string
     max_nodes    = number
     min_nodes    = optional(number, 0)
     spot         = optional(bool, true)
-    disk_gb      = optional(number, 50)
+    # Of no meaning where spot is false.
+    long_shutdown = optional(bool, true)
+    disk_gb       = optional(number, 50)
     gpu = optional(object({
       type   = string
       count  = optional(number, 1)
@@ -160,6 +165,7 @@ variable "node_pools" {
   default = {
     # Too small for a replica of the service, whose 2 CPUs are more than a node of this kind can give to pods.
     system = {
+      role         = "system"
       machine_type = "e2-standard-2"
       spot         = false
       min_nodes    = 1
@@ -192,8 +198,16 @@ variable "node_pools" {
     error_message = "node_pools: 0 <= min_nodes <= max_nodes, and 1 <= max_nodes <= 1000, all whole numbers."
   }
   validation {
-    condition     = anytrue([for pool in values(var.node_pools) : !pool.spot && pool.min_nodes >= 1 && pool.gpu == null])
-    error_message = "node_pools: one pool with spot = false, min_nodes >= 1 and no gpu, or KServe has nowhere to stay."
+    condition     = alltrue([for pool in values(var.node_pools) : contains(["system", "serving"], pool.role)])
+    error_message = "node_pools: role is system or serving."
+  }
+  validation {
+    condition     = alltrue([for pool in values(var.node_pools) : pool.role != "system" || (!pool.spot && pool.gpu == null)])
+    error_message = "node_pools: a pool with role = system has spot = false and no gpu: KServe's webhooks run there, and without them no replica is made."
+  }
+  validation {
+    condition     = anytrue([for pool in values(var.node_pools) : pool.role == "system" && pool.min_nodes >= 1])
+    error_message = "node_pools: one pool with role = \"system\", spot = false and min_nodes >= 1, or KServe has nowhere to stay."
   }
   validation {
     condition     = alltrue([for pool in values(var.node_pools) : pool.disk_gb >= 20 && pool.disk_gb <= 65536])

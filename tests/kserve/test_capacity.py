@@ -128,7 +128,7 @@ def pools(text: str) -> dict[str, Pool]:
     (least,) = re.findall(r"min_nodes += optional\(number, (\d+)\)", variables)
     (disk,) = re.findall(r"disk_gb += optional\(number, (\d+)\)", variables)
     found = {}
-    for name, body in re.findall(r"(\w+) += \{\s+(machine_type(?:[^{}]|\{[^{}]*\})*)\}", text):
+    for name, body in re.findall(r"(\w+) += \{\s+((?:role|machine_type)\b(?:[^{}]|\{[^{}]*\})*)\}", text):
         said: dict[str, Any] = dict(re.findall(r'(\w+) += "?([\w-]+)"?', body))
         found[name] = Pool(
             said["machine_type"],

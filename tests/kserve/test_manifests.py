@@ -263,6 +263,7 @@ VARIABLES = {
     "api-keys": {"API_KEYS"},
     "jwt": {"JWT_ISSUER", "JWT_AUDIENCES", "JWT_JWKS_URI"},
     "rate-limit": {"RATE_LIMIT_PER_CLIENT", "RATE_LIMIT_PER_POD"},
+    "short-shutdown": {"DRAIN_AT_LEAST_S", "DRAIN_AT_MOST_S"},
 }
 
 
@@ -360,17 +361,29 @@ def test_a_roll_out_never_has_fewer_replicas_and_leaves_time_to_drain() -> None:
     assert predictor["terminationGracePeriodSeconds"] > drain.DRAIN_AT_MOST_S + stopping
 
 
-def test_what_the_readme_adds_for_spot_nodes_ends_a_pod_in_time(tmp_path: Path) -> None:
-    readme = (MANIFESTS / "overlays" / "README.md").read_text()
-    _, _, section = readme.partition("## On spot nodes")
-    (seconds,) = re.findall(r"gives a pod (\d+) s", section)
-    overlay = yaml.safe_load("".join(re.findall(r"^(?:    .*\n)+", section, re.MULTILINE)))
-    root = os.path.relpath(MANIFESTS, tmp_path.resolve())
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"resources": [f"{root}/overlays/standard"]} | overlay))
-    variables = one(render(tmp_path), "InferenceService")["spec"]["predictor"]["model"]["env"]
+def test_a_spot_node_gives_a_pod_what_it_takes() -> None:
+    pools = (CHECKOUT / "terraform" / "cluster" / "node_pools.tf").read_text()
+    ((whole, critical),) = re.findall(r"shutdown = \{ whole = (\d+), critical = (\d+)", pools)
+    predictor = one(rendering("standard"), "InferenceService")["spec"]["predictor"]
+    assert predictor["terminationGracePeriodSeconds"] <= int(whole) - int(critical)
+
+
+def test_a_short_shutdown_ends_a_pod_in_time() -> None:
+    readme = (MANIFESTS / "components" / "short-shutdown" / "README.md").read_text()
+    (seconds,) = re.findall(r"give a pod (\d+) s", readme)
+    variables = one(rendering("base", "short-shutdown"), "InferenceService")["spec"]["predictor"]["model"]["env"]
     told = {entry["name"]: float(entry["value"]) for entry in variables if entry["name"].startswith("DRAIN_")}
     assert told.keys() == {name for name in vars(drain) if name.startswith("DRAIN_")}
     assert told["DRAIN_AT_LEAST_S"] < told["DRAIN_AT_MOST_S"] < float(seconds)
+    assert f"drains for {told['DRAIN_AT_LEAST_S']:g} to {told['DRAIN_AT_MOST_S']:g} s" in readme
+
+
+def test_replicas_tolerate_the_nodes_that_are_kept_for_them() -> None:
+    kept = {"key": "torchserve-alexnet/role", "value": "serving", "effect": "NoSchedule"}
+    gpu = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    for name in OVERLAYS:
+        tolerations = one(rendering(name), "InferenceService")["spec"]["predictor"]["tolerations"]
+        assert tolerations == ([kept, gpu] if name == "gpu" else [kept]), name
 
 
 def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe, photographs: list[Path]) -> None:

@@ -81,6 +81,7 @@ STAYS = {
     "the host, a line to edit": r"Gateway/spec/listeners/0/hostname=alexnet\.example\.com",
     "the audience, a line to edit": r"InferenceService/spec/predictor/model/env/\d/value=alexnet",
     "a path in the container": r"InferenceService/.*/(value|mountPath)=/etc/alexnet(/key\.pub)?",
+    "nodes that are kept for all": r"InferenceService/spec/predictor/tolerations/0/key=torchserve-alexnet/role",
 }
 
 

@@ -39,6 +39,7 @@ def test_the_domain_becomes_a_key_and_nothing_is_public(domain: str, tmp_path: P
     serving = rendered(tmp_path, domain=domain)["KnativeServing"]
     assert serving["metadata"] == {"name": "knative-serving", "namespace": "knative-serving"}
     assert serving["spec"]["config"]["domain"] == {domain: ""}
+    assert serving["spec"]["config"]["features"] == {"kubernetes.podspec-tolerations": "enabled"}
     assert serving["spec"]["ingress"]["kourier"] == {"enabled": True, "service-type": "ClusterIP"}
 
 

@@ -361,6 +361,13 @@ def test_the_namespace_is_that_of_the_manifests() -> None:
             assert re.search(rf'"{re.escape(label)}"\s+= "{re.escape(value)}"', source("kserve")), label
 
 
+def test_serving_nodes_have_the_taint_that_the_base_tolerates() -> None:
+    service = yaml.safe_load((CHECKOUT / "kserve" / "base" / "inference-service.yaml").read_text())
+    (toleration,) = service["spec"]["predictor"]["tolerations"]
+    assert toleration == {"key": "torchserve-alexnet/role", "value": "serving", "effect": "NoSchedule"}
+    assert f'role = "{toleration["key"]}"' in source("cluster")
+
+
 def test_gpu_nodes_have_the_taint_that_the_component_tolerates() -> None:
     component = (CHECKOUT / "kserve" / "components" / "gpu" / "kustomization.yaml").read_text()
     assert "key: nvidia.com/gpu" in component

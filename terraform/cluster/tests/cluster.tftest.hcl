@@ -53,11 +53,78 @@ run "by_default_one_zone_with_a_system_pool_and_a_spot_pool" {
     error_message = "a pool is not repaired or upgraded as it should be"
   }
   assert {
+    condition     = alltrue([for pool in google_container_node_pool.this : length(pool.node_config[0].guest_accelerator) == 0])
+    error_message = "a GPU that nobody asked for"
+  }
+}
+
+run "what_is_not_a_replica_stays_on_the_system_pool" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for role in ["system", "serving"] :
+      google_container_node_pool.this[role].node_config[0].labels["torchserve-alexnet/role"] == role
+    ])
+    error_message = "the charts of terraform/kserve do not find the system pool"
+  }
+  assert {
+    condition     = length(google_container_node_pool.this["system"].node_config[0].taint) == 0
+    error_message = "GKE's own pods have nowhere to go"
+  }
+  assert {
+    condition = (
+      one(google_container_node_pool.this["serving"].node_config[0].taint).key == "torchserve-alexnet/role" &&
+      one(google_container_node_pool.this["serving"].node_config[0].taint).value == "serving" &&
+      one(google_container_node_pool.this["serving"].node_config[0].taint).effect == "NO_SCHEDULE"
+    )
+    error_message = "not the taint that kserve/base tolerates, and any pod keeps a serving node"
+  }
+}
+
+run "a_spot_node_leaves_its_pods_the_time_that_they_take" {
+  command = plan
+
+  assert {
+    condition = (
+      google_container_node_pool.this["serving"].node_config[0].kubelet_config[0].shutdown_grace_period_seconds == 120 &&
+      google_container_node_pool.this["serving"].node_config[0].kubelet_config[0].shutdown_grace_period_critical_pods_seconds == 15
+    )
+    error_message = "GKE's own: 15 s for pods"
+  }
+}
+
+# The arguments are computed too where they are not given, and unknown in a plan.
+run "gke_takes_a_long_shutdown_of_spot_pools_alone" {
+  command = apply
+  variables {
+    node_pools = {
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      demand = { machine_type = "c3-standard-4", spot = false, max_nodes = 9 }
+      older  = { machine_type = "c3-standard-4", max_nodes = 9, long_shutdown = false }
+    }
+  }
+
+  assert {
     condition = alltrue([
       for pool in google_container_node_pool.this :
-      length(pool.node_config[0].guest_accelerator) == 0 && length(pool.node_config[0].taint) == 0
+      pool.node_config[0].kubelet_config[0].shutdown_grace_period_seconds == 0 # a mock's number: not given
     ])
-    error_message = "a GPU or a taint that nobody asked for"
+    error_message = "GKE refuses it on machines that are not spot, and before 1.35"
+  }
+}
+
+run "a_version_that_lengthens_the_shutdown_is_taken" {
+  command = plan
+
+  override_resource {
+    target          = google_container_cluster.this
+    override_during = plan
+    values          = { master_version = "1.35.0-gke.1171000" }
+  }
+  assert {
+    condition     = google_container_node_pool.this["serving"].node_config[0].kubelet_config[0].shutdown_grace_period_seconds == 120
+    error_message = "GKE's own: 15 s for pods"
   }
 }
 
@@ -335,7 +402,7 @@ run "spot_can_be_off" {
   command = plan
   variables {
     node_pools = {
-      system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system  = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       serving = { machine_type = "c3-standard-4", spot = false, max_nodes = 9 }
     }
   }
@@ -353,7 +420,7 @@ run "a_gpu_pool_has_the_driver_and_the_taint_that_the_gpu_overlay_expects" {
   command = plan
   variables {
     node_pools = {
-      system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system  = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       serving = { machine_type = "c3-standard-4", max_nodes = 9 }
       gpu     = { machine_type = "g2-standard-4", max_nodes = 2, gpu = { type = "nvidia-l4" } }
     }
@@ -369,11 +436,11 @@ run "a_gpu_pool_has_the_driver_and_the_taint_that_the_gpu_overlay_expects" {
   }
   assert {
     condition = (
-      google_container_node_pool.this["gpu"].node_config[0].taint[0].key == "nvidia.com/gpu" &&
-      google_container_node_pool.this["gpu"].node_config[0].taint[0].effect == "NO_SCHEDULE" &&
-      length(google_container_node_pool.this["serving"].node_config[0].taint) == 0
+      toset(google_container_node_pool.this["gpu"].node_config[0].taint[*].key) == toset(["nvidia.com/gpu", "torchserve-alexnet/role"]) &&
+      alltrue([for taint in google_container_node_pool.this["gpu"].node_config[0].taint : taint.effect == "NO_SCHEDULE"]) &&
+      !contains(google_container_node_pool.this["serving"].node_config[0].taint[*].key, "nvidia.com/gpu")
     )
-    error_message = "not the taint that kserve/components/gpu tolerates, or on another pool"
+    error_message = "not the taints that kserve/components/gpu tolerates, or on another pool"
   }
 }
 

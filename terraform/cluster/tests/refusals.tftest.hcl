@@ -160,7 +160,7 @@ run "a_pool_named_with_capitals_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system  = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system  = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       Serving = { machine_type = "c3-standard-4", max_nodes = 4 }
     }
   }
@@ -171,7 +171,7 @@ run "a_machine_type_that_is_none_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "c3", max_nodes = 4 }
     }
   }
@@ -182,7 +182,7 @@ run "fewer_nodes_at_most_than_at_least_are_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "c3-standard-4", min_nodes = 5, max_nodes = 4 }
     }
   }
@@ -193,7 +193,7 @@ run "a_pool_that_never_has_a_node_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "c3-standard-4", max_nodes = 0 }
     }
   }
@@ -210,11 +210,54 @@ run "spot_pools_alone_are_refused" {
   expect_failures = [var.node_pools]
 }
 
+run "a_pool_of_a_role_that_is_none_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { role = "batch", machine_type = "c3-standard-4", max_nodes = 4 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_system_pool_on_spot_machines_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { role = "system", machine_type = "e2-standard-4", max_nodes = 3 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "serving_pools_alone_are_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 } # without its role
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_long_shutdown_before_gke_1_35_is_refused" {
+  command = plan
+
+  override_resource {
+    target          = google_container_cluster.this
+    override_during = plan
+    values          = { master_version = "1.34.1-gke.3971001" }
+  }
+  expect_failures = [google_container_node_pool.this["serving"]]
+}
+
 run "a_disk_too_small_for_the_image_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "c3-standard-4", max_nodes = 4, disk_gb = 10 }
     }
   }
@@ -225,7 +268,7 @@ run "a_gpu_on_a_machine_without_any_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "c3-standard-4", max_nodes = 1, gpu = { type = "nvidia-tesla-t4" } }
     }
   }
@@ -236,7 +279,7 @@ run "an_l4_on_another_machine_than_g2_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "n1-standard-4", max_nodes = 1, gpu = { type = "nvidia-l4" } }
     }
   }
@@ -247,7 +290,7 @@ run "a_g2_machine_without_its_gpu_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "g2-standard-4", max_nodes = 1 }
     }
   }
@@ -258,7 +301,7 @@ run "an_unknown_driver_is_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "g2-standard-4", max_nodes = 1, gpu = { type = "nvidia-l4", driver = "550" } }
     }
   }
@@ -269,7 +312,7 @@ run "three_gpus_are_refused" {
   command = plan
   variables {
     node_pools = {
-      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "g2-standard-4", max_nodes = 1, gpu = { type = "nvidia-l4", count = 3 } }
     }
   }
