@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ BUILDER = "projects/my-project/serviceAccounts/alexnet-build@my-project.iam.gser
 
 def kept() -> dict[str, str]:
     """The environment, without what would change what Terraform does."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | {
+    return {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "ENVIRONMENT"))} | {
         "CHECKPOINT_DISABLE": "1"
     }
 
@@ -62,8 +63,10 @@ def applied(script: Path) -> None:
         )
 
 
-def run_script(script: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([script], capture_output=True, text=True, timeout=120, env={**kept(), **changes}, check=False)
+def run_script(script: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [script, *arguments], capture_output=True, text=True, timeout=120, env={**kept(), **changes}, check=False
+    )
 
 
 def the_output() -> str:
@@ -99,26 +102,65 @@ def test_the_image_is_tagged_as_make_tags_it() -> None:
     assert f'IMAGE     = "${{local.image_repository}}/{TAGGED}"' in OUTPUTS
 
 
+def test_an_environment_is_restored_by_its_name(tmp_path: Path) -> None:
+    """In a new shell: what Terraform made there, and what tells Terraform that it works there."""
+    script = a_folder_with(the_output(), tmp_path)
+    applied(script)
+    done = run_script(script, "dev")
+    assert (done.returncode, done.stderr) == (0, "")
+    values = exported(done.stdout)
+    assert (values["PROJECT"], values["ENVIRONMENT"], values["TF_DATA_DIR"]) == ("my-project", "dev", ".terraform/dev")
+
+
+def test_the_bucket_of_the_state_is_the_one_that_terraform_was_initialised_with(tmp_path: Path) -> None:
+    script = a_folder_with("", tmp_path)
+    data = tmp_path / "terraform" / "cluster" / ".terraform" / "dev"
+    data.mkdir(parents=True)
+    config = {"bucket": "my-project-terraform", "prefix": "dev/cluster", "access_token": None}
+    backend = {"version": 3, "terraform_version": "1.11.4", "backend": {"type": "gcs", "config": config, "hash": 1}}
+    (data / "terraform.tfstate").write_text(json.dumps(backend, indent=2))  # as Terraform 1.11 writes it
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "terraform").write_text("#!/bin/sh\necho \"export DATA='$TF_DATA_DIR'\"\n")
+    (tmp_path / "bin" / "terraform").chmod(0o755)
+    done = run_script(script, "dev", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert exported(done.stdout) == {
+        "DATA": ".terraform/dev",
+        "ENVIRONMENT": "dev",
+        "STATE": "my-project-terraform",
+        "TF_DATA_DIR": ".terraform/dev",
+    }
+
+
+@pytest.mark.parametrize("arguments", [["../prod"], ["--bogus"], ["dev", "prod"], ["a b"]], ids=" ".join)
+def test_what_is_no_environment_is_refused(arguments: list[str]) -> None:
+    done = run_script(CHECKOUT / "scripts" / "environment.sh", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("environment", [[], ["dev"]], ids=["", "dev"])
 @pytest.mark.parametrize(
     ("state", "apply", "reason"),
     [
         (
             'terraform {\n  backend "gcs" {}\n}\n',
             False,
-            "is not initialised: run terraform -chdir=terraform/cluster init",
+            "is not initialised: run terraform -chdir=terraform/cluster init -backend-config=bucket=…",
         ),
-        (None, False, "has not been applied: run terraform -chdir=terraform/cluster apply"),
+        (None, False, "has not been applied: run terraform -chdir=terraform/cluster apply -var-file=…"),
         ('output "other" {\n  value = "1"\n}\n', True, "was applied before it had this output: run"),
     ],
     ids=["not initialised", "not applied", "applied before"],
 )
-def test_what_is_missing_is_said_in_a_line(state: str | None, apply: bool, reason: str, tmp_path: Path) -> None:
+def test_what_is_missing_is_said_in_a_line(
+    state: str | None, apply: bool, reason: str, environment: list[str], tmp_path: Path
+) -> None:
     script = a_folder_with(the_output() if state is None else state, tmp_path)
     if apply:
         applied(script)
-    done = run_script(script)
+    done = run_script(script, *environment)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: terraform/cluster ")
+    assert done.stderr.startswith(f"error: terraform/cluster {'of dev ' if environment else ''}")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
 

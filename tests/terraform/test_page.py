@@ -1,9 +1,15 @@
-"""terraform/README.md can be followed: its commands, in one shell, with a stand-in for each program that they call."""
+"""terraform/README.md can be followed: its commands, in one shell, with a stand-in for each program that they call; and
+real programs know them, where they are installed.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,15 +21,30 @@ OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
 
 
 PAGE = CHECKOUT / "terraform" / "README.md"
+THERE, BACK = "From an empty project to a prediction", "Back to nothing"
+PROGRAMS = {"gcloud", "terraform", "kubectl", "docker", "make", "sleep"}
 
-# What the page reads of the programs that it calls.
-ANSWERS = """
+# What the page reads of the programs that it calls. One API is not awake when it is asked first.
+LOGIN = (
+    "gcloud container clusters get-credentials alexnet --location europe-west4-b --project the-project --dns-endpoint"
+)
+ANSWERS = rf"""
 "gcloud config get account"*) echo me@example.org ;;
+"gcloud artifacts repositories list --quiet"*) [ -e "$RECORD.awake" ] || {{ touch "$RECORD.awake"; exit 1; }} ;;
+"gcloud compute network-endpoint-groups list --filter=network"*) echo https://c/zones/z/networkEndpointGroups/k8s1-a ;;
+"gcloud compute firewall-rules list --filter=network"*) printf '%s\n' https://c/k8s-a https://c/k8s-b ;;
 "terraform -chdir=terraform/state output -raw bucket_name"*) echo the-project-terraform ;;
-"terraform -chdir=terraform/cluster output -raw get_credentials"*) echo gcloud container clusters get-credentials a ;;
-"environment.sh"*) printf "export %s='%s'\\n" PROJECT the-project REGION r NAMESPACE ns BUCKET b IMAGE i:1 ;;
+"terraform -chdir=terraform/cluster output -raw get_credentials"*) echo {LOGIN} ;;
+"environment.sh"*)
+  printf "export %s='%s'\n" PROJECT the-project REGION r NAMESPACE ns BUCKET b IMAGE i:1 BUILDER projects/p/x
+  printf "export %s='%s'\n" ENVIRONMENT "$1" TF_DATA_DIR ".terraform/$1" STATE the-project-terraform ;;
 "publish.sh gs://b/alexnet"*) echo gs://b/alexnet/v ;;
 """
+
+
+def fences(title: str) -> list[str]:
+    """What somebody may run in the place of a block of the page, or if need be."""
+    return re.findall(r"^```sh\n(.*?)^```$", section(PAGE, title), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +54,153 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     (folder / "terraform" / "environments").mkdir(parents=True)
     for example in (CHECKOUT / "terraform" / "environments").glob("*.example"):
         shutil.copy(example, folder / "terraform" / "environments")
-    there = commands(PAGE, "From an empty project to a prediction").replace("PROJECT=my-project", "PROJECT=the-project")
-    programs = {"gcloud", "terraform", "kubectl", "docker", "make"}
-    return folder, walked(folder, f"{there}\n{commands(PAGE, 'Back to nothing')}", programs, ANSWERS)
+    there = commands(PAGE, THERE).replace("PROJECT=my-project", "PROJECT=the-project")
+    return folder, walked(folder, f"{there}\n{commands(PAGE, BACK)}", PROGRAMS, ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def asides(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """What the fences of the page call, of which each is run in a shell of its own."""
+    known = "PROJECT=the-project REGION=r IMAGE=i:1\n"
+    return [
+        walked(tmp_path_factory.mktemp("aside"), known + fence, PROGRAMS, ANSWERS)
+        for title in (THERE, BACK)
+        for fence in fences(title)
+    ]
 
 
 def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]]) -> None:
     _, record = walk
     values, state = "-var-file=../environments/dev.tfvars", "-backend-config=bucket=the-project-terraform"
     unprotected = "-var deletion_protection=false"
+    everywhere = "--all --all-namespaces"
     wanted = [
+        "gcloud auth login",
+        "gcloud config set project the-project",
+        "gcloud auth application-default login",
+        "gcloud auth application-default set-quota-project the-project",
+        "terraform -chdir=terraform/state apply -var project_id=the-project",
         f"terraform -chdir=terraform/cluster init {state} -backend-config=prefix=dev/cluster",
         f"terraform -chdir=terraform/cluster apply {values}",
-        "environment.sh",
-        "gcloud container clusters get-credentials a",
+        "environment.sh dev",
+        LOGIN,
+        f"terraform -chdir=terraform/kserve init {state} -backend-config=prefix=dev/kserve",
         "terraform -chdir=terraform/kserve apply -var state_bucket=the-project-terraform -var environment=dev",
-        "make image IMAGE=i:1",
-        "docker push i:1",
+        "gcloud builds submit --config kserve/runtime/cloudbuild.yaml --substitutions _IMAGE=i:1"
+        " --service-account projects/p/x --gcs-source-staging-dir gs://b/.builds .",
         "deploy.sh --namespace ns --image i:1 --storage-uri gs://b/alexnet/v",
         "kubectl get inferenceservice --namespace ns",
+        "environment.sh dev",
         "deploy.sh --delete --namespace ns",
+        f"kubectl delete inferenceservices {everywhere}",
+        f"kubectl delete gateways.gateway.networking.k8s.io {everywhere}",
+        f"kubectl delete ingresses {everywhere}",
+        "kubectl delete services --all-namespaces --field-selector spec.type=LoadBalancer",
         "terraform -chdir=terraform/kserve destroy -var state_bucket=the-project-terraform -var environment=dev",
+        f"terraform -chdir=terraform/cluster apply {values} {unprotected}",
         f"terraform -chdir=terraform/cluster destroy {values} {unprotected}",
+        f"terraform -chdir=terraform/state apply -var project_id=the-project {unprotected}",
         f"terraform -chdir=terraform/state destroy -var project_id=the-project {unprotected}",
-        "gcloud storage buckets list --soft-deleted --format=value(name)",
+        "gcloud storage ls --buckets --soft-deleted",
     ]
-    assert [line for line in record if line in wanted] == [*wanted[:3], *wanted[3:9], "environment.sh", *wanted[9:]]
+    assert [line for line in record if line in wanted] == wanted
+
+
+def test_an_api_that_is_not_awake_is_asked_again_before_anything_uses_it(walk: tuple[Path, list[str]]) -> None:
+    _, record = walk
+    asked = [line for line in record if re.fullmatch(r"gcloud [a-z -]+ list --quiet", line) or line == "sleep 10"]
+    assert asked.count("sleep 10") == 1
+    before, after = asked[: asked.index("sleep 10")], asked[asked.index("sleep 10") + 1 :]
+    assert before[-1] == "gcloud artifacts repositories list --quiet"
+    assert {line.split()[1] for line in after} == {"artifacts", "builds", "compute", "container", "iam", "storage"}
+    assert record.index(after[-1]) < record.index("terraform -chdir=terraform/state init")
+
+
+def test_docker_takes_the_place_of_cloud_build(asides: list[list[str]]) -> None:
+    assert asides[0] == ["gcloud auth configure-docker r-docker.pkg.dev", "make image IMAGE=i:1", "docker push i:1"]
+
+
+def test_what_is_left_in_the_network_is_deleted(asides: list[list[str]]) -> None:
+    assert asides[1] == [
+        "gcloud compute network-endpoint-groups list --filter=network~/alexnet$ --uri",
+        "gcloud compute network-endpoint-groups delete https://c/zones/z/networkEndpointGroups/k8s1-a --quiet",
+        "gcloud compute firewall-rules list --filter=network~/alexnet$ --uri",
+        "gcloud compute firewall-rules delete https://c/k8s-a --quiet",
+        "gcloud compute firewall-rules delete https://c/k8s-b --quiet",
+    ]
+
+
+def test_gcloud_knows_its_commands(walk: tuple[Path, list[str]], asides: list[list[str]], tmp_path: Path) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("gcloud is not installed")
+    lines = sorted({line for record in (walk[1], *asides) for line in record if line.startswith("gcloud ")})
+    assert len(lines) > 20
+    bad = ["gcloud compute networks list --quickly", "gcloud compute networks lists"]
+    (tmp_path / "lines.json").write_text(json.dumps([{"command_string": line} for line in (*lines, *bad)]))
+    done = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={tmp_path / 'lines.json'}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"CLOUDSDK_CONFIG": str(tmp_path / "config"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
+        check=False,
+    )
+    answers = json.loads(done.stdout)
+    refused = {answer["command_string"]: answer["error_message"] for answer in answers if not answer["success"]}
+    assert len(answers) == len(lines) + len(bad)
+    assert len(refused) == len(bad), refused
+
+
+def test_kubectl_knows_its_commands(walk: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """It parses a command before it asks the API server, which is not there: what else is wrong it says first."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    lines = [line for line in walk[1] if re.match(r"kubectl (get|delete) ", line)]
+    assert len(lines) > 5
+    for line in (*lines, "kubectl delete services --everywhere"):
+        command = [*shlex.split(line), "--server=http://127.0.0.1:1", "--request-timeout=1s"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=kubeless(tmp_path), check=False)
+        assert done.returncode
+        assert ("127.0.0.1:1" in done.stderr) != ("--everywhere" in line), f"{line}: {done.stderr}"
+
+
+def kubeless(folder: Path) -> dict[str, str]:
+    return os.environ | {"KUBECONFIG": str(folder / "none"), "HOME": str(folder)}
+
+
+@pytest.mark.parametrize("folder", ["state", "cluster", "kserve"])
+def test_terraform_is_told_what_it_asks_for_and_nothing_else(folder: str, walk: tuple[Path, list[str]]) -> None:
+    text = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()
+    blocks = dict(re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL))
+    required = {name for name, block in blocks.items() if not re.search(r"^  default +=", block, re.MULTILINE)}
+    tried = [line for line in walk[1] if re.match(rf"terraform -chdir=terraform/{folder} (apply|destroy)", line)]
+    assert len(tried) > 1
+    for line in tried:
+        told = set(re.findall(r" -var (\w+)=", line))
+        for file in re.findall(r" -var-file=\.\./(\S+)", line):
+            told |= set(re.findall(r"^(\w+) *=", (walk[0] / "terraform" / file).read_text(), re.MULTILINE))
+        assert required <= told <= set(blocks), line
+
+
+def test_all_apis_are_switched_on_before_anything_uses_one(walk: tuple[Path, list[str]]) -> None:
+    """Those of terraform/cluster, and the two by which Terraform reads the project and switches on the others."""
+    _, record = walk
+    [enabled] = [line for line in record if line.startswith("gcloud services enable ")]
+    text = (CHECKOUT / "terraform" / "cluster" / "apis.tf").read_text()
+    of_cluster = set(re.findall(r'^    "(\w+\.googleapis\.com)",$', text, re.MULTILINE))
+    assert len(of_cluster) > 5
+    assert set(enabled.split()[3:]) == of_cluster | {
+        "cloudresourcemanager.googleapis.com",
+        "serviceusage.googleapis.com",
+    }
+    later = [line for line in record if line.startswith("gcloud ") and " auth " not in line and " config " not in line]
+    assert later[0] == enabled
+
+
+def test_no_line_is_a_comment() -> None:
+    """zsh, the shell of macOS, takes comments in scripts alone: at its prompt, an apostrophe in one begins a string."""
+    script = commands(PAGE, THERE) + commands(PAGE, BACK) + "".join(fences(THERE) + fences(BACK))
+    assert [line for line in script.splitlines() if re.search(r"(^|\s)#", line)] == []
 
 
 def test_the_page_fills_in_the_values(walk: tuple[Path, list[str]]) -> None:
@@ -70,9 +212,12 @@ def test_the_page_fills_in_the_values(walk: tuple[Path, list[str]]) -> None:
 
 
 def test_the_page_uses_what_the_script_exports() -> None:
-    used = set(re.findall(r"\$([A-Z]+)\b", commands(PAGE, "From an empty project to a prediction")))
+    script = commands(PAGE, THERE) + "".join(fences(THERE))
+    used = set(re.findall(r"\$([A-Z]+)\b", script))
     exports = set(re.findall(r"^      ([A-Z]+) += ", OUTPUTS, re.MULTILINE))
     assert used == exports | {"ACCOUNT", "ENVIRONMENT", "STATE"}
+    [named] = re.findall(r"from\s+what Terraform made it sets (.*?)\.", section(PAGE, THERE), re.DOTALL)
+    assert set(re.findall(r"`([A-Z_]+)`", named)) == exports | {"ENVIRONMENT", "STATE", "TF_DATA_DIR"}
 
 
 def test_the_totals_are_those_of_the_rows() -> None:

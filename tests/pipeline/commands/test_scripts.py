@@ -136,7 +136,10 @@ def test_cdpath_leads_nowhere_else(tmp_path: Path, another: Path) -> None:
 def test_the_environment_takes_no_other_argument() -> None:
     done = run(CHECKOUT / "scripts" / "environment.sh", "--halp")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --halp: scripts/environment.sh takes no arguments, but --help\n"
+    assert (
+        done.stderr
+        == "error: --halp: an environment is named by a-z 0-9 -, as dev: see scripts/environment.sh --help\n"
+    )
 
 
 def test_the_environments_help_needs_no_terraform(tmp_path: Path) -> None:
