@@ -4,10 +4,11 @@ terraform {
   # Bucket and prefix, one for each environment, are named at init: terraform/state prints the line.
   backend "gcs" {}
 
+  # Each range begins with what the tests know: ../README.md says whom that leaves out.
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = "~> 8.0"
+      version = "~> 8.7"
     }
   }
 }
