@@ -26,6 +26,19 @@ def test_a_file_that_a_page_names_is_there(name: str) -> None:
     assert (CHECKOUT / name).is_file()
 
 
+def test_no_comment_opens_a_string_where_somebody_pastes_it() -> None:
+    """zsh, the shell of macOS, takes comments in scripts alone: at its prompt an apostrophe in one begins a string."""
+    listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    found = []
+    for name in listed.stdout.strip("\0").split("\0"):
+        text = (CHECKOUT / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"^(?: {4}.*\n|\n)+|^```sh\n.*?^```$", text, re.MULTILINE | re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines()]
+        comments = [comment[0] for line in lines if (comment := re.search(r"(?:^|\s)# .*", line))]
+        found += [(name, comment) for comment in comments if comment.count("'") % 2]
+    assert found == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "tests",

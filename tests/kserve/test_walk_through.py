@@ -29,6 +29,10 @@ def test_the_page_can_be_followed_from_top_to_bottom(tmp_path: Path) -> None:
     image = "europe-west4-docker.pkg.dev/the-project/alexnet/alexnet-torchserve:0.1.0"
     pool = "projects/12345/locations/global/workloadIdentityPools/the-project.svc.id.goog"
     wanted = [
+        "gcloud auth login",
+        "gcloud config set project the-project",
+        "gcloud auth application-default login",
+        "gcloud auth application-default set-quota-project the-project",
         "gcloud container clusters get-credentials alexnet --location europe-west4-a",
         "kubectl rollout restart deployment/kserve-controller-manager --namespace kserve",
         "gcloud storage buckets add-iam-policy-binding gs://the-project-models --role roles/storage.objectViewer"
