@@ -5,8 +5,8 @@ variable "authorized_networks" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for network in values(var.authorized_networks) : can(cidrhost(network, 0))])
-    error_message = "authorized_networks: each value is a CIDR, such as 203.0.113.0/24."
+    condition     = alltrue([for network in values(var.authorized_networks) : can(cidrnetmask(network)) && try(cidrsubnet(network, 0, 0) == network, false)])
+    error_message = "authorized_networks: each value is a CIDR of IPv4 that begins at its first address, such as 203.0.113.0/24."
   }
   validation {
     condition     = alltrue([for network in values(var.authorized_networks) : try(tonumber(split("/", network)[1]) >= 8, true)])
@@ -210,8 +210,8 @@ variable "node_pools" {
     error_message = "node_pools: one pool with role = \"system\", spot = false and min_nodes >= 1, or KServe has nowhere to stay."
   }
   validation {
-    condition     = alltrue([for pool in values(var.node_pools) : pool.disk_gb >= 20 && pool.disk_gb <= 65536])
-    error_message = "node_pools: disk_gb is 20 or more; the image of the service and what it unpacks take some."
+    condition     = alltrue([for pool in values(var.node_pools) : pool.disk_gb >= 20 && pool.disk_gb <= 65536 && floor(pool.disk_gb) == pool.disk_gb])
+    error_message = "node_pools: disk_gb is a whole number, 20 or more; the image of the service and what it unpacks take some."
   }
   validation {
     condition     = alltrue([for pool in values(var.node_pools) : pool.gpu == null || can(regex("^(n1|g2|g4|a2|a3|a4)-", pool.machine_type))])

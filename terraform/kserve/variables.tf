@@ -47,8 +47,8 @@ variable "gateway" {
   default = null
 
   validation {
-    condition     = var.gateway == null || can(regex("^[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9-]{0,62}$", var.gateway.name))
-    error_message = "gateway.name: NAMESPACE/NAME."
+    condition     = var.gateway == null || can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.gateway.name))
+    error_message = "gateway.name: NAMESPACE/NAME, each 1 to 63 of a-z 0-9 -, with a letter or a digit at both ends."
   }
   validation {
     condition     = var.gateway == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.gateway.domain))

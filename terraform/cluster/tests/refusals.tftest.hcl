@@ -12,6 +12,30 @@ run "a_network_that_is_not_a_cidr_is_refused" {
   expect_failures = [var.authorized_networks]
 }
 
+run "a_network_that_begins_amid_itself_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { office = "203.0.113.7/24" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
+run "a_network_with_leading_zeros_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { office = "010.0.0.0/8" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
+run "a_network_of_ipv6_is_refused" {
+  command = plan
+  variables {
+    authorized_networks = { office = "2001:db8::/64" }
+  }
+  expect_failures = [var.authorized_networks]
+}
+
 run "the_whole_world_is_refused" {
   command = plan
   variables {
@@ -259,6 +283,17 @@ run "a_disk_too_small_for_the_image_is_refused" {
     node_pools = {
       system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
       other  = { machine_type = "c3-standard-4", max_nodes = 4, disk_gb = 10 }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "half_a_gigabyte_of_a_disk_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", max_nodes = 4, disk_gb = 50.5 }
     }
   }
   expect_failures = [var.node_pools]

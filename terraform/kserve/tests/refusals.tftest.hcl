@@ -61,6 +61,14 @@ run "a_gateway_without_its_namespace_is_refused" {
   expect_failures = [var.gateway]
 }
 
+run "a_gateway_whose_name_ends_with_a_dash_is_refused" {
+  command = plan
+  variables {
+    gateway = { name = "gateways-/shared", domain = "models.example.com" }
+  }
+  expect_failures = [var.gateway]
+}
+
 run "a_domain_that_is_a_url_is_refused" {
   command = plan
   variables {
