@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tests.terraform.validators import ANY, Check, Kind, length
+from tests.terraform.validators import ANY, WHOLE, Check, Kind, length
 
 # k8s.io/apimachinery/pkg/util/validation: IsQualifiedName, IsValidLabelValue, IsDNS1123Subdomain
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
@@ -38,6 +38,7 @@ IN_CLUSTER: dict[str, Kind] = {
             "name": length(1, 53),
             "namespace": ANY,
             "repository": ANY,
+            "timeout": WHOLE,
             "values": ANY,  # chart_values.py
             "version": ANY,  # that of the chart itself, which a plan fetches: chart_values.py
         },

@@ -68,6 +68,8 @@ NODE_CONFIG = {
     "image_type": ANY,
     "kubelet_config": ANY,
     "kubelet_config.insecure_kubelet_readonly_port_enabled": one_of("FALSE", "TRUE"),
+    "kubelet_config.shutdown_grace_period_critical_pods_seconds": WHOLE,
+    "kubelet_config.shutdown_grace_period_seconds": WHOLE,
     "labels": ANY,
     "machine_type": ANY,
     "metadata": ANY,
@@ -86,7 +88,32 @@ NODE_CONFIG = {
     "workload_metadata_config.mode": one_of("MODE_UNSPECIFIED", "GCE_METADATA", "GKE_METADATA"),
 }
 
-IAM_MEMBER_ARGUMENTS = {"member": IAM_MEMBER, "role": ANY}
+# tpgiamresource/resource_iam_member.go: IamMemberBaseSchema
+IAM_MEMBER_ARGUMENTS = {
+    "condition": ANY,
+    "condition.expression": ANY,
+    "condition.title": ANY,
+    "member": IAM_MEMBER,
+    "role": ANY,
+}
+
+# verify/validation.go: ProjectRegex, and ServiceAccountLinkRegex
+PROJECT = (
+    r"(?:(?:[-a-z0-9]{1,63}\.)*(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?):)?"
+    r"(?:[0-9]{1,19}|(?:[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?))"
+)
+SERVICE_ACCOUNT_LINK = matches(
+    rf"projects/(?:{PROJECT}|-)/serviceAccounts/({PROJECT}@[a-z]+.gserviceaccount.com$"
+    r"|[0-9]{1,20}-compute@developer.gserviceaccount.com"
+    r"|[a-z]([-a-z0-9]{4,28}[a-z0-9])@[-a-z0-9\.]{1,63}\.iam\.gserviceaccount\.com$)",
+    "projects/PROJECT/serviceAccounts/EMAIL",
+)
+
+# services/artifactregistry/resource_artifact_registry_repository.go
+REMOTE = "remote_repository_config"
+REMOTE_KINDS = tuple(
+    f"{REMOTE}.{name}_repository" for name in ("apt", "common", "docker", "maven", "npm", "python", "yum")
+)
 
 
 def surge_settings_are_of_the_strategy_surge(pool: Values) -> str:
@@ -116,6 +143,19 @@ def no_zone_twice(cluster: Values) -> str:
     """services/container/resource_container_cluster.go: resourceContainerClusterCreate, as it applies."""
     both = cluster.get("location") in (cluster.get("node_locations") or ())
     return "when using a multi-zonal cluster, node_locations should not contain the original 'zone'" if both else ""
+
+
+def each_rule_has_a_priority_of_its_own(policy: Values) -> str:
+    """services/compute/resource_compute_security_policy.go: rulesCustomizeDiff."""
+    priorities = [rule.get("priority") for rule in policy.get("rule") or ()]
+    return "two rules have the same priority" if len(set(priorities)) < len(priorities) else ""
+
+
+def features_of_ones_own_are_for_the_profile_custom(policy: Values) -> str:
+    """services/compute/resource_compute_ssl_policy.go: sslPolicyCustomizeDiff."""
+    if (policy.get("profile") == "CUSTOM") != bool(policy.get("custom_features")):
+        return "custom_features are set if, and only if, the profile is CUSTOM"
+    return ""
 
 
 CLUSTER = Kind(
@@ -236,6 +276,7 @@ NODE_POOL = Kind(
 )
 
 GOOGLE: dict[str, Kind] = {
+    "data.terraform_remote_state": Kind("part of Terraform: it has no validators", {"backend": ANY, "config": ANY}),
     "data.google_container_cluster": Kind(
         "services/container/data_source_google_container_cluster.go", {"location": ANY, "name": ANY}
     ),
@@ -244,8 +285,7 @@ GOOGLE: dict[str, Kind] = {
         {
             # verify/validation.go: ValidateDSProjectID, of what follows the last slash
             "project_id": matches(
-                r"^(?:.*/)?(?:(?:[-a-z0-9]{1,63}\.)*(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?):)?"
-                r"(?:[0-9]{1,19}|(?:[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?))$",
+                f"^(?:.*/)?{PROJECT}$",
                 "a project's ID",
             )
         },
@@ -265,6 +305,12 @@ GOOGLE: dict[str, Kind] = {
             "format": ANY,
             "labels": ANY,
             "location": ANY,
+            "mode": one_of("STANDARD_REPOSITORY", "VIRTUAL_REPOSITORY", "REMOTE_REPOSITORY", ""),
+            REMOTE: ANY.but(conflicts=("virtual_repository_config",), exactly_one_of=REMOTE_KINDS),
+            f"{REMOTE}.docker_repository": ANY,
+            f"{REMOTE}.docker_repository.public_repository": one_of("DOCKER_HUB", "").but(
+                conflicts=(f"{REMOTE}.docker_repository.custom_repository",)
+            ),
             "repository_id": ANY,
             "vulnerability_scanning_config": ANY,
             "vulnerability_scanning_config.enablement_config": one_of("INHERITED", "DISABLED", ""),
@@ -272,7 +318,39 @@ GOOGLE: dict[str, Kind] = {
     ),
     "google_artifact_registry_repository_iam_member": Kind(
         "services/artifactregistry/iam_artifact_registry_repository.go: ArtifactRegistryRepositoryIamSchema",
-        {**IAM_MEMBER_ARGUMENTS, "location": ANY, "repository": ANY},
+        {**IAM_MEMBER_ARGUMENTS, "location": ANY, "project": ANY, "repository": ANY},
+    ),
+    "google_certificate_manager_certificate": Kind(
+        "services/certificatemanager/resource_certificate_manager_certificate.go",
+        {
+            "": ANY.but(exactly_one_of=("managed", "self_managed")),
+            "labels": ANY,
+            "managed": ANY,
+            "managed.dns_authorizations": ANY,
+            "managed.domains": ANY,
+            "name": ANY,
+        },
+    ),
+    "google_certificate_manager_certificate_map": Kind(
+        "services/certificatemanager/resource_certificate_manager_certificate_map.go", {"labels": ANY, "name": ANY}
+    ),
+    "google_certificate_manager_certificate_map_entry": Kind(
+        "services/certificatemanager/resource_certificate_manager_certificate_map_entry.go",
+        {
+            "": ANY.but(exactly_one_of=("hostname", "matcher")),
+            "certificates": ANY,
+            "hostname": ANY,
+            "labels": ANY,
+            "map": ANY,
+            "name": ANY,
+        },
+    ),
+    "google_certificate_manager_dns_authorization": Kind(
+        "services/certificatemanager/resource_certificate_manager_dns_authorization.go",
+        {"domain": ANY, "labels": ANY, "name": ANY},
+    ),
+    "google_compute_global_address": Kind(
+        "services/compute/resource_compute_global_address.go", {"description": ANY, "labels": ANY, "name": ANY}
     ),
     "google_compute_network": Kind(
         "services/compute/resource_compute_network.go", {"auto_create_subnetworks": ANY, "name": GCE_NAME}
@@ -299,6 +377,45 @@ GOOGLE: dict[str, Kind] = {
             "subnetwork.source_ip_ranges_to_nat": ANY,
         },
     ),
+    "google_compute_security_policy": Kind(
+        "services/compute/resource_compute_security_policy.go",
+        {
+            "description": ANY,
+            "labels": ANY,
+            "name": GCE_NAME,
+            "rule": ANY,
+            "rule.action": ANY,
+            "rule.description": ANY,
+            "rule.match": ANY,
+            "rule.match.config": ANY,
+            "rule.match.config.src_ip_ranges": ANY,
+            "rule.match.versioned_expr": one_of("SRC_IPS_V1"),
+            "rule.priority": WHOLE,
+            "rule.rate_limit_options": ANY,
+            "rule.rate_limit_options.conform_action": one_of("allow"),
+            "rule.rate_limit_options.enforce_on_key": one_of(
+                *("ALL", "IP", "HTTP_HEADER", "XFF_IP", "HTTP_COOKIE", "HTTP_PATH", "SNI", "REGION_CODE"),
+                *("TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT", "USER_IP", ""),
+            ),
+            "rule.rate_limit_options.exceed_action": one_of(
+                "redirect", "deny(403)", "deny(404)", "deny(429)", "deny(502)"
+            ),
+            "rule.rate_limit_options.rate_limit_threshold": ANY,
+            "rule.rate_limit_options.rate_limit_threshold.count": WHOLE,
+            "rule.rate_limit_options.rate_limit_threshold.interval_sec": WHOLE,
+            "type": one_of("CLOUD_ARMOR", "CLOUD_ARMOR_EDGE", "CLOUD_ARMOR_INTERNAL_SERVICE"),
+        },
+        (each_rule_has_a_priority_of_its_own,),
+    ),
+    "google_compute_ssl_policy": Kind(
+        "services/compute/resource_compute_ssl_policy.go",
+        {
+            "min_tls_version": one_of("TLS_1_0", "TLS_1_1", "TLS_1_2", "TLS_1_3", ""),
+            "name": ANY,
+            "profile": one_of("COMPATIBLE", "MODERN", "RESTRICTED", "CUSTOM", "FIPS_202205", ""),
+        },
+        (features_of_ones_own_are_for_the_profile_custom,),
+    ),
     "google_compute_subnetwork": Kind(
         "services/compute/resource_compute_subnetwork.go",
         {
@@ -314,6 +431,7 @@ GOOGLE: dict[str, Kind] = {
     ),
     "google_container_cluster": CLUSTER,
     "google_container_node_pool": NODE_POOL,
+    "google_iap_web_iam_member": Kind("services/iap/iam_iap_web.go: IapWebIamSchema", IAM_MEMBER_ARGUMENTS),
     "google_project_iam_member": Kind(
         "services/resourcemanager/iam_project.go: IamProjectSchema", {**IAM_MEMBER_ARGUMENTS, "project": ANY}
     ),
@@ -332,6 +450,10 @@ GOOGLE: dict[str, Kind] = {
         "services/resourcemanager/resource_google_service_account.go",
         {"account_id": rfc1035(6, 30), "display_name": ANY},
     ),
+    "google_service_account_iam_member": Kind(
+        "services/resourcemanager/iam_service_account.go: IamServiceAccountSchema",
+        {**IAM_MEMBER_ARGUMENTS, "service_account_id": SERVICE_ACCOUNT_LINK},
+    ),
     "google_storage_bucket": Kind(
         "services/storage/resource_storage_bucket.go",
         {
@@ -344,6 +466,7 @@ GOOGLE: dict[str, Kind] = {
             "lifecycle_rule.condition": ANY,
             "lifecycle_rule.condition.age": WHOLE,
             "lifecycle_rule.condition.days_since_noncurrent_time": WHOLE,
+            "lifecycle_rule.condition.matches_prefix": ANY,
             "lifecycle_rule.condition.matches_suffix": ANY,
             "lifecycle_rule.condition.num_newer_versions": WHOLE,
             "lifecycle_rule.condition.with_state": one_of("LIVE", "ARCHIVED", "ANY", ""),

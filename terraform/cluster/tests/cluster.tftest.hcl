@@ -6,6 +6,7 @@ mock_provider "google" {
   }
   mock_resource "google_service_account" {
     defaults = {
+      name   = "projects/my-project/serviceAccounts/alexnet-nodes@my-project.iam.gserviceaccount.com"
       email  = "alexnet-nodes@my-project.iam.gserviceaccount.com"
       member = "serviceAccount:alexnet-nodes@my-project.iam.gserviceaccount.com"
     }
