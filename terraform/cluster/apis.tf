@@ -1,5 +1,5 @@
 locals {
-  apis = toset([
+  apis = toset(concat(local.public_apis, [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "compute.googleapis.com",
@@ -7,7 +7,7 @@ locals {
     "containerscanning.googleapis.com",
     "iam.googleapis.com",
     "storage.googleapis.com",
-  ])
+  ]))
 }
 
 resource "google_project_service" "apis" {

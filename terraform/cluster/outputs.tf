@@ -16,6 +16,17 @@ output "cluster_name" {
   value       = google_container_cluster.this.name
 }
 
+output "dns_records" {
+  description = "The records that the hostnames of public_endpoints need, as lines of a zone file: docs/endpoint.md says when."
+  value = join("\n", flatten([
+    for service, endpoint in var.public_endpoints : concat(
+      [for record in google_certificate_manager_dns_authorization.public[service].dns_resource_record :
+      "${record.name} 300 IN ${record.type} ${record.data}"],
+      ["${endpoint.hostname}. 300 IN A ${google_compute_global_address.public[service].address}"],
+    )
+  ]))
+}
+
 output "docker_hub_mirror" {
   description = "What stands before the name of an image of Docker Hub where nodes pull it through Artifact Registry; else nothing."
   value = !var.docker_hub_mirror ? "" : join("/", [

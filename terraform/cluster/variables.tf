@@ -253,6 +253,53 @@ variable "project_id" {
   }
 }
 
+variable "public_endpoints" {
+  description = <<-EOT
+    Services that are reached from the internet, each by its name in `services`: what kserve/components/public-endpoint puts before
+    them. `hostname` is yours; `requests_per_minute` is what Cloud Armor takes from one address; `iap_members` are those whom the
+    Identity-Aware Proxy lets through, where kserve/components/public-endpoint-iap is used. None: nothing is reached from outside.
+  EOT
+  type = map(object({
+    hostname            = string
+    requests_per_minute = optional(number, 600)
+    iap_members         = optional(set(string), [])
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for service in keys(var.public_endpoints) : contains(var.services, service)])
+    error_message = "public_endpoints: each is one of services, which may read the bucket."
+  }
+  validation {
+    condition = alltrue([
+      for endpoint in values(var.public_endpoints) :
+      can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z][a-z0-9-]*[a-z0-9]$", endpoint.hostname)) && length(endpoint.hostname) <= 253
+    ])
+    error_message = "public_endpoints: hostname is one in lower case, such as alexnet.example.com; no wildcard, no dot at its end."
+  }
+  validation {
+    condition     = length(distinct(values(var.public_endpoints)[*].hostname)) == length(var.public_endpoints)
+    error_message = "public_endpoints: each service has a hostname of its own."
+  }
+  validation {
+    condition = alltrue([
+      for endpoint in values(var.public_endpoints) :
+      1 <= endpoint.requests_per_minute && endpoint.requests_per_minute <= 1000000 && floor(endpoint.requests_per_minute) == endpoint.requests_per_minute
+    ])
+    error_message = "public_endpoints: requests_per_minute is a whole number from 1 to 1000000; without a limit nothing is published."
+  }
+  validation {
+    condition = alltrue(flatten([
+      for endpoint in values(var.public_endpoints) : [
+        for member in endpoint.iap_members :
+        can(regex("^((user|group|serviceAccount):[^@\\s]+@[^@\\s]+|domain:[^@\\s]+|principal(Set)?://iam\\.googleapis\\.com/\\S+)$", member))
+      ]
+    ]))
+    error_message = "public_endpoints: iap_members are user:NAME@DOMAIN, group:…, serviceAccount:…, domain:… or principalSet://…; never the public."
+  }
+}
+
 variable "publisher" {
   description = "Who publishes archives and images: user:…, group:…, serviceAccount:…, principal://… or principalSet://…. Null: nobody is given the right."
   type        = string

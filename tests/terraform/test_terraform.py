@@ -24,6 +24,7 @@ ALLOWED_ROLES = {
     "roles/artifactregistry.writer",
     "roles/container.defaultNodeServiceAccount",
     "roles/iam.serviceAccountUser",
+    "roles/iap.httpsResourceAccessor",
     "roles/logging.logWriter",
     "roles/storage.legacyBucketReader",
     "roles/storage.objectUser",

@@ -378,6 +378,63 @@ run "a_project_name_is_refused" {
   expect_failures = [var.project_id]
 }
 
+run "an_endpoint_of_a_service_that_is_not_listed_is_refused" {
+  command = plan
+  variables {
+    public_endpoints = { pets = { hostname = "pets.example.com" } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
+run "a_hostname_that_is_an_address_on_the_web_is_refused" {
+  command = plan
+  variables {
+    public_endpoints = { alexnet = { hostname = "https://alexnet.example.com" } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
+run "a_hostname_for_all_below_it_is_refused" {
+  command = plan
+  variables {
+    public_endpoints = { alexnet = { hostname = "*.example.com" } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
+run "a_hostname_that_is_an_ip_address_is_refused" {
+  command = plan
+  variables {
+    public_endpoints = { alexnet = { hostname = "203.0.113.7" } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
+run "an_endpoint_without_a_limit_is_refused" {
+  command = plan
+  variables {
+    public_endpoints = { alexnet = { hostname = "alexnet.example.com", requests_per_minute = 0 } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
+run "everybody_with_an_account_is_nobody_whom_the_proxy_lets_through" {
+  command = plan
+  variables {
+    public_endpoints = { alexnet = { hostname = "alexnet.example.com", iap_members = ["allAuthenticatedUsers"] } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
+run "two_services_with_one_hostname_are_refused" {
+  command = plan
+  variables {
+    services         = ["alexnet", "pets"]
+    public_endpoints = { alexnet = { hostname = "a.example.com" }, pets = { hostname = "a.example.com" } }
+  }
+  expect_failures = [var.public_endpoints]
+}
+
 run "the_public_is_no_publisher" {
   command = plan
   variables {
