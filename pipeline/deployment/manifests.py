@@ -26,7 +26,9 @@ from pipeline.shared.errors import PipelineError
 
 STANDARD = "standard"  # the overlay of those who name none
 
-FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", SERVING_RUNTIME)
+GUARD = "GCPBackendPolicy"  # a service is limited, and asks who comes, before it has a way in
+
+FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", SERVING_RUNTIME, GUARD)
 LAST = (INFERENCE_SERVICE,)
 IN_NO_NAMESPACE = ("Namespace", "ClusterStorageContainer")  # of the kinds that overlays have
 

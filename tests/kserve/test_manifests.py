@@ -264,6 +264,8 @@ VARIABLES = {
     "jwt": {"JWT_ISSUER", "JWT_AUDIENCES", "JWT_JWKS_URI"},
     "rate-limit": {"RATE_LIMIT_PER_CLIENT", "RATE_LIMIT_PER_POD"},
     "short-shutdown": {"DRAIN_AT_LEAST_S", "DRAIN_AT_MOST_S"},
+    "public-endpoint": {"TRUSTED_HOPS"},
+    "public-endpoint-iap": {"TRUSTED_HOPS"},
 }
 
 
@@ -592,6 +594,18 @@ BROKEN = {
         "HTTPRoute",
         at("spec/rules/0/backendRefs/0/name", "alexnet"),
         "no Service alexnet with",
+    ),
+    "certificates of two kinds": (
+        "base+public-gateway",
+        "Gateway",
+        at("metadata/annotations", {"networking.gke.io/certmap": "a"}),
+        "from a Secret or from a map",
+    ),
+    "a policy of a Gateway that is not there": (
+        "base+public-gateway+public-endpoint-iap",
+        "GCPGatewayPolicy",
+        at("spec/targetRef/name", "other"),
+        "no Gateway other",
     ),
     "a health check of nothing": (
         "base+public-gateway",

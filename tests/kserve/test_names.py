@@ -18,7 +18,7 @@ pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
 from pipeline.deployment import manifests
 from pipeline.deployment.models import LABEL, model_of, with_model
 from tests.support.kserve_crds import Schemas
-from tests.support.renderings import HEALTH_CHECK, MANIFESTS, Object, crd_faults, faults, one, pod_labels, render
+from tests.support.renderings import MANIFESTS, Object, crd_faults, faults, one, pod_labels, render
 from tests.support.second_services import CHOICES, Choice, called, write_overlay
 
 pytestmark = [
@@ -275,7 +275,7 @@ def test_the_readme_says_what_follows(way: str | None) -> None:
     rows = [row.split(" | ") for row in re.findall(r"^\|(.+)\|$", table.partition("\n\n")[0], re.MULTILINE)[1:]]
     column = {None: 1, "--name": 2, "nameSuffix": 3}[way]
     told = {name for row in rows for name in re.findall(r"`([^`]+)`", row[column])}
-    assert len(told) == 8
+    assert len(told) == 9
     objects = [object_ for choice in CHOICES for object_ in rendering(choice, way)]
     there = {text for object_ in objects for _, text in texts(object_, "")}
     made_by_kserve = f"{WAYS[way] if way else 'alexnet'}-predictor"
@@ -283,15 +283,15 @@ def test_the_readme_says_what_follows(way: str | None) -> None:
 
 
 def by_kind(objects: list[Object]) -> dict[str, Object]:
-    """Of which there is one each, but for health checks: those by the Service that they ask as well."""
-    found = {object_["kind"] if object_["kind"] != HEALTH_CHECK else checked(object_): object_ for object_ in objects}
+    """Of which there is one each, but for those that are about a Service: the next version has its own."""
+    found = {object_["kind"] + about(object_): object_ for object_ in objects}
     assert len(found) == len(objects)
     return found
 
 
-def checked(policy: Object) -> str:
-    is_next = policy["spec"]["targetRef"]["name"].endswith("-next-predictor")
-    return f"{HEALTH_CHECK} of the next version" if is_next else HEALTH_CHECK
+def about(found: Object) -> str:
+    target = found.get("spec", {}).get("targetRef", {}).get("name", "")
+    return " of the next version" if target.endswith("-next-predictor") else ""
 
 
 def texts(value: Any, path: str) -> Iterator[tuple[str, str]]:

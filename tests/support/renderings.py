@@ -31,6 +31,8 @@ KUBERNETES = ("1.32", "1.37")  # the oldest that KServe 0.20 runs on, and the ne
 KSERVE_RUNTIMES = {"kserve-torchserve"}
 LABELS = {"app.kubernetes.io/name": "alexnet", "app.kubernetes.io/part-of": "torchserve-alexnet"}
 HEALTH_CHECK = "HealthCheckPolicy"
+GUARD = "GCPBackendPolicy"
+CERTIFICATES = "networking.gke.io/certmap"
 CLUSTER_KINDS = {"Namespace", "ClusterStorageContainer"}
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
@@ -46,16 +48,21 @@ OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if pa
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
 
 ON_KNATIVE = {"scale-to-zero", "canary-knative"}
+ON_A_GATEWAY = {"canary-standard", "public-endpoint", "public-endpoint-iap"}
 ON_STANDARD = {
     "autoscaling-hpa",
     "autoscaling-keda",
     "canary-standard",
     "disruption-budget",
     "network-policy",
+    "public-endpoint",
+    "public-endpoint-iap",
     "public-gateway",
 }
 APART = [
     {"autoscaling-hpa", "autoscaling-keda"},
+    {"public-endpoint", "public-endpoint-iap"},
+    {"public-endpoint", "stock-runtime"},  # which checks no keys
     {"local-archive", "restricted-namespace"},
     *(
         {name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit", "grpc")
@@ -74,7 +81,8 @@ def go_together(components: tuple[str, ...]) -> bool:
 def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
     """With what they need, as the READMEs say: knative and public-gateway first, restricted-namespace last."""
     needed = {"knative"} if set(components) & ON_KNATIVE else set()
-    needed |= {"public-gateway"} if "canary-standard" in components else set()
+    needed |= {"public-gateway"} if set(components) & ON_A_GATEWAY else set()
+    needed |= {"api-keys"} if "public-endpoint" in components else set()
 
     def place(name: str) -> tuple[bool, bool, str]:
         return name not in ("knative", "public-gateway"), name == "restricted-namespace", name
@@ -236,12 +244,22 @@ def reference_faults(objects: list[Object]) -> Iterator[str]:
                 checked = [found["spec"]["targetRef"]["name"] for found in objects if found["kind"] == HEALTH_CHECK]
                 if checked and backend["name"] not in checked:
                     yield f"{kind}: GKE asks no health of {backend['name']}"
+                guarded = [found["spec"]["targetRef"]["name"] for found in objects if found["kind"] == GUARD]
+                if guarded and backend["name"] not in guarded:
+                    yield f"{kind}: anybody may ask {backend['name']}"
             for rule in spec["rules"]:
                 weights = [backend.get("weight", 1) for backend in rule["backendRefs"]]
                 if len(weights) > 1 and sum(weights) != 100:
                     yield f"{kind}: the weights {weights} are no hundredths"
-        elif kind == HEALTH_CHECK and spec["targetRef"]["name"] not in services:
+        elif kind in (HEALTH_CHECK, GUARD) and spec["targetRef"]["name"] not in services:
             yield f"{kind}: there is no Service {spec['targetRef']['name']}"
+        elif kind == "GCPGatewayPolicy" and spec["targetRef"]["name"] not in named("Gateway"):
+            yield f"{kind}: there is no Gateway {spec['targetRef']['name']}"
+        elif kind == "Gateway":
+            # GKE takes either: https://cloud.google.com/kubernetes-engine/docs/how-to/secure-gateway
+            map_ = CERTIFICATES in object_["metadata"].get("annotations", {})
+            if any(map_ == bool(listener.get("tls")) for listener in spec["listeners"]):
+                yield f"{kind}: has its certificate from a Secret or from a map, one of the two"
 
 
 def storage_prefixes(objects: list[Object]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import yaml
 
 from tests.support.renderings import COMPONENTS, MANIFESTS, ON_KNATIVE, ON_STANDARD, OVERLAYS, in_order
 
-APART_FROM_MANY = {"autoscaling-hpa", "local-archive", "stock-runtime"}
+APART_FROM_MANY = {"autoscaling-hpa", "local-archive", "public-endpoint-iap", "stock-runtime"}
 MANY = set(COMPONENTS) - APART_FROM_MANY
 
 Choice = tuple[str, ...]  # an overlay, or "base" and components

@@ -163,7 +163,11 @@ OTHER_KINDS = {
     "monitoring.googleapis.com/v1": {"PodMonitoring": "podmonitorings"},
     "networking.k8s.io/v1": {"NetworkPolicy": "networkpolicies"},
     "gateway.networking.k8s.io/v1": {"Gateway": "gateways", "HTTPRoute": "httproutes"},
-    "networking.gke.io/v1": {"HealthCheckPolicy": "healthcheckpolicies"},
+    "networking.gke.io/v1": {
+        "GCPBackendPolicy": "gcpbackendpolicies",
+        "GCPGatewayPolicy": "gcpgatewaypolicies",
+        "HealthCheckPolicy": "healthcheckpolicies",
+    },
     "serving.kserve.io/v1alpha1": {"ClusterStorageContainer": "clusterstoragecontainers"},
 }
 
