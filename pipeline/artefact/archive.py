@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -22,6 +20,7 @@ from pipeline.artefact.contents import WEIGHTS_FILE, read_metadata
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import NotOurArchive, naming
+from pipeline.shared.whole import written_whole
 
 HANDLER = "entry.py"
 CONFIG_FILE = "model-config.yaml"
@@ -147,18 +146,9 @@ def manifest(name: str, version: str) -> bytes:
 
 def _write(entries: Mapping[str, bytes | Path], output: Path) -> tuple[int, str]:
     """Writes beside `output`, then renames. Stored, not deflated: weights hardly compress. Returns size and SHA-256."""
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
-        try:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name in sorted(entries):
-                    _add(archive, name, entries[name])
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, output)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with written_whole(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(entries):
+            _add(archive, name, entries[name])
     return output.stat().st_size, sha256_of(output)
 
 

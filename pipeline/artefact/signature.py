@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from model_signing import hashing, signing, verifying
 
-from pipeline.artefact.version import Version, archive_among
+from pipeline.artefact.version import ARCHIVE_NAME, CONFIG, Version, archive_among
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import (
     ChangedSinceSigned,
@@ -38,9 +38,12 @@ from pipeline.shared.errors import (
     PipelineError,
     SignatureOfAnother,
     SignedFileMissing,
+    naming,
 )
+from pipeline.shared.whole import written_whole
 
 UNLOCKED_BY = "ALEXNET_KEY_PASSWORD"  # the variable with the password of a private key that has one
+MOST_BYTES = 1_000_000  # of a signature's few thousand
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 HOW_TO_MAKE_ONE = "make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY"
 
@@ -84,9 +87,8 @@ class Signer:
             made = Path(scratch) / "signature"
             with _laid_out(files) as directory:
                 self._signing.sign(directory, made)
-            part = signature.with_name(f".{signature.name}.part")
-            part.write_bytes(made.read_bytes())
-            part.replace(signature)
+            with naming(signature), written_whole(signature) as file:
+                file.write(made.read_bytes())
 
 
 def verify(files: Files, signature: Path, public_key: Path) -> None:
@@ -122,6 +124,14 @@ def check_fit(version: Version, signature: Path) -> None:
     for name in version.signed:
         if signed.get(name) != version.objects[name].sha256:
             raise SignatureOfAnother(Path(name).name, signature)
+
+
+def is_of_an_archive(signature: Path) -> bool:
+    """Whether a file is what `Signer.sign` writes, by whichever key: something else may have the same name."""
+    if not signature.is_file() or signature.stat().st_size > MOST_BYTES:
+        return False
+    signed = sorted(_signed(signature))
+    return len(signed) == 2 and signed[0] == CONFIG and ARCHIVE_NAME.fullmatch(signed[1]) is not None
 
 
 def _hashing() -> hashing.Config:

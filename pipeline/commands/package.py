@@ -64,6 +64,9 @@ def package(
     said = read_model(model, name, weights, labels)
     output = output or BUILT_ARCHIVE.with_name(f"{said.name}.mar")
     _check_output(output)
+    signature = signature_beside(output)
+    if not check:
+        _check_signature(signature)
     said, loaded = load(said)
     if check:
         _check(said, loaded)
@@ -72,11 +75,10 @@ def package(
     archive, proof = _packed(said, loaded, output)
     if replaced not in (None, archived_architecture(said)):
         warn(f"This took the place of another network called {said.name}: {replaced}.")
-    signature = signature_beside(archive.path)
     if signer is not None:
         signer.sign(signed_files(archive.path), signature)
     else:
-        signature.unlink(missing_ok=True)  # of the archive before
+        signature.unlink(missing_ok=True)  # of the archive before: see _check_signature
     _warn(said, loaded)
     out.print(f"archive  {relative(archive.path)}")
     out.print(f"version  {Version.of(version_files(archive.path)).name}")
@@ -120,6 +122,19 @@ def _check_output(output: Path) -> None:
         raise PipelineError(f"{there}: is no folder: give --output a file in one")
     if not os.access(there, os.W_OK | os.X_OK):
         raise PipelineError(f"{there}: nothing may be written there: give --output a file in another folder")
+
+
+def _check_signature(signature: Path) -> None:
+    """It is replaced, or deleted. Raises PipelineError where somebody else's file has the name that it would have."""
+    if not os.path.lexists(signature):
+        return
+    from pipeline.artefact.signature import is_of_an_archive  # its library takes 0.9 s
+
+    if not is_of_an_archive(signature):
+        raise PipelineError(
+            f"{signature} is there already, and is no signature that this script makes: "
+            "move it away, or give --output another name"
+        )
 
 
 def _warn(said: Model, loaded: Weights) -> None:

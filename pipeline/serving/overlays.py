@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.serving.pictures import scheme_of
+from pipeline.shared.errors import naming
+from pipeline.shared.whole import beside, written_whole
 
 LONGEST_NAME = 50  # characters, of a picture's own name: four bytes each fit into a file system's 255
 STRANGE = re.compile(r"[^\w.-]+")  # what no name has: separators, blanks, control characters
@@ -21,23 +23,20 @@ class Overlays:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._part = folder / f".{os.getpid()}.part"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
-        self._part.touch()
-        self._part.unlink()
+        with naming(folder):
+            tried = beside(folder / "tried")
+            tried.touch(exist_ok=False)
+            tried.unlink()
 
     def keep(self, image: str, jpeg: bytes) -> Path:
         """Writes the file of an image, as the user names it, and returns its path. No file that is there is changed."""
-        try:
-            self._part.write_bytes(jpeg)
-            target = next(each for each in self._names(image) if not os.path.lexists(each))
-            self._part.rename(target)
-        except BaseException:
-            self._part.unlink(missing_ok=True)
-            raise
+        target = next(each for each in self._names(image) if not os.path.lexists(each))
+        with naming(target), written_whole(target) as file:
+            file.write(jpeg)
         return target
 
     def _names(self, image: str) -> Iterator[Path]:

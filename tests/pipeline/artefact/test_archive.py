@@ -71,8 +71,17 @@ def test_what_is_told_about_the_archive_is_true(build: Callable[[], Archive], tm
     assert archive.size == len(written)
     assert archive.sha256 == sha256(written).hexdigest()
     assert archive.version == manifest(archive.path)["model"]["modelVersion"]
-    assert archive.path.stat().st_mode & 0o777 == 0o644
     assert os.listdir(archive.path.parent) == ["alexnet.mar"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_it_is_for_the_users_umask_to_say(build: Callable[[], Archive], mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        archive = build()
+    finally:
+        os.umask(before)
+    assert archive.path.stat().st_mode & 0o777 == mode
 
 
 def test_it_holds_the_handler_the_settings_and_the_network(

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from model_signing import hashing as library_hashing
 from model_signing import signing
 
-from pipeline.artefact.signature import UNLOCKED_BY, Signer, check_fit, verify
+from pipeline.artefact.signature import UNLOCKED_BY, Signer, check_fit, is_of_an_archive, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
 from pipeline.shared.errors import PipelineError
 from server.errors import NotServed
@@ -69,6 +69,21 @@ def files(models: Path) -> dict[str, Path]:
 def signed(models: Path, keys: tuple[Path, Path]) -> Path:
     Signer(keys[0]).sign(files(models), models / SIGNATURE)
     return models
+
+
+def test_it_takes_the_place_of_no_other_file(models: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    """Where others may write too, as in /tmp, they could have put a link where a part of it is written."""
+    (tmp_path / "precious").write_text("precious")
+    (models / f".{SIGNATURE}.part").symlink_to(tmp_path / "precious")
+    Signer(keys[0]).sign(files(models), models / SIGNATURE)
+    assert fault_for_serve_sh(models, keys[1]) is None
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_what_it_makes_is_told_from_other_files(signed: Path, keys: tuple[Path, Path]) -> None:
+    assert is_of_an_archive(signed / SIGNATURE)
+    assert not is_of_an_archive(keys[0])
+    assert not is_of_an_archive(signed)
 
 
 def fault_for_serve_sh(models: Path, public_key: Path) -> str | None:

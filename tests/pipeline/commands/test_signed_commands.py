@@ -62,6 +62,39 @@ def test_package_signs_beside_the_archive_and_unsigned_none_is_left(
     assert [file.name for file in archive.parent.iterdir()] == ["alexnet.mar"]
 
 
+def unread(file: Path) -> tuple[int, ...]:
+    """What changes where a file does, or another comes in its place."""
+    now = file.lstat()
+    return now.st_ino, now.st_mode, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+
+
+@pytest.mark.parametrize("sign", [False, True])
+def test_a_file_that_is_no_signature_of_its_own_is_never_replaced_or_deleted(
+    script: Script, only_error: OnlyError, keys: tuple[Path, Path], tmp_path: Path, sign: bool
+) -> None:
+    """gpg --detach-sign and openssl dgst -sign name their files so too."""
+    signature = tmp_path / "alexnet.mar.sig"
+    foreign: list[Callable[[], object]] = [
+        lambda: signature.write_bytes(b"\x89\x02\x33\x04\x00 of gpg"),
+        lambda: signature.write_text('{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}'),
+        lambda: signature.write_text("[" * 100_000),
+        lambda: signature.symlink_to("nowhere"),
+        lambda: signature.mkdir(),
+    ]
+    for make in foreign:
+        make()
+        before = unread(signature)
+        options = ("--sign", keys[0]) if sign else ()
+        said = only_error(script("package", "--weights", "untrained", "--output", "alexnet.mar", *options))
+        assert said == (
+            "alexnet.mar.sig is there already, and is no signature that this script makes: "
+            "move it away, or give --output another name"
+        )
+        assert unread(signature) == before
+        assert not (tmp_path / "alexnet.mar").exists()
+        signature.rmdir() if signature.is_dir() else signature.unlink()
+
+
 @pytest.mark.parametrize("wrong", ["none.pem", "key.pub"])
 def test_a_key_that_cannot_sign_is_told_before_anything_is_built(
     script: Script, only_error: OnlyError, keys: tuple[Path, Path], tmp_path: Path, wrong: str
