@@ -248,6 +248,40 @@ def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> 
     assert stock["containerPort"] == ports["inference"]
 
 
+def ways_out(*components: str) -> set[tuple[str, int]]:
+    """(where to, port) of each connection that leaves a pod."""
+    policy = one(rendering("base", *components), "NetworkPolicy")["spec"]
+    assert "Egress" in policy["policyTypes"]  # without it, everything is allowed
+    return {
+        (place["ipBlock"]["cidr"] if "ipBlock" in place else "kube-system", port["port"])
+        for rule in policy.get("egress") or []
+        for place in rule["to"]
+        for port in rule["ports"]
+    }
+
+
+def test_what_leaves_the_pods_is_what_a_policy_says() -> None:
+    """https://cloud.google.com/kubernetes-engine/docs/how-to/network-policy#network-policy-and-workload-identity"""
+    names = {("kube-system", 53), ("169.254.20.10/32", 53)}
+    credentials = {("169.254.169.254/32", 80), ("169.254.169.252/32", 988)}
+    google = {("199.36.153.4/30", 443), ("199.36.153.8/30", 443)}
+    assert ways_out("network-policy") == names | credentials | {("0.0.0.0/0", 443)}
+    assert ways_out("network-policy", "network-policy-private-google") == names | credentials | google
+    assert ways_out("network-policy", "network-policy-offline") == set()
+    ingress = [
+        one(rendering("base", "network-policy", *more), "NetworkPolicy")["spec"]["ingress"]
+        for more in ((), ("network-policy-private-google",), ("network-policy-offline",))
+    ]
+    assert ingress[0] == ingress[1] == ingress[2]
+
+
+@pytest.mark.parametrize("variant", ["network-policy-private-google", "network-policy-offline"])
+def test_fewer_ways_out_without_the_policy_itself_are_refused(variant: str, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render_with((variant,), tmp_path)
+    assert "NetworkPolicy.v1.networking.k8s.io/alexnet" in refused.value.stderr
+
+
 def test_metrics_listen_to_other_machines_only_where_a_component_collects_them(ports: dict[str, int]) -> None:
     for choice in CHOICES:
         variables = one(rendering(*choice), "InferenceService")["spec"]["predictor"]["model"]["env"]

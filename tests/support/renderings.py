@@ -55,6 +55,8 @@ ON_STANDARD = {
     "canary-standard",
     "disruption-budget",
     "network-policy",
+    "network-policy-offline",
+    "network-policy-private-google",
     "public-endpoint",
     "public-endpoint-iap",
     "public-gateway",
@@ -64,6 +66,7 @@ APART = [
     {"public-endpoint", "public-endpoint-iap"},
     {"public-endpoint", "stock-runtime"},  # which checks no keys
     {"local-archive", "restricted-namespace"},
+    {"network-policy-offline", "network-policy-private-google"},
     *(
         {name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit", "grpc")
     ),  # whose image checks none
@@ -83,6 +86,7 @@ def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
     needed = {"knative"} if set(components) & ON_KNATIVE else set()
     needed |= {"public-gateway"} if set(components) & ON_A_GATEWAY else set()
     needed |= {"api-keys"} if "public-endpoint" in components else set()
+    needed |= {"network-policy"} if any(name.startswith("network-policy-") for name in components) else set()
 
     def place(name: str) -> tuple[bool, bool, str]:
         return name not in ("knative", "public-gateway"), name == "restricted-namespace", name
