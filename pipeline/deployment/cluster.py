@@ -56,6 +56,11 @@ class Cluster:
         return found
 
     def _resource(self, api_version: str, kind: str) -> Resource | None:
+        """One call for each apiVersion, whose refusal is told.
+
+        The library's dynamic client makes three, and keeps what it is told in /tmp under a name that everybody can work
+        out: whoever writes that file first says where objects are sent.
+        """
         if api_version not in self._resources:
             listed = self.ask("GET", path_of(api_version), allowed=(404,)).body.get("resources", [])
             self._resources[api_version] = {

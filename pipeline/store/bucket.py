@@ -6,6 +6,8 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
+from urllib.parse import urlsplit
 
 from google.api_core.exceptions import NotFound
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
@@ -14,7 +16,10 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from pipeline.artefact.version import Checksums
 from pipeline.shared.errors import CredentialsUnusable, NoBucket, PipelineError
+from pipeline.shared.http import is_loopback
+from pipeline.shared.terminal import warn
 from pipeline.shared.text import first_line
+from pipeline.store.explanations import EMULATOR
 from pipeline.store.storage_uri import StorageUri
 
 CONNECTIONS = 4  # at a time
@@ -26,8 +31,10 @@ FIRST_CALL = {"retry": DEFAULT_RETRY.with_timeout(20), "timeout": (5, 60)}  # se
 def connect(for_writing: bool = False) -> storage.Client:
     """A client with Application Default Credentials; for reading, without any where there are none, as KServe does.
 
-    Raises CredentialsUnusable where there are none to write with.
+    Where an emulator on another machine is asked instead, a line says so. Raises CredentialsUnusable where there are
+    none to write with.
     """
+    _tell_of_emulator(os.environ.get(EMULATOR, ""))
     logging.getLogger("google.auth").setLevel(logging.CRITICAL)  # it warns of what it tries before it gives up
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # credentials of `gcloud auth` work, whatever it says of quotas
@@ -40,6 +47,19 @@ def connect(for_writing: bool = False) -> storage.Client:
             if for_writing:
                 raise CredentialsUnusable("no Google Cloud credentials") from None
             return storage.Client.create_anonymous_client()
+
+
+@cache  # once is enough
+def _tell_of_emulator(said: str) -> None:
+    """It is for tests; set by accident, it leads everything that is published elsewhere. Raises PipelineError."""
+    if not said:
+        return
+    try:
+        url = urlsplit(said if "://" in said else f"//{said}")
+    except ValueError:
+        raise PipelineError(f"{EMULATOR} is set, and what it says is no URL: unset it") from None
+    if not is_loopback(url.hostname or ""):  # of which nobody wonders where it is
+        warn(f"{EMULATOR} is set: gs:// means {url.netloc.rpartition('@')[2]}, and not Cloud Storage")
 
 
 def objects_under(client: storage.Client, uri: StorageUri) -> dict[str, storage.Blob]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pipeline.store.storage_uri import StorageUri
 
 READER, WRITER = "roles/storage.objectViewer", "roles/storage.objectUser"
 
+EMULATOR = "STORAGE_EMULATOR_HOST"  # what Google's libraries ask in the place of Cloud Storage
 GOOGLES = (GoogleAPICallError, RetryError, GoogleAuthError, InvalidResponse)
 NETWORKS = (TransportError, requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)
 
@@ -40,7 +42,8 @@ def explanation(error: Exception, uri: StorageUri, role: str) -> PipelineError:
     if isinstance(error, NETWORKS):
         said = _innermost(error)
         remedy = "REQUESTS_CA_BUNDLE" if "certificate" in said.lower() else "HTTPS_PROXY and NO_PROXY"
-        return PipelineError(f"Cloud Storage cannot be reached ({said}): check the network, {remedy}")
+        emulator = f"; {EMULATOR} is set, and leads elsewhere" if os.environ.get(EMULATOR) else ""
+        return PipelineError(f"Cloud Storage cannot be reached ({said}): check the network, {remedy}{emulator}")
     status, said = _refusal(error)
     if status == 401 or isinstance(error, InvalidOperation):  # which is what anonymous credentials make of a 401
         return CredentialsUnusable(f"{bucket} is not public, and there are no Google Cloud credentials that it accepts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from google.cloud import storage
 
 from pipeline.shared.errors import PipelineError
+from pipeline.store import embedded_storage
 from pipeline.store.embedded_storage import EmbeddedStorage
 
 pytestmark = pytest.mark.slow
@@ -120,6 +122,7 @@ def test_what_keeps_it_from_starting_is_told(
 HOLD = """
 import signal
 from pipeline import __main__
+from pipeline.store import embedded_storage
 from pipeline.store.embedded_storage import EmbeddedStorage
 
 def hold() -> None:
@@ -173,3 +176,45 @@ def test_a_signal_while_its_process_is_being_made_leaves_no_process(
     finally:
         for process in processes():
             process.kill()
+
+
+# --- Its program ------------------------------------------------------------------------------------------------------
+
+
+def packaged(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package with another program for this machine."""
+    name = embedded_storage._program().name
+    program = folder / embedded_storage.PACKAGE / embedded_storage.PLACE / name
+    program.parent.mkdir(parents=True)
+    (folder / embedded_storage.PACKAGE / "__init__.py").touch()
+    program.write_bytes(content)
+    monkeypatch.delitem(sys.modules, embedded_storage.PACKAGE, raising=False)
+    monkeypatch.syspath_prepend(str(folder))
+    return program
+
+
+def test_another_program_than_the_one_that_is_known_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = packaged(tmp_path, b"#!/bin/sh\ntouch ran\n", monkeypatch)
+    program.chmod(0o755)
+    with pytest.raises(PipelineError) as refused, EmbeddedStorage("bucket"):
+        pass
+    assert str(refused.value) == f"{program} is not the program that was looked at: run make setup again"
+
+
+@pytest.mark.parametrize("gone", ["the machine", "the package"])
+def test_where_the_package_has_none_one_of_the_users_own_is_taken(
+    gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = embedded_storage._program()
+    if gone == "the machine":
+        monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    else:
+        monkeypatch.setattr(embedded_storage, "PACKAGE", "no_such_package")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PipelineError) as refused, EmbeddedStorage("bucket"):
+        pass
+    said = f"there is no embedded Cloud Storage for this machine ({platform.system().lower()}, {platform.machine()}): "
+    assert str(refused.value) == f"{said}install fake-gcs-server, so that it is in PATH"
+    (tmp_path / "fake-gcs-server").symlink_to(known)
+    with EmbeddedStorage("bucket") as running:
+        assert names_of_buckets(running.url) == ["bucket"]
