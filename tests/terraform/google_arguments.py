@@ -17,7 +17,10 @@ from tests.terraform.validators import (
     Kind,
     Values,
     at_least,
+    between,
     each,
+    items,
+    length,
     matches,
     network,
     one_of,
@@ -48,6 +51,14 @@ def rfc1035(least: int, most: int) -> Check:
         f"{least} to {most} of a-z 0-9 -, beginning with a letter and not ending with a dash",
         lambda value: least <= len(value) <= most and matches("^[a-z]([-a-z0-9]*[a-z0-9])?$").fits(value),
     )
+
+
+# services/iambeta/resource_iam_workload_identity_pool.go: ValidateWorkloadIdentityPoolId, less a name of Google's own,
+# and …_provider.go: ValidateWorkloadIdentityPoolProviderId
+FEDERATION_ID = matches("^(?!gcp-)[0-9a-z-]{4,32}$", "4 to 32 of a-z 0-9 -, not beginning with gcp-")
+
+# No validator: the API refuses more, as the description in the provider's code says.
+LENGTH_32 = length(0, 32)
 
 
 def within(block: str, arguments: Mapping[str, Check]) -> dict[str, Check]:
@@ -158,6 +169,17 @@ def features_of_ones_own_are_for_the_profile_custom(policy: Values) -> str:
     return ""
 
 
+def what_comes_in_has_a_source(rule: Values) -> str:
+    """services/compute/resource_compute_firewall.go: resourceComputeFirewallSourceFieldsCustomizeDiff.
+
+    That asks for one to be there, an empty list too; and Google then takes 0.0.0.0/0, which is refused here.
+    """
+    sources = any(rule.get(name) for name in ("source_ranges", "source_service_accounts", "source_tags"))
+    if (rule.get("direction") or "INGRESS") != "EGRESS" and not sources:
+        return "one of source_tags, source_ranges and source_service_accounts is to have something in it"
+    return ""
+
+
 CLUSTER = Kind(
     "services/container/resource_container_cluster.go: ResourceContainerCluster",
     {
@@ -224,6 +246,7 @@ CLUSTER = Kind(
             {
                 name: NODE_CONFIG[name]
                 for name in (
+                    *("disk_size_gb", "disk_type"),
                     *("machine_type", "oauth_scopes", "service_account", "shielded_instance_config"),
                     *("shielded_instance_config.enable_integrity_monitoring", "workload_metadata_config.mode"),
                     *("shielded_instance_config.enable_secure_boot", "workload_metadata_config"),
@@ -266,6 +289,7 @@ NODE_POOL = Kind(
         "management.auto_upgrade": ANY,
         "name": ANY,
         "node_config": ANY,
+        "node_locations": ANY,
         **within("node_config", NODE_CONFIG),
         "upgrade_settings": ANY,
         "upgrade_settings.max_surge": at_least(0),
@@ -277,6 +301,10 @@ NODE_POOL = Kind(
 
 GOOGLE: dict[str, Kind] = {
     "data.terraform_remote_state": Kind("part of Terraform: it has no validators", {"backend": ANY, "config": ANY}),
+    "data.google_compute_machine_types": Kind(
+        "services/compute/data_source_google_compute_machine_types.go", {"filter": ANY, "zone": ANY}
+    ),
+    "data.google_compute_zones": Kind("services/compute/data_source_google_compute_zones.go", {"region": ANY}),
     "data.google_container_cluster": Kind(
         "services/container/data_source_google_container_cluster.go", {"location": ANY, "name": ANY}
     ),
@@ -349,6 +377,23 @@ GOOGLE: dict[str, Kind] = {
         "services/certificatemanager/resource_certificate_manager_dns_authorization.go",
         {"domain": ANY, "labels": ANY, "name": ANY},
     ),
+    "google_compute_firewall": Kind(
+        "services/compute/resource_compute_firewall.go",
+        {
+            "": ANY.but(exactly_one_of=("allow", "deny")),
+            "allow": ANY,
+            "allow.ports": ANY,
+            "allow.protocol": ANY,
+            "description": ANY,
+            "direction": one_of("INGRESS", "EGRESS", ""),
+            "name": GCE_NAME,
+            "network": ANY,
+            "priority": between(0, 65535),
+            "source_ranges": ANY,
+            "target_service_accounts": items(0, 10).but(conflicts=("source_tags", "target_tags")),
+        },
+        (what_comes_in_has_a_source,),
+    ),
     "google_compute_global_address": Kind(
         "services/compute/resource_compute_global_address.go", {"description": ANY, "labels": ANY, "name": ANY}
     ),
@@ -374,7 +419,7 @@ GOOGLE: dict[str, Kind] = {
             ),
             "subnetwork": ANY,
             "subnetwork.name": ANY,
-            "subnetwork.source_ip_ranges_to_nat": ANY,
+            "subnetwork.source_ip_ranges_to_nat": Check("a list of one or more", bool),
         },
     ),
     "google_compute_security_policy": Kind(
@@ -388,7 +433,7 @@ GOOGLE: dict[str, Kind] = {
             "rule.description": ANY,
             "rule.match": ANY,
             "rule.match.config": ANY,
-            "rule.match.config.src_ip_ranges": ANY,
+            "rule.match.config.src_ip_ranges": items(1, 10),
             "rule.match.versioned_expr": one_of("SRC_IPS_V1"),
             "rule.priority": WHOLE,
             "rule.rate_limit_options": ANY,
@@ -431,6 +476,23 @@ GOOGLE: dict[str, Kind] = {
     ),
     "google_container_cluster": CLUSTER,
     "google_container_node_pool": NODE_POOL,
+    "google_iam_workload_identity_pool": Kind(
+        "services/iambeta/resource_iam_workload_identity_pool.go",
+        {"display_name": LENGTH_32, "workload_identity_pool_id": FEDERATION_ID},
+    ),
+    "google_iam_workload_identity_pool_provider": Kind(
+        "services/iambeta/resource_iam_workload_identity_pool_provider.go",
+        {
+            "": ANY.but(exactly_one_of=("aws", "oidc", "saml", "x509")),
+            "attribute_condition": ANY,
+            "attribute_mapping": ANY,
+            "display_name": LENGTH_32,
+            "oidc": ANY,
+            "oidc.issuer_uri": ANY,
+            "workload_identity_pool_id": ANY,
+            "workload_identity_pool_provider_id": FEDERATION_ID,
+        },
+    ),
     "google_iap_web_iam_member": Kind("services/iap/iam_iap_web.go: IapWebIamSchema", IAM_MEMBER_ARGUMENTS),
     "google_project_iam_member": Kind(
         "services/resourcemanager/iam_project.go: IamProjectSchema", {**IAM_MEMBER_ARGUMENTS, "project": ANY}
@@ -448,7 +510,7 @@ GOOGLE: dict[str, Kind] = {
     ),
     "google_service_account": Kind(
         "services/resourcemanager/resource_google_service_account.go",
-        {"account_id": rfc1035(6, 30), "display_name": ANY},
+        {"account_id": rfc1035(6, 30), "display_name": length(0, 100)},  # the latter is the API's bound
     ),
     "google_service_account_iam_member": Kind(
         "services/resourcemanager/iam_service_account.go: IamServiceAccountSchema",

@@ -12,6 +12,7 @@ from tests.terraform.cluster_arguments import IN_CLUSTER, LABELS
 from tests.terraform.google_arguments import (
     BUCKET_LABELS,
     CLUSTER,
+    FEDERATION_ID,
     GCE_NAME,
     GOOGLE,
     IAM_MEMBER,
@@ -32,6 +33,7 @@ from tests.terraform.validators import (
     between,
     each,
     float_between,
+    items,
     length,
     listed,
     matches,
@@ -127,6 +129,7 @@ TAKEN: list[tuple[Check, list[Any], list[Any]]] = [
     (at_least(10), [10, 11.0], [9, 10.5]),
     (between(1, 3), [1, 3], [0, 4, 2.5]),
     (float_between(0, 1), [0, 0.5, 1], [-0.1, 1.1]),
+    (items(1, 2), [["a"]], [[], ["a", "b", "c"]]),
     (length(1, 4), ["a", "äö"], ["", "äöü"]),
     (
         network(8, 24),
@@ -140,6 +143,7 @@ TAKEN: list[tuple[Check, list[Any], list[Any]]] = [
     (DURATION, ["0", "300s", "1h30m", "1.5h", "-2us"], ["", "5", "1d", "s"]),
     (GCE_NAME, ["a", "alexnet-nodes"], ["", "a-", "1a", "A", "a_b", "a" * 64]),
     (rfc1035(6, 30), ["alexnet-nodes"], ["short", "a" * 31, "ends-in-", "1beginning"]),
+    (FEDERATION_ID, ["alexnet-github"], ["gcp-github", "abc", "A-github", "a" * 33]),
     (IAM_MEMBER, ["user:me@example.com", "allUsers"], ["me@example.com", "deleted:user:me@example.com", ""]),
     (
         SERVICE_ACCOUNT_LINK,
@@ -207,6 +211,8 @@ def test_arguments_that_do_not_go_together_are_seen(
         (CLUSTER, {"remove_default_node_pool": True, "node_version": "1.35"}, "node_version can only be"),
         (GOOGLE["google_compute_security_policy"], {"rule": [{"priority": 1}, {"priority": 1}]}, "the same priority"),
         (GOOGLE["google_compute_ssl_policy"], {"profile": "CUSTOM"}, "custom_features are set if"),
+        (GOOGLE["google_compute_firewall"], {"source_ranges": [], "allow": [{}]}, "is to have something in it"),
+        (GOOGLE["google_compute_firewall"], {"source_ranges": ["10.0.0.0/8"]}, "exactly one of allow, deny"),
         (
             GOOGLE["google_artifact_registry_repository"],
             {"remote_repository_config": [{"description": "Docker Hub"}]},

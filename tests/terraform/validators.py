@@ -65,6 +65,11 @@ def each(check: Check) -> Check:
     return Check(f"a list, each {check.wanted}", lambda values: all(map(check.fits, values)))
 
 
+def items(least: int, most: int) -> Check:
+    """MinItems, MaxItems of a list or set that is no block: schemas as JSON leave them out."""
+    return Check(f"a list of {least} to {most}", lambda values: least <= len(values) <= most)
+
+
 def is_whole(value: object) -> bool:
     """Terraform has one kind of number, the providers have two: a TypeInt of 1.5 is refused."""
     return not isinstance(value, bool) and isinstance(value, int | float) and value == int(value)
