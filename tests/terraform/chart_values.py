@@ -25,20 +25,23 @@ class Chart:
 DNS_LABEL = "(?=[^/]{1,63}(?:/|$))[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 TRUE_OR_FALSE = Check("true or false", lambda value: isinstance(value, bool))
 TEXT = Check("text", lambda value: isinstance(value, str) and value != "")
+# The charts add their own tag.
+IMAGE = Check("an image without its tag", lambda value: isinstance(value, str) and ":" not in value.rpartition("/")[2])
 OBJECT = Check("an object", lambda value: isinstance(value, dict))
 
 CHARTS: dict[str, Chart] = {
     "cert-manager": Chart(
         "cert-manager/cert-manager: deploy/charts/cert-manager, values.yaml and values.schema.json",
-        "v1.17.0",
-        {"crds.enabled": TRUE_OR_FALSE, "global.leaderElection.namespace": TEXT},
-        {},
+        "v1.21.1",
+        {"crds.enabled": TRUE_OR_FALSE, "global.leaderElection.namespace": TEXT, "global.nodeSelector": OBJECT},
+        {"global.nodeSelector": "nodeSelector"},
     ),
     "kserve-crd": Chart("kserve/kserve: charts/kserve-crd, whose values.yaml is empty", "v0.20.0", {}, {}),
     "kserve-resources": Chart(
         "kserve/kserve: charts/kserve-resources; what its program takes: pkg/apis/serving/v1beta1/configmap.go",
         "v0.20.0",
         {
+            "kserve.agent.image": IMAGE,
             # NewDeployConfig; RawDeployment and Serverless are old names of the first two
             "kserve.controller.deploymentMode": one_of("Standard", "Knative", "ModelMesh"),
             "kserve.controller.gateway.disableIngressCreation": TRUE_OR_FALSE,
@@ -50,12 +53,32 @@ CHARTS: dict[str, Chart] = {
             "kserve.controller.gateway.ingressGateway.kserveGateway": matches(
                 f"^{DNS_LABEL}/{DNS_LABEL}$", "NAMESPACE/NAME"
             ),
+            "kserve.controller.image": IMAGE,
+            "kserve.controller.nodeSelector": OBJECT,
+            "kserve.router.image": IMAGE,
             "kserve.storage.containerSecurityContext": OBJECT,
+            "kserve.storage.image": IMAGE,
         },
-        {"kserve.storage.containerSecurityContext": "containers.securityContext"},
+        {
+            "kserve.controller.nodeSelector": "nodeSelector",
+            "kserve.storage.containerSecurityContext": "containers.securityContext",
+        },
     ),
-    "knative-operator": Chart("knative/operator: config/charts/knative-operator", "v1.21.1", {}, {}),
-    "./charts/knative-serving": Chart("terraform/kserve/charts/knative-serving", "", {"domain": TEXT}, {}),
+    "knative-operator": Chart(
+        "knative/operator: config/charts/knative-operator",
+        "v1.21.1",
+        {"knative_operator.knative_operator.affinity": OBJECT, "knative_operator.operator_webhook.affinity": OBJECT},
+        {
+            "knative_operator.knative_operator.affinity": "affinity",
+            "knative_operator.operator_webhook.affinity": "affinity",
+        },
+    ),
+    "./charts/knative-serving": Chart(
+        "terraform/kserve/charts/knative-serving",
+        "",
+        {"domain": TEXT, "nodeSelector": OBJECT},
+        {"nodeSelector": "nodeSelector"},
+    ),
 }
 
 
@@ -107,6 +130,13 @@ KNATIVE_SERVING = {
         "config": {
             "type": "object",
             "additionalProperties": {"type": "object", "additionalProperties": STRING},
+        },
+        "workloads": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"name": STRING, "nodeSelector": {"type": "object", "additionalProperties": STRING}},
+            },
         },
     },
 }

@@ -76,6 +76,7 @@ def part(schema: Schema, place: str) -> Schema:
     [
         ({"kserve": {"controller": {"deploymentmode": "Standard"}}}, "deploymentmode: the chart reads no such value"),
         ({"kserve": {"controller": {"deploymentMode": "Serverles"}}}, "'Serverles' is not one of"),
+        ({"kserve": {"storage": {"image": "example.com:5000/storage:v1"}}}, "is not an image without its tag"),
         ({"kserve": {"controller": "Standard"}}, "kserve.controller: the chart reads no such value"),
         ({"kserve": {"controller": {"gateway": {"disableIngressCreation": "false"}}}}, "'false' is not true or false"),
         ({"kserve": {"controller": {"gateway": {"ingressGateway": {"kserveGateway": "a-/b"}}}}}, "is not NAMESPACE/"),
@@ -119,6 +120,7 @@ def test_knative_serving_has_fields_that_its_operator_knows() -> None:
     [
         ({"ingress": {"kourier": {"serviceType": "ClusterIP"}}}, "serviceType is not a field"),
         ({"ingress": {"kourier": {"enabled": "true"}}}, "is not of type boolean"),
+        ({"workloads": [{"name": "webhook", "nodeselector": {}}]}, "nodeselector is not a field"),
         ({"config": {"domain": "example.com"}}, "is not of type object"),
         ({"config": {"network": {"ingress-class": True}}}, "is not of type string"),
     ],
