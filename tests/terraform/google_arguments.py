@@ -234,7 +234,13 @@ CLUSTER = Kind(
         "master_authorized_networks_config.cidr_blocks.display_name": ANY,
         "master_authorized_networks_config.gcp_public_cidrs_access_enabled": ANY,
         "monitoring_config": ANY,
-        "monitoring_config.enable_components": ANY,
+        # No validator: as its description says
+        "monitoring_config.enable_components": each(
+            one_of(
+                *("SYSTEM_COMPONENTS", "APISERVER", "SCHEDULER", "CONTROLLER_MANAGER", "STORAGE", "HPA", "POD"),
+                *("DAEMONSET", "DEPLOYMENT", "STATEFULSET", "KUBELET", "CADVISOR", "DCGM", "JOBSET"),
+            )
+        ),
         "monitoring_config.managed_prometheus": ANY,
         "monitoring_config.managed_prometheus.enabled": ANY,
         "name": matches("^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$", "1 to 40 of a-z 0-9 -, from a letter, not to a dash"),
@@ -519,12 +525,14 @@ GOOGLE: dict[str, Kind] = {
     "google_storage_bucket": Kind(
         "services/storage/resource_storage_bucket.go",
         {
-            "deletion_policy": ANY,
+            # tpgresource/utils.go: DeletionPolicyPreDelete; no validator, and another word protects nothing
+            "deletion_policy": one_of("DELETE", "PREVENT", "ABANDON"),
             "force_destroy": ANY,
             "labels": BUCKET_LABELS,
             "lifecycle_rule": ANY,
             "lifecycle_rule.action": ANY,
-            "lifecycle_rule.action.type": ANY,
+            # No validator: as its description says
+            "lifecycle_rule.action.type": one_of("Delete", "SetStorageClass", "AbortIncompleteMultipartUpload"),
             "lifecycle_rule.condition": ANY,
             "lifecycle_rule.condition.age": WHOLE,
             "lifecycle_rule.condition.days_since_noncurrent_time": WHOLE,
@@ -534,7 +542,8 @@ GOOGLE: dict[str, Kind] = {
             "lifecycle_rule.condition.with_state": one_of("LIVE", "ARCHIVED", "ANY", ""),
             "location": ANY,
             "name": ANY,
-            "public_access_prevention": ANY,
+            # No validator: website/docs/r/storage_bucket.html.markdown
+            "public_access_prevention": one_of("inherited", "enforced"),
             "soft_delete_policy": ANY,
             "soft_delete_policy.retention_duration_seconds": WHOLE,
             "uniform_bucket_level_access": ANY,
