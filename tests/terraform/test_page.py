@@ -197,6 +197,33 @@ def test_all_apis_are_switched_on_before_anything_uses_one(walk: tuple[Path, lis
     assert later[0] == enabled
 
 
+# Which role makes a resource of a kind; the first that fits. https://cloud.google.com/iam/docs/roles-permissions
+ROLES = {
+    "google_artifact_registry_": "roles/artifactregistry.admin",
+    "google_certificate_manager_": "roles/certificatemanager.owner",
+    "google_compute_(firewall|security_policy|ssl_policy)": "roles/compute.securityAdmin",
+    "google_compute_": "roles/compute.networkAdmin",
+    "google_container_": "roles/container.admin",
+    "google_iam_workload_identity_pool": "roles/iam.workloadIdentityPoolAdmin",
+    "google_iap_": "roles/iap.admin",
+    "google_billing_budget": "roles/billing.costsManager",
+    "google_monitoring_": "roles/monitoring.editor",
+    "google_project_iam_": "roles/resourcemanager.projectIamAdmin",
+    "google_project_service": "roles/serviceusage.serviceUsageAdmin",
+    "google_service_account": "roles/iam.serviceAccountAdmin",
+    "google_storage_": "roles/storage.admin",
+}
+
+
+def test_the_page_names_the_role_that_makes_each_resource() -> None:
+    rows = section(PAGE, "What the applying identity needs")
+    for folder in ("state", "cluster"):
+        for file in (CHECKOUT / "terraform" / folder).glob("*.tf"):
+            for kind in re.findall(r'^resource "(\w+)"', file.read_text(), re.MULTILINE):
+                role = next((role for prefix, role in ROLES.items() if re.match(prefix, kind)), "no role is known")
+                assert f"`{role}`" in rows, f"{kind} of {file.name}: {role}"
+
+
 def test_no_line_is_a_comment() -> None:
     """zsh, the shell of macOS, takes comments in scripts alone: at its prompt, an apostrophe in one begins a string."""
     script = commands(PAGE, THERE) + commands(PAGE, BACK) + "".join(fences(THERE) + fences(BACK))
