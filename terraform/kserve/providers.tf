@@ -29,6 +29,11 @@ locals {
 
 provider "google" {
   project = local.cluster.project_id
+
+  # Requests count for this project. Else those of a login of gcloud's count for a project of Google's, which some APIs
+  # refuse: the provider does not read the quota project of Application Default Credentials.
+  user_project_override = true
+  billing_project       = local.cluster.project_id
 }
 
 data "google_container_cluster" "this" {

@@ -151,6 +151,15 @@ def tracked() -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_requests_count_for_the_project_that_is_worked_on(folder: str) -> None:
+    """Else with a login of gcloud's they count for a project of Google's, which IAP and others refuse."""
+    [block] = re.findall(r'^provider "google" \{\n(.*?)^\}', source(folder), re.MULTILINE | re.DOTALL)
+    [project] = re.findall(r"^  project += (.*)$", block, re.MULTILINE)
+    assert re.search(r"^  user_project_override = true$", block, re.MULTILINE)
+    assert re.findall(r"^  billing_project += (.*)$", block, re.MULTILINE) == [project]
+
+
 def test_nothing_of_an_installation_is_in_the_repository() -> None:
     unwanted = re.compile(r"(\.tfstate.*|\.tfvars|\.tfplan)$|/\.terraform/")
     assert [name for name in tracked() if unwanted.search(name)] == []
