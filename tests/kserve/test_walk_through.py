@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.walks import CHECKOUT, commands, walked
+from tests.support.walks import CHECKOUT, commands, refused_by_gcloud, walked
 
 PAGE = CHECKOUT / "kserve" / "README.md"
 TITLE = "From an empty project to a prediction, and back"
@@ -43,6 +43,8 @@ def test_the_page_can_be_followed_from_top_to_bottom(tmp_path: Path) -> None:
         "gcloud container clusters delete alexnet --location europe-west4-a",
     ]
     assert [line for line in record if line in wanted] == wanted
+    if shutil.which("gcloud"):
+        assert refused_by_gcloud(record, tmp_path) == {}
 
 
 @pytest.fixture(params=[PAGE, KIND], ids=["the walk-through", "kind"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -59,3 +60,23 @@ def walked(folder: Path, script: str, programs: set[str], answers: str) -> list[
             process.wait(60)
     assert status == 0, (folder / "said").read_text()
     return [line.strip() for line in (folder / "record").read_text().splitlines()]
+
+
+def refused_by_gcloud(record: list[str], folder: Path) -> dict[str, str]:
+    """Of the lines that call gcloud, those that it would not take, and why: it parses them, and asks nobody.
+
+    It takes what follows a flag for its value, so a flag without one stands at the end of its line.
+    """
+    lines = sorted({line for line in record if line.startswith("gcloud ")})
+    (folder / "lines.json").write_text(json.dumps([{"command_string": line} for line in lines]))
+    done = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={folder / 'lines.json'}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"CLOUDSDK_CONFIG": str(folder / "config"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
+        check=False,
+    )
+    answers = json.loads(done.stdout)
+    assert len(answers) == len(lines)
+    return {answer["command_string"]: answer["error_message"] for answer in answers if not answer["success"]}
