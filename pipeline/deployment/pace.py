@@ -21,3 +21,8 @@ class Pace:
     patience: float = 60
     smoke: float = 30
     answer: tuple[float, float] = (5, 70)
+
+    @property
+    def longest(self) -> float:
+        """That a version may take, with its nodes, until it is ready or has failed."""
+        return self.timeout + self.node

@@ -147,7 +147,7 @@ class Trial:
         older one may be as well: that run notices, and refuses its version."""
         for live in left:
             age = age_of(live)
-            if "deletionTimestamp" not in live["metadata"] and age < self._pace.timeout:
+            if "deletionTimestamp" not in live["metadata"] and age < self._pace.longest:
                 raise PipelineError(
                     f"{title_of(live)} was made {max(age, 0):.0f} s ago, perhaps by another run with --golden that "
                     f"still compares: see that one end, or where it was killed, {self._remedy(left)}"

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -400,8 +400,11 @@ def test_a_candidate_that_was_left_is_replaced(left: None, api: ApiServer, deplo
     assert not [name for _, name in api.objects if name.endswith("-candidate")]
 
 
-def test_a_candidate_that_may_be_another_runs_is_left_alone(left: None, api: ApiServer, deploy: Deploy) -> None:
-    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+@pytest.mark.parametrize("age", [0, FAST.timeout + 60], ids=["just made", "its nodes were made first"])
+def test_a_candidate_that_may_be_another_runs_is_left_alone(
+    age: float, left: None, api: ApiServer, deploy: Deploy
+) -> None:
+    made = (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
     api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["creationTimestamp"] = made
     api.calls.clear()
     failed = reason(lambda: deploy(TWO, golden=GOLDEN))
