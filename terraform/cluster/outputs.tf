@@ -60,6 +60,14 @@ output "get_credentials" {
   ))
 }
 
+output "github" {
+  description = "What the workflow at GitHub is told, as variables of its environment; null without `github`."
+  value = var.github == null ? null : {
+    WORKLOAD_IDENTITY_PROVIDER = google_iam_workload_identity_pool_provider.github[0].name
+    SERVICE_ACCOUNT            = google_service_account.github[0].email
+  }
+}
+
 output "image_repository" {
   description = "Where the serving image goes: IMAGE is this with /alexnet-torchserve:TAG appended."
   value       = local.image_repository

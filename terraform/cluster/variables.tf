@@ -63,6 +63,27 @@ variable "docker_hub_mirror" {
   nullable    = false
 }
 
+variable "github" {
+  description = <<-EOT
+    The repository at GitHub whose workflow plans and applies (.github/workflows/terraform.yml): its number, which
+    `gh api repos/OWNER/NAME --jq .id` prints, and its environment there. What is on main is let in. Null: none.
+  EOT
+  type = object({
+    repository_id = string
+    environment   = string
+  })
+  default = null
+
+  validation {
+    condition     = var.github == null || can(regex("^[0-9]+$", var.github.repository_id))
+    error_message = "github.repository_id: the number that gh api repos/OWNER/NAME --jq .id prints."
+  }
+  validation {
+    condition     = var.github == null || can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$", var.github.environment))
+    error_message = "github.environment: the name of an environment of the repository, such as prod."
+  }
+}
+
 variable "ip_ranges" {
   description = "Private ranges of nodes, pods and services, which may not overlap."
   type = object({
@@ -332,5 +353,28 @@ variable "services" {
   validation {
     condition     = length(var.services) > 0 && alltrue([for service in var.services : can(regex("^[a-z]([a-z0-9-]{0,45}[a-z0-9])?$", service))])
     error_message = "services: at least one name, 1 to 47 of a-z 0-9 -, beginning with a letter and not ending with a hyphen."
+  }
+}
+
+variable "webhook_rule" {
+  description = <<-EOT
+    A firewall rule for the API server's calls to webhooks. `source_ranges` are where they come from; without them, the
+    ranges of nodes and pods, where GKE's agents make these calls. Null: none; GKE's own rules are enough.
+  EOT
+  type = object({
+    source_ranges = optional(set(string))
+  })
+  default = null
+
+  validation {
+    condition     = try(length(var.webhook_rule.source_ranges) > 0, true)
+    error_message = "webhook_rule.source_ranges: at least one, or leave it out."
+  }
+  validation {
+    condition = var.webhook_rule == null || alltrue([
+      for range in coalesce(try(var.webhook_rule.source_ranges, null), []) :
+      can(cidrhost(range, 0)) && can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)", range))
+    ])
+    error_message = "webhook_rule.source_ranges: private ranges, such as 172.16.0.0/28; nobody else calls a webhook."
   }
 }

@@ -44,3 +44,11 @@ resource "google_storage_bucket" "state" {
 
   depends_on = [google_project_service.storage]
 }
+
+resource "google_storage_bucket_iam_member" "writers" {
+  for_each = var.writers
+
+  bucket = google_storage_bucket.state.name
+  role   = "roles/storage.objectUser"
+  member = each.value
+}

@@ -54,3 +54,15 @@ variable "project_id" {
     error_message = "project_id: 6 to 30 of a-z 0-9 -, beginning with a letter: the ID, not the name or the number."
   }
 }
+
+variable "writers" {
+  description = "Who else plans and applies, and so reads and writes state: user:…, group:… or serviceAccount:…."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for writer in var.writers : can(regex("^(user|group|serviceAccount):[^@\\s]+@[^@\\s]+$", writer))])
+    error_message = "writers: user:NAME@DOMAIN, group:… or serviceAccount:…; never the public."
+  }
+}

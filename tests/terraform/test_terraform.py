@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +223,44 @@ def test_nothing_is_given_to_everybody(planned: list[Resource]) -> None:
 
 
 def test_roles_are_these_and_none_is_basic(planned: list[Resource]) -> None:
-    roles = {resource["values"]["role"] for resource in planned if "_iam_" in resource["type"]}
+    roles = {
+        resource["values"]["role"]
+        for resource in planned
+        if resource["type"].endswith("_iam_member") and "iam_member.github" not in resource["address"]
+    }
     assert roles == ALLOWED_ROLES
+
+
+def test_a_workflow_has_the_roles_that_applying_takes(planned: list[Resource]) -> None:
+    """Those of the page; it reads the pool that lets it in, and does not change it."""
+    page = (CHECKOUT / "terraform" / "README.md").read_text().partition("## What the applying identity needs")[2]
+    rows = re.findall(r"^\| (`roles/.*?) \|", page.partition("\n\nTerraform acts as")[0], re.MULTILINE)
+    listed = {role for row in rows for role in re.findall(r"`(roles/[\w.]+)`", row)}
+    given = {
+        resource["values"]["role"]
+        for resource in planned
+        if resource["address"].startswith("google_project_iam_member.github")
+    }
+    assert given - {"roles/iam.workloadIdentityPoolViewer"} == listed - {"roles/iam.workloadIdentityPoolAdmin"}
+
+
+def test_a_workflow_gives_the_roles_that_terraform_gives(planned: list[Resource]) -> None:
+    (condition,) = {
+        resource["values"]["condition"][0]["expression"]
+        for resource in planned
+        if resource["address"].startswith("google_project_iam_member.github_gives_roles")
+    }
+    given = {
+        resource["values"]["role"]
+        for resource in planned
+        if resource["type"] == "google_project_iam_member" and "github" not in resource["address"]
+    }
+    assert set(re.findall(r"'(roles/[\w.]+)'", condition)) == given
 
 
 def test_roles_are_added_and_none_is_taken_from_others(planned: list[Resource]) -> None:
     # …_iam_binding and …_iam_policy replace what they find.
-    kinds = {resource["type"] for resource in planned if "_iam_" in resource["type"]}
+    kinds = {resource["type"] for resource in planned if re.search("_iam_(member|binding|policy)$", resource["type"])}
     assert all(kind.endswith("_iam_member") for kind in kinds), kinds
 
 
@@ -252,9 +284,14 @@ def test_every_bucket_is_private_and_versioned(planned: list[Resource]) -> None:
         assert bucket["versioning"][0]["enabled"] is True
 
 
-def test_the_network_is_opened_to_nobody(planned: list[Resource]) -> None:
-    assert of(planned, "google_compute_network")
-    assert [resource["address"] for resource in planned if "firewall" in resource["type"]] == []
+def test_the_network_is_opened_to_nobody_outside(planned: list[Resource]) -> None:
+    for rule in of(planned, "google_compute_firewall"):
+        assert rule["direction"] == "INGRESS"
+        assert all(ip_network(source).is_private for source in rule["source_ranges"])
+        assert [allowed["protocol"] for allowed in rule["allow"]] == ["tcp"]
+        assert rule["target_service_accounts"] or "target_service_accounts" not in rule  # known once it is applied
+    variables = (CHECKOUT / "terraform" / "cluster" / "variables.tf").read_text()
+    assert re.search(r'^variable "webhook_rule" \{.*?default = null', variables, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("folder", ["state", "cluster"])

@@ -498,3 +498,41 @@ run "the_teardown_switches_the_protection_off" {
     error_message = "something stays, or is billed afterwards"
   }
 }
+
+run "by_default_no_rule_opens_the_network" {
+  command = plan
+
+  assert {
+    condition     = length(google_compute_firewall.webhooks) == 0
+    error_message = "a rule that nobody asked for"
+  }
+}
+
+run "the_api_server_reaches_webhooks_where_a_rule_is_asked_for" {
+  command = plan
+  variables {
+    webhook_rule = {}
+  }
+
+  assert {
+    condition = (
+      google_compute_firewall.webhooks[0].direction == "INGRESS" &&
+      google_compute_firewall.webhooks[0].source_ranges == toset(["10.0.0.0/22", "10.4.0.0/16"]) &&
+      one(google_compute_firewall.webhooks[0].allow).protocol == "tcp" &&
+      toset(one(google_compute_firewall.webhooks[0].allow).ports) == toset(["443", "8443", "9443", "10250"])
+    )
+    error_message = "not from nodes and pods to webhooks"
+  }
+}
+
+run "the_source_of_the_rule_can_be_said" {
+  command = plan
+  variables {
+    webhook_rule = { source_ranges = ["172.16.0.0/28"] }
+  }
+
+  assert {
+    condition     = google_compute_firewall.webhooks[0].source_ranges == toset(["172.16.0.0/28"])
+    error_message = "from elsewhere"
+  }
+}

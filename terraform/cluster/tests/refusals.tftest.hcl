@@ -474,3 +474,35 @@ run "a_control_plane_that_nobody_reaches_is_refused" {
   }
   expect_failures = [google_container_cluster.this]
 }
+
+run "a_repository_id_that_is_a_name_is_refused" {
+  command = plan
+  variables {
+    github = { repository_id = "me", environment = "prod" }
+  }
+  expect_failures = [var.github]
+}
+
+run "an_environment_that_ends_a_condition_is_refused" {
+  command = plan
+  variables {
+    github = { repository_id = "1234", environment = "prod' || true || '" }
+  }
+  expect_failures = [var.github]
+}
+
+run "a_rule_for_webhooks_without_a_source_is_refused" {
+  command = plan
+  variables {
+    webhook_rule = { source_ranges = [] }
+  }
+  expect_failures = [var.webhook_rule]
+}
+
+run "webhooks_for_the_whole_world_are_refused" {
+  command = plan
+  variables {
+    webhook_rule = { source_ranges = ["0.0.0.0/0"] }
+  }
+  expect_failures = [var.webhook_rule]
+}

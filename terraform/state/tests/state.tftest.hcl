@@ -47,6 +47,26 @@ run "nobody_outside_reads_it_and_nothing_deletes_it" {
   }
 }
 
+run "others_may_read_and_write_state_if_they_are_named" {
+  command = plan
+  variables {
+    writers = ["serviceAccount:alexnet-apply@my-project.iam.gserviceaccount.com"]
+  }
+
+  assert {
+    condition     = one(values(google_storage_bucket_iam_member.writers)).role == "roles/storage.objectUser"
+    error_message = "they cannot apply, or may delete the bucket"
+  }
+}
+
+run "the_public_writes_no_state" {
+  command = plan
+  variables {
+    writers = ["allUsers"]
+  }
+  expect_failures = [var.writers]
+}
+
 run "old_versions_are_kept_for_a_bounded_time" {
   command = plan
 
