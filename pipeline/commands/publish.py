@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.artefact.version import SIGNATURE, Version
+from pipeline.artefact.version import SIGNATURE, VERSION_FILE, Version
 from pipeline.commands.files import SHOWN_ARCHIVES, archive_said, version_files
 from pipeline.shared.errors import UntrainedArchive
 from pipeline.shared.signals import leave, on_stopping
@@ -24,9 +25,9 @@ def publish(
     archive: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE",
-            help="A .mar file that scripts/package.sh made, or the models/NAME.yaml of one; "
-            f"without it, {SHOWN_ARCHIVES}.",
+            metavar="FILE|gs://…",
+            help="A .mar file that scripts/package.sh made, or the models/NAME.yaml of one; or a version that was "
+            f"published elsewhere, which stays what it is; without it, {SHOWN_ARCHIVES}.",
         ),
     ] = None,
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
@@ -39,7 +40,10 @@ def publish(
         _list(prefix)
         return
     began = time.monotonic()
-    outcome = send(prefix, archive_said(archive, "--archive FILE"), allow_untrained)
+    if archive is not None and archive.startswith("gs://"):
+        outcome = promote(prefix, StorageUri.parse(archive), allow_untrained)
+    else:
+        outcome = send(prefix, archive_said(archive, "--archive FILE"), allow_untrained)
     seconds = f"{time.monotonic() - began:.1f} s"
     if outcome.new or outcome.sent:
         err.print(f"sent {megabytes(outcome.sent)} in {seconds}")
@@ -57,8 +61,26 @@ def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
         from pipeline.artefact.signature import check_fit  # its library takes 0.9 s
 
         check_fit(version, files[SIGNATURE])
+    return _send(prefix, archive, version, files, allow_untrained)
+
+
+def promote(prefix: StorageUri, source: StorageUri, allow_untrained: bool) -> Outcome:
+    """Publishes once more what was published: the same objects, so the same name, and with them their signature.
+
+    Raises PipelineError where `source` is no complete version, or is not as it was published, too.
+    """
+    from pipeline.commands.serve import pull  # a server's modules are read with it
+
+    directory = pull(source)
+    version = Version.from_json((directory / VERSION_FILE).read_bytes(), f"{source}/{VERSION_FILE}")
+    return _send(prefix, source, version, {name: directory / name for name in version.objects}, allow_untrained)
+
+
+def _send(
+    prefix: StorageUri, source: Path | StorageUri, version: Version, files: Mapping[str, Path], allow_untrained: bool
+) -> Outcome:
     if not version.trained and not allow_untrained:
-        raise UntrainedArchive(archive)
+        raise UntrainedArchive(source)
     with spinner(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
         client = connect(for_writing=True)
         return publish_version(client, prefix, version, files, progress, warn)

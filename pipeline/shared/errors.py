@@ -390,7 +390,9 @@ class PermissionMissing(PipelineError):
 
 
 class UntrainedArchive(PipelineError):
-    def __init__(self, archive: Path) -> None:
+    """archive: its file, or the version that has it."""
+
+    def __init__(self, archive: object) -> None:
         super().__init__(
             f"{archive} has untrained weights, what it predicts is meaningless: "
             "build one with scripts/package.sh --weights …, or add --allow-untrained"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline.artefact.archive import build_archive
 from pipeline.artefact.model import MODEL_NAME
-from pipeline.artefact.version import ARCHIVE, CONFIG, VERSION_FILE, Version
+from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, VERSION_FILE, Version
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes
 from pipeline.store.bucket import connect
@@ -73,6 +73,76 @@ def test_untrained_weights_have_to_be_allowed(
     assert sentence.startswith(f"{archive} has untrained weights")
     assert "--allow-untrained" in sentence
     assert cloud.calls == []
+
+
+# --- A version that was published elsewhere ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing was pulled before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_version_is_promoted_as_it_is(
+    script: Script, cloud: Any, publish: Callable[..., Any], small: Files, own_cache: Path
+) -> None:
+    source = publish(small).uri
+    done = script("publish", f"gs://{cloud.bucket}/prod", "--archive", source)
+    promoted = StorageUri.parse(printed(done))
+    assert promoted == StorageUri(cloud.bucket, f"prod/{Version.of(small).name}")
+    assert read_version(connect(), promoted) == read_version(connect(), source)
+    for name in (*small, VERSION_FILE):
+        assert cloud.read(f"{promoted.path}/{name}") == cloud.read(f"{source.path}/{name}")
+
+
+def test_a_version_takes_its_own_settings_and_signature_along(
+    script: Script, cloud: Any, publish: Callable[..., Any], small: Files, own_cache: Path, tmp_path: Path
+) -> None:
+    config, signature = tmp_path / "config.properties", tmp_path / "model.sig"
+    config.write_text(small[CONFIG].read_text() + "# of another checkout\n")
+    signature.write_bytes(b"signed by somebody else's key")
+    source = publish({**small, CONFIG: config, SIGNATURE: signature}).uri
+    promoted = StorageUri.parse(printed(script("publish", f"gs://{cloud.bucket}/prod", "--archive", source)))
+    assert promoted.path.rpartition("/")[2] == source.path.rpartition("/")[2] != Version.of(small).name
+    assert cloud.read(f"{promoted.path}/{CONFIG}") == config.read_bytes()
+    assert cloud.read(f"{promoted.path}/{SIGNATURE}") == signature.read_bytes()
+
+
+def test_a_version_that_is_not_complete_is_not_promoted(
+    script: Script, only_error: OnlyError, cloud: Any, publish: Callable[..., Any], small: Files, own_cache: Path
+) -> None:
+    source = publish(small).uri
+    cloud.delete(f"{source.path}/{VERSION_FILE}")
+    sentence = only_error(script("publish", f"gs://{cloud.bucket}/prod", "--archive", source))
+    assert sentence.startswith(f"{source} ")
+    assert "was not published there, or not to its end" in sentence
+    assert not any(name.startswith("prod/") for name in cloud.objects())
+
+
+def test_a_version_that_was_changed_is_not_promoted(
+    script: Script, only_error: OnlyError, cloud: Any, publish: Callable[..., Any], small: Files, own_cache: Path
+) -> None:
+    source = publish(small).uri
+    cloud.put(f"{source.path}/{CONFIG}", b"changed")
+    sentence = only_error(script("publish", f"gs://{cloud.bucket}/prod", "--archive", source))
+    assert f"{source}/{CONFIG}" in sentence
+    assert not any(name.startswith("prod/") for name in cloud.objects())
+
+
+def test_what_is_no_version_is_not_promoted(script: Script, only_error: OnlyError, cloud: Any, own_cache: Path) -> None:
+    sentence = only_error(script("publish", f"gs://{cloud.bucket}/prod", "--archive", f"gs://{cloud.bucket}/models"))
+    assert f"gs://{cloud.bucket}/models" in sentence
+
+
+def test_untrained_versions_have_to_be_allowed_too(
+    script: Script, only_error: OnlyError, cloud: Any, publish: Callable[..., Any], directory: Path, own_cache: Path
+) -> None:
+    source = publish({CONFIG: directory / CONFIG, ARCHIVE: directory / ARCHIVE}).uri
+    arguments = ["publish", f"gs://{cloud.bucket}/prod", "--archive", source]
+    assert only_error(script(*arguments)).startswith(f"{source} has untrained weights")
+    assert printed(script(*arguments, "--allow-untrained")).startswith(f"gs://{cloud.bucket}/prod/")
 
 
 MEASURED = """
