@@ -414,6 +414,14 @@ def test_a_short_shutdown_ends_a_pod_in_time() -> None:
     assert f"drains for {told['DRAIN_AT_LEAST_S']:g} to {told['DRAIN_AT_MOST_S']:g} s" in readme
 
 
+def test_replicas_are_in_several_zones_and_on_several_nodes_where_there_are_some() -> None:
+    spread = one(rendering("standard"), "InferenceService")["spec"]["predictor"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    for each in spread:
+        assert (each["maxSkew"], each["whenUnsatisfiable"]) == (1, "ScheduleAnyway")
+        assert each["labelSelector"]["matchLabels"] == {"serving.kserve.io/inferenceservice": "alexnet"}
+
+
 def test_replicas_tolerate_the_nodes_that_are_kept_for_them() -> None:
     kept = {"key": "torchserve-alexnet/role", "value": "serving", "effect": "NoSchedule"}
     gpu = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
