@@ -19,6 +19,8 @@ resource "google_container_cluster" "this" {
   # which in many organisations does not exist, and in the others may do anything.
   node_config {
     machine_type    = "e2-medium"
+    disk_type       = "pd-standard" # by default 100 GB in each zone, of the quota for SSD
+    disk_size_gb    = 20
     service_account = google_service_account.nodes.email
     oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
 

@@ -10,9 +10,10 @@ locals {
 resource "google_container_node_pool" "this" {
   for_each = var.node_pools
 
-  name     = each.key
-  cluster  = google_container_cluster.this.id
-  location = var.location
+  name           = each.key
+  cluster        = google_container_cluster.this.id
+  location       = var.location
+  node_locations = each.value.zones # null: those of the cluster
 
   # Of the whole pool, however many zones it has.
   autoscaling {
@@ -106,6 +107,26 @@ resource "google_container_node_pool" "this" {
   lifecycle {
     # The autoscaler's business from the second minute on; a change would make the pool anew.
     ignore_changes = [initial_node_count]
+
+    precondition {
+      condition = length(setsubtract(local.pool_zones[each.key], local.zones_with[each.key])) == 0 || (
+        length(data.google_compute_zones.region.names) == 0 # which is never so, but for a mock
+      )
+      error_message = join("", [
+        "node_pools.${each.key}: ${join(", ", setsubtract(local.pool_zones[each.key], local.zones_with[each.key]))} has no ",
+        "${each.value.machine_type}. ", length(local.zones_with[each.key]) == 0 ?
+        "No zone of ${local.region} has it: choose another machine_type, or another location." :
+        "In ${local.region} these have it: ${join(", ", local.zones_with[each.key])}. Set location, or zones of the pool.",
+      ])
+    }
+
+    precondition {
+      condition = !contains(local.architectures[each.key], "ARM64")
+      error_message = join("", [
+        "node_pools.${each.key}: ${each.value.machine_type} is an arm64 machine, and the serving image is built and tested for ",
+        "x86-64 alone: take an x86-64 machine_type, such as c3-standard-4.",
+      ])
+    }
 
     # At a first apply the version is known once the cluster is there.
     precondition {

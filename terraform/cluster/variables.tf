@@ -164,7 +164,7 @@ variable "namespace" {
 variable "node_pools" {
   description = <<-EOT
     Node pools by name. `role` is `serving`, for replicas of the service alone, or `system`, for all else. `max_nodes` and
-    `min_nodes` are of the whole pool, over all zones. `long_shutdown` gives pods 105 s instead of 15 when a spot node is
+    `min_nodes` are of the whole pool, over all of its `zones` (null: those of the cluster). `long_shutdown` gives pods 105 s instead of 15 when a spot node is
     taken away, which needs GKE 1.35. `gpu` adds GPUs, their driver (DEFAULT or LATEST) and a taint that keeps other pods
     away. Each replica of the service asks for 2 CPUs and 6 GiB.
   EOT
@@ -174,6 +174,7 @@ variable "node_pools" {
     max_nodes    = number
     min_nodes    = optional(number, 0)
     spot         = optional(bool, true)
+    zones        = optional(list(string))
     # Of no meaning where spot is false.
     long_shutdown = optional(bool, true)
     disk_gb       = optional(number, 50)
@@ -229,6 +230,16 @@ variable "node_pools" {
   validation {
     condition     = anytrue([for pool in values(var.node_pools) : pool.role == "system" && pool.min_nodes >= 1])
     error_message = "node_pools: one pool with role = \"system\", spot = false and min_nodes >= 1, or KServe has nowhere to stay."
+  }
+  validation {
+    condition = alltrue(flatten([
+      for pool in values(var.node_pools) : [for zone in coalesce(pool.zones, []) : can(regex("^${local.region}-[a-z]$", zone))]
+    ]))
+    error_message = "node_pools: zones are of the cluster's region, such as [\"europe-west4-b\", \"europe-west4-c\"]."
+  }
+  validation {
+    condition     = alltrue([for pool in values(var.node_pools) : pool.zones == null ? true : length(pool.zones) == length(toset(pool.zones)) && length(pool.zones) > 0])
+    error_message = "node_pools: zones are one or more, each once; leave them out for those of the cluster."
   }
   validation {
     condition     = alltrue([for pool in values(var.node_pools) : pool.disk_gb >= 20 && pool.disk_gb <= 65536 && floor(pool.disk_gb) == pool.disk_gb])

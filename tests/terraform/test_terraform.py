@@ -214,7 +214,13 @@ def test_there_is_no_key(planned: list[Resource]) -> None:
 
 def test_no_data_source_writes_a_token_into_the_state() -> None:
     sources = {kind for folder in FOLDERS for kind in re.findall(r'^data "(\w+)"', source(folder), re.MULTILINE)}
-    assert sources == {"google_container_cluster", "google_project", "terraform_remote_state"}
+    assert sources == {
+        "google_compute_machine_types",
+        "google_compute_zones",
+        "google_container_cluster",
+        "google_project",
+        "terraform_remote_state",
+    }
 
 
 def test_nothing_is_given_to_everybody(planned: list[Resource]) -> None:

@@ -445,6 +445,62 @@ run "a_gpu_pool_has_the_driver_and_the_taint_that_the_gpu_overlay_expects" {
   }
 }
 
+run "a_pool_has_its_zones_and_the_first_pool_takes_no_ssd" {
+  command = plan
+  variables {
+    location = "europe-west4"
+    node_pools = {
+      system  = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3, zones = ["europe-west4-a"] }
+      serving = { machine_type = "c3-standard-4", max_nodes = 9, zones = ["europe-west4-b", "europe-west4-c"] }
+    }
+  }
+
+  assert {
+    condition = (
+      google_container_node_pool.this["system"].node_locations == toset(["europe-west4-a"]) &&
+      google_container_node_pool.this["serving"].node_locations == toset(["europe-west4-b", "europe-west4-c"])
+    )
+    error_message = "a pool is elsewhere"
+  }
+  assert {
+    condition = (
+      google_container_cluster.this.node_config[0].disk_type == "pd-standard" &&
+      google_container_cluster.this.node_config[0].disk_size_gb == 20
+    )
+    error_message = "the pool that lives for minutes takes 300 GB of the quota for SSD"
+  }
+}
+
+run "on_demand_stands_in_for_spot" {
+  command = plan
+  variables {
+    node_pools = {
+      system    = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      serving   = { machine_type = "c3-standard-4", max_nodes = 9 }
+      on-demand = { machine_type = "c3-standard-4", max_nodes = 9, spot = false }
+    }
+  }
+
+  # A pod that fits one fits the other, so that the price alone decides.
+  assert {
+    condition = alltrue([
+      for name in ["serving", "on-demand"] :
+      google_container_node_pool.this[name].node_config[0].labels["torchserve-alexnet/role"] == "serving" &&
+      one(google_container_node_pool.this[name].node_config[0].taint).value == "serving" &&
+      google_container_node_pool.this[name].autoscaling[0].total_min_node_count == 0
+    ])
+    error_message = "the pools are not for the same pods, or one costs something at rest"
+  }
+  assert {
+    condition = (
+      google_container_node_pool.this["serving"].node_config[0].spot &&
+      google_container_node_pool.this["serving"].autoscaling[0].location_policy == "ANY" &&
+      !google_container_node_pool.this["on-demand"].node_config[0].spot
+    )
+    error_message = "not spot, and on demand"
+  }
+}
+
 run "authorised_networks_reach_the_address_and_nobody_else" {
   command = plan
   variables {

@@ -277,6 +277,28 @@ run "a_long_shutdown_before_gke_1_35_is_refused" {
   expect_failures = [google_container_node_pool.this["serving"]]
 }
 
+run "zones_of_another_region_are_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", max_nodes = 4, zones = ["europe-west4-b", "europe-west1-b"] }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
+run "a_pool_without_any_zone_is_refused" {
+  command = plan
+  variables {
+    node_pools = {
+      system = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      other  = { machine_type = "c3-standard-4", max_nodes = 4, zones = [] }
+    }
+  }
+  expect_failures = [var.node_pools]
+}
+
 run "a_disk_too_small_for_the_image_is_refused" {
   command = plan
   variables {
