@@ -99,11 +99,15 @@ def _plain_png(colour: int, bits: int, transparent: bool, _: bytes) -> np.ndarra
 
 
 def _png_samples(colour: int, bits: int) -> np.ndarray:
-    """(rows, columns, channels): a quarter of it is of one colour, which may be the transparent one."""
+    """(rows, columns, channels): a quarter of it is of one colour, which may be the transparent one. With 16 bits, the
+    quarter below it is of one that differs in the lower eight alone.
+    """
     y, x, c = np.mgrid[0:HEIGHT, 0:WIDTH, 0 : PNG_CHANNELS[colour]]
     most = WIDTH * 3 + HEIGHT * 5 * PNG_CHANNELS[colour]
     values: np.ndarray = (x * 3 + y * 5 * (c + 1)) * ((1 << bits) - 1) // most
-    values[: HEIGHT // 2, : WIDTH // 2] = values[HEIGHT // 3, WIDTH // 3]
+    values[: HEIGHT // 2, : WIDTH // 2] = corner = values[HEIGHT // 3, WIDTH // 3].copy()
+    if bits == 16:
+        values[HEIGHT // 2 :, : WIDTH // 2] = corner ^ 1
     return values.astype(np.uint16)
 
 

@@ -49,6 +49,8 @@ TALL = 100
 ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
 STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
 
+RGB_UPPER, RGB_LOWER = "RGB;16B", "RGB;16L"  # Pillow's names for 16 bits, of which it takes eight
+
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -73,7 +75,7 @@ class OpenedImage:
     place: how an error names it.
     pixels: how many the decoder will go over; more than width × height where a file asks for more.
     jpeg: up to its end marker; lacks_end: whether there is none, there. See vision/image/unended.py.
-    png: as its guard leaves it.
+    png: as its guard leaves it. of_sixteen_bits: the transparent colour of an RGB one with 16 bits.
     """
 
     image: Image.Image | TiffPicture | None
@@ -84,6 +86,7 @@ class OpenedImage:
     jpeg: bytes = b""
     lacks_end: bool = False
     png: bytes = b""
+    of_sixteen_bits: tuple[int, int, int] | None = None
 
 
 def open_pixels(pixels: np.ndarray, place: str, max_pixels: int) -> OpenedImage:
@@ -126,7 +129,8 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
         raise Unsupported(place, "a run-length encoded BMP")
     png = file if stripped.format == "PNG" else b""
-    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, jpeg, lacks_end, png)
+    colour = image.info.pop("transparency") if _has_lost_digits(image) else None
+    return OpenedImage(image, place, pixels, stripped.exif, stripped.xmp, jpeg, lacks_end, png, colour)
 
 
 def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
@@ -179,7 +183,12 @@ def _pixels_to_decode(image: Image.Image, scans: int) -> int:
     pixels = image.width * image.height
     if image.format == "JPEG":  # each scan may go over the whole picture
         return pixels * max(ORDINARY_SCANS, scans) // ORDINARY_SCANS
-    return pixels
+    return pixels * 2 if _has_lost_digits(image) else pixels
+
+
+def _has_lost_digits(image: Image.Image) -> bool:
+    """Whether Pillow will look for a PNG's transparent colour in the upper eight of its 16 bits."""
+    return "transparency" in image.info and any(tile.args == RGB_UPPER for tile in getattr(image, "tile", ()))
 
 
 def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
@@ -187,6 +196,8 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
     reduction = _reduce(image, preprocessing.resize)
     image.load()
     _check_whole(image, opened, preprocessing)
+    if opened.of_sixteen_bits:
+        _whiten(image, opened.png, opened.of_sixteen_bits)
     (width, height), (columns, rows) = _upright(whole, turned), _upright(image.size, turned)
     left, top, right, bottom = (side / reduction for side in _crop_box(width, height, preprocessing))
     if turned in LAST_COLUMN_FIRST:  # of which a decoder that reduces may have filled up a part
@@ -315,6 +326,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _whiten(image: Image.Image, png: bytes, colour: tuple[int, int, int]) -> None:
+    """The pixels of a PNG that have this colour in all of their 16 bits. What Pillow takes for the upper eight in the
+    order of bytes that PNG has, are the lower eight in the other.
+    """
+    lower = Image.open(io.BytesIO(png), formats=("PNG",))
+    lower.tile = [tile._replace(args=RGB_LOWER) for tile in lower.tile]
+    lower.load()
+    step = max(1, STRIP // image.width)
+    for start in range(0, image.height, step):
+        box = (0, start, image.width, min(start + step, image.height))
+        bits = np.asarray(image.crop(box)).astype(np.uint16) << 8 | np.asarray(lower.crop(box))
+        image.paste("white", box, Image.fromarray((bits == colour).all(axis=2)))
 
 
 def _on_white(strip: Image.Image, start: int, frame: tuple[int, int, int, int] | None) -> Image.Image:

@@ -126,16 +126,11 @@ def _is_transparency(header: bytes, palette: bytes, length: int) -> bool:
 
 
 def _transparency(header: bytes, colour: bytes) -> bytes:
-    """The transparent colour as Pillow looks for it: in pixels that it has brought to eight bits before.
-
-    Of 16 bits it knows the upper eight for RGB; for grey it has them all.
-    """
+    """The transparent colour as Pillow looks for it: in grey that it has brought from two or four bits to eight."""
     bits, kind = header[8:9], header[9:10]
     if kind == bytes([GREY]) and len(colour) == 2 and bits in (b"\2", b"\4"):
         value = int.from_bytes(colour[:2], "big") & (1 << bits[0]) - 1
         return (value * 255 // ((1 << bits[0]) - 1)).to_bytes(2, "big")
-    if kind == bytes([RGB]) and len(colour) == 6 and bits == b"\x10":
-        return bytes([0, colour[0], 0, colour[2], 0, colour[4]])
     return colour
 
 
