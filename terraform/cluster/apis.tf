@@ -1,5 +1,5 @@
 locals {
-  apis = toset(concat(local.public_apis, [
+  apis = toset(concat(local.public_apis, local.monitoring_apis, [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "compute.googleapis.com",

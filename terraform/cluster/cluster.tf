@@ -118,6 +118,19 @@ resource "google_container_cluster" "this" {
       end_time   = "2026-01-03T07:00:00Z"
       recurrence = "FREQ=WEEKLY;BYDAY=SA,SU"
     }
+
+    dynamic "maintenance_exclusion" {
+      for_each = var.maintenance_exclusions
+      content {
+        exclusion_name = maintenance_exclusion.key
+        start_time     = maintenance_exclusion.value.start
+        end_time       = maintenance_exclusion.value.end
+
+        exclusion_options {
+          scope = maintenance_exclusion.value.scope
+        }
+      }
+    }
   }
 
   cost_management_config {

@@ -29,6 +29,32 @@ variable "bucket_name" {
   }
 }
 
+variable "budget" {
+  description = <<-EOT
+    What the project may cost in a month, in whole units of the billing account's `currency`: at 50, 90 and 100 %, and once 100 % is
+    foreseen, mails go to those who administer `billing_account`, and to `emails` of `monitoring`. Nothing is switched off. Null: none.
+  EOT
+  type = object({
+    billing_account = string
+    amount          = number
+    currency        = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
+    error_message = "budget: billing_account is its ID, such as 012345-6789AB-CDEF01: gcloud billing accounts list."
+  }
+  validation {
+    condition     = try(var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount, var.budget == null)
+    error_message = "budget: amount is a whole number, 1 or more."
+  }
+  validation {
+    condition     = try(var.budget.currency, null) == null || can(regex("^[A-Z]{3}$", var.budget.currency))
+    error_message = "budget: currency is three capitals, such as EUR, and that of the billing account; without it, that is taken."
+  }
+}
+
 variable "cluster_name" {
   description = "Name of the cluster, of its network, and the beginning of what belongs to it."
   type        = string
@@ -142,6 +168,70 @@ variable "location" {
   validation {
     condition     = can(regex("^[a-z]+-[a-z]+[0-9]+(-[a-z])?$", var.location))
     error_message = "location: a zone such as europe-west4-b, or a region such as europe-west4."
+  }
+}
+
+variable "maintenance_exclusions" {
+  description = <<-EOT
+    Times in which GKE upgrades nothing by itself, by name: from `start` to `end`, such as 2026-11-20T00:00:00Z. `scope`: NO_UPGRADES,
+    NO_MINOR_UPGRADES or NO_MINOR_OR_NODE_UPGRADES. GKE bounds how long and how many they may be.
+  EOT
+  type = map(object({
+    start = string
+    end   = string
+    scope = optional(string, "NO_UPGRADES")
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for exclusion in values(var.maintenance_exclusions) : try(timecmp(exclusion.start, exclusion.end) < 0, false)])
+    error_message = "maintenance_exclusions: start and end are times such as 2026-11-20T00:00:00Z, and the end is later."
+  }
+  validation {
+    condition     = alltrue([for exclusion in values(var.maintenance_exclusions) : contains(["NO_UPGRADES", "NO_MINOR_UPGRADES", "NO_MINOR_OR_NODE_UPGRADES"], exclusion.scope)])
+    error_message = "maintenance_exclusions: scope is NO_UPGRADES, NO_MINOR_UPGRADES or NO_MINOR_OR_NODE_UPGRADES."
+  }
+  validation {
+    condition     = length(var.maintenance_exclusions) <= 20
+    error_message = "maintenance_exclusions: 20 at most."
+  }
+}
+
+variable "monitoring" {
+  description = <<-EOT
+    A dashboard and alerts on what kserve/components/monitoring-google collects: docs/watching.md. `emails` are told, and `channels`, which
+    you have already (projects/PROJECT/notificationChannels/ID). `error_share` of the calls may fail, and 99 of 100 predictions may take
+    `latency_s`. `services` have to be there always: all of `services`, if it is null. Null: no dashboard and no alert.
+  EOT
+  type = object({
+    emails      = optional(set(string), [])
+    channels    = optional(set(string), [])
+    error_share = optional(number, 0.05)
+    latency_s   = optional(number, 2.5)
+    services    = optional(set(string))
+  })
+  default = null
+
+  validation {
+    condition     = alltrue([for email in try(var.monitoring.emails, []) : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", email))])
+    error_message = "monitoring: emails are addresses such as ml@example.com."
+  }
+  validation {
+    condition     = length(try(var.monitoring.emails, [])) <= 5
+    error_message = "monitoring: five emails at most, which is what a budget takes; a group has one address."
+  }
+  validation {
+    condition     = alltrue([for channel in try(var.monitoring.channels, []) : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", channel))])
+    error_message = "monitoring: channels are called projects/PROJECT/notificationChannels/ID: gcloud beta monitoring channels list."
+  }
+  validation {
+    condition     = try(0 < var.monitoring.error_share && var.monitoring.error_share < 1 && 0 < var.monitoring.latency_s && var.monitoring.latency_s <= 120, var.monitoring == null)
+    error_message = "monitoring: error_share is between 0 and 1, latency_s above 0 and at most 120, the last bound that is counted."
+  }
+  validation {
+    condition     = try(length(setsubtract(var.monitoring.services, var.services)) == 0 && length(var.monitoring.services) > 0, try(var.monitoring.services, null) == null)
+    error_message = "monitoring: services are some of services, at least one."
   }
 }
 

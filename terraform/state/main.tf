@@ -10,6 +10,9 @@ resource "google_storage_bucket" "state" {
   name     = coalesce(var.bucket_name, "${var.project_id}-terraform")
   location = var.location
 
+  # Those of terraform/cluster, by default: the bucket is on the same bill.
+  labels = { application = "torchserve-alexnet" }
+
   # State holds every attribute of every resource: nobody but those named on this bucket may read it.
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"

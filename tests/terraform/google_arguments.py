@@ -221,6 +221,14 @@ CLUSTER = Kind(
                 "maintenance_policy.recurring_maintenance_window",
             )
         ),
+        "maintenance_policy.maintenance_exclusion": Check("20 at most", lambda value: len(value) <= 20),
+        "maintenance_policy.maintenance_exclusion.end_time": RFC3339,
+        "maintenance_policy.maintenance_exclusion.exclusion_name": ANY,
+        "maintenance_policy.maintenance_exclusion.exclusion_options": ANY,
+        "maintenance_policy.maintenance_exclusion.exclusion_options.scope": one_of(
+            "NO_UPGRADES", "NO_MINOR_UPGRADES", "NO_MINOR_OR_NODE_UPGRADES"
+        ),
+        "maintenance_policy.maintenance_exclusion.start_time": RFC3339,
         "maintenance_policy.recurring_window": ANY,
         "maintenance_policy.recurring_window.end_time": RFC3339,
         "maintenance_policy.recurring_window.recurrence": ANY,

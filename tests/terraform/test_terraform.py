@@ -300,6 +300,15 @@ def test_the_network_is_opened_to_nobody_outside(planned: list[Resource]) -> Non
     assert re.search(r'^variable "webhook_rule" \{.*?default = null', variables, re.MULTILINE | re.DOTALL)
 
 
+def test_whatever_has_labels_has_those_by_which_the_bill_is_divided(planned: list[Resource]) -> None:
+    # A notification channel's `labels` are its address.
+    for resource in planned:
+        values = resource["values"]
+        name = next((name for name in ("user_labels", "resource_labels", "labels") if name in values), None)
+        if name and resource["type"].startswith("google_"):
+            assert "application" in (values[name] or {}), resource["address"]
+
+
 @pytest.mark.parametrize("folder", ["state", "cluster"])
 def test_deletion_is_protected_by_default(folder: str) -> None:
     variables = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()

@@ -42,10 +42,11 @@ from tests.terraform.validators import (
     only,
     refusals,
 )
+from tests.terraform.watching_arguments import WATCHING
 
 pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
 
-KINDS = GOOGLE | IN_CLUSTER
+KINDS = GOOGLE | WATCHING | IN_CLUSTER
 
 
 def arguments(folder: str) -> Arguments:

@@ -76,6 +76,30 @@ run "a_bucket_name_that_is_googles_is_refused" {
   expect_failures = [var.bucket_name]
 }
 
+run "a_billing_account_by_its_name_is_refused" {
+  command = plan
+  variables {
+    budget = { billing_account = "My Billing Account", amount = 500 }
+  }
+  expect_failures = [var.budget]
+}
+
+run "a_budget_of_nothing_is_refused" {
+  command = plan
+  variables {
+    budget = { billing_account = "012345-6789AB-CDEF01", amount = 0 }
+  }
+  expect_failures = [var.budget]
+}
+
+run "a_currency_by_its_sign_is_refused" {
+  command = plan
+  variables {
+    budget = { billing_account = "012345-6789AB-CDEF01", amount = 500, currency = "€" }
+  }
+  expect_failures = [var.budget]
+}
+
 run "a_cluster_name_too_long_for_its_service_account_is_refused" {
   command = plan
   variables {
@@ -374,6 +398,86 @@ run "three_gpus_are_refused" {
     }
   }
   expect_failures = [var.node_pools]
+}
+
+run "an_exclusion_that_ends_before_it_begins_is_refused" {
+  command = plan
+  variables {
+    maintenance_exclusions = { sale = { start = "2026-12-01T00:00:00Z", end = "2026-11-20T00:00:00Z" } }
+  }
+  expect_failures = [var.maintenance_exclusions]
+}
+
+run "an_exclusion_without_a_time_of_day_is_refused" {
+  command = plan
+  variables {
+    maintenance_exclusions = { sale = { start = "2026-11-20", end = "2026-12-01" } }
+  }
+  expect_failures = [var.maintenance_exclusions]
+}
+
+run "an_exclusion_of_nothing_known_is_refused" {
+  command = plan
+  variables {
+    maintenance_exclusions = { sale = { start = "2026-11-20T00:00:00Z", end = "2026-12-01T00:00:00Z", scope = "ALL" } }
+  }
+  expect_failures = [var.maintenance_exclusions]
+}
+
+run "more_exclusions_than_gke_takes_are_refused" {
+  command = plan
+  variables {
+    maintenance_exclusions = { for day in range(1, 22) : "day-${day}" => { start = format("2026-11-%02dT00:00:00Z", day), end = format("2026-11-%02dT01:00:00Z", day) } }
+  }
+  expect_failures = [var.maintenance_exclusions]
+}
+
+run "an_address_that_is_none_is_refused" {
+  command = plan
+  variables {
+    monitoring = { emails = ["ml"] }
+  }
+  expect_failures = [var.monitoring]
+}
+
+run "more_addresses_than_a_budget_takes_are_refused" {
+  command = plan
+  variables {
+    monitoring = { emails = [for number in range(6) : "ml-${number}@example.com"] }
+  }
+  expect_failures = [var.monitoring]
+}
+
+run "a_channel_by_its_name_is_refused" {
+  command = plan
+  variables {
+    monitoring = { channels = ["pager"] }
+  }
+  expect_failures = [var.monitoring]
+}
+
+run "errors_of_more_than_all_calls_are_refused" {
+  command = plan
+  variables {
+    monitoring = { error_share = 5 }
+  }
+  expect_failures = [var.monitoring]
+}
+
+run "a_latency_beyond_all_that_is_counted_is_refused" {
+  command = plan
+  variables {
+    monitoring = { latency_s = 600 }
+  }
+  expect_failures = [var.monitoring]
+}
+
+run "watching_a_service_that_is_not_listed_is_refused" {
+  command = plan
+  variables {
+    monitoring = { services = ["pets"] }
+  }
+  expect_failures = [var.monitoring]
 }
 
 run "zero_days_are_refused" {
