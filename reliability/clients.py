@@ -1,4 +1,4 @@
-"""Clients in a closed loop over keep-alive connections, which read and check every answer."""
+"""Clients in a closed loop over connections that they keep until an answer ends them; they check every answer."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ class Load:
             except (OSError, EOFError, ValueError):
                 pass
             self.replies.append(Reply(sent, time.monotonic(), outcome, body[:300], headers))
-            if outcome != ANSWERED:
-                if connection:
-                    connection.close()
+            if connection and (outcome != ANSWERED or "\r\nconnection: close\r\n" in headers.lower()):
+                connection.close()
                 connection = None
+            if outcome != ANSWERED:
                 await asyncio.sleep(self.refused_pause_s)
         if connection:
             connection.close()

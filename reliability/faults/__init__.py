@@ -10,7 +10,14 @@ from typing import Any
 
 from reliability.cgroups import Impossible
 from reliability.faults.outcome import Outcome
-from reliability.faults.processes import all_workers_killed, envoy_killed, java_killed, terminated, worker_killed
+from reliability.faults.processes import (
+    all_workers_killed,
+    envoy_killed,
+    java_killed,
+    preempted,
+    terminated,
+    worker_killed,
+)
 from reliability.faults.resources import clock_jumps, cpu_throttled, disk_full, log_full, memory_full
 from reliability.faults.traffic import clients_vanish, idle_connections, overload, slow_uploads
 from reliability.servers import Servers
@@ -24,6 +31,7 @@ FAULTS: dict[str, Fault] = {
     "java_killed": java_killed,
     "envoy_killed": envoy_killed,
     "terminated": terminated,
+    "preempted": preempted,
     "disk_full": disk_full,
     "log_full": log_full,
     "memory_full": memory_full,

@@ -16,6 +16,11 @@ from reliability.servers import OURS, Server, Servers
 
 DOOR_AGAIN_S = 5
 
+# A spot node that GKE takes away within 15 s, and what kserve/components/short-shutdown says to a pod there.
+NOTICE_S = 15
+SHORT_SHUTDOWN = {"DRAIN_AT_LEAST_S": "10", "DRAIN_AT_MOST_S": "12"}
+FORGOTTEN_S = 8  # until the cluster sends no more requests here: the node is seen not to be ready within 5 s
+
 
 async def worker_killed(servers: Servers) -> Outcome:
     """SIGKILL to one worker."""
@@ -95,6 +100,20 @@ async def terminated(servers: Servers) -> Outcome:
             return judged(after, ended is None and "the server did not end", own={"ended_s": ended})
 
 
+async def preempted(servers: Servers) -> Outcome:
+    """SIGTERM, and SIGKILL to all of it after 15 s, as on a spot node; for 8 s, new connections still come."""
+    with servers.started(variables=SHORT_SHUTDOWN) as server:
+        async with loaded(server) as load:
+            at = time.monotonic()
+            server.leader().terminate()
+            ending = asyncio.create_task(container_ended(server, NOTICE_S))
+            await asyncio.sleep(FORGOTTEN_S)
+            await load.leave()
+            ended = await ending
+            # Killed or not, it is all the same once the clients have gone.
+            return judged(seen(server, load, at, in_flight=0, serves=False), own={"ended_s": ended})
+
+
 async def ended_with_its_clients(server: Server, load: Load) -> float | None:
     """Tells the server to end, and the clients soon after → the seconds that it took; None where it did not."""
     server.leader().terminate()
@@ -104,9 +123,9 @@ async def ended_with_its_clients(server: Server, load: Load) -> float | None:
     return await ending
 
 
-async def container_ended(server: Server) -> float | None:
-    """With its first process a container ends, and what still runs in it is killed."""
-    ended = await until(lambda: server.ended() is not None)
+async def container_ended(server: Server, within_s: float = RECOVERY_S) -> float | None:
+    """With its first process a container ends, and what still runs in it is killed; so it is after that time."""
+    ended = await until(lambda: server.ended() is not None, within_s)
     for process in server.processes():
         with suppress(psutil.NoSuchProcess):
             process.kill()

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.shared.errors import PipelineError
 from reliability import page, results
@@ -19,6 +20,7 @@ from reliability.cgroups import Impossible
 from reliability.clients import agree, probabilities
 from reliability.faults import FAULTS
 from reliability.faults.outcome import Outcome, Seen, judged
+from reliability.faults.processes import NOTICE_S, SHORT_SHUTDOWN
 from reliability.faults.resources import logged_span_s
 from reliability.faults.traffic import Rates, overload_faults
 from reliability.servers import OURS, STOCK, Servers
@@ -45,6 +47,13 @@ def test_nothing_is_lost_beyond_the_batch_in_flight(
         pytest.skip(str(reason))
     # How long it takes depends on what else the machine does: that is for `make reliability`.
     assert not [fault for fault in outcome.failed if not fault.startswith("no answer for")], outcome
+
+
+def test_a_short_notice_is_tried_with_what_the_component_says() -> None:
+    component = Path(__file__).resolve().parents[2] / "kserve" / "components" / "short-shutdown"
+    patch = yaml.safe_load((component / "kustomization.yaml").read_text())["patches"][0]["patch"]
+    assert {each["value"]["name"]: each["value"]["value"] for each in yaml.safe_load(patch)} == SHORT_SHUTDOWN
+    assert f"give a pod {NOTICE_S} s" in (component / "README.md").read_text()
 
 
 def test_a_wrong_answer_is_noticed() -> None:
