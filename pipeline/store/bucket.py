@@ -19,9 +19,11 @@ from pipeline.shared.errors import CredentialsUnusable, NoBucket, PipelineError
 from pipeline.shared.http import is_loopback
 from pipeline.shared.terminal import warn
 from pipeline.shared.text import first_line
-from pipeline.store.explanations import EMULATOR
+from pipeline.store.explanations import EMULATOR, GOOGLES, NETWORKS
 from pipeline.store.storage_uri import StorageUri
 
+# What Google's library makes of an answer that is none of Cloud Storage's: it looks for what should be there.
+STRANGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 CONNECTIONS = 4  # at a time
 
 # Later calls are tried for two minutes; whether Cloud Storage can be reached at all is said sooner.
@@ -82,11 +84,23 @@ def list_blobs(client: storage.Client, uri: StorageUri, **options: str) -> list[
 
 
 def blobs_under(client: storage.Client, uri: StorageUri, **options: str) -> Iterator[storage.Blob]:
-    """The same, as they come: a thousand with each call."""
+    """The same, as they come: a thousand with each call.
+
+    Raises NoBucket, or PipelineError where what answers is not Cloud Storage.
+    """
     try:
-        yield from client.list_blobs(uri.bucket, prefix=start_of_names(uri), **FIRST_CALL, **options)
+        for blob in client.list_blobs(uri.bucket, prefix=start_of_names(uri), **FIRST_CALL, **options):
+            if not isinstance(blob.size, int) or not isinstance(blob.name, str) or not blob.time_created:
+                raise TypeError
+            yield blob
     except NotFound:
         raise NoBucket(uri) from None
+    except STRANGE as error:
+        if isinstance(error, (*GOOGLES, *NETWORKS)):
+            raise
+        raise PipelineError(
+            f"what answers for gs://{uri.bucket} is not Cloud Storage: check HTTPS_PROXY, and {EMULATOR}"
+        ) from None
 
 
 def start_of_names(uri: StorageUri) -> str:

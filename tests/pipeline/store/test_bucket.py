@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from pipeline.shared.errors import PipelineError
 from pipeline.store import bucket
-from pipeline.store.bucket import connect
-from pipeline.store.explanations import READER, explanation
+from pipeline.store.bucket import connect, list_blobs
+from pipeline.store.explanations import READER, explained, explanation
 from pipeline.store.storage_uri import StorageUri
 
 URI = StorageUri.parse("gs://models/alexnet")
@@ -61,3 +64,43 @@ def test_where_it_cannot_be_reached_the_variable_is_named(monkeypatch: pytest.Mo
     assert said.endswith("; STORAGE_EMULATOR_HOST is set, and leads elsewhere")
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     assert "STORAGE_EMULATOR_HOST" not in str(explanation(ConnectionError("Connection refused"), URI, READER))
+
+
+BLOB = {"name": "alexnet/a", "size": "5", "timeCreated": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b"[1, 2]",
+        b'{"items": [null]}',
+        b'{"items": "\\u001b[2J"}',
+        *(
+            json.dumps({"items": [BLOB | wrong]}).encode()
+            for wrong in ({"size": "\x1b[2J"}, {"size": None}, {"name": 5}, {"timeCreated": "x"}, {"timeCreated": None})
+        ),
+    ],
+)
+def test_what_is_not_cloud_storage_is_told_so_in_a_line(
+    body: bytes, website: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that asks to log in, say."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", website.url)
+    website.put(
+        "/storage/v1/b/models/o", json.dumps({"items": [BLOB]}).encode(), **{"Content-Type": "application/json"}
+    )
+    assert [blob.name for blob in list_blobs(connect(), URI)] == ["alexnet/a"]
+    website.put("/storage/v1/b/models/o", body, **{"Content-Type": "application/json"})
+    with pytest.raises(PipelineError) as raised, explained(URI, READER):
+        list_blobs(connect(), URI)
+    assert str(raised.value) == (
+        "what answers for gs://models is not Cloud Storage: check HTTPS_PROXY, and STORAGE_EMULATOR_HOST"
+    )
+
+
+def test_a_redirect_to_what_is_no_url_is_told_so_too(website: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", website.url)
+    website.put("/storage/v1/b/models/o", b"", 302, Location="http://[")
+    with pytest.raises(PipelineError, match="is not Cloud Storage"), explained(URI, READER):
+        list_blobs(connect(), URI)
