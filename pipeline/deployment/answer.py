@@ -19,7 +19,7 @@ class Answer:
         """What the JSON says; {} where it is none."""
         try:
             return json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
 
     @property

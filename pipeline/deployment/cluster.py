@@ -39,7 +39,7 @@ class Cluster:
     @cached_property
     def version(self) -> str:
         """Of Kubernetes. The first call to make: it needs no permission."""
-        return str(self.ask("GET", "/version").body.get("gitVersion", "of an unknown version"))
+        return str(self.ask("GET", "/version").fields.get("gitVersion", "of an unknown version"))
 
     def knows(self, api_version: str, kind: str) -> bool:
         """Whether it has this kind."""
@@ -62,7 +62,7 @@ class Cluster:
         out: whoever writes that file first says where objects are sent.
         """
         if api_version not in self._resources:
-            listed = self.ask("GET", path_of(api_version), allowed=(404,)).body.get("resources", [])
+            listed = self.ask("GET", path_of(api_version), allowed=(404,)).fields.get("resources", [])
             self._resources[api_version] = {
                 found["kind"]: Resource(api_version, found["name"], found["namespaced"])
                 for found in listed
@@ -76,7 +76,7 @@ class Cluster:
         return answer.body if answer.status == 200 else None
 
     def find(self, resource: Resource, **query: str) -> list[Object]:
-        return list(self.ask("GET", resource.path(self.namespace), query=query).body.get("items", []))
+        return list(self.ask("GET", resource.path(self.namespace), query=query).fields.get("items", []))
 
     def may(self, verb: str, resource: Resource, subresource: str = "") -> bool:
         attributes = {"verb": verb, "group": resource.group, "resource": resource.plural, "subresource": subresource}
@@ -88,7 +88,7 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool(self.ask("POST", path, body=review).body.get("status", {}).get("allowed"))
+        return bool(self.ask("POST", path, body=review).fields.get("status", {}).get("allowed"))
 
     def apply(self, thing: Object, dry_run: bool = False) -> Object:
         """Server-side apply; fields of other managers are left to them, or refused."""

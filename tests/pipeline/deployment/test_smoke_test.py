@@ -23,6 +23,7 @@ WRONG = {
     "busy": ((503, {"error": "busy"}), "ready, but the model does not answer a prediction (503: busy)"),
     "another model": ((200, {"predictions": [[0.1]]}), "ready, but what answers is not this model"),
     "no JSON": ((200, "<html>"), "ready, but what answers is not this model"),
+    "JSON without end": ((200, "[" * 100_000), "ready, but what answers is not this model"),
     "no classes": ((200, {"predictions": [{"classes": []}]}), "ready, but what answers is not this model"),
 }
 
