@@ -1,5 +1,8 @@
 locals {
   region = regex("^[a-z]+-[a-z]+[0-9]+", var.location)
+
+  # A CIDR within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, for the variables.
+  private_range = "^(10\\..+/([89]|[12][0-9]|3[0-2])|172\\.(1[6-9]|2[0-9]|3[01])\\..+/(1[2-9]|2[0-9]|3[0-2])|192\\.168\\..+/(1[6-9]|2[0-9]|3[0-2]))$"
 }
 
 resource "google_compute_network" "this" {

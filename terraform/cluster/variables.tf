@@ -105,8 +105,12 @@ variable "github" {
     error_message = "github.repository_id: the number that gh api repos/OWNER/NAME --jq .id prints."
   }
   validation {
-    condition     = var.github == null || can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$", var.github.environment))
-    error_message = "github.environment: the name of an environment of the repository, such as prod."
+    condition     = var.github == null || can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$", var.github.environment))
+    error_message = "github.environment: the name of an environment of the repository, such as prod, of 60 characters at most."
+  }
+  validation {
+    condition     = var.github == null || !startswith(var.cluster_name, "gcp-")
+    error_message = "github: its pool of identities begins with cluster_name, and Google keeps what begins with gcp- to itself."
   }
 }
 
@@ -138,7 +142,7 @@ variable "ip_ranges" {
     error_message = "ip_ranges: no two may overlap."
   }
   validation {
-    condition     = alltrue([for range in values(var.ip_ranges) : can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)", range))])
+    condition     = alltrue([for range in values(var.ip_ranges) : can(regex(local.private_range, range))])
     error_message = "ip_ranges: private ranges only, in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16."
   }
 }
@@ -474,8 +478,8 @@ variable "webhook_rule" {
   validation {
     condition = var.webhook_rule == null || alltrue([
       for range in coalesce(try(var.webhook_rule.source_ranges, null), []) :
-      can(cidrhost(range, 0)) && can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)", range))
+      try(cidrsubnet(range, 0, 0) == range, false) && can(regex(local.private_range, range))
     ])
-    error_message = "webhook_rule.source_ranges: private ranges, such as 172.16.0.0/28; nobody else calls a webhook."
+    error_message = "webhook_rule.source_ranges: private ranges that begin at their first address, such as 172.16.0.0/28; nobody else calls a webhook."
   }
 }

@@ -9,6 +9,7 @@ run "the_least_that_the_variables_take" {
     bucket_name         = "a_1"
     cluster_name        = "a1"
     dns_endpoint        = false
+    github              = { repository_id = "1", environment = "a" }
     ip_ranges           = { nodes = "10.0.0.0/32", pods = "172.16.0.0/32", services = "192.168.0.0/32" }
     labels              = { a = "" }
     location            = "a-b1-c"
@@ -19,6 +20,7 @@ run "the_least_that_the_variables_take" {
     public_endpoints    = { a = { hostname = "a.bc", requests_per_minute = 1, iap_members = ["user:a@b"] } }
     publisher           = "user:a@b"
     services            = ["a"]
+    webhook_rule        = { source_ranges = ["10.0.0.0/32"] }
   }
 
   assert {
@@ -33,6 +35,7 @@ run "the_most_that_the_variables_take" {
     authorized_networks = { (format("%063d", 0)) = "255.255.255.255/32" }
     bucket_name         = "a${format("%062d", 0)}"
     cluster_name        = "a${format("%023d", 0)}"
+    github              = { repository_id = "1234567890123", environment = format("%060d", 0) }
     ip_ranges           = { nodes = "10.0.0.0/8", pods = "172.16.0.0/12", services = "192.168.0.0/16" }
     labels              = { "a${format("%062d", 0)}" = format("%063d", 0) }
     location            = "northamerica-northeast12"
@@ -50,8 +53,9 @@ run "the_most_that_the_variables_take" {
         iap_members         = ["principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/*", "domain:example.com"]
       }
     }
-    publisher = "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/subject/b"
-    services  = ["a${format("%046d", 0)}"]
+    publisher    = "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/subject/b"
+    services     = ["a${format("%046d", 0)}"]
+    webhook_rule = { source_ranges = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] }
   }
 
   assert {

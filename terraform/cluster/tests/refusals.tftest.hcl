@@ -164,6 +164,14 @@ run "a_range_around_another_is_refused" {
   expect_failures = [var.ip_ranges]
 }
 
+run "a_range_beyond_the_private_one_that_it_begins_in_is_refused" {
+  command = plan
+  variables {
+    ip_ranges = { pods = "192.168.0.0/13" }
+  }
+  expect_failures = [var.ip_ranges]
+}
+
 run "a_public_range_is_refused" {
   command = plan
   variables {
@@ -617,10 +625,43 @@ run "an_environment_that_ends_a_condition_is_refused" {
   expect_failures = [var.github]
 }
 
+run "a_pool_of_identities_that_begins_as_googles_do_is_refused" {
+  command = plan
+  variables {
+    cluster_name = "gcp-alexnet"
+    github       = { repository_id = "1234", environment = "prod" }
+  }
+  expect_failures = [var.github]
+}
+
+run "an_environment_longer_than_its_account_can_tell_is_refused" {
+  command = plan
+  variables {
+    github = { repository_id = "1234", environment = "a${format("%067d", 0)}" }
+  }
+  expect_failures = [var.github]
+}
+
 run "a_rule_for_webhooks_without_a_source_is_refused" {
   command = plan
   variables {
     webhook_rule = { source_ranges = [] }
+  }
+  expect_failures = [var.webhook_rule]
+}
+
+run "webhooks_for_the_whole_world_by_a_private_address_are_refused" {
+  command = plan
+  variables {
+    webhook_rule = { source_ranges = ["10.0.0.0/0"] }
+  }
+  expect_failures = [var.webhook_rule]
+}
+
+run "webhooks_for_what_is_beside_a_private_range_are_refused" {
+  command = plan
+  variables {
+    webhook_rule = { source_ranges = ["192.168.0.0/13"] }
   }
   expect_failures = [var.webhook_rule]
 }
