@@ -17,7 +17,11 @@ locals {
     "roles/serviceusage.serviceUsageAdmin",
     "roles/storage.admin",
   ]
-  given_by_terraform = ["roles/container.defaultNodeServiceAccount", "roles/logging.logWriter"]
+  given_by_terraform = [
+    "roles/container.defaultNodeServiceAccount",
+    "roles/logging.logWriter",
+    "roles/serviceusage.serviceUsageConsumer",
+  ]
 }
 
 # What exchanges GitHub's token for Google's.

@@ -54,6 +54,14 @@ resource "google_container_node_pool" "this" {
       disable-legacy-endpoints = "true"
     }
 
+    # Worth it where an image is large and not all of it is read: registry.tf.
+    dynamic "gcfs_config" {
+      for_each = contains(local.streaming_pools, each.key) ? [true] : []
+      content {
+        enabled = gcfs_config.value
+      }
+    }
+
     shielded_instance_config {
       enable_secure_boot          = true
       enable_integrity_monitoring = true
@@ -140,4 +148,6 @@ resource "google_container_node_pool" "this" {
       ])
     }
   }
+
+  depends_on = [google_project_service.image_streaming, google_project_iam_member.image_streaming]
 }

@@ -260,7 +260,7 @@ variable "node_pools" {
     Node pools by name. `role` is `serving`, for replicas of the service alone, or `system`, for all else. `max_nodes` and
     `min_nodes` are of the whole pool, over all of its `zones` (null: those of the cluster). `long_shutdown` gives pods 105 s instead of 15 when a spot node is
     taken away, which needs GKE 1.35. `gpu` adds GPUs, their driver (DEFAULT or LATEST) and a taint that keeps other pods
-    away. Each replica of the service asks for 2 CPUs and 6 GiB.
+    away. `image_streaming` starts a container before all of its image is there. Each replica of the service asks for 2 CPUs and 6 GiB.
   EOT
   type = map(object({
     role         = optional(string, "serving")
@@ -277,6 +277,8 @@ variable "node_pools" {
       count  = optional(number, 1)
       driver = optional(string, "DEFAULT")
     }))
+    # Null: where there is a GPU, whose image is the largest.
+    image_streaming = optional(bool)
   }))
   default = {
     # Too small for a replica of the service, whose 2 CPUs are more than a node of this kind can give to pods.

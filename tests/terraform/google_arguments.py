@@ -69,6 +69,8 @@ def within(block: str, arguments: Mapping[str, Check]) -> dict[str, Check]:
 NODE_CONFIG = {
     "disk_size_gb": at_least(10),
     "disk_type": ANY,
+    "gcfs_config": ANY,
+    "gcfs_config.enabled": ANY,
     "guest_accelerator": ANY,
     "guest_accelerator.count": WHOLE,
     "guest_accelerator.gpu_driver_installation_config": ANY,

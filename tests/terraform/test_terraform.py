@@ -27,6 +27,7 @@ ALLOWED_ROLES = {
     "roles/iam.serviceAccountUser",
     "roles/iap.httpsResourceAccessor",
     "roles/logging.logWriter",
+    "roles/serviceusage.serviceUsageConsumer",
     "roles/storage.legacyBucketReader",
     "roles/storage.objectUser",
     "roles/storage.objectViewer",

@@ -592,3 +592,41 @@ run "the_source_of_the_rule_can_be_said" {
     error_message = "from elsewhere"
   }
 }
+
+run "large_images_are_streamed_and_others_are_not" {
+  command = plan
+  variables {
+    node_pools = {
+      system  = { role = "system", machine_type = "e2-standard-2", spot = false, min_nodes = 1, max_nodes = 3 }
+      serving = { machine_type = "c3-standard-4", max_nodes = 9 }
+      wished  = { machine_type = "c3-standard-4", max_nodes = 9, image_streaming = true }
+      gpu     = { machine_type = "g2-standard-4", max_nodes = 2, gpu = { type = "nvidia-l4" } }
+      whole   = { machine_type = "g2-standard-4", max_nodes = 2, gpu = { type = "nvidia-l4" }, image_streaming = false }
+    }
+  }
+
+  assert {
+    condition = (
+      google_container_node_pool.this["gpu"].node_config[0].gcfs_config[0].enabled &&
+      google_container_node_pool.this["wished"].node_config[0].gcfs_config[0].enabled &&
+      toset(local.streaming_pools) == toset(["gpu", "wished"])
+    )
+    error_message = "images are fetched whole, or streamed where nobody asked"
+  }
+  assert {
+    condition = (
+      google_project_service.image_streaming[0].service == "containerfilesystem.googleapis.com" &&
+      google_project_iam_member.image_streaming[0].role == "roles/serviceusage.serviceUsageConsumer"
+    )
+    error_message = "the nodes may not stream"
+  }
+}
+
+run "by_default_no_image_is_streamed" {
+  command = plan
+
+  assert {
+    condition     = length(google_project_service.image_streaming) + length(google_project_iam_member.image_streaming) == 0
+    error_message = "an API and a role that nobody needs"
+  }
+}

@@ -13,12 +13,12 @@ mock_provider "google" {
   }
   mock_resource "google_iam_workload_identity_pool" {
     defaults = {
-      name = "projects/123456789012/locations/global/workloadIdentityPools/alexnet-github"
+      name = "projects/123456789012/locations/global/workloadIdentityPools/alexnet-github" # pragma: allowlist secret
     }
   }
   mock_resource "google_iam_workload_identity_pool_provider" {
     defaults = {
-      name = "projects/123456789012/locations/global/workloadIdentityPools/alexnet-github/providers/actions"
+      name = "projects/123456789012/locations/global/workloadIdentityPools/alexnet-github/providers/actions" # pragma: allowlist secret
     }
   }
 }
@@ -70,7 +70,7 @@ run "a_workflow_on_main_in_its_environment_is_an_account_without_a_key" {
   assert {
     condition = (
       !contains(keys(google_project_iam_member.github), "roles/resourcemanager.projectIamAdmin") &&
-      one(google_project_iam_member.github_gives_roles[0].condition).expression == "api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly(['roles/container.defaultNodeServiceAccount', 'roles/logging.logWriter'])"
+      one(google_project_iam_member.github_gives_roles[0].condition).expression == "api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly(['roles/container.defaultNodeServiceAccount', 'roles/logging.logWriter', 'roles/serviceusage.serviceUsageConsumer'])"
     )
     error_message = "it could make itself owner"
   }
