@@ -102,13 +102,8 @@ NODE_CONFIG = {
 }
 
 # tpgiamresource/resource_iam_member.go: IamMemberBaseSchema
-IAM_MEMBER_ARGUMENTS = {
-    "condition": ANY,
-    "condition.expression": ANY,
-    "condition.title": ANY,
-    "member": IAM_MEMBER,
-    "role": ANY,
-}
+IAM_MEMBER_ARGUMENTS = {"member": IAM_MEMBER, "role": ANY}
+IAM_MEMBER_IF = IAM_MEMBER_ARGUMENTS | {"condition": ANY, "condition.expression": ANY, "condition.title": ANY}
 
 # verify/validation.go: ProjectRegex, and ServiceAccountLinkRegex
 PROJECT = (
@@ -509,9 +504,9 @@ GOOGLE: dict[str, Kind] = {
             "workload_identity_pool_provider_id": FEDERATION_ID,
         },
     ),
-    "google_iap_web_iam_member": Kind("services/iap/iam_iap_web.go: IapWebIamSchema", IAM_MEMBER_ARGUMENTS),
+    "google_iap_web_iam_member": Kind("services/iap/iam_iap_web.go: IapWebIamSchema", IAM_MEMBER_IF),
     "google_project_iam_member": Kind(
-        "services/resourcemanager/iam_project.go: IamProjectSchema", {**IAM_MEMBER_ARGUMENTS, "project": ANY}
+        "services/resourcemanager/iam_project.go: IamProjectSchema", {**IAM_MEMBER_IF, "project": ANY}
     ),
     "google_project_service": Kind(
         "services/resourcemanager/resource_google_project_service.go",
@@ -562,6 +557,6 @@ GOOGLE: dict[str, Kind] = {
         },
     ),
     "google_storage_bucket_iam_member": Kind(
-        "services/storage/iam_storage_bucket.go: StorageBucketIamSchema", {**IAM_MEMBER_ARGUMENTS, "bucket": ANY}
+        "services/storage/iam_storage_bucket.go: StorageBucketIamSchema", {**IAM_MEMBER_IF, "bucket": ANY}
     ),
 }

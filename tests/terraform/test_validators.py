@@ -81,6 +81,12 @@ def test_every_argument_was_looked_up(address: str) -> None:
     assert not unknown, f"{kind}: read the validators of these in {KINDS[kind].source}, and add them to the table"
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_table_has_nothing_that_is_not_set(kind: str) -> None:
+    used = {path for address, paths in SET.items() if kind_of(address) == kind for path in paths}
+    assert set(KINDS[kind].arguments) - used - {""} == set()
+
+
 # --- The plans --------------------------------------------------------------------------------------------------------
 
 
