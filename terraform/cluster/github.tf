@@ -9,11 +9,13 @@ locals {
     "roles/certificatemanager.owner",
     "roles/compute.networkAdmin",
     "roles/compute.securityAdmin",
+    "roles/compute.viewer",
     "roles/container.admin",
     "roles/iam.serviceAccountAdmin",
     "roles/iam.serviceAccountUser",
     "roles/iam.workloadIdentityPoolViewer",
     "roles/iap.admin",
+    "roles/monitoring.editor",
     "roles/serviceusage.serviceUsageAdmin",
     "roles/storage.admin",
   ]
