@@ -11,7 +11,7 @@ run "the_least_that_the_variables_take" {
     dns_endpoint        = false
     github              = { repository_id = "1", environment = "a" }
     ip_ranges           = { nodes = "10.0.0.0/32", pods = "172.16.0.0/32", services = "192.168.0.0/32" }
-    labels              = { a = "" }
+    labels              = { a = "", application = "" }
     location            = "a-b1-c"
     namespace           = "0"
     node_pools          = { a = { role = "system", machine_type = "a-1", spot = false, min_nodes = 1, max_nodes = 1, disk_gb = 20 } }
