@@ -89,9 +89,6 @@ resource "google_service_account_iam_member" "github" {
 }
 
 resource "google_project_iam_member" "github" {
-  #checkov:skip=CKV_GCP_41:It makes nodes that run as a service account, and so may use service accounts of this project.
-  #checkov:skip=CKV_GCP_42:What applies all of this may do much; README.md lists it, and who merges to main decides over it.
-  #checkov:skip=CKV_GCP_49:It may administer service accounts, since it makes those of the nodes.
   for_each = toset(var.github == null ? [] : local.applying)
 
   project = var.project_id

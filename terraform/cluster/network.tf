@@ -6,7 +6,6 @@ locals {
 }
 
 resource "google_compute_network" "this" {
-  #checkov:skip=CKV2_GCP_18:A network without rules lets nothing in; GKE adds those that its nodes, pods and Gateways need.
   name                    = var.cluster_name
   auto_create_subnetworks = false
 
