@@ -2,7 +2,9 @@
 # What Terraform made, as variables of the shell: eval "$(scripts/environment.sh)"
 root=$(unset CDPATH && cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P) || exit 1
 
+# What is evaluated all the same takes away what another environment has left: nothing is deployed there by mistake.
 fail() {
+  echo "unset BUCKET BUILDER IMAGE NAMESPACE REGION"
   echo "error: $*" >&2
   exit 1
 }

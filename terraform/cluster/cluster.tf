@@ -80,7 +80,7 @@ resource "google_container_cluster" "this" {
     }
   }
 
-  # The CRDs and controller that KServe's routes and kserve/components/public-gateway need.
+  # The CRDs and controller that kserve/components/public-gateway needs.
   gateway_api_config {
     channel = "CHANNEL_STANDARD"
   }

@@ -3,7 +3,8 @@
 
 locals {
   # What applying takes (terraform/README.md, "What the applying identity needs"). With roles/resourcemanager.projectIamAdmin
-  # it could make itself owner: it may give and take these roles alone, which are those that Terraform gives here.
+  # it could make itself owner: it may give and take these roles alone, which are those that Terraform gives here. It may act
+  # as every service account of the project all the same, which docs/environments.md says.
   applying = [
     "roles/artifactregistry.admin",
     "roles/certificatemanager.owner",
@@ -52,15 +53,18 @@ resource "google_iam_workload_identity_pool_provider" "github" {
   display_name                       = "GitHub Actions"
 
   attribute_mapping = {
-    "google.subject"          = "assertion.sub"
+    # Google takes 127 bytes, and the subject of a token has the names of the repository and of its owner in it.
+    "google.subject"          = "assertion.repository_id + ':' + assertion.environment"
     "attribute.repository_id" = "assertion.repository_id"
   }
 
-  # By number, since a name can be somebody else's tomorrow; and what is on the main branch, not what a branch makes of it.
+  # By number, since a name can be somebody else's tomorrow; what is on the main branch, not what a branch makes of it; and
+  # started by a person: workflows that pull requests start can run as of main, too.
   attribute_condition = join(" && ", [
     "assertion.repository_id == '${var.github.repository_id}'",
     "assertion.environment == '${var.github.environment}'",
     "assertion.ref == 'refs/heads/main'",
+    "assertion.event_name == 'workflow_dispatch'",
   ])
 
   oidc {

@@ -54,12 +54,9 @@ resource "google_container_node_pool" "this" {
       disable-legacy-endpoints = "true"
     }
 
-    # Worth it where an image is large and not all of it is read: registry.tf.
-    dynamic "gcfs_config" {
-      for_each = contains(local.streaming_pools, each.key) ? [true] : []
-      content {
-        enabled = gcfs_config.value
-      }
+    # Worth it where an image is large and not all of it is read: registry.tf. Without the block a pool would keep what it has.
+    gcfs_config {
+      enabled = contains(local.streaming_pools, each.key)
     }
 
     shielded_instance_config {

@@ -177,7 +177,7 @@ variable "location" {
 
 variable "maintenance_exclusions" {
   description = <<-EOT
-    Times in which GKE upgrades nothing by itself, by name: from `start` to `end`, such as 2026-11-20T00:00:00Z. `scope`: NO_UPGRADES,
+    Times in which GKE upgrades nothing by itself, by name: from `start` to `end`, such as 2027-11-19T00:00:00Z. `scope`: NO_UPGRADES,
     NO_MINOR_UPGRADES or NO_MINOR_OR_NODE_UPGRADES. GKE bounds how long and how many they may be.
   EOT
   type = map(object({
@@ -190,7 +190,7 @@ variable "maintenance_exclusions" {
 
   validation {
     condition     = alltrue([for exclusion in values(var.maintenance_exclusions) : try(timecmp(exclusion.start, exclusion.end) < 0, false)])
-    error_message = "maintenance_exclusions: start and end are times such as 2026-11-20T00:00:00Z, and the end is later."
+    error_message = "maintenance_exclusions: start and end are times such as 2027-11-19T00:00:00Z, and the end is later."
   }
   validation {
     condition     = alltrue([for exclusion in values(var.maintenance_exclusions) : contains(["NO_UPGRADES", "NO_MINOR_UPGRADES", "NO_MINOR_OR_NODE_UPGRADES"], exclusion.scope)])

@@ -18,7 +18,7 @@ data "terraform_remote_state" "cluster" {
           "cluster_name", "docker_hub_mirror", "image_repository", "location", "namespace", "project_id", "project_number",
         ] : can(self.outputs[name])
       ])
-      error_message = "terraform/cluster of ${var.environment} has not all outputs that are read here: apply it first."
+      error_message = "terraform/cluster of ${var.environment} lacks outputs that are read here: apply it first."
     }
   }
 }

@@ -37,8 +37,9 @@ variable "environment" {
 variable "gateway" {
   description = <<-EOT
     For Standard mode, a Gateway of yours that KServe attaches every service to: its name as NAMESPACE/NAME, and the
-    domain beneath which it is reached. Null: services answer within the cluster alone, and
-    kserve/components/public-gateway opens one of them.
+    domain beneath which it is reached. KServe 0.20 makes routes by regular expressions, which GKE's own classes of
+    Gateways refuse (kserve/kserve#5319), and which ask nobody for keys. Null: services answer within the cluster alone,
+    and kserve/components/public-endpoint opens one of them.
   EOT
   type = object({
     name   = string

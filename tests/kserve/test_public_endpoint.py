@@ -171,20 +171,20 @@ def test_the_log_has_the_clients_address_behind_googles_load_balancer(directory:
 
 ANSWERS = r"""
 "terraform -chdir=terraform/cluster output -raw dns_records"*)
-  printf '_acme-challenge.a.example.org. 300 IN CNAME b.\na.example.org. 300 IN A 203.0.113.7' ;;
+  printf '_acme-challenge.alexnet.example.com. 300 IN CNAME b.\nalexnet.example.com. 300 IN A 203.0.113.7' ;;
 "openssl rand -hex 32"*) echo a-key ;;
 "publish.sh gs://b/alexnet"*) echo gs://b/alexnet/v ;;
 "curl --silent --max-time"*) exit 7 ;;
-"curl "*"--header @headers"*) echo 200 ;;
+"curl "*"--header @build/headers"*) echo 200 ;;
 "curl "*) echo 401 ;;
 """
-SHELL = "HOST=a.example.org ENVIRONMENT=dev NAMESPACE=ns IMAGE=i:1 BUCKET=b CLIENT_ID=c\n"
+SHELL = "ENVIRONMENT=dev NAMESPACE=ns IMAGE=i:1 BUCKET=b PROJECT=p\n"
 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("walk")
-    script = SHELL + commands(PAGE, "With keys") + commands(PAGE, "Back")
+    script = SHELL + "".join(commands(PAGE, title) for title in ("With keys", "With Google accounts", "Back"))
     return folder, walked(folder, script, {"terraform", "gcloud", "kubectl", "openssl", "curl"}, ANSWERS)
 
 
@@ -192,15 +192,17 @@ def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]
     folder, record = walk
     wanted = [
         "terraform -chdir=terraform/cluster apply -var-file=../environments/dev.tfvars",
-        "kubectl create secret generic alexnet-api-keys --namespace ns --from-file=alice",
+        "kubectl create secret generic alexnet-api-keys --namespace ns --from-file=build/alice",
         "deploy.sh --overlay public --namespace ns --image i:1 --storage-uri gs://b/alexnet/v",
         "kubectl wait --namespace ns gateway/alexnet --for=condition=Programmed --timeout=15m",
-        "predict.sh --url https://a.example.org --header @headers docs/photographs/chelsea.jpg",
+        "predict.sh --url https://alexnet.example.com --header @build/headers docs/photographs/chelsea.jpg",
+        "kubectl create secret generic alexnet-iap --namespace ns --from-file=key=build/client-secret.txt",
+        "predict.sh --url https://alexnet.example.com --token-file build/token docs/photographs/chelsea.jpg",
     ]
     assert [line for line in record if line in wanted] == [*wanted, wanted[0]]
     asked = [line for line in record if line.startswith("curl ")]
-    assert ["--resolve a.example.org:443:203.0.113.7" in line for line in asked] == [True, False, True]
-    assert (folder / "headers").read_text() == "x-api-key: a-key\n"
+    assert ["--resolve alexnet.example.com:443:203.0.113.7" in line for line in asked] == [True, False, True]
+    assert (folder / "build" / "headers").read_text() == "x-api-key: a-key\n"
 
 
 def with_overlay(overlay: str, folder: Path) -> list[Object]:
@@ -215,7 +217,7 @@ def test_the_overlay_of_the_page_renders_and_is_sound(walk: tuple[Path, list[str
     folder, _ = walk
     objects = with_overlay((folder / "kserve" / "overlays" / "public" / "kustomization.yaml").read_text(), tmp_path)
     assert faults(objects) == []
-    assert one(objects, "Gateway")["spec"]["listeners"][0]["hostname"] == "a.example.org"
+    assert one(objects, "Gateway")["spec"]["listeners"][0]["hostname"] == "alexnet.example.com"
     assert len(every(objects, GUARD)) == 2
 
 

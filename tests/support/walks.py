@@ -29,7 +29,9 @@ def section(page: Path, title: str) -> str:
 
 
 def commands(page: Path, title: str) -> str:
-    return "".join(line[4:] + "\n" for line in section(page, title).splitlines() if line.startswith("    "))
+    """What stands indented; what stands in a fence is a file, or another way."""
+    text = re.sub(r"^```.*?^```$", "", section(page, title), flags=re.MULTILINE | re.DOTALL)
+    return "".join(line[4:] + "\n" for line in text.splitlines() if line.startswith("    "))
 
 
 def walked(folder: Path, script: str, programs: set[str], answers: str) -> list[str]:

@@ -17,6 +17,8 @@ OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
 TAGGED = f"alexnet-torchserve:{tomllib.loads((CHECKOUT / 'pyproject.toml').read_text())['project']['version']}"
 
 
+# What a shell that evaluates it forgets, where the script fails.
+NOTHING_STAYS = "unset BUCKET BUILDER IMAGE NAMESPACE REGION\n"
 BUILDER = "projects/my-project/serviceAccounts/alexnet-build@my-project.iam.gserviceaccount.com"
 
 
@@ -159,17 +161,26 @@ def test_what_is_missing_is_said_in_a_line(
     if apply:
         applied(script)
     done = run_script(script, *environment)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, NOTHING_STAYS)
     assert done.stderr.startswith(f"error: terraform/cluster {'of dev ' if environment else ''}")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_where_it_fails_nothing_of_another_environment_stays(tmp_path: Path) -> None:
+    """Else what follows would be deployed there."""
+    line = (
+        f'IMAGE=dev:1 BUCKET=dev; eval "$({a_folder_with("", tmp_path)} prod)"; echo "${{IMAGE-none}} ${{BUCKET-none}}"'
+    )
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "none none\n"
 
 
 def test_what_terraform_says_itself_is_passed_on_in_a_line(tmp_path: Path) -> None:
     script = a_folder_with(the_output(), tmp_path)
     (tmp_path / "terraform" / "cluster" / "terraform.tfstate").write_text("{bad")
     done = run_script(script)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, NOTHING_STAYS)
     assert done.stderr == "error: terraform output: Unsupported state file format\n"
 
 
@@ -178,5 +189,5 @@ def test_without_terraform_a_line_says_so(tmp_path: Path) -> None:
     for tool in ("sh", "dirname", "readlink"):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
     done = run_script(CHECKOUT / "scripts" / "environment.sh", PATH=str(tmp_path / "bin"))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, NOTHING_STAYS)
     assert done.stderr == "error: terraform is not installed: terraform/README.md says what is needed\n"

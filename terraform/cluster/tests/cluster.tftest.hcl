@@ -609,7 +609,8 @@ run "large_images_are_streamed_and_others_are_not" {
     condition = (
       google_container_node_pool.this["gpu"].node_config[0].gcfs_config[0].enabled &&
       google_container_node_pool.this["wished"].node_config[0].gcfs_config[0].enabled &&
-      toset(local.streaming_pools) == toset(["gpu", "wished"])
+      !google_container_node_pool.this["serving"].node_config[0].gcfs_config[0].enabled &&
+      !google_container_node_pool.this["whole"].node_config[0].gcfs_config[0].enabled
     )
     error_message = "images are fetched whole, or streamed where nobody asked"
   }

@@ -48,7 +48,7 @@ run "a_workflow_on_main_in_its_environment_is_an_account_without_a_key" {
   assert {
     condition = (
       google_iam_workload_identity_pool_provider.github[0].oidc[0].issuer_uri == "https://token.actions.githubusercontent.com" &&
-      google_iam_workload_identity_pool_provider.github[0].attribute_condition == "assertion.repository_id == '1234' && assertion.environment == 'prod' && assertion.ref == 'refs/heads/main'"
+      google_iam_workload_identity_pool_provider.github[0].attribute_condition == "assertion.repository_id == '1234' && assertion.environment == 'prod' && assertion.ref == 'refs/heads/main' && assertion.event_name == 'workflow_dispatch'"
     )
     error_message = "others are let in"
   }

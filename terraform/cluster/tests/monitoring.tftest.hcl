@@ -152,7 +152,7 @@ run "upgrades_wait_while_they_are_excluded" {
   command = plan
   variables {
     maintenance_exclusions = {
-      sale = { start = "2026-11-20T00:00:00Z", end = "2026-12-01T00:00:00Z" }
+      sale = { start = "2027-11-19T00:00:00Z", end = "2027-12-01T00:00:00Z" }
       year = { start = "2026-12-20T00:00:00Z", end = "2027-01-10T00:00:00Z", scope = "NO_MINOR_OR_NODE_UPGRADES" }
     }
   }
@@ -162,7 +162,7 @@ run "upgrades_wait_while_they_are_excluded" {
       for exclusion in google_container_cluster.this.maintenance_policy[0].maintenance_exclusion :
       join(" ", [exclusion.exclusion_name, exclusion.start_time, exclusion.end_time, exclusion.exclusion_options[0].scope])
       ]) == toset([
-      "sale 2026-11-20T00:00:00Z 2026-12-01T00:00:00Z NO_UPGRADES",
+      "sale 2027-11-19T00:00:00Z 2027-12-01T00:00:00Z NO_UPGRADES",
       "year 2026-12-20T00:00:00Z 2027-01-10T00:00:00Z NO_MINOR_OR_NODE_UPGRADES",
     ])
     error_message = "other exclusions"

@@ -411,7 +411,7 @@ run "three_gpus_are_refused" {
 run "an_exclusion_that_ends_before_it_begins_is_refused" {
   command = plan
   variables {
-    maintenance_exclusions = { sale = { start = "2026-12-01T00:00:00Z", end = "2026-11-20T00:00:00Z" } }
+    maintenance_exclusions = { sale = { start = "2027-12-01T00:00:00Z", end = "2027-11-19T00:00:00Z" } }
   }
   expect_failures = [var.maintenance_exclusions]
 }
@@ -419,7 +419,7 @@ run "an_exclusion_that_ends_before_it_begins_is_refused" {
 run "an_exclusion_without_a_time_of_day_is_refused" {
   command = plan
   variables {
-    maintenance_exclusions = { sale = { start = "2026-11-20", end = "2026-12-01" } }
+    maintenance_exclusions = { sale = { start = "2027-11-19", end = "2027-12-01" } }
   }
   expect_failures = [var.maintenance_exclusions]
 }
@@ -427,7 +427,7 @@ run "an_exclusion_without_a_time_of_day_is_refused" {
 run "an_exclusion_of_nothing_known_is_refused" {
   command = plan
   variables {
-    maintenance_exclusions = { sale = { start = "2026-11-20T00:00:00Z", end = "2026-12-01T00:00:00Z", scope = "ALL" } }
+    maintenance_exclusions = { sale = { start = "2027-11-19T00:00:00Z", end = "2027-12-01T00:00:00Z", scope = "ALL" } }
   }
   expect_failures = [var.maintenance_exclusions]
 }
