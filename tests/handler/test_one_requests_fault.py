@@ -27,7 +27,15 @@ Answer = tuple[int, str, bytes]
 # What runs for the batch as a whole, and reads nothing that a client has chosen but what a pattern allows.
 FOR_ALL = {
     *("Handler.handle", "Handler._attempt", "Handler._predict", "Handler._encode"),
-    *("Stages.__init__", "Stages.end", "Stages.header", "Stages.waited_s", "Processors.lend", "Processors._lock"),
+    *(
+        "Abandoned.look",
+        "Stages.__init__",
+        "Stages.end",
+        "Stages.header",
+        "Stages.waited_s",
+        "Processors.lend",
+        "Processors._lock",
+    ),
     *(
         "is_enveloped",
         "each_row",

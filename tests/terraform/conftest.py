@@ -39,7 +39,7 @@ def messages(terraform: Terraform) -> dict[str, list[Resource]]:
         # Of plans that are refused there is nothing to see, and showing plans takes most of the time.
         shown = [] if path.name == "refusals.tftest.hcl" else ["-verbose"]
         done = terraform(path.parent.parent.name, "test", "-json", *shown, f"-filter=tests/{path.name}")
-        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        lines = [without_schemas(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
         assert lines, done.stderr
         return lines
 
@@ -55,6 +55,18 @@ def messages(terraform: Terraform) -> dict[str, list[Resource]]:
         ]
         for folder in FOLDERS
     }
+
+
+def without_schemas(message: Resource) -> Resource:
+    """What is asked of a message. All of them fill gigabytes, through which the later tests would have to go."""
+    short: Resource = {
+        name: message[name] for name in ("type", "@level", "@message", "test_summary") if name in message
+    }
+    if plan := message.get("test_plan"):
+        short["test_plan"] = {"resource_changes": plan.get("resource_changes", [])}
+    if state := message.get("test_state"):
+        short["test_state"] = {"root_module": {"resources": state.get("root_module", {}).get("resources", [])}}
+    return short
 
 
 @pytest.fixture(scope="session")
