@@ -48,7 +48,7 @@ from tests.support.waiting import Eventually
 pytestmark = pytest.mark.slow
 
 CLIENTS = 4
-SLOWEST_S = 3
+SLOWEST_S = 5  # beside another process of tests
 LOG_BYTES = 1_000_000
 MEMORY_BYTES = 300 << 20
 MIB = 1 << 20
