@@ -45,9 +45,9 @@ SECRETS_SKIPS = (
     "detect_secrets.filters.heuristic.is_swagger_file",
 )
 
-# Nobody looks for secrets in these; how they begin says more than their names do.
-# Made of the .proto files beside them, which are read; tests make them again, and compare.
+# Nobody looks for secrets in these. They are made of the .proto files beside them, which are read; tests do so.
 DESCRIPTORS = ("conformance/open_inference_grpc.binpb", "kserve/runtime/inference.pb")
+# How they begin says more than their names do.
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 # What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
+from pipeline.shared.ports import free_ports
+from server.door import MOST_ABANDONED_BYTES, Door, find_envoy
+from server.folder import Address
 from tests.door.conftest import Recorded
 from tests.door.recorder import Request, answer_to
 from tests.door.wire import RST_STREAM, Http2, Wire, asked, frame, head, post
@@ -107,3 +111,30 @@ def test_nobody_can_say_that_another_has_left(recorded: Recorded, eventually: Ev
     with Wire(recorded.port) as wire:
         wire.send(post())
         assert wire.answer().body == answer_to(b"{}")
+
+
+def test_the_file_stays_small_and_nothing_hangs_on_it(tmp_path: Path, eventually: Eventually) -> None:
+    if find_envoy() is None:
+        pytest.skip("Envoy is not here")
+    file = tmp_path / "abandoned"
+    door = Door(tmp_path, ("alexnet", ""), Address("127.0.0.1", free_ports(1)[0]), 1)
+    try:
+        door.start()
+
+        def is_open() -> bool:
+            door.keep_up()
+            return door.open
+
+        eventually(is_open)
+        for size, left in ((MOST_ABANDONED_BYTES, MOST_ABANDONED_BYTES), (MOST_ABANDONED_BYTES + 1, 0)):
+            file.write_bytes(bytes(size))
+            door.keep_up()
+            assert file.stat().st_size == left
+        file.unlink()
+        door.keep_up()
+        assert door.open
+    finally:
+        door.stop()
+        door._forwarding.join()
+        assert door._process.stdout is not None
+        door._process.stdout.close()

@@ -18,7 +18,7 @@ PROTOCOL = "x-client-protocol"  # v1, v2 or grpc: what the client's path says
 REQUEST_START = "x-request-start"
 REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
-KEY = "x-door-request"  # by which the front door knows it (vision/worker/abandoned.py)
+KEY = "x-door-request"
 
 # Of a body whose JSON has bytes behind it. TorchServe leaves a name as it comes: clients write it in several ways.
 HEAD_LENGTH = "inference-header-content-length"
@@ -108,6 +108,7 @@ class Row:
 
     @property
     def key(self) -> object:
+        """By which the front door would write down that its client has left; None without it."""
         return self.context.get_request_header(self.index, KEY)
 
     @property

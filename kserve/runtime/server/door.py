@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ DESCRIPTOR = SETTINGS.with_name("inference.pb")  # of KServe's gRPC protocol
 ADMIN = "admin.sock"
 # What TorchServe still has of clients that have left: Envoy writes them down, and the workers read it.
 ABANDONED = "abandoned"
-MOST_ABANDONED_BYTES = 256 * 1024  # a hundred or less for each: far more than TorchServe's queue has
+MOST_ABANDONED_BYTES = 256 * 1024  # thousands of lines: many times as many as TorchServe's queue has requests
 # What of its statistics is told: each request (metrics.py), connections, what waits, what was shed, memory.
 STATISTICS = (
     r"/stats/prometheus?usedonly&filter=^(door\."
@@ -240,8 +241,11 @@ class Door:
 
     def keep_up(self) -> None:
         """To be called now and then. Raises NotServed where it died before it took a request: it would do so again."""
-        if self._abandoned.stat().st_size > MOST_ABANDONED_BYTES:
-            os.truncate(self._abandoned, 0)  # Envoy appends, and a worker begins anew
+        with suppress(
+            OSError
+        ):  # a cleaner of /tmp took it away: then no worker hears of who has left, and all else goes on
+            if self._abandoned.stat().st_size > MOST_ABANDONED_BYTES:
+                os.truncate(self._abandoned, 0)  # Envoy appends, and a worker begins anew
         if self._process.poll() is None:
             if not self.open:
                 self.open = self._listens()
