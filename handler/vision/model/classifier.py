@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from vision.model.devices import FLOAT32, choose_device, choose_precision
+from vision.model import int8
+from vision.model.devices import AUTO, FLOAT32, INT8, choose_device, choose_precision
 from vision.model.facts import Facts
-from vision.model.network import Network
+from vision.model.network import Network, one_thread
 from vision.model.program import MOST_BYTES, Program, read_program
+from vision.model.quicker import Measured, measured
 from vision.worker.settings import Settings
 
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
+OF_INT8 = "int8.json", "int8.safetensors"  # the same of the network of 8 bits, where there is one
 
 MOST_RESULTS_BYTES = 512 * 2**20  # of what the network makes of the images that go through it together
+LONGEST_COMPARED_S = 0.5  # of a batch, in both networks; slower ones are compared with fewer images
 LONGEST_WARM_UP_S = 5.0  # of the largest batch; a network that is slower than that is warmed up with a smaller one
 SEEN_TOGETHER = 9  # images that at least go through the network for what `_warm_up` sees
 
@@ -40,21 +45,20 @@ class Classifier:
         self.precision = choose_precision(settings.precision, self.device, facts.bfloat16)
         if self.precision == FLOAT32:  # which convolutions on a GPU would round to 10 bits
             torch.backends.cudnn.allow_tf32 = False
-        program, weights, self._origin = load(directory)
-        preprocessing = facts.preprocessing
-        if program.side != preprocessing.crop:
-            raise ValueError(f"{PROGRAM} is for {program.side} pixels, and model.yaml crops {preprocessing.crop}")
-        try:
-            self._network = Network(program, weights, self.precision, self.device)
-        except ValueError as error:
-            raise ValueError(f"{PROGRAM} is no network for these weights: {error}") from None
-        self.classes, self.layer = self._network.classes, self._network.layer
-        self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, self._network.image_bytes)))
-        self.side = program.side
+        self.side = facts.preprocessing.crop
         # A row of pixels as the image has it, R G B R G B …: three numbers at a time take thrice as long.
-        mean, std = (torch.tensor(each).repeat(self.side) * 255 for each in (preprocessing.mean, preprocessing.std))
+        colours = (facts.preprocessing.mean, facts.preprocessing.std)
+        mean, std = (torch.tensor(each).repeat(self.side) * 255 for each in colours)
         self._scale, self._shift = 1 / std, -mean / std
+        # In floating-point numbers: of another network, this is the one that can be differentiated.
+        self._network, self._origin = self._load(directory, PROGRAM, WEIGHTS)
+        self._traced, self.layer, self.classes = self._network, self._network.layer, self._network.classes
         self.image_s = float("inf")  # the least that one image took one thread, in seconds; the probes' question counts
+        self._measured = ""
+        self.max_batch = settings.max_batch
+        if settings.precision == INT8 or (settings.precision == AUTO and facts.int8):
+            self._take_int8(directory, facts, must=settings.precision == INT8, size=warm_size)
+        self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, self._network.image_bytes)))
         self._least = self._warm_up(warm_size)
 
     @property
@@ -63,7 +67,7 @@ class Classifier:
         return (
             f"precision={self.precision} device={self.device} threads={torch.get_num_threads()} "
             f"max_batch={self.max_batch} classes={self.classes} ms_an_image={self.image_s * 1000:.1f} "
-            f"images_at_least={self._least} "
+            f"images_at_least={self._least} {self._measured}"
             f"weights={self._origin.get('weights', 'unknown')} sha256={self._origin.get('sha256', 'unknown')}"
         )
 
@@ -88,7 +92,7 @@ class Classifier:
         Both float32 (channels, rows, columns), on the CPU. Raises RuntimeError where torch cannot differentiate that.
         """
         assert self.layer is not None, "asked only where there is such a layer"
-        maps = self._network.traced_back(self._normalised([image]), class_index)
+        maps = self._traced.traced_back(self._normalised([image]), class_index)
         made, gradient = (each[0].permute(2, 0, 1) if self.layer.channels_last else each[0] for each in maps)
         return made.float().cpu(), gradient.float().cpu()
 
@@ -98,16 +102,21 @@ class Classifier:
 
     def _logits(self, images: list[np.ndarray]) -> torch.Tensor:
         began = time.monotonic()
-        logits: torch.Tensor = self._network(self._normalised(images))
+        logits: torch.Tensor = self._network(self._input(images, self._network))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # which returns before it has computed
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         self.image_s = min(self.image_s, (time.monotonic() - began) * threads / len(images))
         return logits
 
+    def _input(self, images: list[np.ndarray], network: Network) -> torch.Tensor:
+        if network.on_pixels:
+            return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        return self._normalised(images)
+
     def _normalised(self, images: list[np.ndarray]) -> torch.Tensor:
         side = self.side
-        batch = torch.empty(len(images), side, side * 3, dtype=self._network.dtype)
+        batch = torch.empty(len(images), side, side * 3, dtype=self._traced.dtype)
         for image, normalised in zip(images, batch):  # one by one, in the processor's cache
             rows = torch.from_numpy(image.astype(np.float32)).view(side, side * 3)
             normalised.copy_(rows.mul_(self._scale).add_(self._shift))
@@ -122,7 +131,7 @@ class Classifier:
         processors may convolve one to three images with other kernels, whose sums round differently. No documentation
         says which do, so it is seen here: then a few of the same go through.
         """
-        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self.side, self.side, 3), dtype=np.uint8)
+        noise = self._noise()
         lone = self._logits([noise])
         affordable = int(LONGEST_WARM_UP_S / self.image_s)
         if affordable < SEEN_TOGETHER:
@@ -131,20 +140,91 @@ class Classifier:
         rows = {1: lone[0], **{size: self._logits([noise] * size)[0] for size in (several, 2, 3) if size <= several}}
         return max((size + 1 for size, row in rows.items() if not torch.equal(row, rows[several])), default=1)
 
+    def _noise(self) -> np.ndarray:
+        return np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self.side, self.side, 3), dtype=np.uint8)
 
-def load(directory: Path) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:
+    def _load(self, directory: Path, program_name: str, weights_name: str) -> tuple[Network, dict[str, str]]:
+        program, weights, origin = load(directory, program_name, weights_name)
+        if program.side != self.side:
+            raise ValueError(f"{program_name} is for {program.side} pixels, and model.yaml crops {self.side}")
+        try:
+            return Network(program, weights, self.precision, self.device), origin
+        except ValueError as error:
+            raise ValueError(f"{program_name} is no network for these weights: {error}") from None
+
+    def _take_int8(self, directory: Path, facts: Facts, must: bool, size: int) -> None:
+        """Computes in 8 bits from now on, where that is the quicker. must: whatever it is.
+
+        Raises ValueError where it must, and cannot.
+        """
+        try:
+            reason = _no_int8(facts, self.device)
+            if reason:
+                raise ValueError(reason)
+            network, origin = self._load(directory, *OF_INT8)
+            if network.classes != self.classes:
+                raise ValueError(f"{OF_INT8[0]} has {network.classes} classes, and {PROGRAM} {self.classes}")
+        except ValueError as error:
+            if must:
+                raise ValueError(f"model-config.yaml: handler.precision is int8: {error}") from None
+            self._measured = f"int8={str(error)!r} "
+            return
+        if not must:
+            names = f"{self.precision} {origin.get('sha256')}"
+            found = self._compared(directory, names, network, size)
+            if found is None or not found.other_is_quicker:
+                return
+        self._network, self.precision = network, INT8
+
+    @torch.inference_mode()
+    def _compared(self, directory: Path, names: str, other: Network, size: int) -> Measured | None:
+        """How long a batch of `size` takes one thread in each, or a single image where that takes long."""
+        noise = self._noise()
+
+        def computed(network: Network, count: int) -> float:
+            began = time.monotonic()
+            network(self._input([noise] * count, network))
+            return time.monotonic() - began
+
+        with one_thread():
+            seconds = [
+                computed(network, 1) for network in (self._network, other) for _ in range(2)
+            ]  # the first is slow
+            count = max(1, min(size, int(LONGEST_COMPARED_S / (seconds[1] + seconds[3]))))
+            found = measured(
+                directory, names, partial(computed, self._network, count), partial(computed, other, count), count
+            )
+        if found:
+            each = {self.precision: found.usual, INT8: found.other}
+            said = ",".join(f"{name}:{1000 * seconds:.1f}ms" for name, seconds in each.items())
+            self._measured = f"measured={said} "
+        return found
+
+
+def _no_int8(facts: Facts, device: torch.device) -> str | None:
+    """Why nothing is computed in 8 bits here, in words."""
+    if not facts.int8:
+        return "this archive has no network of 8 bits; package it with --int8 PHOTOGRAPHS, or use auto"
+    if device.type != "cpu":
+        return "a network of 8 bits is for the processor, and this worker has a GPU; use auto"
+    return int8.refusal()
+
+
+def load(
+    directory: Path, program_name: str = PROGRAM, weights_name: str = WEIGHTS
+) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:
     """The program; its weights, still in the memory map of their file; and what that says of their origin.
 
     Raises ValueError where one of the two is not what packaging wrote, or they do not fit each other.
     """
     try:
-        with safe_open(str(directory / WEIGHTS), framework="pt") as file:
+        with safe_open(str(directory / weights_name), framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             origin = file.metadata() or {}
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{WEIGHTS} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"{weights_name} cannot be read: {' '.join(str(error).split())[:200]}") from None
     try:
-        with open(directory / PROGRAM, "rb") as file:
+        with open(directory / program_name, "rb") as file:
             return read_program(file.read(MOST_BYTES + 1), weights), weights, origin
     except (OSError, ValueError) as error:
-        raise ValueError(f"{PROGRAM} is no network for these weights: {error}") from None
+        raise ValueError(f"{program_name} is no network for these weights: {error}") from None

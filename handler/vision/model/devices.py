@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16, INT8, AUTO = "float32", "bfloat16", "int8", "auto"
 DEVICE = re.compile(r"cpu|cuda(:(?P<index>[0-9]{1,3}))?")
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
@@ -20,7 +20,7 @@ def choose_device(setting: str, gpu_id: int | None) -> torch.device:
 
     Raises ValueError for another word, and for a GPU that is not there.
     """
-    if setting != "auto":
+    if setting != AUTO:
         found = DEVICE.fullmatch(setting)
         if found is None:
             raise ValueError(f"model-config.yaml: handler.device is {setting[:60]!r}; use auto, cpu, or such as cuda:0")
@@ -36,7 +36,8 @@ def choose_device(setting: str, gpu_id: int | None) -> torch.device:
 
 
 def choose_precision(setting: str, device: torch.device, bfloat16: bool = True) -> str:
-    """`auto`: bfloat16 where the device multiplies it in hardware, else float32.
+    """Of floating-point numbers. `auto`, and `int8` for what is not of 8 bits: bfloat16 where the device multiplies it
+    in hardware, else float32.
 
     bfloat16: whether the network may, as packaging has proved. Raises ValueError for another word, or where it may not.
     """
@@ -47,8 +48,10 @@ def choose_precision(setting: str, device: torch.device, bfloat16: bool = True) 
         )
     if setting in (FLOAT32, BFLOAT16):
         return setting
-    if setting != "auto":
-        raise ValueError(f"model-config.yaml: handler.precision is {setting[:60]!r}; use auto, float32 or bfloat16")
+    if setting not in (AUTO, INT8):
+        raise ValueError(
+            f"model-config.yaml: handler.precision is {setting[:60]!r}; use auto, float32, bfloat16 or int8"
+        )
     if not bfloat16:
         return FLOAT32
     if device.type == "cuda":

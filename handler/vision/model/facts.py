@@ -17,13 +17,14 @@ MOST_PIXELS = 4096
 class Facts:
     """classes: the name of the file beside it with the classes; see `ranking.read_classes`.
 
-    bfloat16: whether the network may be computed in it, as packaging has proved.
+    bfloat16: whether the network may be computed in it, as packaging has proved. int8: whether there is one of 8 bits.
     """
 
     name: str
     classes: str
     preprocessing: Preprocessing
     bfloat16: bool
+    int8: bool = False
 
 
 def read_facts(file: Path) -> Facts:
@@ -33,8 +34,14 @@ def read_facts(file: Path) -> Facts:
     with open(file, encoding="utf-8") as opened:
         said = yaml.safe_load(opened.read(MOST_CHARACTERS))
     try:
-        facts = Facts(said["name"], said["classes"], Preprocessing(**said["preprocessing"]), said["bfloat16"])
-    except (LookupError, TypeError) as error:
+        facts = Facts(
+            said["name"],
+            said["classes"],
+            Preprocessing(**said["preprocessing"]),
+            said["bfloat16"],
+            said.get("int8", False),
+        )
+    except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{file.name} is not what packaging wrote: {error}") from None
     seen = facts.preprocessing
     sizes, colours = (seen.resize, seen.crop), (seen.mean, seen.std)
@@ -45,7 +52,7 @@ def read_facts(file: Path) -> Facts:
         or not 0 < seen.crop <= seen.resize <= MOST_PIXELS
         or not all(isinstance(each, list) and [type(value) for value in each] == [float] * 3 for each in colours)
         or not all(value > 0 for value in seen.std)
-        or type(facts.bfloat16) is not bool
+        or not all(type(each) is bool for each in (facts.bfloat16, facts.int8))
     ):
         raise ValueError(
             f"{file.name} is not what packaging wrote: name, classes, sizes or colours are of another form"

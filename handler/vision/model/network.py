@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from vision.model import operators
+from vision.model import int8, operators
 from vision.model.devices import BFLOAT16
+from vision.model.int8 import Layer
 from vision.model.program import Node, Program, Ref, Weight, apply, inputs
 from vision.model.spatial import IMAGES, last_layer, shape_of
 
@@ -32,6 +33,7 @@ class Network:
     """weights: by their names, float32 or whole numbers, and perhaps still in the memory map of a file.
 
     precision: `float32`; or `bfloat16`, but for the last layer: rounding logits costs more accuracy than it saves time.
+    Of a program on pixels, it is that of what is not of 8 bits.
 
     It is tried once, with two images, within MOST_BYTES of memory: `classes` is then known, and `image_bytes`, what the
     results that are needed at a time take for each image; and `layer`, the last that is a map of the picture, or None.
@@ -41,17 +43,21 @@ class Network:
     def __init__(
         self, program: Program, weights: dict[str, torch.Tensor], precision: str, device: torch.device
     ) -> None:
+        self.on_pixels = program.on_pixels
         self.dtype = torch.bfloat16 if precision == BFLOAT16 else torch.float32
         self._nodes, self._output, self._head = list(program.nodes), program.output, program.head
+        if program.on_pixels:
+            self._nodes = [self._prepared(node, weights, index) for index, node in enumerate(program.nodes)]
         self._as_packed = program.nodes  # of which none writes over what another has made
         self._weights, self._head_weights = (
             {name: cast(weights[name]).to(device) for name in _names(nodes)}
             for cast, nodes in (
-                (self._cast, [node for node in program.nodes if node is not self._head]),
+                (self._cast, [node for node in self._nodes if node is not self._head]),
                 (self._of_head, [self._head] if self._head else []),
             )
         )
-        images = torch.zeros(IMAGES, 3, program.side, program.side, dtype=self.dtype, device=device)
+        dtype = torch.uint8 if self.on_pixels else self.dtype
+        images = torch.zeros(IMAGES, 3, program.side, program.side, dtype=dtype, device=device)
         self.image_bytes = 0
         shapes: list[tuple[int, ...]] = []
         with bounded(device):
@@ -63,7 +69,9 @@ class Network:
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, side, side), channels_last, of `dtype` → logits (N, classes), float32."""
+        """Images (N, 3, side, side), channels_last, normalised and of `dtype`, or their pixels, uint8 (`on_pixels`) →
+        logits (N, classes), float32.
+        """
         results: dict[int, Any] = {-1: images}
         for index, node in enumerate(self._nodes):
             results[index] = self._result(node, results, len(images))
@@ -102,6 +110,8 @@ class Network:
         for index, node in enumerate(self._nodes):
             try:
                 result = results[index] = self._result(node, results, len(images))
+                if isinstance(node.function, Layer):
+                    node.function.check(results[node.args[0].node])
             except FAULTS as error:
                 said = " ".join(str(error).split())[:200]
                 raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
@@ -111,6 +121,20 @@ class Network:
                 self._nodes[index] = replace(node, function=operators.overload(operators.IN_PLACE[node.op]))
             _let_go(node, results)
         return results[self._output]
+
+    def _prepared(self, node: Node, weights: dict[str, torch.Tensor], index: int) -> Node:
+        """With layers of 8 bits packed. The logits are not rounded to 16 bits."""
+        operator = int8.OPERATORS.get(node.op)
+        if operator is None:
+            return node
+        names = [argument.name for argument in operator._schema.arguments]
+        said = {**dict(zip(names, node.args)), **node.kwargs}
+        given = {name: weights[each.name] if isinstance(each, Weight) else each for name, each in said.items()}
+        try:
+            function = int8.prepared(node.op, given, torch.float32 if index == self._output else self.dtype)
+        except FAULTS as error:
+            raise ValueError(f"nodes[{index}]: {node.op}: {' '.join(str(error).split())[:200]}") from None
+        return replace(node, function=function, args=[given[names[0]]], kwargs={}) if function else node
 
     def _may_be_written_over(self, first: Any, result: Any, results: dict[int, Any], uses: Counter[int]) -> bool:
         """Whether a result fits into the memory of the first argument, which is nobody else's, and needed no more."""

@@ -11,6 +11,8 @@ from typing import Any, Callable
 import torch
 from torch.nn import functional
 
+from vision.model import int8
+
 # Rows that are multiplied are a multiple of this. For one to three of them, in a thread, oneDNN and MKL have other
 # kernels, which add up in another order (seen on AMD's Zen 4, with up to 16 threads).
 ROWS = 4
@@ -51,7 +53,18 @@ ONLY: dict[str, dict[str, Any]] = {
 }
 
 # Their result is memory of its own, so what comes next may be written into it.
-FRESH = frozenset((*LAYERS.split(), *NORMS.split(), *POOLS.split(), *ACTIVATIONS.split(), *ARITHMETIC.split(), "cat"))
+FRESH = frozenset(
+    (
+        *LAYERS.split(),
+        *NORMS.split(),
+        *POOLS.split(),
+        *ACTIVATIONS.split(),
+        *ARITHMETIC.split(),
+        "cat",
+        "int8.conv2d",
+        "int8.linear",
+    )
+)
 UNARY = ("relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "hardtanh", "leaky_relu", "elu", "tanh")
 IN_PLACE = {
     **{name: f"{name}_" for name in UNARY},
@@ -59,8 +72,13 @@ IN_PLACE = {
 }
 
 
-def find(name: str) -> Any:
-    """aten's overload. Raises ValueError where a program may not ask for it, or this torch does not have it."""
+def find(name: str, on_pixels: bool = False) -> Any:
+    """aten's overload. Raises ValueError where a program may not ask for it, or this torch does not have it.
+
+    on_pixels: the program is for uint8 pixels, and may ask for layers of 8 bits too.
+    """
+    if on_pixels and name in int8.OPERATORS:
+        return int8.OPERATORS[name]
     if name not in NAMES:
         raise ValueError(f"{name[:40]!r} is no operator that a program may use")
     return overload(name)

@@ -9,6 +9,9 @@ A node is an operator (vision/model/operators.py has those that may be used), it
 there are any, the others by their names. An argument is a number, true, false, null, a word, a list; the result of an
 earlier node (-1 are the images); a weight; or {"batch": 3}, thrice the number of images.
 
+Images come normalised, floating-point (N, 3, side, side). A program with "input": "uint8" gets their pixels, and may
+have operators for layers of 8 bits (vision/model/int8.py).
+
 Each argument is checked against aten's own schema before anything is computed. Shapes are not in it: network.py sees
 them when it tries the program, within a bound of memory.
 """
@@ -28,6 +31,7 @@ from vision.model import operators
 
 FORMAT = 1
 KEYS = {"format", "side", "nodes", "output"}
+INPUT, PIXELS = "input", "uint8"
 
 MOST_BYTES = 16 * 2**20  # of program.json: torchvision's largest has 0.4 MB
 MOST_NODES = 20_000  # torchvision's largest has 1,300
@@ -72,11 +76,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Program:
-    """side: pixels, of the square images. output: the node that makes the logits."""
+    """side: pixels, of the square images. output: the node that makes the logits. on_pixels: not normalised ones."""
 
     side: int
     nodes: list[Node]
     output: int
+    on_pixels: bool = False
 
     @property
     def head(self) -> Node | None:
@@ -96,15 +101,16 @@ def read_program(text: bytes, weights: Mapping[str, torch.Tensor]) -> Program:
     side = _count(said["side"], 1, MOST_SIDE, "side")
     if not isinstance(said["nodes"], list) or not 1 <= len(said["nodes"]) <= MOST_NODES:
         raise ValueError(f"nodes must be a list of 1 to {MOST_NODES}")
+    on_pixels = INPUT in said
     nodes: list[Node] = []
     for index, each in enumerate(said["nodes"]):
         try:
-            nodes.append(_node(each, nodes, weights))
+            nodes.append(_node(each, nodes, weights, on_pixels))
         except ValueError as error:
             raise ValueError(f"nodes[{index}]: {error}") from None
     output = _count(said["output"], 0, len(nodes) - 1, "output")
     _note_last_uses(nodes, output)
-    return Program(side, nodes, output)
+    return Program(side, nodes, output, on_pixels)
 
 
 # --- The text ---------------------------------------------------------------------------------------------------------
@@ -123,12 +129,14 @@ def _load(text: bytes) -> dict[str, Any]:
         raise ValueError("it is no JSON") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(said, dict) or said.keys() != KEYS:
+    if not isinstance(said, dict) or said.keys() - {INPUT} != KEYS:
         raise ValueError(f"it must be an object with {', '.join(sorted(KEYS))}")
+    if said.get(INPUT, PIXELS) != PIXELS:
+        raise ValueError(f"{INPUT}: {json.dumps(PIXELS)} is expected, or nothing")
     return said
 
 
-def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -> Node:
+def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor], on_pixels: bool) -> Node:
     if not isinstance(said, list) or len(said) not in (2, 3) or not isinstance(said[0], str):
         raise ValueError("it must be [operator, arguments] or [operator, arguments, others by name]")
     op, args, kwargs = said[0], said[1], said[2] if len(said) == 3 else {}
@@ -136,7 +144,7 @@ def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor]) -
         raise ValueError("its arguments must be a list, and those by name an object")
     if op == operators.GETITEM:
         return _getitem(args, kwargs, earlier)
-    function = operators.find(op)
+    function = operators.find(op, on_pixels)
     schema = function._schema
     if len(args) > len(schema.arguments):
         raise ValueError(f"{op} takes {len(schema.arguments)} arguments at most")

@@ -13,6 +13,7 @@ from pathlib import Path
 SUMS_FILE = "SHA256SUMS"  # as sha256sum writes and checks it: sha256sum --check SHA256SUMS
 BLOCK_BYTES = 1024 * 1024
 CACHE = "__pycache__"
+MADE_HERE = ("precision.json", ".precision.json")  # what a worker has measured, for the others: vision/model/quicker.py
 UNCHECKED = b"\1\0\0\0"  # PEP 552: compiled code that Python runs without a look at its source
 ADVICE = "the archive or its unpacked copy is damaged; start again, or build it again with scripts/package.sh"
 
@@ -21,11 +22,16 @@ def check_files(model_dir: Path) -> None:
     """Reads every file in the folder; 0.2 s for the weights' 244 MB, where the processor has SHA instructions.
 
     Raises ValueError, with a sentence for the server's log, unless the folder holds what SHA256SUMS lists, and nothing
-    else but listed modules as Python caches them: with the time or the hash of their source, which it compares.
+    else but MADE_HERE, and listed modules as Python caches them: with the time or the hash of their source, which it
+    compares.
     """
     expected = _listed(model_dir / SUMS_FILE)
     found = {file.relative_to(model_dir).as_posix(): file for file in model_dir.rglob("*") if file.is_file()}
-    found = {name: file for name, file in found.items() if name != SUMS_FILE and not _is_cached(name, file, expected)}
+    found = {
+        name: file
+        for name, file in found.items()
+        if name not in (SUMS_FILE, *MADE_HERE) and not _is_cached(name, file, expected)
+    }
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise ValueError(f"{name} is missing: {ADVICE}")

@@ -164,7 +164,7 @@ def test_the_description_is_one_line_with_bound_and_weights(load: Load) -> None:
 
 
 def test_a_wrong_precision_is_one_clear_sentence(load: Load) -> None:
-    with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is 'int4'; use auto, float32 or bf"):
+    with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is 'int4'; use auto, float32, bf"):
         load(precision="int4")
 
 
