@@ -78,7 +78,7 @@ def _read(file: Path, here: str) -> Measured | None:
     try:
         said = json.loads(file.read_text(encoding="utf-8")[:MOST_CHARACTERS])
         return Measured(float(said["usual"]), float(said["other"])) if said["here"] == here else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

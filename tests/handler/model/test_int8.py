@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from tests.support.int8_network import drawn, program, weights
 from vision.model import int8
 from vision.model.network import Network
 from vision.model.program import read_program
@@ -22,12 +23,6 @@ from vision.model.program import read_program
 pytestmark = pytest.mark.skipif(int8.refusal() is not None, reason=f"{int8.refusal()}")
 CPU = torch.device("cpu")
 Json = dict[str, Any]
-
-
-def drawn(shape: tuple[int, ...], seed: int, least: int = 0, most: int = 255) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    dtype = torch.int8 if least < 0 else torch.uint8
-    return torch.randint(least, most + 1, shape, generator=generator).to(dtype)
 
 
 # --- The operators ----------------------------------------------------------------------------------------------------
@@ -138,30 +133,6 @@ def test_numbers_are_rounded_to_the_nearest(dtype: torch.dtype) -> None:
 # --- A program --------------------------------------------------------------------------------------------------------
 
 
-def weights() -> dict[str, torch.Tensor]:
-    return {
-        "conv.weight": drawn((4, 3, 3, 3), 1, -64, 64),
-        "conv.scale": torch.full((4,), 0.01),
-        "conv.bias": torch.linspace(-1, 1, 4),
-        "fc.weight": drawn((5, 4 * 8 * 8), 2, -64, 64),
-        "fc.scale": torch.full((5,), 0.01),
-        "float": torch.ones(4),
-    }
-
-
-def program() -> Json:
-    """pad → convolution, ReLU → pool → linear, in whole numbers from pixels to logits."""
-    conv = [{"weight": "conv.weight"}, {"weight": "conv.scale"}, {"weight": "conv.bias"}, [1, 1], [0, 0], [1, 1], 1]
-    nodes = [
-        ["int8.pad", [{"node": -1}, [1, 1], [124, 116, 104]]],
-        ["int8.conv2d", [{"node": 0}, 1.0, 0, *conv, True, 4.0, 0]],
-        ["int8.max_pool2d", [{"node": 1}, [2, 2], [2, 2], [0, 0]]],
-        ["flatten.using_ints", [{"node": 2}, 1]],
-        ["int8.linear", [{"node": 3}, 4.0, 0, {"weight": "fc.weight"}, {"weight": "fc.scale"}, None, False, None, 0]],
-    ]
-    return {"format": 1, "input": "uint8", "side": 16, "output": 4, "nodes": nodes}
-
-
 def network(said: Json, precision: str = "float32", held: dict[str, torch.Tensor] | None = None) -> Network:
     held = held or weights()
     return Network(read_program(json.dumps(said).encode(), held), held, precision, CPU)
@@ -246,6 +217,7 @@ def test_what_is_no_network_is_refused_in_a_sentence(case: str) -> None:
 
 CHECK = """
 import sys, torch
+from tests.support.int8_network import drawn, program, weights
 from vision.model import int8
 most = int(sys.argv[1])
 weight = torch.full((16, 64, 3, 3), most, dtype=torch.int8)
