@@ -23,7 +23,8 @@ FLOORS = {"commands": 4, "deployment": 3, "store": 2, "artefact": 1, "serving": 
 
 HANDLERS_OWN = {"handler", "entry", "vision"}
 # yaml: TorchServe reads model-config.yaml with it. multipart: for a form alone, which comes only through the door.
-IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors", "yaml", "multipart"}
+# pybase64: for its speed, where it is there.
+IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors", "yaml", "multipart", "pybase64"}
 
 
 def name_of(file: Path) -> str:

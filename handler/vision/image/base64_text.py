@@ -11,11 +11,11 @@ A few copies of the text are held at a time, and nothing for each of its lines: 
 
 from __future__ import annotations
 
-import base64
 import re
 import string
 from contextlib import suppress
 
+from vision.base64_bytes import b64decode, strict
 from vision.errors import MalformedField, TooLarge
 
 # Of a data: URI, or what a client left of one. A semicolon is not in base64, so it need not begin with `data:`.
@@ -36,9 +36,9 @@ BYTE_ORDER_MARK = "\ufeff"
 
 def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
     """Raises RequestError: 400 for what is not base64, or could be two things; 413 for more than `max_bytes`."""
-    if len(text) % 4 == 0 and text[-4:].count("=") < 3 and _size(len(text)) <= max_bytes:
-        with suppress(ValueError):  # binascii.Error is one
-            return base64.b64decode(text, validate=True)  # most are as they should be
+    if _size(len(text)) <= max_bytes:
+        with suppress(ValueError):
+            return strict(text)  # most are as they should be
     text = text.strip().lstrip(BYTE_ORDER_MARK)
     if PYTHON_BYTES.match(text):
         raise MalformedField(place, "not base64, but how Python writes bytes, b'…': send .decode() of them")
@@ -106,7 +106,7 @@ def _decode(encoded: bytes, place: str, max_bytes: int) -> bytes:
     url_safe = b"-" in encoded or b"_" in encoded
     if url_safe and (b"+" in encoded or b"/" in encoded):
         raise MalformedField(place, "not base64: it has letters of both alphabets, + or / and - or _")
-    return base64.b64decode(unpadded + b"=" * (-letters % 4), b"-_" if url_safe else None)
+    return b64decode(unpadded + b"=" * (-letters % 4), b"-_" if url_safe else None, validate=True)
 
 
 def _size(letters: int) -> int:

@@ -7,11 +7,11 @@ https://protobuf.dev/programming-guides/json, and grpc_predict_v2.proto of KServ
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode, b64encode
+from contextlib import suppress
 from typing import Any
 
+from vision.base64_bytes import b64encode, strict
 from vision.errors import MalformedField
 from vision.protocol.input_tensor import SIZE
 from vision.protocol.outputs import Tensor
@@ -112,7 +112,7 @@ def _number(value: object) -> object:
 
 
 def _bytes(value: object, place: str) -> bytes:
-    try:
-        return b64decode(value, validate=True)  # type: ignore[arg-type]
-    except (TypeError, ValueError, binascii.Error):
-        raise MalformedField(place, "expected bytes, which are base64 in the JSON of proto3") from None
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return strict(value)
+    raise MalformedField(place, "expected bytes, which are base64 in the JSON of proto3")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from base64 import b64encode
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from vision.base64_bytes import b64encode
 from vision.errors import MalformedField
 from vision.protocol.answer import Answer
 from vision.protocol.input_tensor import parameters

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
+from vision.base64_bytes import b64encode
 from vision.errors import MalformedBody, MalformedField, RequestError, TooLarge
 from vision.protocol import top_k as classes
 from vision.protocol import wish as wishes
