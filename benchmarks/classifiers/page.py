@@ -45,8 +45,9 @@ HOW = """\
   batch of eight. **Images/s** are those of one core, in batches of eight, in the quicker precision. A wall clock would
   tell what else the machine did; these figures tell a little of it, and moved by up to a fifth where a network was
   measured twice. Some processors add up differently for one to three images; an image alone then goes through with
-  copies of itself, so that its answer has the same bits in any company, and takes longer.
-- **Same bits**: whether an answer is the same, bit for bit, alone and beside one to seven others.
+  copies of itself, so that its answer has the bits that it has among several, and takes longer.
+- **Same bits**: whether an answer is the same, bit for bit, alone and beside one to seven others. Where it is not, its
+  probabilities move by about 1e-6: the kernels of the network's convolutions change with the size of a batch.
 
 Two figures with a stroke between them are those of float32 and of bfloat16."""
 

@@ -20,7 +20,7 @@ from vision.model.facts import read_facts
 from vision.worker.processors import available
 from vision.worker.settings import read_settings
 
-SIZES = (1, 2, 3, 4, 5, 7, 9, 16, 20)  # of batches
+SIZES = (1, 2, 3, 4, 5, 7, 9, 16, 20, 32)  # of batches
 
 
 def answers_that_differ(made: Classifier, images: list[np.ndarray]) -> list[str]:
