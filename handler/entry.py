@@ -29,6 +29,7 @@ from vision.explained import explain
 from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
 from vision.image.source import EncodedImage, LocatedImage, locate_image
+from vision.model import devices
 from vision.model.classifier import WEIGHTS, Classifier
 from vision.model.explanation import Explainer
 from vision.model.facts import read_facts
@@ -79,6 +80,8 @@ class Handler:
         self._version = torchserve.version_served(context)
         described = f"{self._classifier.description} {self._explainer.description}"
         logger.info("%s: %s", self._facts.name, described)
+        if devices.is_slow(self._classifier.precision, self._classifier.device):
+            logger.warning("%s: %s", self._facts.name, devices.SLOW)
         torchserve.quieten()
 
     def handle(self, rows: Any, context: torchserve.Context) -> list[Any]:

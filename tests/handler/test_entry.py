@@ -19,6 +19,7 @@ from ts.context import Context
 from entry import Handler
 from reliability.pictures import base64_text, encoded, gradient
 from vision.image.source import EncodedImage
+from vision.model import devices
 from vision.worker import torchserve
 from vision.worker.abandoned import Abandoned
 
@@ -391,6 +392,29 @@ class TestStockEnvelope:
         status, answer = worker.enveloped(instances)
         assert status == 400
         assert json.loads(answer).keys() == {"error"}
+
+
+@pytest.mark.parametrize(("flags", "precision", "warned"), [("avx2", "bfloat16", True), ("avx2", "auto", False)])
+def test_bfloat16_where_it_is_slow_is_warned_of(
+    flags: str,
+    precision: str,
+    warned: bool,
+    model_dir: Path,
+    config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    wished = {**config, "handler": {**config["handler"], "precision": precision}}
+    with caplog.at_level(logging.WARNING):
+        Handler().initialize(Context("alexnet", str(model_dir), {}, 1, None, "0.12.0", model_yaml_config=wished))
+    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    expected = (
+        "alexnet: handler.precision is bfloat16, and this processor does not multiply it: that takes 2.5 to 4 times"
+    )
+    assert [line.startswith(expected) for line in found] == [True] * warned
 
 
 def test_the_load_is_one_log_line(model_dir: Path, config: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,24 @@ def test_bfloat16_where_the_processor_multiplies_it(
     assert devices.choose_precision("auto", torch.device("cpu")) == precision
 
 
+@pytest.mark.parametrize(
+    ("flags", "precision", "device", "slow"),
+    [
+        ("avx2", "bfloat16", "cpu", True),
+        ("avx512f avx512_vnni", "bfloat16", "cpu", True),
+        ("avx512f avx512_bf16", "bfloat16", "cpu", False),
+        ("avx2", "float32", "cpu", False),
+        ("avx2", "bfloat16", "cuda", False),
+    ],
+)
+def test_bfloat16_is_slow_where_the_processor_does_not_multiply_it(
+    flags: str, precision: str, device: str, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    assert devices.is_slow(precision, torch.device(device)) == slow
+
+
 def test_float32_where_the_processor_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "missing")
     assert devices.choose_precision("auto", torch.device("cpu")) == "float32"
