@@ -1,8 +1,7 @@
-"""`python -m benchmarks` measures, and writes results/ and the tables of README.md; `… charts` only draws anew."""
+"""`python -m benchmarks` measures, and writes results/PROCESSOR/ and the pages; `… charts` only draws anew."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -19,22 +18,28 @@ from rich.table import Table
 
 from benchmarks import charts as pictures_of_results
 from benchmarks import door as front_door
-from benchmarks import door_figures, figures, tables
+from benchmarks import door_figures, figures, pages, processors, records, tables
 from benchmarks import profile as profiling
 from benchmarks import protocols as ways_to_ask
 from benchmarks.contenders import CONTENDERS
 from benchmarks.measurement import Measurement
-from benchmarks.places import CHECKOUT, RESULTS
+from benchmarks.places import CHECKOUT
+from benchmarks.records import Records
 from benchmarks.weights import prepare
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.signals import on_stopping, terminate
 from pipeline.shared.terminal import err, out
 
-MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
-PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
-PROTOCOLS = "protocols.json"
-DOORS = "door-*.json"  # one for each processor
-KEPT = ("date", "seconds", "machine", "weights", "images", "load_s", "warm_up_s")  # of the measurements, in the summary
+KEPT = (
+    "date",
+    "seconds",
+    "machine",
+    "front_door",
+    "weights",
+    "images",
+    "load_s",
+    "warm_up_s",
+)  # of the measurements, in the summary
 NAMES = [contender.name for contender in CONTENDERS]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -59,21 +64,19 @@ def measure(
         measurement = Measurement(chosen, prepare(say), say, lambda: progress.advance(task))
         progress.update(task, total=measurement.steps(rounds))
         measured = measurement.rounds(rounds)
-    _write(MEASUREMENTS, measured)
-    summary = figures.summary(measured) | {key: measured[key] for key in KEPT} | {"round_count": rounds}
-    _write(SUMMARY, summary)
-    _draw(summary)
-    _show(summary)
+    mine = records.here()
+    mine.write(records.MEASUREMENTS, measured)
+    _summarise(mine, measured)
+    pages.write()
 
 
 @app.command()
 def profile() -> None:
-    """Where a request's processor time goes, with 32 clients: results/profile.json, and its table in README.md."""
+    """Where a request's processor time goes, with 32 clients: profile.json and the page of the processor."""
     with err.status("profiling"):
         found = profiling.profile(prepare(lambda _: None))
     found["date"] = time.strftime("%Y-%m-%d", time.gmtime())
-    _write(PROFILE, found)
-    tables.write_profile(json.loads((RESULTS / BEFORE).read_text()), found)
+    _keep(records.PROFILE, found)
     for what, spent in found["ms_per_request"].items():
         out.print(f"{spent:6.2f} ms  {what}", highlight=False)
 
@@ -83,19 +86,16 @@ def door(
     rounds: Annotated[int, typer.Option(min=1, help="How often it is measured with the door and without.")] = 5,
     seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
 ) -> None:
-    """What the front door costs, and what it does when far too many ask: results/door-PROCESSOR.json, and README.md."""
+    """What the front door costs, and what it does when far too many ask: door.json and the page of the processor."""
     with _progress() as (progress, task, say):
         prepared = prepare(say, stock=False)
         progress.update(task, total=rounds)
         measured = front_door.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
     found = {**measured, **door_figures.summary(measured), "round_count": rounds}
-    name = door_figures.file_name(found["machine"]["processor"])
-    _write(name, found)
-    tables.write_door([json.loads(file.read_text()) for file in sorted(RESULTS.glob(DOORS))])
+    _keep(records.DOOR, found)
     out.print(f"{found['machine']['processor']}, {found['machine']['cores']} cores", highlight=False)
     out.print(tables.door_table(found["figures"]))
     _show_targets(found["goals"])
-    out.print(f"{(RESULTS / name).relative_to(CHECKOUT)} has all of it")
 
 
 @app.command()
@@ -103,30 +103,23 @@ def protocols(
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 5,
     seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
 ) -> None:
-    """What v1 and v2 cost, in JSON and in bytes: results/protocols.json, and README.md."""
+    """What v1 and v2 cost, in JSON and in bytes: protocols.json and the page."""
     with _progress() as (progress, task, say):
         prepared = prepare(say, stock=False)
         progress.update(task, total=rounds)
         found = ways_to_ask.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
-    _write(PROTOCOLS, found)
-    tables.write_protocols(found)
+    _keep(records.PROTOCOLS, found)
     for part in found["kinds"].values():
         _show_targets(part["goals"])
-    out.print(f"{(RESULTS / PROTOCOLS).relative_to(CHECKOUT)} has all of it")
 
 
 @app.command()
 def charts() -> None:
-    """Work out figures, charts and tables anew from results/measurements.json."""
-    file = RESULTS / MEASUREMENTS
-    if not file.is_file():
-        raise PipelineError(f"no {file.relative_to(CHECKOUT)}: measure first, with make bench")
-    measured = json.loads(file.read_text())
-    summary = figures.summary(measured) | {key: measured[key] for key in KEPT}
-    summary["round_count"] = len(measured["rounds"])
-    _write(SUMMARY, summary)
-    _draw(summary)
-    _show(summary)
+    """Work out figures, charts and pages anew from what results/ has, of every processor."""
+    for each in records.every():
+        if measured := each.read(records.MEASUREMENTS):
+            _summarise(each, measured)
+    pages.write()
 
 
 @contextmanager
@@ -144,27 +137,26 @@ def _progress() -> Iterator[tuple[Progress, TaskID, Callable[[str], None]]]:
         yield progress, task, say
 
 
-def _write(name: str, content: dict[str, Any]) -> None:
-    """What was there before stays until this is complete."""
-    RESULTS.mkdir(exist_ok=True)
-    part = RESULTS / f".{name}"
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, RESULTS / name)
-
-
-def _draw(summary: dict[str, Any]) -> None:
+def _summarise(of: Records, measured: dict[str, Any]) -> None:
+    """Figures and charts of one processor."""
+    summary = figures.summary(measured) | {key: measured[key] for key in KEPT}
+    summary["round_count"] = len(measured["rounds"])
+    of.write(records.SUMMARY, summary)
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         for chart in pictures_of_results.draw(summary, Path(scratch)).values():
-            shutil.copy(chart, RESULTS / f".{chart.name}")
-            os.replace(RESULTS / f".{chart.name}", RESULTS / chart.name)
-    tables.write(summary)
-
-
-def _show(summary: dict[str, Any]) -> None:
+            shutil.copy(chart, of.folder / f".{chart.name}")
+            os.replace(of.folder / f".{chart.name}", of.folder / chart.name)
+    out.print(processors.named(summary["machine"]), highlight=False)
     _show_targets(summary["targets"])
-    out.print(
-        f"{(RESULTS / SUMMARY).relative_to(CHECKOUT)} has the figures, {RESULTS.relative_to(CHECKOUT)}/ the charts"
-    )
+    out.print(f"{of.folder.relative_to(CHECKOUT)}/ has the figures and the charts")
+
+
+def _keep(name: str, found: dict[str, Any]) -> None:
+    """Of the processor at hand."""
+    mine = records.here()
+    mine.write(name, found)
+    pages.write()
+    out.print(f"{(mine.folder / name).relative_to(CHECKOUT)} has all of it")
 
 
 def _show_targets(targets: list[dict[str, Any]]) -> None:

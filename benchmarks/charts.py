@@ -1,4 +1,4 @@
-"""The charts, drawn from results/summary.json: 1600 pixels wide, to be shown at 800."""
+"""The charts, drawn from results/PROCESSOR/summary.json: 1600 pixels wide, to be shown at 800."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.contenders import CONTENDERS, OURS, THIS
 from benchmarks.figures import AT
+from benchmarks.processors import named
 
 mpl.use("Agg")  # files, no window
 
@@ -38,6 +39,7 @@ def draw(summary: dict[str, Any], directory: Path) -> dict[str, Path]:
     with mpl.rc_context(STYLE):
         for name, chart in (("throughput", _throughput), ("latency", _latency), ("readme", _readme)):
             figure = chart(summary)
+            figure.suptitle(_machine(summary), x=0.02, ha="left", fontsize=11, color=GREY)
             drawn[name] = directory / f"{name}.png"
             figure.savefig(drawn[name], dpi=DPI, metadata={"Software": None})  # the same figures, the same file
     return drawn
@@ -49,7 +51,7 @@ def _readme(summary: dict[str, Any]) -> Figure:
         ((name, at(summary, name, AT, "throughput")) for name in summary["contenders"]),
         key=lambda pair: pair[1]["median"],
     )
-    figure, axes = _figure(0.42 * len(found) + 1.1)
+    figure, axes = _figure(0.42 * len(found) + 1.4)
     limit = summary["limit"]["best"]["small"]["median"]
     for place, (name, spread) in enumerate(found):
         axes.barh(place, spread["median"], color=_colour(name), height=0.66)
@@ -60,9 +62,7 @@ def _readme(summary: dict[str, Any]) -> Figure:
     axes.set_yticks(range(len(found)), [BY_NAME[name].title for name, _ in found])
     axes.set_ylim(-0.6, len(found) + 0.05)
     axes.set_xlim(0, max(limit, found[-1][1]["most"]) * 1.08)
-    axes.set_xlabel(
-        f"photographs per second: {AT} clients, {_machine(summary)}, more is better", loc="left", labelpad=8
-    )
+    axes.set_xlabel(f"photographs per second: {AT} clients, more is better", loc="left", labelpad=8)
     axes.tick_params(axis="y", length=0)
     for label in axes.get_yticklabels():
         if label.get_text() == THIS.title:
@@ -73,7 +73,7 @@ def _readme(summary: dict[str, Any]) -> Figure:
 
 def _throughput(summary: dict[str, Any]) -> Figure:
     """Throughput by concurrency, a line for each server, named at its end."""
-    figure, axes = _figure(5.2)
+    figure, axes = _figure(5.5)
     ends = []
     for name in summary["contenders"]:
         concurrencies = [int(key) for key in summary["contenders"][name]["loads"]]
@@ -105,7 +105,7 @@ def _throughput(summary: dict[str, Any]) -> Figure:
     axes.set_xlim(-0.1, len(concurrencies) - 1 + 0.06)
     axes.set_ylim(0, max(limit, *(end[0] for end in ends)) * 1.08)
     axes.set_xlabel("clients")
-    axes.set_ylabel(f"photographs per second, {_machine(summary)}")
+    axes.set_ylabel("photographs per second")
     _name_lines(axes, ends, len(concurrencies) - 1 + 0.05)
     figure.get_layout_engine().set(rect=(0, 0, 0.98, 1))  # type: ignore[union-attr, call-arg]
     return figure
@@ -117,7 +117,7 @@ def _latency(summary: dict[str, Any]) -> Figure:
         ((name, at(summary, name, AT, "p50_ms"), at(summary, name, AT, "p99_ms")) for name in summary["contenders"]),
         key=lambda row: -row[1]["median"],
     )
-    figure, axes = _figure(0.46 * len(found) + 1.2)
+    figure, axes = _figure(0.46 * len(found) + 1.5)
     axes.set_xscale("log")
     for place, (name, p50, p99) in enumerate(found):
         axes.plot([p50["median"], p99["median"]], [place, place], color=_colour(name), linewidth=2)
@@ -146,9 +146,7 @@ def _latency(summary: dict[str, Any]) -> Figure:
     axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
-    axes.set_xlabel(
-        f"ms at {AT} clients: p50 (filled) and p99 (hollow), {_machine(summary)}, less is better", loc="left"
-    )
+    axes.set_xlabel(f"ms at {AT} clients: p50 (filled) and p99 (hollow), less is better", loc="left")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     return figure
@@ -172,7 +170,7 @@ def _colour(name: str) -> str:
 
 
 def _machine(summary: dict[str, Any]) -> str:
-    return f"{summary['machine']['cores']} cores"
+    return f"{named(summary['machine'])}, {summary['machine']['cores']} cores"
 
 
 def _name_lines(axes: Axes, ends: list[tuple[float, str, str]], x: float) -> None:

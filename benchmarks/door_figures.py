@@ -7,7 +7,6 @@ left, and time shrinks by as much as the cores that were left did.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -161,9 +160,3 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, Any, Any, int]]:
     ):
         found.append((title, figures[name], None, digits))
     return found
-
-
-def file_name(processor: str) -> str:
-    """door-PROCESSOR.json, of the name that the machine gives."""
-    plain = re.sub(r"\((R|TM)\)", "", processor, flags=re.IGNORECASE).lower()
-    return f"door-{re.sub(r'[^a-z0-9]+', '-', plain).strip('-') or 'unknown'}.json"

@@ -53,7 +53,7 @@ class Target:
 
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:
-    """All figures, as they are written to results/summary.json."""
+    """All figures, as they are written to summary.json."""
     rounds = measured["rounds"]
     names = list(dict.fromkeys(run["name"] for run in rounds[0]["runs"]))
     return {

@@ -16,12 +16,13 @@ from typing import Any
 
 import psutil
 
-from benchmarks import pictures, startup
+from benchmarks import pictures, processors, startup
 from benchmarks.contenders import ROUTE, THIS, Contender, top_1, url
 from benchmarks.groups import answer_of, memory
 from benchmarks.limit import usable_cores
 from benchmarks.places import CHECKOUT, PHOTOGRAPHS
 from benchmarks.weights import Prepared
+from pipeline.serving.torchserve import has_envoy
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
 
@@ -60,6 +61,7 @@ class Measurement:
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "seconds": time.monotonic() - began,
             "machine": machine(self._cores),
+            "front_door": has_envoy(),
             "weights": self._prepared.origin,
             "images": {kind.name: pictures.sizes(kind) for kind in (pictures.SMALL, pictures.LARGE)},
             "load_s": LOAD_S,
@@ -198,7 +200,8 @@ def ask(port: int, question: bytes) -> tuple[int, bytes]:
 
 def machine(cores: list[int]) -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": processors.name(),
+        "instruction_sets": processors.instruction_sets(),
         "cores": len(cores),
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": platform.system(),
@@ -207,14 +210,6 @@ def machine(cores: list[int]) -> dict[str, Any]:
         "torchserve": version("torchserve"),
         "pillow": version("pillow"),
     }
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(": ")[2]
-    return platform.processor() or platform.machine()
 
 
 IMPORTABLE = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}

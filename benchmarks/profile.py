@@ -21,7 +21,8 @@ import psutil
 
 from benchmarks import pictures
 from benchmarks.contenders import THIS, url
-from benchmarks.measurement import IMPORTABLE, module
+from benchmarks.limit import usable_cores
+from benchmarks.measurement import IMPORTABLE, machine, module
 from benchmarks.places import CHECKOUT
 from benchmarks.weights import Prepared
 from pipeline.shared.errors import PipelineError
@@ -87,6 +88,7 @@ def profile(prepared: Prepared) -> dict[str, Any]:
     per_request = {what: 1000 * seconds / requests for what, seconds in spent.items()}
     per_request["(the load generator)"] = found["own_cpu_ms_per_request"]
     return {
+        "machine": machine(usable_cores()),
         "throughput": found["throughput"],
         "ms_per_request": dict(sorted(per_request.items(), key=lambda entry: -entry[1])),
     }

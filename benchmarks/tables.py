@@ -1,4 +1,4 @@
-"""The tables of README.md, written between its markers from results/, so that they cannot drift."""
+"""What was measured, as tables and sentences in Markdown: pages.py writes them, so that they cannot drift."""
 
 from __future__ import annotations
 
@@ -10,41 +10,37 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import door_figures, protocols
+from benchmarks import door_figures, processors
 from benchmarks.charts import BY_NAME
 from benchmarks.contenders import OURS
 from benchmarks.places import ROOM
+from benchmarks.protocols import CLIENTS
 
 README = ROOM / "README.md"
 
 # US dollars an hour in europe-west4 on 30 July 2026: terraform/README.md. A node has four CPUs, of which GKE's own pods
 # leave less than the four that two pods would request.
 NODE_PRICE = {"spot": 0.08938, "on demand": 0.21169}
+PRICED = "amx"  # c3-standard-4, whose price that is, has such processors
 LOADED = 2 / 3  # of what a pod answers with 32 clients: the rest is for bursts, and for while a pod starts
 NONE = "–"
+# What a record says of the way to this project; those of the door itself and of protocols need not.
+DOORS = {True: ", this project behind Envoy", False: ", no front door before this project", None: ""}
 
 
-def write(summary: dict[str, Any], readme: Path = README) -> None:
-    _fill_in(tables(summary), readme)
-
-
-def write_profile(before: dict[str, Any], now: dict[str, Any], readme: Path = README) -> None:
-    """Both as `profile.profile` returns them."""
-    whats = {**now["ms_per_request"], **before["ms_per_request"]}
-    rows = [(what, *(f"{found['ms_per_request'].get(what, 0):.2f}" for found in (before, now))) for what in whats]
-    rows.append(("**together**", *(f"**{sum(found['ms_per_request'].values()):.2f}**" for found in (before, now))))
-    rows.append(("requests/s", *(f"{found['throughput']:.0f}" for found in (before, now))))
-    _fill_in({"profile": _table(("ms of one core per request", f"before ({before['date']})", "now"), rows)}, readme)
-
-
-def write_door(found: list[dict[str, Any]], readme: Path = README) -> None:
-    """Each as results/door-PROCESSOR.json has it."""
-    _fill_in({"door": door(found)}, readme)
+def profile(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
+    """Both as `profile.profile` returns them. before: of an earlier commit."""
+    found = [each for each in (before, now) if each]
+    whats = {what: None for each in reversed(found) for what in each["ms_per_request"]}
+    rows = [[what, *(f"{each['ms_per_request'].get(what, 0):.2f}" for each in found)] for what in whats]
+    rows.append(["**together**", *(f"**{sum(each['ms_per_request'].values()):.2f}**" for each in found)])
+    rows.append(["requests/s", *(f"{each['throughput']:.0f}" for each in found)])
+    return table(("ms of one core per request", *(each["date"] for each in found)), rows)
 
 
 def write_explanations(found: dict[str, Any], readme: Path = README) -> None:
     """As results/explanations.json has it."""
-    _fill_in({"explanations": explanations(found)}, readme)
+    fill_in({"explanations": explanations(found)}, readme)
 
 
 def explanations(found: dict[str, Any]) -> str:
@@ -60,27 +56,24 @@ def explanations(found: dict[str, Any]) -> str:
         for way in found["ways"]
     ]
     said = f"{found['date']}, {found['machine']['processor']}; {found['model']}, {found['precision']}."
-    return f"{said}\n\n{_table(head, rows)}"
+    return f"{said}\n\n{table(head, rows)}"
 
 
-def door(found: list[dict[str, Any]]) -> str:
-    """The figures and the goals of each processor, in Markdown."""
-    parts = []
-    for each in found:
-        head = ("", "measured", "goal", "")
-        parts += [
-            _machine(each),
-            _table(("", "with the door", "without"), _door_rows(each["figures"])),
-            _table(head, _target_rows(each["goals"])),
-        ]
+def door(found: dict[str, Any]) -> str:
+    """The figures and the goals."""
+    parts = [
+        _machine(found),
+        table(("", "with the door", "without"), _door_rows(found["figures"])),
+        table(("", "measured", "goal", ""), _target_rows(found["goals"])),
+    ]
     return "\n\n".join(parts)
 
 
-def write_protocols(found: dict[str, Any], readme: Path = README) -> None:
-    """As results/protocols.json has it."""
+def protocols(found: dict[str, Any]) -> str:
+    """Of each kind of photograph, the figures and the goals."""
     names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 2), ("cpu_ms", 2), ("cpu_ratio", 2))
     parts = [_machine(found)]
-    for kind, clients in protocols.CLIENTS.items():
+    for kind, clients in CLIENTS.items():
         part = found["kinds"][kind.name]
         head = (
             kind.name,
@@ -95,8 +88,8 @@ def write_protocols(found: dict[str, Any], readme: Path = README) -> None:
             (way, *(_of_protocol(figures[name], name, digits) for name, digits in names))
             for way, figures in part["figures"].items()
         ]
-        parts += [_table(head, rows), _table((kind.name, "measured", "goal", ""), _target_rows(part["goals"]))]
-    _fill_in({"protocols": "\n\n".join(parts)}, readme)
+        parts += [table(head, rows), table((kind.name, "measured", "goal", ""), _target_rows(part["goals"]))]
+    return "\n\n".join(parts)
 
 
 def _of_protocol(value: dict[str, float], name: str, digits: int) -> str:
@@ -119,7 +112,7 @@ def _door_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _fill_in(tables: dict[str, str], readme: Path) -> None:
+def fill_in(tables: dict[str, str], readme: Path) -> None:
     """Replaces what lies between `<!-- NAME -->` and `<!-- /NAME -->` by each table; the rest of the file stays."""
     text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -132,9 +125,8 @@ def _fill_in(tables: dict[str, str], readme: Path) -> None:
 
 def tables(summary: dict[str, Any]) -> dict[str, str]:
     """Name → table, or sentence, in Markdown."""
-    return {
+    found = {
         "machine": _machine(summary),
-        "peers": _peers(summary),
         "targets": _targets(summary),
         "throughput": _throughput(summary, equal_work=False),
         "equal work": _throughput(summary, equal_work=True),
@@ -142,9 +134,11 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         "resources": _resources(summary),
         "limit": _limit(summary),
         "many": _many(summary),
-        "cost": _cost(summary),
         "refusals": _refusals(summary),
     }
+    if processors.kind_of(summary["machine"]).name == PRICED:
+        found["cost"] = _cost(summary)
+    return found
 
 
 def bound(target: dict[str, Any]) -> str:
@@ -162,7 +156,7 @@ def spread(value: dict[str, float] | None, digits: int = 0) -> str:
     return f"{value['median']:.{digits}f} ({value['least']:.{digits}f}–{value['most']:.{digits}f})"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [list(head), ["---"] * len(list(head)), *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -176,22 +170,23 @@ def _machine(summary: dict[str, Any]) -> str:
     return (
         f"{summary['date']}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; "
         f"Python {machine['python']}, torch {machine['torch']}, TorchServe {machine['torchserve']}; "
-        f"{summary['weights']} weights; {summary['round_count']} rounds in {summary['seconds'] / 60:.0f} minutes, "
+        f"{summary['weights']} weights{DOORS[summary.get('front_door')]}; "
+        f"{summary['round_count']} rounds in {summary['seconds'] / 60:.0f} minutes, "
         f"each load for {summary['load_s']:g} s after {summary['warm_up_s']:g} s of warm-up. "
         f"Photographs: {sizes}."
     )
 
 
 def _targets(summary: dict[str, Any]) -> str:
-    return _table(("", "measured", "target", ""), _target_rows(summary["targets"]))
+    return table(("", "measured", "target", ""), _target_rows(summary["targets"]))
 
 
 def _target_rows(targets: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     return [(each["what"], spread(each["figure"], 2), bound(each), verdict(each)) for each in targets]
 
 
-def _peers(summary: dict[str, Any]) -> str:
-    return _table(("", "as it is run"), ((_title(name), BY_NAME[name].note) for name in summary["contenders"]))
+def peers() -> str:
+    return table(("", "as it is run"), ((title(each.name), each.note) for each in BY_NAME.values()))
 
 
 def _throughput(summary: dict[str, Any], equal_work: bool) -> str:
@@ -201,9 +196,9 @@ def _throughput(summary: dict[str, Any], equal_work: bool) -> str:
     for name in names:
         loads = summary["contenders"][name]["loads"]
         ours = summary["ratios"].get(name, {}).get("throughput_32")
-        row = [_title(name), *(spread(loads[each]["throughput"]) for each in concurrencies)]
+        row = [title(name), *(spread(loads[each]["throughput"]) for each in concurrencies)]
         rows.append([*row, f"{spread(ours, 1)}×" if ours else NONE])
-    return _table(("requests/s at", *(f"{each}" for each in concurrencies), "ours at 32"), rows)
+    return table(("requests/s at", *(f"{each}" for each in concurrencies), "ours at 32"), rows)
 
 
 def _latency(summary: dict[str, Any]) -> str:
@@ -212,8 +207,8 @@ def _latency(summary: dict[str, Any]) -> str:
         loads = found["loads"]
         alone, many = loads["1"], loads["32"]
         cells = (spread(alone["p50_ms"], 1), spread(alone["p99_ms"], 1), spread(many["p50_ms"]), spread(many["p99_ms"]))
-        rows.append((_title(name), *cells))
-    return _table(("ms", "p50 at 1", "p99 at 1", "p50 at 32", "p99 at 32"), rows)
+        rows.append((title(name), *cells))
+    return table(("ms", "p50 at 1", "p99 at 1", "p50 at 32", "p99 at 32"), rows)
 
 
 def _resources(summary: dict[str, Any]) -> str:
@@ -221,14 +216,14 @@ def _resources(summary: dict[str, Any]) -> str:
     for name, found in summary["contenders"].items():
         generator = found["loads"]["32"]["own_cpu_ms_per_request"]
         cells = (spread(found["startup_s"], 1), spread(found["pss_mb"]), spread(found["rss_mb"]))
-        rows.append((_title(name), *cells, spread(generator, 2)))
+        rows.append((title(name), *cells, spread(generator, 2)))
     floor = summary["floor"]
     floors = (
         f"A JVM starts in {spread(floor['jvm'], 2)} s, TorchServe without a model answers after "
         f"{spread(floor['front_end'], 2)} s, `import torch` takes {spread(floor['import_torch'], 2)} s."
     )
     head = ("", "start-up, s", "PSS, MB", "RSS, MB", "load generator's CPU per request at 32, ms")
-    return f"{_table(head, rows)}\n\n{floors}"
+    return f"{table(head, rows)}\n\n{floors}"
 
 
 def _limit(summary: dict[str, Any]) -> str:
@@ -241,11 +236,11 @@ def _limit(summary: dict[str, Any]) -> str:
         rows.append((title, *cells, spread(of_ours, 1)))
     head = ("images/s in batches of", *limit["throughput"]["small"], "this project")
     alone = f"One image alone, with all cores: {spread(limit['one_image_ms'], 1)} ms."
-    return f"{_table(head, rows)}\n\n{alone}"
+    return f"{table(head, rows)}\n\n{alone}"
 
 
 def _many(summary: dict[str, Any]) -> str:
-    return _table(("", "images/s"), ((what, spread(found)) for what, found in summary["many"].items()))
+    return table(("", "images/s"), ((what, spread(found)) for what, found in summary["many"].items()))
 
 
 def _cost(summary: dict[str, Any]) -> str:
@@ -258,7 +253,7 @@ def _cost(summary: dict[str, Any]) -> str:
             pods = math.ceil(rate / (per_second * LOADED))
             cells.append(f"{pods} pod{'s' if pods > 1 else ''}, {pods * price * 730:.0f} $ a month")
         rows.append((kind, *cells))
-    return _table(("c3-standard-4", "$ for a million images", "for 100 images/s", "for 1,000 images/s"), rows)
+    return table(("c3-standard-4", "$ for a million images", "for 100 images/s", "for 1,000 images/s"), rows)
 
 
 def _refusals(summary: dict[str, Any]) -> str:
@@ -268,11 +263,11 @@ def _refusals(summary: dict[str, Any]) -> str:
         for concurrency, each in found["loads"].items():
             if each["errors"]:
                 kinds = ", ".join(each["error_kinds"])
-                rows.append((_title(name), concurrency, str(each["requests"]), str(each["errors"]), kinds))
+                rows.append((title(name), concurrency, str(each["requests"]), str(each["errors"]), kinds))
     if not rows:
         return "Every request of every run was answered with status 200."
-    return _table(("", "clients", "answered", "not answered", "with"), rows)
+    return table(("", "clients", "answered", "not answered", "with"), rows)
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
     return f"**{BY_NAME[name].title}**" if name == OURS else BY_NAME[name].title

@@ -125,22 +125,6 @@ def test_the_limits_it_names_are_the_settings(readme: str, checkout: Path) -> No
     assert "of up to sixteen" in readme
 
 
-def test_how_fast_it_is_is_what_was_measured(readme: str, checkout: Path) -> None:
-    summary = json.loads((checkout / "benchmarks" / "results" / "summary.json").read_text())
-    over = {name: found["throughput_32"]["median"] for name, found in summary["ratios"].items()}
-    documented = [name for name in over if not name.endswith("_equal")]
-    limit = max(size["median"] for size in summary["limit"]["throughput"]["small"].values())
-    sentences = " ".join(readme.split())
-    for said in (
-        f"{summary['contenders']['ours']['loads']['32']['throughput']['median']:.0f} photographs a second",
-        f"{over['torchserve_stock']:.1f} times as many as from stock TorchServe",
-        f"{min(over[name] for name in documented):.1f} times as many as from the best of the peers",
-        f"{over['litserve_equal']:.1f} times as many as from LitServe",
-        f"without HTTP, makes {limit:.0f}.",
-    ):
-        assert said in sentences
-
-
 def test_the_places_it_names_exist(readme: str, checkout: Path) -> None:
     places = re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE)
     assert len(places) == 14

@@ -1,0 +1,61 @@
+"""What a reader sees of the records: a page for each processor, and the tables of all of them side by side.
+
+results/PROCESSOR/README.md is processor.md with its tables; a section that nothing was measured for is left out. Of
+benchmarks/README.md and the checkout's README.md, what lies between markers is written.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks import processors, records, side_by_side, tables
+from benchmarks.places import CHECKOUT, RESULTS, ROOM
+from benchmarks.records import Records
+
+TEMPLATE = ROOM / "processor.md"
+PAGE = "README.md"
+PLACE = re.compile(r"<!-- ([\w ]+) -->")
+CHARTS = {
+    "throughput chart": "![Photographs per second at each number of clients](throughput.png)",
+    "latency chart": "![p50 and p99 at 32 clients](latency.png)",
+}
+
+
+def write(results: Path = RESULTS, room: Path = ROOM, checkout: Path = CHECKOUT) -> None:
+    """All of them, from the records."""
+    found = records.every(results)
+    for each in found:
+        (each.folder / PAGE).write_text(page(each), encoding="utf-8")
+    tables.fill_in(side_by_side.of_benchmarks(found), room / PAGE)
+    tables.fill_in(side_by_side.of_the_project(found), checkout / PAGE)
+
+
+def page(of: Records) -> str:
+    """One processor's, in Markdown."""
+    parts = contents(of)
+    head, *sections = TEMPLATE.read_text(encoding="utf-8").split("\n## ")
+    kept = [head.format(processor=processors.named(of.machine), about=_about(of.machine))]
+    kept += [f"\n## {section}" for section in sections if parts.keys() >= set(PLACE.findall(section))]
+    return PLACE.sub(lambda place: parts[place[1]], "".join(kept))
+
+
+def contents(of: Records) -> dict[str, str]:
+    """What the template's places are filled with, as far as it was measured."""
+    parts: dict[str, str] = {}
+    if summary := of.read(records.SUMMARY):
+        parts |= tables.tables(summary) | CHARTS
+    if profile := of.read(records.PROFILE):
+        parts["profile"] = tables.profile(of.read(records.BEFORE), profile)
+    if door := of.read(records.DOOR):
+        parts["door"] = tables.door(door)
+    if protocols := of.read(records.PROTOCOLS):
+        parts["protocols"] = tables.protocols(protocols)
+    return parts
+
+
+def _about(machine: dict[str, Any]) -> str:
+    kind, sets = processors.kind_of(machine), machine["instruction_sets"]
+    known = f" Its record names {', '.join(f'`{each}`' for each in sets)}." if sets else ""
+    return f"{kind.title}: such as {kind.processors}. On Google Cloud, machines of {kind.machines} have it.{known}"

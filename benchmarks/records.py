@@ -1,0 +1,55 @@
+"""What was measured, a folder for each kind of processor: results/PROCESSOR/."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.limit import usable_cores
+from benchmarks.measurement import machine
+from benchmarks.places import RESULTS
+from benchmarks.processors import folder_of
+
+# All that was measured, and the figures that follow from it; then what has a command of its own.
+MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
+DOOR, PROTOCOLS = "door.json", "protocols.json"
+PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
+
+
+@dataclass(frozen=True)
+class Records:
+    """Those of one processor."""
+
+    folder: Path
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """None where it has not been measured."""
+        file = self.folder / name
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """What was there before stays until this is complete."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{name}"
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(part, self.folder / name)
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """The processor, as the first record that tells it has it."""
+        found = (json.loads(file.read_text()).get("machine") for file in sorted(self.folder.glob("*.json")))
+        machine: dict[str, Any] = next(each for each in found if each)
+        return machine
+
+
+def here(results: Path = RESULTS) -> Records:
+    """Of the processor at hand."""
+    return Records(folder_of(machine(usable_cores()), results))
+
+
+def every(results: Path = RESULTS) -> list[Records]:
+    """Of all processors that something was measured on."""
+    return [Records(folder) for folder in sorted(results.iterdir()) if folder.is_dir() and any(folder.glob("*.json"))]

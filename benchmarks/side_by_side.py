@@ -1,0 +1,87 @@
+"""The processors that something was measured on, side by side, so that a reader finds his own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import processors, records, tables
+from benchmarks.charts import BY_NAME
+from benchmarks.contenders import OURS
+from benchmarks.figures import AT
+from benchmarks.places import RESULTS
+from benchmarks.records import Records
+
+
+def of_benchmarks(found: list[Records]) -> dict[str, str]:
+    """Name → table, for benchmarks/README.md."""
+    return {
+        "processors": _kinds(found),
+        "fast": _fast(found, "results"),
+        "targets": _targets(found),
+        "peers": tables.peers(),
+    }
+
+
+def of_the_project(found: list[Records]) -> dict[str, str]:
+    """Name → table and charts, for the checkout's README.md."""
+    here = f"benchmarks/{RESULTS.name}"
+    charts = [
+        f"![Photographs per second with {AT} clients on {summary['machine']['cores']} cores, "
+        f"{processors.named(summary['machine'])}: this project, its peers, and the limit]"
+        f"({here}/{each.folder.name}/readme.png)"
+        for each, summary in _summaries(found)
+    ]
+    return {"how fast": "\n\n".join([_fast(found, here), *charts])}
+
+
+def _kinds(found: list[Records]) -> str:
+    rows = []
+    for kind in processors.KINDS:
+        pages = [_link(each, "results") for each in found if processors.kind_of(each.machine) == kind]
+        rows.append((kind.title, kind.processors, kind.machines, ", ".join(pages) or tables.NONE))
+    return tables.table(("", "such as", "machines of Google Cloud", "measured on"), rows)
+
+
+def _fast(found: list[Records], here: str) -> str:
+    """Photographs per second with 32 clients; in brackets, how many times as many this project makes."""
+    summaries = _summaries(found)
+    names = [name for name in BY_NAME if any(name in summary["contenders"] for _, summary in summaries)]
+    names.sort(key=lambda name: name != OURS)
+    rows = [[tables.title(name), *(_of_contender(summary, name) for _, summary in summaries)] for name in names]
+    limits = (summary["limit"]["best"]["small"]["median"] for _, summary in summaries)
+    rows.append(["the same work in-process, without HTTP", *(f"{limit:.0f}" for limit in limits)])
+    rows.append(["measured", *(summary["date"] for _, summary in summaries)])
+    return tables.table((f"photographs a second, {AT} clients", *(_link(each, here) for each, _ in summaries)), rows)
+
+
+def _of_contender(summary: dict[str, Any], name: str) -> str:
+    if name not in summary["contenders"]:
+        return tables.NONE
+    throughput = summary["contenders"][name]["loads"][str(AT)]["throughput"]
+    ours = summary["ratios"].get(name, {}).get(f"throughput_{AT}")
+    made = f"{throughput['median']:.0f}" if throughput else "0"
+    return f"{made} ({ours['median']:.1f}×)" if ours else made
+
+
+def _targets(found: list[Records]) -> str:
+    """A row for each target of any processor."""
+    summaries = _summaries(found)
+    of_each = [{target["what"]: target for target in summary["targets"]} for _, summary in summaries]
+    whats = list(dict.fromkeys(what for targets in of_each for what in targets))
+    rows = [[what, *(_of_target(targets.get(what)) for targets in of_each)] for what in whats]
+    return tables.table(("", *(_link(each, "results") for each, _ in summaries)), rows)
+
+
+def _of_target(target: dict[str, Any] | None) -> str:
+    if target is None or target["figure"] is None:
+        return tables.NONE
+    return f"{target['figure']['median']:.2f}, {tables.bound(target)}: {tables.verdict(target)}"
+
+
+def _summaries(found: list[Records]) -> list[tuple[Records, dict[str, Any]]]:
+    read = ((each, each.read(records.SUMMARY)) for each in found)
+    return [(each, summary) for each, summary in read if summary]
+
+
+def _link(each: Records, here: str) -> str:
+    return f"[{processors.named(each.machine)}]({here}/{each.folder.name}/README.md)"

@@ -1,0 +1,139 @@
+"""A page for each processor, and all of them side by side, on records that were made up; and those of the checkout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import pages, processors, records, side_by_side, tables
+from benchmarks.places import CHECKOUT, ROOM
+from benchmarks.records import Records
+from tests.benchmarks.test_door import one_round as door_round
+from tests.benchmarks.test_door import summarised as door_summarised
+from tests.benchmarks.test_figures import one_round, summarised
+
+XEON = {
+    "processor": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+    "instruction_sets": ["amx_bf16", "avx512f", "avx2"],
+}
+EPYC = {"processor": "AMD EPYC 7B13", "instruction_sets": ["avx2"]}
+
+
+def on(machine: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    return found | {"machine": found["machine"] | machine}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Everything was measured on the Xeon, and on the EPYC the front door alone."""
+    for machine in (XEON, EPYC):
+        each = Records(processors.folder_of(machine, tmp_path))
+        each.write(records.DOOR, on(machine, door_summarised(door_round())))
+        if machine is XEON:
+            each.write(records.SUMMARY, on(machine, summarised(one_round())))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("processor", "sets", "folder"),
+    [
+        ("AMD EPYC", ["avx512_bf16", "avx512_vnni", "avx512f", "avx2"], "amd-epyc-avx512-bf16"),
+        (XEON["processor"], XEON["instruction_sets"], "intel-xeon-platinum-8481c-cpu-2-70ghz-amx"),
+        ("Intel(R) Xeon(R) CPU @ 2.80GHz", ["avx512_vnni", "avx512f", "avx2"], "intel-xeon-cpu-2-80ghz-avx512-vnni"),
+        ("aarch64", ["sve", "bf16", "i8mm", "asimddp", "asimd"], "aarch64-arm-bf16"),
+        ("aarch64", ["asimddp", "asimd"], "aarch64-arm"),
+        ("../x", [], "x-unknown"),
+        ("?", ["avx2"], "unknown-avx2"),
+    ],
+)
+def test_results_lie_by_the_processor_and_what_it_can(
+    processor: str, sets: list[str], folder: str, tmp_path: Path
+) -> None:
+    """A virtual machine hides the name: two that hide it alike may be of two kinds."""
+    machine = {"processor": processor, "instruction_sets": sets}
+    assert processors.folder_of(machine, tmp_path) == tmp_path / folder
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "sets"),
+    [
+        ("model name\t: P\nflags\t\t: fpu avx2 avx512f amx_bf16\n", "P", ["amx_bf16", "avx512f", "avx2"]),
+        ("Features\t: fp asimd bf16 i8mm\n", None, ["bf16", "i8mm", "asimd"]),
+        ("", None, []),
+    ],
+)
+def test_what_a_processor_can_is_what_linux_tells(
+    told: str, name: str | None, sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(told)
+    monkeypatch.setattr(processors, "CPU_INFO", file)
+    assert processors.instruction_sets() == sets
+    assert processors.name() == name or (name is None and processors.name())
+
+
+def test_a_page_has_what_was_measured_and_no_empty_section(results: Path) -> None:
+    epyc, xeon = (pages.page(each) for each in records.every(results))
+    assert epyc.startswith("# AMD EPYC 7B13, AVX2\n\nAVX2: such as AMD Rome")
+    assert [line for line in epyc.splitlines() if line.startswith("#")][1:] == ["## What the front door costs"]
+    assert "## Targets" in xeon
+    assert "![p50 and p99 at 32 clients](latency.png)" in xeon
+    assert "## Scaling out" in xeon  # whose price is that of a machine with AMX
+    assert "<!--" not in epyc + xeon
+
+
+def test_a_reader_finds_his_own(results: Path) -> None:
+    found = side_by_side.of_benchmarks(records.every(results))
+    page = "[Intel Xeon Platinum 8481C CPU @ 2.70GHz, AMX](results/intel-xeon-platinum-8481c-cpu-2-70ghz-amx/README.md)"
+    assert (
+        f"| AMX | Intel Sapphire Rapids, Emerald Rapids, Granite Rapids | c3, c4, n4, h3, z3 | {page} |"
+        in found["processors"]
+    )
+    assert "| n2, c2, m3 | – |" in found["processors"]
+    assert f"| photographs a second, 32 clients | {page} |" in found["fast"]
+    assert "| TorchServe, stock | 20 (10.0×) |" in found["fast"]
+
+
+def test_pages_are_written_between_the_markers_and_twice_the_same(
+    results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    room, checkout = (tmp_path_factory.mktemp(name) for name in ("room", "checkout"))
+    for there, copy in ((ROOM, room), (CHECKOUT, checkout)):
+        (copy / "README.md").write_text((there / "README.md").read_text())
+    pages.write(results, room, checkout)
+    once = [(folder / "README.md").read_text() for folder in (room, checkout)]
+    assert all("AMX" in text for text in once)
+    pages.write(results, room, checkout)
+    assert [(folder / "README.md").read_text() for folder in (room, checkout)] == once
+
+
+def test_a_readme_without_a_marker_is_refused(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing to fill\n")
+    with pytest.raises(ValueError, match="expected the markers"):
+        tables.fill_in({"targets": ""}, readme)
+
+
+def test_the_pages_of_the_checkout_say_what_the_results_say() -> None:
+    """python -m benchmarks charts"""
+    found = records.every()
+    assert found
+    for each in found:
+        assert (each.folder / pages.PAGE).read_text() == pages.page(each)
+    for folder, expected in (
+        (ROOM, side_by_side.of_benchmarks(found)),
+        (CHECKOUT, side_by_side.of_the_project(found)),
+    ):
+        readme = (folder / "README.md").read_text()
+        for name, table in expected.items():
+            assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in readme
+
+
+def test_every_record_lies_in_the_folder_of_its_processor() -> None:
+    for each in records.every():
+        for file in each.folder.glob("*.json"):
+            if machine := json.loads(file.read_text()).get("machine"):
+                assert processors.folder_of(machine) == each.folder
