@@ -40,6 +40,7 @@ KEPT = (
     "load_s",
     "warm_up_s",
 )  # of the measurements, in the summary
+OF_A_SHELL = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 NAMES = [contender.name for contender in CONTENDERS]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -171,6 +172,8 @@ def _show_targets(targets: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
     on_stopping(terminate)
+    for name in OF_A_SHELL:  # what is measured as it comes would not be
+        os.environ.pop(name, None)
     try:
         app(prog_name="python -m benchmarks")
     except PipelineError as error:

@@ -37,7 +37,9 @@ class Running:
 
 @dataclass(frozen=True)
 class Contender:
-    """name: of its folder. title: in charts. form: how it takes images, see pictures.FORMS. note: for the tables."""
+    """name: of its folder, or of its own where `environment` names the folder. title: in charts. form: how it takes
+    images, see pictures.FORMS. note: for the tables.
+    """
 
     name: str
     title: str
@@ -103,6 +105,11 @@ def _torchserve_stock(python: Path, ports: Ports, prepared: Prepared, cores: int
     return command, variables
 
 
+def _torchserve_stock_1(python: Path, ports: Ports, prepared: Prepared, cores: int, scratch: Path) -> Start:
+    command, variables = _torchserve_stock(python, ports, prepared, cores, scratch)
+    return command, {**variables, **ONE_THREAD}
+
+
 def _kserve_predictor(python: Path, ports: Ports, *_: Any) -> Start:
     return [python, "-P", PEERS / "kserve_predictor" / "server.py", *_kserve_options(ports)], {}
 
@@ -154,6 +161,7 @@ def _without_ours() -> dict[str, str]:
 
 COMMANDS: dict[str, Callable[[Path, Ports, Prepared, int, Path], Start]] = {
     "torchserve_stock": _torchserve_stock,
+    "torchserve_stock_1": _torchserve_stock_1,
     "kserve_predictor": _kserve_predictor,
     "litserve": _litserve,
     "bentoml": _bentoml,
@@ -170,6 +178,13 @@ CONTENDERS = (
         "TorchServe, stock",
         'image_classifier with the KServe envelope, a worker for each core; takes {"data": …}',
         form="data",
+    ),
+    Contender(
+        "torchserve_stock_1",
+        "TorchServe, stock, one thread",
+        "the same with OMP_NUM_THREADS=1, which is not the default",
+        form="data",
+        environment="torchserve_stock",
     ),
     Contender("kserve_predictor", "KServe SDK", "custom predictor for AlexNet, one process"),
     Contender("litserve", "LitServe", "batches of up to 16 within 10 ms, a worker with one thread for each core"),

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from benchmarks import charts, tables
-from benchmarks.contenders import CONTENDERS, OURS, THIS, top_1
+from benchmarks.contenders import COMMANDS, CONTENDERS, OURS, THIS, top_1
 from benchmarks.figures import Spread, Target, beside, summary
 from benchmarks.measurement import in_turn
 from benchmarks.places import ROOM
+from benchmarks.weights import Prepared
+from pipeline.shared.ports import Ports
 
 CONCURRENCIES = (1, 8, 32, 128)
 
@@ -150,4 +152,16 @@ def test_charts_are_drawn(tmp_path: Path) -> None:
 def test_every_peer_has_its_requirements() -> None:
     assert THIS not in CONTENDERS
     for contender in CONTENDERS:
-        assert (ROOM / "peers" / contender.name / "requirements.txt").is_file()
+        assert (ROOM / "peers" / (contender.environment or contender.name) / "requirements.txt").is_file()
+        assert contender.name in COMMANDS
+
+
+def test_stock_torchserve_is_measured_both_ways(tmp_path: Path) -> None:
+    prepared = Prepared("untrained", tmp_path, tmp_path, tmp_path, tmp_path)
+    ways = []
+    for name in ("torchserve_stock", "torchserve_stock_1"):
+        (tmp_path / name).mkdir()
+        ways.append(COMMANDS[name](tmp_path / "bin" / "python", Ports.any_free(), prepared, 2, tmp_path / name)[1])
+    as_it_comes, one_thread = ways
+    assert "OMP_NUM_THREADS" not in as_it_comes
+    assert one_thread["OMP_NUM_THREADS"] == "1"
