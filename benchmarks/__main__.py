@@ -21,11 +21,11 @@ from benchmarks import door as front_door
 from benchmarks import door_figures, figures, pages, processors, records, tables
 from benchmarks import profile as profiling
 from benchmarks import protocols as ways_to_ask
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, WITH_INT8
 from benchmarks.measurement import Measurement
 from benchmarks.places import CHECKOUT
 from benchmarks.records import Records
-from benchmarks.weights import prepare
+from benchmarks.weights import has_int8, prepare
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.signals import on_stopping, terminate
 from pipeline.shared.terminal import err, out
@@ -53,6 +53,7 @@ def measure(
         list[str] | None, typer.Option(metavar="NAME", help=f"Only these: {', '.join(NAMES)}.", show_default=False)
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of each load, after its warm-up.")] = 3,
 ) -> None:
     """Measure this project against its peers, and against the limit of the machine."""
     if context.invoked_subcommand is not None:
@@ -61,8 +62,10 @@ def measure(
     if unknown:
         raise PipelineError(f"no peer is called {unknown[0]}: there are {', '.join(NAMES)}")
     chosen = [contender for contender in CONTENDERS if not peer or contender.name in peer]
+    chosen = [contender for contender in chosen if contender != WITH_INT8 or has_int8()]
     with _progress() as (progress, task, say):
-        measurement = Measurement(chosen, prepare(say), say, lambda: progress.advance(task))
+        prepared = prepare(say, int8=WITH_INT8 in chosen)
+        measurement = Measurement(chosen, prepared, seconds, say, lambda: progress.advance(task))
         progress.update(task, total=measurement.steps(rounds))
         measured = measurement.rounds(rounds)
     mine = records.here()

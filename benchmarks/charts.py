@@ -10,14 +10,14 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.contenders import CONTENDERS, OURS, THIS
+from benchmarks.contenders import CONTENDERS, OURS, THIS, WITH_INT8
 from benchmarks.figures import AT
 from benchmarks.processors import named
 
 mpl.use("Agg")  # files, no window
 
 BY_NAME = {contender.name: contender for contender in (*CONTENDERS, THIS)}
-ACCENT, INK, GREY, EQUAL = "#0b62a4", "#24292f", "#6e7781", "#b54708"
+ACCENT, LIGHTER, INK, GREY, EQUAL = "#0b62a4", "#4a9bdc", "#24292f", "#6e7781", "#b54708"
 WIDTH_IN, DPI = 8, 200
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -52,20 +52,23 @@ def _readme(summary: dict[str, Any]) -> Figure:
         key=lambda pair: pair[1]["median"],
     )
     figure, axes = _figure(0.42 * len(found) + 1.4)
-    limit = summary["limit"]["best"]["small"]["median"]
+    limits = _limits(summary)
+    limit = max(limits.values())
     for place, (name, spread) in enumerate(found):
         axes.barh(place, spread["median"], color=_colour(name), height=0.66)
         axes.plot([spread["least"], spread["most"]], [place, place], color=INK, linewidth=1.2)
         axes.text(spread["most"] + limit * 0.012, place, f"{spread['median']:.0f}", va="center")
-    axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.text(limit, len(found) - 0.42, f"in-process limit: {limit:.0f} ", ha="right", va="bottom")
+    for title, value in limits.items():
+        axes.axvline(value, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        row = len(found) - 0.42 if value == limit else len(found) + 0.08
+        axes.text(value, row, f"{title}: {value:.0f} ", ha="right", va="bottom")
     axes.set_yticks(range(len(found)), [BY_NAME[name].title for name, _ in found])
-    axes.set_ylim(-0.6, len(found) + 0.05)
+    axes.set_ylim(-0.6, len(found) + 0.05 + 0.5 * (len(limits) - 1))
     axes.set_xlim(0, max(limit, found[-1][1]["most"]) * 1.08)
     axes.set_xlabel(f"photographs per second: {AT} clients, more is better", loc="left", labelpad=8)
     axes.tick_params(axis="y", length=0)
     for label in axes.get_yticklabels():
-        if label.get_text() == THIS.title:
+        if label.get_text() in (THIS.title, WITH_INT8.title):
             label.set_fontweight("bold")
     axes.spines["left"].set_visible(False)
     return figure
@@ -91,19 +94,19 @@ def _throughput(summary: dict[str, Any]) -> Figure:
             errors,
             color=_colour(name),
             linestyle=style,
-            linewidth=2.4 if name == OURS else 1.4,
+            linewidth=1.4 if BY_NAME[name].is_peer else 2.4,
             marker="o",
             markersize=4,
             capsize=3,
             elinewidth=1,
         )
         ends.append((medians[-1], BY_NAME[name].title, _colour(name)))
-    limit = summary["limit"]["best"]["small"]["median"]
-    axes.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    ends.append((limit, "in-process limit", INK))
+    for title, limit in _limits(summary).items():
+        axes.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        ends.append((limit, title, INK))
     axes.set_xticks(range(len(concurrencies)), [str(concurrency) for concurrency in concurrencies])
     axes.set_xlim(-0.1, len(concurrencies) - 1 + 0.06)
-    axes.set_ylim(0, max(limit, *(end[0] for end in ends)) * 1.08)
+    axes.set_ylim(0, max(end[0] for end in ends) * 1.08)
     axes.set_xlabel("clients")
     axes.set_ylabel("photographs per second")
     _name_lines(axes, ends, len(concurrencies) - 1 + 0.05)
@@ -158,14 +161,20 @@ def at(summary: dict[str, Any], name: str, concurrency: int, key: str) -> dict[s
     return summary["contenders"][name]["loads"][str(concurrency)][key] or nothing
 
 
+def _limits(summary: dict[str, Any]) -> dict[str, float]:
+    """What each is called → photographs per second."""
+    names = {OURS: "in-process limit", WITH_INT8.name: "in-process limit, int8"}
+    return {names[mine]: limit["best"]["small"]["median"] for mine, limit in summary["limit"].items()}
+
+
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def _colour(name: str) -> str:
-    if name == OURS:
-        return ACCENT
+    if not BY_NAME[name].is_peer:
+        return ACCENT if name == OURS else LIGHTER
     return EQUAL if BY_NAME[name].equal_work else GREY
 
 

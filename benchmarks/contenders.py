@@ -16,14 +16,14 @@ import psutil
 from benchmarks.environments import environment
 from benchmarks.groups import Group
 from benchmarks.places import HANDLER, PEERS
-from benchmarks.weights import Prepared
+from benchmarks.weights import Int8, Prepared
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.java import java_home
 from pipeline.serving.route import predict_route
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import LOOPBACK, Ports
 
-OURS = "ours"
+OURS, INT8 = "ours", "ours_int8"
 ROUTE = predict_route(MODEL_NAME)
 
 
@@ -48,11 +48,15 @@ class Contender:
     equal_work: bool = False
     environment: str = ""
 
+    @property
+    def is_peer(self) -> bool:
+        return self.name not in (OURS, INT8)
+
     @contextmanager
     def serve(self, ports: Ports, prepared: Prepared, python: Path | None, cores: int) -> Iterator[Running]:
         """Starts the server; leaving stops all of its processes and removes its files."""
-        if self.name == OURS:
-            with TorchServe(prepared.served, MODEL_NAME, ports) as server:
+        if not self.is_peer:
+            with TorchServe(self._variant(prepared).served, MODEL_NAME, ports) as server:
                 yield Running(server.processes, lambda: None)
             return
         assert python is not None
@@ -66,7 +70,17 @@ class Contender:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def python(self, say: Callable[[str], None]) -> Path | None:
-        return None if self.name == OURS else environment(self.environment or self.name, say)
+        return environment(self.environment or self.name, say) if self.is_peer else None
+
+    def contents(self, prepared: Prepared) -> Path:
+        """What the right answers are worked out with."""
+        return self._variant(prepared).contents
+
+    def _variant(self, prepared: Prepared) -> Prepared | Int8:
+        if self.name != INT8:
+            return prepared
+        assert prepared.int8 is not None, "prepare(int8=True) makes it"
+        return prepared.int8
 
 
 def url(ports: Ports) -> str:
@@ -171,6 +185,7 @@ COMMANDS: dict[str, Callable[[Path, Ports, Prepared, int, Path], Start]] = {
 }
 
 THIS = Contender(OURS, "this project", "default configuration")
+WITH_INT8 = Contender(INT8, "this project, int8", "an archive that scripts/package.sh --int8 has made")
 # In this order; after every second one comes this project.
 CONTENDERS = (
     Contender(
@@ -188,6 +203,7 @@ CONTENDERS = (
     ),
     Contender("kserve_predictor", "KServe SDK", "custom predictor for AlexNet, one process"),
     Contender("litserve", "LitServe", "batches of up to 16 within 10 ms, a worker with one thread for each core"),
+    WITH_INT8,  # between LitServe and this project
     Contender("bentoml", "BentoML", "adaptive batches of up to 32, one worker; answers a bare list"),
     Contender(
         "flask", "Flask", "gunicorn, a worker with one thread for each core; closes each connection after an answer"

@@ -39,16 +39,7 @@ def summary(measured: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         "figures": {name: asdict(spread) if spread else None for name, spread in figures.items()},
-        "goals": [
-            {
-                "what": goal.what,
-                "figure": asdict(goal.figure) if goal.figure else None,
-                "bound": goal.bound,
-                "at_least": goal.at_least,
-                "met": goal.met,
-            }
-            for goal in goals
-        ],
+        "goals": [goal.to_json() for goal in goals],
     }
 
 

@@ -7,15 +7,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS, OURS
+from benchmarks import processors
+from benchmarks.contenders import INT8, OURS
 
 AT = 32  # the concurrency of the targets
 ALONE, CROWD = 1, 128
 STOCK = "torchserve_stock"
-EQUAL = "litserve_equal"
-DOCUMENTED = tuple(contender.name for contender in CONTENDERS if not contender.equal_work)
+LITSERVE, EQUAL = "litserve", "litserve_equal"
+SAME_BATCH = 16  # what a batch has at most (batchSize)
+# How bodies of 12 megapixels are sent, and what of the limit with the same bodies the server should answer.
+LARGE = {"large": ("", 0.8), "raw": (", sent as they are,", 0.95)}
+# What hangs on the kind of processor: where AMX multiplies bfloat16, int8 gains less.
+BOUNDS = {
+    "amx": {"litserve": 4.5, "int8": 1.3, "pss": 0.6},
+    "others": {"litserve": 3.5, "int8": 1.6, "pss": 0.55},
+}
 
 Run = dict[str, Any]
+Part = dict[str, Any]  # one round
 
 
 @dataclass(frozen=True)
@@ -51,117 +60,136 @@ class Target:
             return None
         return self.figure.median >= self.bound if self.at_least else self.figure.median <= self.bound
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "what": self.what,
+            "figure": asdict(self.figure) if self.figure else None,
+            "bound": self.bound,
+            "at_least": self.at_least,
+            "met": self.met,
+        }
+
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:
     """All figures, as they are written to summary.json."""
     rounds = measured["rounds"]
     names = list(dict.fromkeys(run["name"] for run in rounds[0]["runs"]))
+    variants = [name for name in (OURS, INT8) if name in names]
     return {
         "contenders": {name: _contender(rounds, name) for name in names},
-        "ratios": {name: _ratios(rounds, name) for name in names if name != OURS},
-        "limit": _limit(rounds),
-        "large": _spread_of(Spread.of(large_throughput(part) for part in rounds)),
+        "ratios": {mine: {name: _ratios(rounds, name, mine) for name in names if name != mine} for mine in variants},
+        "limit": {mine: _limit(rounds, mine) for mine in variants},
+        "large": {
+            mine: {kind: _spread_of(Spread.of(large_throughput(part, kind, mine) for part in rounds)) for kind in LARGE}
+            for mine in variants
+        },
         "many": {key: _spread_of(Spread.of(pick(part) for part in rounds)) for key, pick in MANY.items()},
         "floor": {key: _spread_of(Spread.of(part["floor"][key] for part in rounds)) for key in rounds[0]["floor"]},
-        "targets": [
-            {
-                "what": target.what,
-                "figure": _spread_of(target.figure),
-                "bound": target.bound,
-                "at_least": target.at_least,
-                "met": target.met,
-            }
-            for target in targets(rounds)
-        ],
+        "targets": [target.to_json() for target in targets(rounds, measured["machine"])],
     }
 
 
-def targets(rounds: list[dict[str, Any]]) -> list[Target]:
-    """Each is the median of a ratio that was taken in every round."""
+def targets(rounds: list[Part], machine: dict[str, Any]) -> list[Target]:
+    """Each is the median of a ratio that was taken in every round. Those of int8 are there where it was measured.
 
-    def over_rounds(value: Callable[[dict[str, Any]], float | None]) -> Spread | None:
-        return Spread.of(value(part) for part in rounds)
+    Some bounds hang on the kind of processor: see BOUNDS.
+    """
+    bounds = BOUNDS["amx" if processors.kind_of(machine).name == "amx" else "others"]
 
-    def best_documented(part: dict[str, Any]) -> float | None:
-        return min((ratio for name in DOCUMENTED if (ratio := _throughput_ratio(part, name)) is not None), default=None)
+    def target(what: str, value: Callable[[Part], float | None], bound: float, at_least: bool = True) -> Target:
+        return Target(what, Spread.of(value(part) for part in rounds), bound, at_least)
 
+    def of_variant(mine: str, also: str) -> list[Target]:
+        found = [
+            target(
+                f"throughput against LitServe as documented{also}",
+                lambda part: _throughput_ratio(part, LITSERVE, mine),
+                bounds["litserve"],
+            ),
+            target(
+                f"throughput against the in-process limit of the same precision{also}",
+                lambda part: ratio(
+                    _last(part, mine, lambda run: load(run, AT)["throughput"]), best(part, "small", mine)
+                ),
+                0.85,
+            ),
+        ]
+        for kind, (how, bound) in LARGE.items():
+            value = _large_against_limit(kind, mine)
+            found.append(target(f"12-megapixel photographs{how} against the in-process limit{also}", value, bound))
+        return [
+            *found,
+            target(
+                f"start-up to first answer against stock{also}",
+                lambda part: _beside(part, STOCK, lambda run: run["startup_s"], mine),
+                0.45,
+                False,
+            ),
+            target(
+                f"resident memory (PSS) of the whole server against stock with as many workers{also}",
+                lambda part: _beside(part, STOCK, lambda run: run["memory"]["pss_mb"], mine),
+                bounds["pss"],
+                False,
+            ),
+        ]
+
+    of_int8 = [
+        target(
+            "int8 against today's default: throughput",
+            lambda part: _throughput_ratio(part, OURS, INT8),
+            bounds["int8"],
+        ),
+        target(
+            f"int8 against today's default: in-process, in batches of {SAME_BATCH}",
+            _int8_in_process,
+            bounds["int8"],
+        ),
+        *of_variant(INT8, ", int8"),
+    ]
     return [
-        Target(
+        target(
             "throughput against stock TorchServe with the KServe envelope",
-            over_rounds(lambda part: _throughput_ratio(part, STOCK)),
+            lambda part: _throughput_ratio(part, STOCK),
             8,
-            True,
         ),
-        Target("throughput against the best documented peer", over_rounds(best_documented), 4, True),
-        Target(
-            "throughput against the same work in LitServe",
-            over_rounds(lambda part: _throughput_ratio(part, EQUAL)),
-            1.2,
-            True,
-        ),
-        Target(
-            "throughput against the in-process limit",
-            over_rounds(lambda part: _last(part, lambda run: load(run, AT)["throughput"]) / best(part, "small")),
-            0.85,
-            True,
-        ),
-        Target(
+        target("throughput against the same work in LitServe", lambda part: _throughput_ratio(part, EQUAL), 1.5),
+        *of_variant(OURS, ""),
+        *(of_int8 if any(_runs_of(part, INT8) for part in rounds) else []),
+        target(
             "p50 at concurrency 1 against the in-process time of one image with all cores",
-            over_rounds(
-                lambda part: ratio(_last(part, lambda run: load(run, ALONE)["p50_ms"]), part["limit"]["one_image_ms"])
+            lambda part: ratio(
+                _last(part, OURS, lambda run: load(run, ALONE)["p50_ms"]), part["limit"][OURS]["one_image_ms"]
             ),
             1.3,
             False,
         ),
-        Target(
+        target(
             "p99 at concurrency 32 against p50",
-            over_rounds(
-                lambda part: _median_of_ours(part, lambda run: ratio(load(run, AT)["p99_ms"], load(run, AT)["p50_ms"]))
-            ),
+            lambda part: _median_of_ours(part, lambda run: ratio(load(run, AT)["p99_ms"], load(run, AT)["p50_ms"])),
             2,
             False,
         ),
-        Target(
+        target(
             "throughput at concurrency 128 against the best at any concurrency",
-            over_rounds(lambda part: _median_of_ours(part, _crowd_against_best)),
+            lambda part: _median_of_ours(part, _crowd_against_best),
             0.95,
-            True,
         ),
-        Target(
-            "12-megapixel photographs against the in-process limit",
-            over_rounds(lambda part: ratio(large_throughput(part), best(part, "large"))),
-            0.85,
-            True,
-        ),
-        Target(
+        target(
             "start-up to first answer against JVM start (java -version) + import torch",
-            over_rounds(lambda part: _startup_against(part, "jvm")),
+            lambda part: _startup_against(part, "jvm"),
             1.5,
             False,
         ),
-        Target(
+        target(
             "the same, with the JVM's start counted until TorchServe without a model answers",
-            over_rounds(lambda part: _startup_against(part, "front_end")),
+            lambda part: _startup_against(part, "front_end"),
             1.5,
             False,
         ),
-        Target(
-            "start-up to first answer against stock",
-            over_rounds(lambda part: _beside(part, STOCK, lambda run: run["startup_s"])),
-            0.5,
-            False,
-        ),
-        Target(
-            "resident memory (PSS) of the whole server against stock with as many workers",
-            over_rounds(lambda part: _beside(part, STOCK, lambda run: run["memory"]["pss_mb"])),
-            0.6,
-            False,
-        ),
-        Target(
+        target(
             "images/s of 64 in one request against 64 requests",
-            over_rounds(lambda part: ratio(many_throughput(part, -1), singles_throughput(part))),
+            lambda part: ratio(many_throughput(part, -1), singles_throughput(part)),
             1.2,
-            True,
         ),
     ]
 
@@ -169,14 +197,19 @@ def targets(rounds: list[dict[str, Any]]) -> list[Target]:
 # --- One round --------------------------------------------------------------------------------------------------------
 
 
-def beside(part: dict[str, Any], name: str) -> tuple[Run, Run] | None:
-    """A contender's run, and the run of this project next to it; None where the contender was not measured."""
-    runs = part["runs"]
-    for place, run in enumerate(runs):
-        if run["name"] == name:
-            neighbours = runs[max(place - 1, 0) : place + 2]
-            return run, next(other for other in neighbours if other["name"] == OURS)
-    return None
+def beside(part: Part, name: str, mine: str = OURS) -> tuple[Run, Run] | None:
+    """A contender's run, and that of this project next to it; None where one of the two was not measured.
+
+    mine: OURS, which runs next to every peer; or INT8, of which the nearest run is taken.
+    """
+    places = {
+        which: [place for place, run in enumerate(part["runs"]) if run["name"] == which] for which in (name, mine)
+    }
+    pairs = [(abs(its - own), its, own) for its in places[name] for own in places[mine]]
+    if not pairs:
+        return None
+    _, its, own = min(pairs)
+    return part["runs"][its], part["runs"][own]
 
 
 def load(run: Run, concurrency: int) -> dict[str, Any]:
@@ -184,26 +217,29 @@ def load(run: Run, concurrency: int) -> dict[str, Any]:
     return found
 
 
-def best(part: dict[str, Any], kind: str) -> float:
+def best(part: Part, kind: str, mine: str) -> float | None:
     """Images/s in-process at the best batch size."""
-    return float(max(part["limit"]["throughput"][kind].values()))
+    sizes = part["limit"].get(mine, {"throughput": {}})["throughput"].get(kind)
+    return max(sizes.values()) if sizes else None
 
 
 def ratio(value: float | None, other: float | None) -> float | None:
     return None if value is None or not other else value / other
 
 
-def large_throughput(part: dict[str, Any]) -> float:
-    return float(_last(part, lambda run: run["large"]["throughput"]))
+def large_throughput(part: Part, kind: str, mine: str) -> float | None:
+    """Of 12 megapixels, in bodies of that kind of LARGE."""
+    found: float | None = _last(part, mine, lambda run: run[kind]["throughput"] if kind in run else None)
+    return found
 
 
-def many_throughput(part: dict[str, Any], which: int) -> float:
+def many_throughput(part: Part, which: int) -> float:
     """Images/s of requests with 64 images each: at the least (0) or the highest (-1) concurrency measured."""
-    return float(64 * _last(part, lambda run: run["many"][which]["throughput"]))
+    return float(64 * _last(part, OURS, lambda run: run["many"][which]["throughput"]))
 
 
-def singles_throughput(part: dict[str, Any]) -> float:
-    return float(_last(part, lambda run: run["singles"]["throughput"]))
+def singles_throughput(part: Part) -> float:
+    return float(_last(part, OURS, lambda run: run["singles"]["throughput"]))
 
 
 MANY: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -213,42 +249,52 @@ MANY: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 
 
-def _ours(part: dict[str, Any]) -> list[Run]:
-    return [run for run in part["runs"] if run["name"] == OURS]
+def _runs_of(part: Part, name: str) -> list[Run]:
+    return [run for run in part["runs"] if run["name"] == name]
 
 
-def _median_of_ours(part: dict[str, Any], value: Callable[[Run], Any]) -> float | None:
-    spread = Spread.of(value(run) for run in _ours(part))
+def _median_of_ours(part: Part, value: Callable[[Run], Any]) -> float | None:
+    spread = Spread.of(value(run) for run in _runs_of(part, OURS))
     return spread.median if spread else None
 
 
-def _last(part: dict[str, Any], value: Callable[[Run], Any]) -> Any:
-    """Of this project's run next to the limit."""
-    return value(_ours(part)[-1])
+def _last(part: Part, mine: str, value: Callable[[Run], Any]) -> Any:
+    """Of this project's run next to the limit; None where it was not measured."""
+    runs = _runs_of(part, mine)
+    return value(runs[-1]) if runs else None
 
 
-def _throughput_ratio(part: dict[str, Any], name: str) -> float | None:
-    return _beside(part, name, lambda run: load(run, AT)["throughput"])
+def _throughput_ratio(part: Part, name: str, mine: str = OURS) -> float | None:
+    return _beside(part, name, lambda run: load(run, AT)["throughput"], mine)
 
 
-def _beside(part: dict[str, Any], name: str, value: Callable[[Run], float | None]) -> float | None:
+def _beside(part: Part, name: str, value: Callable[[Run], float | None], mine: str = OURS) -> float | None:
     """This project's value over a contender's."""
-    pair = beside(part, name)
+    pair = beside(part, name, mine)
     return ratio(value(pair[1]), value(pair[0])) if pair else None
+
+
+def _large_against_limit(kind: str, mine: str) -> Callable[[Part], float | None]:
+    return lambda part: ratio(large_throughput(part, kind, mine), best(part, kind, mine))
+
+
+def _int8_in_process(part: Part) -> float | None:
+    of_each = (part["limit"].get(mine, {}).get("throughput", {}).get("small", {}) for mine in (INT8, OURS))
+    return ratio(*(sizes.get(str(SAME_BATCH)) for sizes in of_each))
 
 
 def _crowd_against_best(run: Run) -> float | None:
     return ratio(load(run, CROWD)["throughput"], max(each["throughput"] for each in run["loads"]))
 
 
-def _startup_against(part: dict[str, Any], start: str) -> float | None:
-    return ratio(_last(part, lambda run: run["startup_s"]), part["floor"][start] + part["floor"]["import_torch"])
+def _startup_against(part: Part, start: str) -> float | None:
+    return ratio(_last(part, OURS, lambda run: run["startup_s"]), part["floor"][start] + part["floor"]["import_torch"])
 
 
 # --- All rounds -------------------------------------------------------------------------------------------------------
 
 
-def _contender(rounds: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _contender(rounds: list[Part], name: str) -> dict[str, Any]:
     runs = [run for part in rounds for run in part["runs"] if run["name"] == name]
     loads: dict[str, dict[str, Any]] = {}
     for concurrency in (each["connections"] for each in runs[0]["loads"]):
@@ -267,7 +313,7 @@ def _contender(rounds: list[dict[str, Any]], name: str) -> dict[str, Any]:
     }
 
 
-def _ratios(rounds: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _ratios(rounds: list[Part], name: str, mine: str) -> dict[str, Any]:
     """This project's figures over the contender's, each the median of the rounds' ratios."""
     values: dict[str, Callable[[Run], float | None]] = {
         f"throughput_{each['connections']}": _throughput_at(each["connections"])
@@ -277,25 +323,26 @@ def _ratios(rounds: list[dict[str, Any]], name: str) -> dict[str, Any]:
     values["p99_32"] = lambda run: load(run, AT)["p99_ms"]
     values["startup"] = lambda run: run["startup_s"]
     values["pss"] = lambda run: run["memory"]["pss_mb"]
-    return {key: _spread_of(Spread.of(_beside(part, name, value) for part in rounds)) for key, value in values.items()}
+    return {
+        key: _spread_of(Spread.of(_beside(part, name, value, mine) for part in rounds)) for key, value in values.items()
+    }
 
 
 def _throughput_at(concurrency: int) -> Callable[[Run], float]:
     return lambda run: float(load(run, concurrency)["throughput"])
 
 
-def _limit(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    kinds = rounds[0]["limit"]["throughput"]
+def _limit(rounds: list[Part], mine: str) -> dict[str, Any]:
+    limits = [part["limit"][mine] for part in rounds]
+    kinds = limits[0]["throughput"]
     return {
+        "precision": limits[0].get("precision"),
         "throughput": {
-            kind: {
-                size: _spread_of(Spread.of(part["limit"]["throughput"][kind][size] for part in rounds))
-                for size in sizes
-            }
+            kind: {size: _spread_of(Spread.of(each["throughput"][kind][size] for each in limits)) for size in sizes}
             for kind, sizes in kinds.items()
         },
-        "best": {kind: _spread_of(Spread.of(best(part, kind) for part in rounds)) for kind in kinds},
-        "one_image_ms": _spread_of(Spread.of(part["limit"]["one_image_ms"] for part in rounds)),
+        "best": {kind: _spread_of(Spread.of(best(part, kind, mine) for part in rounds)) for kind in kinds},
+        "one_image_ms": _spread_of(Spread.of(each["one_image_ms"] for each in limits)),
     }
 
 

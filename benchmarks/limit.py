@@ -1,11 +1,12 @@
 """The limit of the machine: the same request bodies to the same answers, in-process, without HTTP.
 
-    python -m benchmarks.limit SMALL LARGE --contents FOLDER --seconds 1.5
+    python -m benchmarks.limit SMALL LARGE RAW --contents FOLDER --seconds 1.5
     python -m benchmarks.limit --contents FOLDER --labels IMAGE…
 
 The first prints images/s at each batch size, of one process for each core, each with one thread and bound to its core,
-all at the same time; and how long one image takes with all cores. The second prints the labels that this project gives
-some images. Both print one line of JSON.
+all at the same time; how long one image takes with all cores; and the precision. SMALL, LARGE and RAW are folders of
+request bodies; RAW has photographs as they are. The second prints the labels that this project gives some images. Both
+print one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,19 +18,28 @@ import os
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
+from benchmarks.load import CONTENT_TYPES, JSON_TYPE
 from benchmarks.pictures import body
 from benchmarks.places import HANDLER
 
-BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8)}
+BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8), "raw": (1, 2, 4, 8)}
 SINGLES = 60  # images, one after the other, of which the median counts
 PATIENCE_S = 120
-JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True)
+class Body:
+    """Of a request."""
+
+    content: bytes
+    content_type: str
 
 
 class Work:
@@ -54,8 +64,9 @@ class Work:
         self._limits = settings.limits.of_model(len(self._classes), class_bytes(self._classes))
         self._preprocessing = facts.preprocessing
         self._classifier = Classifier(contents, facts, settings, None, max(BATCHES["small"]))
+        self.precision = self._classifier.precision
 
-    def answer(self, requests: list[bytes]) -> list[bytes]:
+    def answer(self, requests: list[Body]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
         from vision.image.decoder import decode, open_image
         from vision.image.source import locate_image
@@ -63,7 +74,7 @@ class Work:
         from vision.protocol.answer import Answer
         from vision.protocol.v1 import parse_body, response_body
 
-        parsed = [parse_body(request, JSON_TYPE, self._limits) for request in requests]
+        parsed = [parse_body(request.content, request.content_type, self._limits) for request in requests]
         pixels = []
         for request in parsed:
             (instance,), (place,) = request.instances, request.places
@@ -76,12 +87,12 @@ class Work:
 
 
 def throughput(
-    small: Path, large: Path, contents: Path, seconds: float, cores: list[int]
+    folders: dict[str, Path], contents: Path, seconds: float, cores: list[int]
 ) -> dict[str, dict[int, float]]:
-    """Images/s of all cores together, for each kind and batch size."""
+    """Images/s of all cores together, for each kind of BATCHES and batch size. folders: of bodies, for each kind."""
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     barrier, results = spawn.Barrier(len(cores)), spawn.Queue()
-    arguments = [(core, small, large, contents, seconds, barrier, results) for core in cores]
+    arguments = [(core, folders, contents, seconds, barrier, results) for core in cores]
     workers = [spawn.Process(target=_work_on_core, args=each, daemon=True) for each in arguments]
     for worker in workers:
         worker.start()
@@ -92,13 +103,13 @@ def throughput(
 
 
 def _work_on_core(
-    core: int, small: Path, large: Path, contents: Path, seconds: float, barrier: Barrier, results: Queue[Any]
+    core: int, folders: dict[str, Path], contents: Path, seconds: float, barrier: Barrier, results: Queue[Any]
 ) -> None:
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {core})
     work = Work(contents, threads=1)
     found: dict[str, dict[int, float]] = {}
-    for kind, folder in (("small", small), ("large", large)):
+    for kind, folder in folders.items():
         bodies = cycle(_read(folder))
         found[kind] = {}
         for size in BATCHES[kind]:
@@ -115,9 +126,9 @@ def _images_per_second(work: Work, bodies: Any, size: int, seconds: float) -> fl
     return images / passed
 
 
-def one_image_ms(folder: Path, contents: Path, cores: int) -> float:
-    """The median time of one image at a time, with as many threads as there are cores."""
-    work, bodies, times = Work(contents, threads=cores), cycle(_read(folder)), []
+def one_image_ms(work: Work, folder: Path) -> float:
+    """The median time of one image at a time."""
+    bodies, times = cycle(_read(folder)), []
     for _ in range(SINGLES):
         began = time.perf_counter()
         work.answer([next(bodies)])
@@ -127,7 +138,7 @@ def one_image_ms(folder: Path, contents: Path, cores: int) -> float:
 
 def labels(images: list[Path], contents: Path) -> list[str]:
     """The label of the most probable class of each image."""
-    answers = Work(contents, threads=1).answer([body([image.read_bytes()]) for image in images])
+    answers = Work(contents, threads=1).answer([Body(body([image.read_bytes()]), JSON_TYPE) for image in images])
     return [json.loads(answer)["predictions"][0]["classes"][0]["label"] for answer in answers]
 
 
@@ -137,8 +148,9 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _read(folder: Path) -> list[bytes]:
-    return [file.read_bytes() for file in sorted(folder.glob("*.json"))]
+def _read(folder: Path) -> list[Body]:
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in CONTENT_TYPES]
+    return [Body(file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files]
 
 
 def main() -> None:
@@ -151,11 +163,11 @@ def main() -> None:
     if chosen.labels:
         print(json.dumps(labels(chosen.paths, chosen.contents)))
         return
-    small, large = chosen.paths
-    cores = usable_cores()
-    found = throughput(small, large, chosen.contents, chosen.seconds, cores)
-    single = one_image_ms(small, chosen.contents, len(cores))
-    print(json.dumps({"cores": len(cores), "throughput": found, "one_image_ms": single}))
+    folders, cores = dict(zip(BATCHES, chosen.paths, strict=True)), usable_cores()
+    found = throughput(folders, chosen.contents, chosen.seconds, cores)
+    work = Work(chosen.contents, threads=len(cores))
+    single = one_image_ms(work, folders["small"])
+    print(json.dumps({"cores": len(cores), "throughput": found, "one_image_ms": single, "precision": work.precision}))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 PATIENCE_S = 30  # for what is under way when the time is over; then it counts as an error
 PAUSE_S = 0.1  # after a refusal, of a connection or of a request: who hammers a full queue measures the refusals
 END_OF_HEAD = b"\r\n\r\n"
-CONTENT_TYPES = {".json": "application/json", ".jpg": "image/jpeg", ".v2": "application/octet-stream"}
+JSON_TYPE = "application/json"
+CONTENT_TYPES = {".json": JSON_TYPE, ".jpg": "image/jpeg", ".v2": "application/octet-stream"}
 BUSY = "503"
 
 
@@ -239,7 +240,7 @@ def _json_length(file: Path) -> str:
     return file.stem.partition("-")[2] if file.suffix == ".v2" else ""
 
 
-def request(url: str, body: bytes, content_type: str = CONTENT_TYPES[".json"], json_length: str = "") -> bytes:
+def request(url: str, body: bytes, content_type: str = JSON_TYPE, json_length: str = "") -> bytes:
     """A whole HTTP/1.1 POST. json_length: in bytes, where other bytes follow the JSON."""
     parts = urlsplit(url)
     more = f"Inference-Header-Content-Length: {json_length}\r\n" if json_length else ""

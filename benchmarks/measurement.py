@@ -27,7 +27,7 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import LOOPBACK, Ports
 
 CONCURRENCIES = (1, 8, 32, 128)
-LOAD_S, WARM_UP_S = 3.0, 0.5
+WARM_UP_S = 0.5
 LARGE_CONCURRENCY = 8
 MANY = 64  # images in one request, against as many requests
 MANY_CONCURRENCIES = (1, 4)  # one client with 64 images; and enough of them that every worker has something to do
@@ -40,18 +40,29 @@ Say = Callable[[str], None]
 
 
 class Measurement:
-    """All that is needed for a run. `say` is told what is being done; `done` is called after each step of `steps`."""
+    """All that is needed for a run.
 
-    def __init__(self, contenders: Sequence[Contender], prepared: Prepared, say: Say, done: Callable[[], None]) -> None:
+    seconds: of each load. say: told what is being done. done: called after each step of `steps`.
+    """
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        prepared: Prepared,
+        seconds: float,
+        say: Say,
+        done: Callable[[], None],
+    ) -> None:
         self._contenders, self._prepared, self._say, self._done = contenders, prepared, say, done
+        self._seconds = seconds
         self._pythons = {contender.name: contender.python(say) for contender in contenders}
         self._cores = usable_cores()
         say("making photographs")
         self._bodies = {form: pictures.bodies(pictures.SMALL, form) for form in pictures.FORMS}
-        self._large = pictures.bodies(pictures.LARGE)
+        self._large = {"large": pictures.bodies(pictures.LARGE), "raw": pictures.files(pictures.LARGE)[0].parent}
         self._many = pictures.bodies(pictures.SMALL, instances=MANY)
-        command = [*module("limit"), *PHOTOGRAPHS, "--labels", "--contents", prepared.contents]
-        self._labels: list[str] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
+        self._ours = [THIS, *(each for each in contenders if not each.is_peer)]
+        self._labels = {each.name: self._labels_of(each) for each in self._ours}
 
     def rounds(self, count: int) -> dict[str, Any]:
         """Everything that was measured, with what it was measured on."""
@@ -64,14 +75,14 @@ class Measurement:
             "front_door": has_envoy(),
             "weights": self._prepared.origin,
             "images": {kind.name: pictures.sizes(kind) for kind in (pictures.SMALL, pictures.LARGE)},
-            "load_s": LOAD_S,
+            "load_s": self._seconds,
             "warm_up_s": WARM_UP_S,
             "rounds": found,
         }
 
     def steps(self, count: int) -> int:
         """How many steps that many rounds have."""
-        return count * (sum(1 for _ in in_turn(self._contenders)) + 3)
+        return count * (sum(1 for _ in in_turn(self._contenders)) + 2 * len(self._ours) + 1)
 
     def _round(self) -> dict[str, Any]:
         """`runs` is in the order in which they were made: neighbours can be compared."""
@@ -79,15 +90,17 @@ class Measurement:
         for contender in in_turn(self._contenders):
             runs.append(self._run(contender))
             self._done()
-        runs.append(self._run(THIS, beside_limit=True))
-        self._done()
-        self._say("the limit")
-        limit = self._limit()
-        self._done()
+        limits = {}
+        for contender in self._ours:
+            runs.append(self._run(contender, beside_limit=True))
+            self._done()
+            self._say(f"{contender.title}: the limit")
+            limits[contender.name] = self._limit(contender)
+            self._done()
         self._say("JVM and import torch")
         floor = startup.floor()
         self._done()
-        return {"runs": runs, "limit": limit, "floor": floor}
+        return {"runs": runs, "limit": limits, "floor": floor}
 
     def _run(self, contender: Contender, beside_limit: bool = False) -> dict[str, Any]:
         self._say(f"{contender.title}: starting")
@@ -113,7 +126,7 @@ class Measurement:
             }
             if beside_limit:
                 self._say(f"{contender.title}: 12 megapixels, and {MANY} images in one request")
-                found["large"] = self._load(address, self._large, LARGE_CONCURRENCY)
+                found |= {kind: self._load(address, folder, LARGE_CONCURRENCY) for kind, folder in self._large.items()}
                 found["many"] = [self._load(address, self._many, clients) for clients in MANY_CONCURRENCIES]
                 found["singles"] = self._load(address, bodies, MANY)
             return found
@@ -121,15 +134,21 @@ class Measurement:
     def _check_answers(self, contender: Contender, port: int, questions: list[bytes]) -> None:
         """A contender that does not see what this project sees does other work."""
         found = [top_1(json.loads(ask(port, question)[1])) for question in questions]
-        if found != self._labels:
-            raise PipelineError(f"{contender.name} answers {found}, where {self._labels} is right")
+        right = self._labels.get(contender.name, self._labels[THIS.name])
+        if found != right:
+            raise PipelineError(f"{contender.name} answers {found}, where {right} is right")
+
+    def _labels_of(self, contender: Contender) -> list[str]:
+        command = [*module("limit"), *PHOTOGRAPHS, "--labels", "--contents", contender.contents(self._prepared)]
+        found: list[str] = answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
+        return found
 
     def _load(self, address: str, bodies: Path, connections: int) -> dict[str, Any]:
-        return put_load(address, bodies, connections, LOAD_S, WARM_UP_S)
+        return put_load(address, bodies, connections, self._seconds, WARM_UP_S)
 
-    def _limit(self) -> Any:
-        command = [*module("limit"), self._bodies["image"], self._large]
-        command += ["--contents", self._prepared.contents, "--seconds", LIMIT_S]
+    def _limit(self, contender: Contender) -> Any:
+        command = [*module("limit"), self._bodies["image"], *self._large.values()]
+        command += ["--contents", contender.contents(self._prepared), "--seconds", LIMIT_S]
         return answer_of(command, CHECKOUT, IMPORTABLE, ANSWER_TIMEOUT_S)
 
 

@@ -46,6 +46,7 @@ def contents(of: Records) -> dict[str, str]:
     parts: dict[str, str] = {}
     if summary := of.read(records.SUMMARY):
         parts |= tables.tables(summary) | CHARTS
+        parts["targets"] = tables.targets(summary["targets"], of.reasons())
     if profile := of.read(records.PROFILE):
         parts["profile"] = tables.profile(of.read(records.BEFORE), profile)
     if door := of.read(records.DOOR):

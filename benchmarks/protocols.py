@@ -91,7 +91,7 @@ def summary(rounds: list[dict[str, Any]], sizes: dict[str, float]) -> dict[str, 
         "figures": {
             way: {name: asdict(spread) for name, spread in each.items() if spread} for way, each in figures.items()
         },
-        "goals": [asdict(goal) | {"met": goal.met} for goal in goals],
+        "goals": [goal.to_json() for goal in goals],
     }
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.limit import usable_cores
 from benchmarks.measurement import machine
 from benchmarks.places import RESULTS
@@ -17,6 +19,7 @@ from benchmarks.processors import folder_of
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
 DOOR, PROTOCOLS = "door.json", "protocols.json"
 PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
+MISSED = "missed.yaml"  # what of the targets → why it is missed; written by hand
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Records:
         part = self.folder / f".{name}"
         part.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(part, self.folder / name)
+
+    def reasons(self) -> dict[str, str]:
+        """Target → why it is missed, as far as that is known."""
+        file = self.folder / MISSED
+        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     @property
     def machine(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import processors, records, tables
 from benchmarks.charts import BY_NAME
-from benchmarks.contenders import OURS
+from benchmarks.contenders import INT8, OURS
 from benchmarks.figures import AT
 from benchmarks.places import RESULTS
 from benchmarks.records import Records
@@ -43,13 +43,19 @@ def _kinds(found: list[Records]) -> str:
 
 
 def _fast(found: list[Records], here: str) -> str:
-    """Photographs per second with 32 clients; in brackets, how many times as many this project makes."""
+    """Photographs per second with 32 clients; in brackets, how many times as many this project makes.
+
+    In the default precision, and then in int8 where that was measured.
+    """
     summaries = _summaries(found)
     names = [name for name in BY_NAME if any(name in summary["contenders"] for _, summary in summaries)]
-    names.sort(key=lambda name: name != OURS)
+    names.sort(key=lambda name: (name != OURS, BY_NAME[name].is_peer))
     rows = [[tables.title(name), *(_of_contender(summary, name) for _, summary in summaries)] for name in names]
-    limits = (summary["limit"]["best"]["small"]["median"] for _, summary in summaries)
-    rows.append(["the same work in-process, without HTTP", *(f"{limit:.0f}" for limit in limits)])
+    for mine in (OURS, INT8):
+        limits = [summary["limit"].get(mine) for _, summary in summaries]
+        if any(limits):
+            cells = (f"{limit['best']['small']['median']:.0f}" if limit else tables.NONE for limit in limits)
+            rows.append([f"the same work as {BY_NAME[mine].title} in-process, without HTTP", *cells])
     rows.append(["measured", *(summary["date"] for _, summary in summaries)])
     return tables.table((f"photographs a second, {AT} clients", *(_link(each, here) for each, _ in summaries)), rows)
 
@@ -58,9 +64,12 @@ def _of_contender(summary: dict[str, Any], name: str) -> str:
     if name not in summary["contenders"]:
         return tables.NONE
     throughput = summary["contenders"][name]["loads"][str(AT)]["throughput"]
-    ours = summary["ratios"].get(name, {}).get(f"throughput_{AT}")
     made = f"{throughput['median']:.0f}" if throughput else "0"
-    return f"{made} ({ours['median']:.1f}×)" if ours else made
+    if not BY_NAME[name].is_peer:
+        return made
+    ratios = (of_mine[name][f"throughput_{AT}"] for of_mine in summary["ratios"].values())
+    times = [f"{each['median']:.1f}×" for each in ratios if each]
+    return f"{made} ({', '.join(times)})" if times else made
 
 
 def _targets(found: list[Records]) -> str:

@@ -24,6 +24,7 @@ NODE_PRICE = {"spot": 0.08938, "on demand": 0.21169}
 PRICED = "amx"  # c3-standard-4, whose price that is, has such processors
 LOADED = 2 / 3  # of what a pod answers with 32 clients: the rest is for bursts, and for while a pod starts
 NONE = "–"
+KINDS_OF_BODIES = {"small": "500×375", "large": "12 megapixels", "raw": "12 megapixels, sent as they are"}
 # What a record says of the way to this project; those of the door itself and of protocols need not.
 DOORS = {True: ", this project behind Envoy", False: ", no front door before this project", None: ""}
 
@@ -127,7 +128,6 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
     """Name → table, or sentence, in Markdown."""
     found = {
         "machine": _machine(summary),
-        "targets": _targets(summary),
         "throughput": _throughput(summary, equal_work=False),
         "equal work": _throughput(summary, equal_work=True),
         "latency": _latency(summary),
@@ -177,8 +177,11 @@ def _machine(summary: dict[str, Any]) -> str:
     )
 
 
-def _targets(summary: dict[str, Any]) -> str:
-    return table(("", "measured", "target", ""), _target_rows(summary["targets"]))
+def targets(found: list[dict[str, Any]], reasons: dict[str, str]) -> str:
+    """reasons: what → why it is missed."""
+    whys = (reasons.get(target["what"], "") if target["met"] is False else "" for target in found)
+    rows = ((*row, why) for row, why in zip(_target_rows(found), whys, strict=True))
+    return table(("", "measured", "target", "", "why it is missed"), rows)
 
 
 def _target_rows(targets: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
@@ -190,12 +193,14 @@ def peers() -> str:
 
 
 def _throughput(summary: dict[str, Any], equal_work: bool) -> str:
-    names = [name for name in summary["contenders"] if name == OURS or BY_NAME[name].equal_work == equal_work]
+    names = [
+        name for name in summary["contenders"] if not BY_NAME[name].is_peer or BY_NAME[name].equal_work == equal_work
+    ]
     concurrencies = list(summary["contenders"][OURS]["loads"])
     rows = []
     for name in names:
         loads = summary["contenders"][name]["loads"]
-        ours = summary["ratios"].get(name, {}).get("throughput_32")
+        ours = summary["ratios"][OURS].get(name, {}).get("throughput_32")
         row = [title(name), *(spread(loads[each]["throughput"]) for each in concurrencies)]
         rows.append([*row, f"{spread(ours, 1)}×" if ours else NONE])
     return table(("requests/s at", *(f"{each}" for each in concurrencies), "ours at 32"), rows)
@@ -227,16 +232,22 @@ def _resources(summary: dict[str, Any]) -> str:
 
 
 def _limit(summary: dict[str, Any]) -> str:
-    limit = summary["limit"]
-    rows = []
-    for kind, title in (("small", "500×375"), ("large", "12 megapixels")):
-        sizes = limit["throughput"][kind]
-        of_ours = summary["contenders"][OURS]["loads"]["32"]["throughput"] if kind == "small" else summary["large"]
-        cells = [spread(sizes.get(size), 1) for size in limit["throughput"]["small"]]
-        rows.append((title, *cells, spread(of_ours, 1)))
-    head = ("images/s in batches of", *limit["throughput"]["small"], "this project")
-    alone = f"One image alone, with all cores: {spread(limit['one_image_ms'], 1)} ms."
-    return f"{table(head, rows)}\n\n{alone}"
+    sizes = list(summary["limit"][OURS]["throughput"]["small"])
+    parts = []
+    for mine, limit in summary["limit"].items():
+        rows = []
+        for kind, title_of_it in KINDS_OF_BODIES.items():
+            if throughput := limit["throughput"].get(kind):
+                of_ours = summary["contenders"][mine]["loads"]["32"]["throughput"]
+                of_ours = of_ours if kind == "small" else summary["large"][mine][kind]
+                rows.append((title_of_it, *(spread(throughput.get(size), 1) for size in sizes), spread(of_ours, 1)))
+        head = (f"images/s{_in(limit)} in batches of", *sizes, BY_NAME[mine].title)
+        parts += [table(head, rows), f"One image alone, with all cores: {spread(limit['one_image_ms'], 1)} ms."]
+    return "\n\n".join(parts)
+
+
+def _in(limit: dict[str, Any]) -> str:
+    return f", {limit['precision']}," if limit["precision"] else ""
 
 
 def _many(summary: dict[str, Any]) -> str:
@@ -270,4 +281,4 @@ def _refusals(summary: dict[str, Any]) -> str:
 
 
 def title(name: str) -> str:
-    return f"**{BY_NAME[name].title}**" if name == OURS else BY_NAME[name].title
+    return BY_NAME[name].title if BY_NAME[name].is_peer else f"**{BY_NAME[name].title}**"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import pictures
 from benchmarks.environments import environment
 from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
 from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, WEIGHTS_FILE
@@ -20,10 +24,19 @@ from pipeline.shared.errors import PipelineError
 
 
 @dataclass(frozen=True)
+class Int8:
+    """The archive with an int8 program beside the float one; `served` and `contents` as Prepared has them."""
+
+    served: Path
+    contents: Path
+
+
+@dataclass(frozen=True)
 class Prepared:
     """origin: `imagenet` or `untrained`. served: this project's directory in KServe's layout. stock: a model store.
 
     contents: a folder with the network, its classes and its facts, as they are in this project's archive.
+    int8: None where it was not asked for.
     """
 
     origin: str
@@ -31,12 +44,14 @@ class Prepared:
     stock: Path
     pth: Path
     contents: Path
+    int8: Int8 | None = None
 
 
-def prepare(say: Callable[[str], None], stock: bool = True) -> Prepared:
+def prepare(say: Callable[[str], None], stock: bool = True, int8: bool = False) -> Prepared:
     """Made anew at every run, but for the stock archive, which takes long: it depends on nothing that changes here.
 
-    stock: whether the stock archive is needed, for which a peer's environment is installed.
+    stock: whether the stock archive is needed, for which a peer's environment is installed. int8: whether the one with
+    int8 is. Raises PipelineError where packaging refuses it.
 
     The ImageNet weights where torch.hub's cache has them; otherwise the untrained ones, which are as fast.
     """
@@ -52,19 +67,52 @@ def prepare(say: Callable[[str], None], stock: bool = True) -> Prepared:
         directory / "alexnet.pth",
         directory / "contents",
     )
-    (prepared.served / "config").mkdir(parents=True, exist_ok=True)
-    shutil.copy(CHECKOUT / "config.properties", prepared.served / "config")
+    _configure(prepared.served)
     from pipeline.artefact.packing import pack  # torch takes seconds
 
     archive, _ = pack(HANDLER, weights, MODEL, prepared.served / "model-store" / "alexnet.mar", say)
     with zipfile.ZipFile(archive.path) as packed:
         packed.extractall(prepared.contents, (PROGRAM_FILE, WEIGHTS_FILE, CLASSES_FILE, MODEL_FILE))
+    if int8:
+        prepared = replace(prepared, int8=_int8(directory / "int8", weights.origin, say))
     if stock and not (prepared.stock / "alexnet.mar").is_file():
         import torch
 
         torch.save({name: torch.from_numpy(array) for name, array in weights.state.items()}, prepared.pth)
         _make_stock_archive(prepared, say)
     return prepared
+
+
+def has_int8() -> bool:
+    """Whether this checkout's packaging makes such archives."""
+    from pipeline.commands.package import package
+
+    return "int8" in inspect.signature(package).parameters
+
+
+def _int8(directory: Path, origin: str, say: Callable[[str], None]) -> Int8:
+    """As a user makes it: with scripts/package.sh, from photographs that are not those of the load."""
+    say("packing with int8")
+    made = Int8(directory / "served", directory / "contents")
+    _configure(made.served)
+    archive = made.served / "model-store" / "alexnet.mar"
+    archive.parent.mkdir(exist_ok=True)
+    photographs = pictures.files(pictures.CALIBRATION)[0].parent
+    command: list[object] = [sys.executable, "-P", "-m", "pipeline", "package", "--weights", origin]
+    words = [str(word) for word in [*command, "--int8", photographs, "--output", archive]]
+    variables = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(words, cwd=CHECKOUT, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PipelineError(f"scripts/package.sh --int8 failed:\n{done.stderr.strip()[-1500:]}")
+    shutil.rmtree(made.contents, ignore_errors=True)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(made.contents)
+    return made
+
+
+def _configure(served: Path) -> None:
+    (served / "config").mkdir(parents=True, exist_ok=True)
+    shutil.copy(CHECKOUT / "config.properties", served / "config")
 
 
 def _make_stock_archive(prepared: Prepared, say: Callable[[str], None]) -> None:

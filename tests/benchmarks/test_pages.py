@@ -94,7 +94,9 @@ def test_a_reader_finds_his_own(results: Path) -> None:
     )
     assert "| n2, c2, m3 | – |" in found["processors"]
     assert f"| photographs a second, 32 clients | {page} |" in found["fast"]
-    assert "| TorchServe, stock | 20 (10.0×) |" in found["fast"]
+    assert "| **this project, int8** | 300 |" in found["fast"]
+    assert "| TorchServe, stock | 20 (10.0×, 15.0×) |" in found["fast"]
+    assert "| the same work as this project in-process, without HTTP | 250 |" in found["fast"]
 
 
 def test_pages_are_written_between_the_markers_and_twice_the_same(
@@ -130,6 +132,14 @@ def test_the_pages_of_the_checkout_say_what_the_results_say() -> None:
         readme = (folder / "README.md").read_text()
         for name, table in expected.items():
             assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in readme
+
+
+def test_every_missed_target_has_its_reason() -> None:
+    """By hand, in missed.yaml; none is left of a target that is met by now."""
+    for each in records.every():
+        summary = each.read(records.SUMMARY) or {"targets": []}
+        missed = [target["what"] for target in summary["targets"] if target["met"] is False]
+        assert sorted(each.reasons()) == sorted(missed), each.folder.name
 
 
 def test_every_record_lies_in_the_folder_of_its_processor() -> None:
