@@ -18,7 +18,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,17 @@ MOST_IMAGES = 1024  # in a batch, as far as torch.export is told
 
 @dataclass(frozen=True)
 class Program:
-    """graph: program.json. tensors: what it calls weights, float32 or whole numbers. places: FILE:LINE of each node."""
+    """graph: program.json. tensors: what it calls weights, float32 or whole numbers. places: FILE:LINE of each node.
+
+    nodes, output, side: what `graph` says, as it was before it became text.
+    """
 
     graph: bytes
     tensors: dict[str, np.ndarray]
     places: tuple[str, ...] = ()
+    nodes: Sequence[Node] = ()
+    output: int = 0
+    side: int = 0
 
 
 def export(module: nn.Module, crop: int) -> Program:
@@ -58,16 +64,18 @@ def export(module: nn.Module, crop: int) -> Program:
     nodes, output = only_needed(nodes, output)
     needed = sorted({name for node in nodes for name in node.weights})
     tensors = {name: np.ascontiguousarray(_as_stored(lowering.tensors[name]).numpy()) for name in needed}
-    return Program(_text(nodes, output, crop), tensors, tuple(node.place for node in nodes))
+    places = tuple(node.place for node in nodes)
+    return Program(program_text(nodes, output, crop), tensors, places, nodes, output, crop)
 
 
-def _text(nodes: list[Node], output: int, side: int) -> bytes:
-    """A line for each node."""
+def program_text(nodes: Sequence[Node], output: int, side: int, more: Mapping[str, str] | None = None) -> bytes:
+    """A line for each node. more: said beside it. Raises NotExportable for a number that is not finite."""
     try:
         lines = ",\n".join(json.dumps(node.to_json(), allow_nan=False, sort_keys=True) for node in nodes)
     except ValueError:
         raise NotExportable("it computes with a number that is not finite") from None
-    return f'{{"format": {FORMAT}, "side": {side}, "output": {output}, "nodes": [\n{lines}\n]}}\n'.encode()
+    said = json.dumps({"format": FORMAT, "side": side, "output": output, **(more or {})})[:-1]
+    return f'{said}, "nodes": [\n{lines}\n]}}\n'.encode()
 
 
 def _as_stored(tensor: torch.Tensor) -> torch.Tensor:
