@@ -159,13 +159,14 @@ def _layers_weights(
     """Its weight, int8; scale and bias, float32, of each output. In this order, with their names."""
     name, bias_name = found.weights_of(layer.node)
     weight = tensors[name]
-    whole, scale = rounded_weights(weight, _of_inputs(taken.variance, weight, found.groups_of(layer.node)))
-    real = whole.double() * scale.double().view(-1, *[1] * (weight.dim() - 1))
+    importance = _of_inputs(taken.variance, weight, found.groups_of(layer.node))
+    whole, scale = rounded_weights(weight.numpy(), importance.numpy())
+    real = torch.from_numpy(whole).double() * torch.from_numpy(scale).double().view(-1, *[1] * (weight.dim() - 1))
     node = found.nodes[layer.node]
     # What rounding moves on average, the bias moves back: https://arxiv.org/abs/1906.04721, section 4.2.
     moved = _applied(node, taken.real, weight) - _applied(node, taken.rounded, real)
     bias = tensors[bias_name] + moved
-    return {name: whole.numpy(), f"{name}:scale": scale.numpy(), bias_name: rounded_bias(bias).numpy()}
+    return {name: whole, f"{name}:scale": scale, bias_name: rounded_bias(bias).numpy()}
 
 
 def _of_inputs(variance: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:

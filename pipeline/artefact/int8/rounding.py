@@ -7,69 +7,75 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 MOST_WEIGHT = 127  # symmetric: −128 would have no counterpart
 # 255 times the sum of two neighbouring weights of a sign fits into 16 bits. Without VNNI, x86 multiplies and adds them
 # in pairs (vpmaddubsw), and cuts off what is larger: https://www.felixcloutier.com/x86/pmaddubsw
 MOST_OF_A_PAIR = 128
-CLIPPINGS = tuple(1 - 0.04 * step for step in range(11))  # parts of the range that are tried
+CLIPPINGS = tuple(1 - 0.05 * step for step in range(9))  # parts of the range that are tried
 BINS = 4096
+MOST_TRIED = 2048  # weights of each output
 MANTISSA_BITS = 10  # of a scale
 BIAS_BITS = 20  # of the largest bias of a layer
-ROWS = 256  # output channels at a time
+ROWS = 16  # output channels at a time: what is tried with them stays in the processor's cache
 
 
-def rounded_weights(weight: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def rounded_weights(weight: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float64 (O, I, …) → int8 of the same shape, and float32 (O,): times it, they are the weight.
 
     Of a sign, neighbouring inputs 2j and 2j + 1 of an output have at most MOST_OF_A_PAIR together. Each output has the
     scale at which the squares of what rounding and the bound change sum up to the least.
     importance: float64 (O, I), how much each of an output's inputs varies.
     """
-    parts = [_rounded_rows(*rows) for rows in zip(weight.split(ROWS), importance.split(ROWS), strict=True)]
-    return torch.cat([each[0] for each in parts]), torch.cat([each[1] for each in parts])
+    flat = weight.astype(np.float32).reshape(*weight.shape[:2], -1)  # (O, I, positions)
+    whole, scale = np.empty(flat.shape, np.int8), np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), ROWS):
+        rows = slice(start, start + ROWS)
+        scale[rows] = _scale(flat[rows], importance[rows].astype(np.float32))
+        whole[rows] = _whole(flat[rows], scale[rows])
+    return whole.reshape(weight.shape), scale
 
 
-def _rounded_rows(weight: torch.Tensor, importance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    flat = weight.flatten(2) if weight.dim() > 2 else weight.unsqueeze(2)  # (O, I, positions)
-    matters = importance.unsqueeze(2)
-    largest = torch.maximum(flat.abs().amax(dim=(1, 2)) / MOST_WEIGHT, _largest_pair(flat) / MOST_OF_A_PAIR)
-    largest = torch.where(largest > 0, largest, 1.0)
-    best, scale, least = torch.zeros_like(flat), torch.ones_like(largest), torch.full_like(largest, math.inf)
+def _scale(flat: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    even, odd = _pairs(flat)
+    alike = np.where(even * odd > 0, np.abs(even + odd), 0).max(axis=(1, 2), initial=0)
+    largest = np.maximum(np.abs(flat).max(axis=(1, 2)) / MOST_WEIGHT, alike / MOST_OF_A_PAIR)
+    scale = largest = np.where(largest > 0, largest, 1).astype(np.float32)
+    some = _some_pairs(flat)
+    sample, matters, least = flat[:, some], importance[:, some, None], np.full(len(flat), np.inf)
     for clipping in CLIPPINGS:
-        tried = (largest * clipping).float().double()
-        whole = _within_pairs((flat / tried.view(-1, 1, 1)).round().clamp(-MOST_WEIGHT, MOST_WEIGHT))
-        error = ((whole * tried.view(-1, 1, 1) - flat).square() * matters).sum(dim=(1, 2))
-        better = error < least * (1 - 1e-9)  # as good as equal: on any processor the same
-        least = torch.where(better, error, least)
-        scale = torch.where(better, tried, scale)
-        best = torch.where(better.view(-1, 1, 1), whole, best)
-    return best.view(weight.shape).to(torch.int8), scale.float()
+        tried = largest * np.float32(clipping)
+        changed = _whole(sample, tried) * tried[:, None, None] - sample
+        error = (changed * changed * matters).sum(axis=(1, 2), dtype=np.float64)
+        better = error < least * (1 - 1e-6)  # as good as equal: on any processor the same
+        least, scale = np.where(better, error, least), np.where(better, tried, scale)
+    return scale
 
 
-def _pairs(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The even inputs that have a neighbour, and these."""
+def _some_pairs(flat: np.ndarray) -> np.ndarray:
+    """Inputs that stand for all: of each output, a few thousand weights."""
+    inputs = np.arange(flat.shape[1])
+    return inputs[inputs // 2 % math.ceil(flat.shape[1] * flat.shape[2] / MOST_TRIED) == 0]
+
+
+def _whole(flat: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Whole numbers within the bounds: what two neighbours have too much, each gives half of."""
+    whole = np.rint(flat / scale[:, None, None]).clip(-MOST_WEIGHT, MOST_WEIGHT).astype(np.int16)
+    even, odd = _pairs(whole)
+    excess = np.maximum(np.abs(even + odd) - MOST_OF_A_PAIR, 0)  # none of two signs: each is 127 at most
+    half = excess >> 1
+    even_sign, odd_sign = np.sign(even), np.sign(odd)
+    even -= even_sign * (excess - half)
+    odd -= odd_sign * half
+    return whole
+
+
+def _pairs(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Views of the even inputs that have a neighbour, and of these."""
     count = flat.shape[1] // 2 * 2
     return flat[:, 0:count:2], flat[:, 1:count:2]
-
-
-def _largest_pair(flat: torch.Tensor) -> torch.Tensor:
-    first, second = _pairs(flat)
-    if not first.shape[1]:
-        return torch.zeros(len(flat), dtype=flat.dtype)
-    return torch.where(first * second > 0, (first + second).abs(), 0.0).amax(dim=(1, 2))
-
-
-def _within_pairs(whole: torch.Tensor) -> torch.Tensor:
-    """What two neighbours have too much, each gives half of."""
-    first, second = _pairs(whole)
-    excess = torch.where(first * second > 0, (first + second).abs() - MOST_OF_A_PAIR, 0.0).clamp(min=0)
-    result = whole.clone()
-    left, right = _pairs(result)
-    left -= first.sign() * (excess / 2).ceil()
-    right -= second.sign() * (excess / 2).floor()
-    return result
 
 
 class Histogram:
