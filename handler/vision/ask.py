@@ -1,7 +1,8 @@
 """What an archive answers, without TorchServe: python -m vision.ask FOLDER OUTPUT PRECISION… < PICTURES
 
 FOLDER has an archive's files; PICTURES are the paths of images, one a line. OUTPUT is a file of numpy's: `pixels`,
-uint8 (N, crop, crop, 3), and for each precision its logits, float32 (N, classes); none where it cannot be run in that.
+uint8 (N, crop, crop, 3); for each precision its logits, float32 (N, classes), or none where it cannot be run in that,
+and `no PRECISION` says why; and `refused`, which of PICTURES are no images that a server takes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 
+from vision.errors import RequestError
 from vision.image.decoder import decode, open_image
 from vision.model.classifier import Classifier
 from vision.model.devices import FLOAT32
@@ -26,18 +28,27 @@ def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, 
     """Each picture is asked as it is, and turned; and the first of all once more, alone."""
     config = yaml.safe_load((Path(__file__).parents[1] / "model-config.yaml").read_text(encoding="utf-8"))
     settings, facts = replace(read_settings(config), device="cpu"), read_facts(folder / "model.yaml")
-    opened = [open_image(picture.read_bytes(), picture.name, settings.limits.max_pixels) for picture in pictures]
-    upright = [decode(image, facts.preprocessing) for image in opened]
-    pixels = [np.ascontiguousarray(view) for image in upright for view in views(image)]
+    pixels: list[np.ndarray] = []
+    refused = []
+    for index, picture in enumerate(pictures):
+        try:
+            opened = open_image(picture.read_bytes(), picture.name, settings.limits.max_pixels)
+            pixels += map(np.ascontiguousarray, views(decode(opened, facts.preprocessing)))
+        except RequestError:
+            refused.append(index)
+    answers = {"refused": np.array(refused, np.int64)}
+    if not pixels:
+        return answers
     torch.set_num_threads(available())
-    answers = {"pixels": np.stack([*pixels, pixels[0]])}
+    answers["pixels"] = np.stack([*pixels, pixels[0]])
     for precision in precisions:
         try:
             classifier = Classifier(folder, facts, replace(settings, precision=precision), gpu_id=None)
             answers[precision] = torch.cat([classifier.logits(pixels), classifier.logits(pixels[:1])]).numpy()
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError) as error:
             if precision == FLOAT32:
                 raise
+            answers[f"no {precision}"] = np.array(str(error))
     return answers
 
 

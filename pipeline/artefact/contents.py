@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # torch takes seconds, and whoever reads an archive's metadat
 
 PROGRAM_FILE = "program.json"
 WEIGHTS_FILE = "weights.safetensors"
+INT8_PROGRAM_FILE = "int8.json"  # where there is an int8 network too
+INT8_WEIGHTS_FILE = "int8.safetensors"
 CLASSES_FILE = "classes.json"
 MODEL_FILE = "model.yaml"
 PROOF_FILE = "proof.json"
@@ -44,14 +46,15 @@ def write_contents(program: Program, origin: str, model: Model, folder: Path) ->
     (folder / CLASSES_FILE).write_text(classes + "\n", encoding="utf-8")
 
 
-def write_facts(model: Model, bfloat16: bool, folder: Path) -> None:
-    """bfloat16: whether it answers as it should when it is computed in that."""
+def write_facts(model: Model, bfloat16: bool, folder: Path, int8: bool = False) -> None:
+    """bfloat16: whether it answers as it should when it is computed in that. int8: whether there is such a network."""
     facts = {
         "name": model.name,
         "architecture": archived_architecture(model),
         "classes": CLASSES_FILE,
         "preprocessing": asdict(model.preprocessing),
         "bfloat16": bfloat16,
+        "int8": int8,
     }
     text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, default_flow_style=None)
     (folder / MODEL_FILE).write_text(text, encoding="utf-8")

@@ -11,9 +11,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from pipeline.artefact.model import Model
 from pipeline.artefact.program import Program
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import AnswersOtherwise, NotExportable, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.artefact.int8.proof import Int8Proof
 
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 BATCH = 4
@@ -54,11 +58,12 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Proof:
-    """photographs: how many were asked, views of them included."""
+    """photographs: how many were asked, views of them included. int8: of that network, where there is one."""
 
     photographs: int
     float32: Agreement
     bfloat16: Agreement
+    int8: Int8Proof | None = None
 
     def to_json(self) -> bytes:
         """Bounds and verdicts; figures where they are beyond the bounds. Others would hang on the processor, and an
@@ -69,6 +74,8 @@ class Proof:
         for precision, found in ((FLOAT32, self.float32), (BFLOAT16, self.bfloat16)):
             at_most = {name: bound[precision] for name, bound in bounds.items()}
             said[precision] = {"passed": found.passed, "at_most": at_most} | ({} if found.passed else asdict(found))
+        if self.int8:
+            said["int8"] = self.int8.to_json()
         return (json.dumps(said, indent=2) + "\n").encode()
 
     def __str__(self) -> str:
@@ -85,22 +92,30 @@ def prove(module: nn.Module, model: Model, program: Program, folder: Path, handl
 
     Raises NotExportable where the handler cannot run it, AnswersOtherwise where it answers otherwise in float32.
     """
-    packed = _ask_packed(program, folder, handler_directory)
-    expected = _ask_module(module, packed["pixels"], model)
+    packed = ask_packed(program, folder, handler_directory)
+    expected = ask_module(module, packed["pixels"], model)
     if not np.isfinite(expected).all():
         raise PipelineError("the network's answer to photographs is not finite: are these weights those of a network?")
-    proof = Proof(len(expected), *(_compare(expected, packed.get(name), name) for name in (FLOAT32, BFLOAT16)))
+    float32, bfloat16 = (_compare(expected, packed.get(name), name) for name in (FLOAT32, BFLOAT16))
+    proof = Proof(len(expected), float32, bfloat16)
     if not proof.float32.passed:
         raise AnswersOtherwise(str(proof))
     return proof
 
 
-def _ask_packed(program: Program, folder: Path, handler_directory: Path) -> dict[str, np.ndarray]:
+def ask_packed(
+    program: Program,
+    folder: Path,
+    handler_directory: Path,
+    pictures: Sequence[Path] = PHOTOGRAPHS,
+    precisions: Sequence[str] = (FLOAT32, BFLOAT16),
+) -> dict[str, np.ndarray]:
+    """What handler/vision/ask.py answers. program: for the places in an error. Raises PipelineError where it cannot."""
     answers = folder / ".answers.npz"
-    command = [sys.executable, "-P", "-m", "vision.ask", str(folder), str(answers), FLOAT32, BFLOAT16]
+    command = [sys.executable, "-P", "-m", "vision.ask", str(folder), str(answers), *precisions]
     done = subprocess.run(
         command,
-        input="\n".join(map(str, PHOTOGRAPHS)),
+        input="\n".join(str(each.absolute()) for each in pictures),
         # Threads that wait for each other in a loop would take the processors from whatever else is at work.
         env=os.environ | {"PYTHONPATH": str(handler_directory), "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
@@ -124,7 +139,7 @@ def _not_run(said: str, program: Program) -> PipelineError:
 
 
 @torch.inference_mode()
-def _ask_module(module: nn.Module, pixels: np.ndarray, model: Model) -> np.ndarray:
+def ask_module(module: nn.Module, pixels: np.ndarray, model: Model) -> np.ndarray:
     """uint8 (N, crop, crop, 3) → logits, float32 (N, classes)."""
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (model.preprocessing.mean, model.preprocessing.std))
     found = []
@@ -138,7 +153,7 @@ def _compare(expected: np.ndarray, actual: np.ndarray | None, precision: str) ->
     """Logits of the same photographs, (N, classes), → how far apart they are. None: there was no answer."""
     if actual is None or not np.isfinite(actual).all():
         return Agreement(0, 1.0, 1.0, 1.0, False)
-    probabilities, others = _softmax(expected), _softmax(actual)
+    probabilities, others = softmax(expected), softmax(actual)
     moved = np.abs(probabilities - others).max(axis=1)
     logits = _centred(expected)
     apart = np.abs(logits - _centred(actual)).max() / max(float(logits.std()), LEAST_DEVIATION)
@@ -159,6 +174,6 @@ def _centred(logits: np.ndarray) -> np.ndarray:
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

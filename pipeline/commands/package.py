@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.table import Table
 
 from pipeline.artefact.archive import Archive
 from pipeline.artefact.contents import architecture_in, archived_architecture
@@ -16,11 +18,14 @@ from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights, with_classes
 from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.errors import PipelineError
-from pipeline.shared.terminal import megabytes, out, spinner, transfer_bar, warn
+from pipeline.shared.errors import AnswersOtherwiseInInt8, PipelineError
+from pipeline.shared.terminal import err, megabytes, out, spinner, transfer_bar, warn
 
 if TYPE_CHECKING:  # torch takes seconds
+    from pipeline.artefact.int8.proof import Int8Proof
     from pipeline.artefact.proof import Proof
+
+MOST_NAMED = 3  # of the files that are no photographs
 
 
 def package(
@@ -41,6 +46,14 @@ def package(
         typer.Option(metavar="FILE", help="Instead of the model file's: text with a label a line, JSON, CSV or TSV."),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the model file's.")] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PHOTOGRAPHS",
+            help="Pack the network in int8 too, which is served where it is faster. PHOTOGRAPHS is a folder with at "
+            "least 20 pictures of the kind that it will see: half to make it with, half to prove it on.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -69,17 +82,17 @@ def package(
         _check_signature(signature)
     said, loaded = load(said)
     if check:
-        _check(said, loaded)
+        _check(said, loaded, int8)
         return
     replaced = architecture_in(output)
-    archive, proof = _packed(said, loaded, output)
+    archive, proof = _packed(said, loaded, output, int8)
     if replaced not in (None, archived_architecture(said)):
         warn(f"This took the place of another network called {said.name}: {replaced}.")
     if signer is not None:
         signer.sign(signed_files(archive.path), signature)
     else:
         signature.unlink(missing_ok=True)  # of the archive before: see _check_signature
-    _warn(said, loaded)
+    _warn(said, loaded, proof)
     out.print(f"archive  {relative(archive.path)}")
     out.print(f"version  {Version.of(version_files(archive.path)).name}")
     _tell(said, loaded, proof)
@@ -106,11 +119,15 @@ def load(said: Model) -> tuple[Model, Weights]:
         return with_classes(said, loaded), loaded
 
 
-def _packed(said: Model, loaded: Weights, output: Path) -> tuple[Archive, Proof]:
+def _packed(said: Model, loaded: Weights, output: Path, int8: Path | None = None) -> tuple[Archive, Proof]:
     from pipeline.artefact.packing import pack
 
-    with spinner("packing …") as say:
-        return pack(CHECKOUT / "handler", loaded, said, output, say)
+    try:
+        with spinner("packing …") as say:
+            return pack(CHECKOUT / "handler", loaded, said, output, say, int8)
+    except AnswersOtherwiseInInt8 as error:
+        err.print(int8_table(cast("Sequence[Int8Proof]", error.proofs)))
+        raise
 
 
 def _check_output(output: Path) -> None:
@@ -137,7 +154,11 @@ def _check_signature(signature: Path) -> None:
         )
 
 
-def _warn(said: Model, loaded: Weights) -> None:
+def _warn(said: Model, loaded: Weights, proof: Proof) -> None:
+    if proof.int8 and proof.int8.passed_over:
+        some = ", ".join(file.name for file in proof.int8.passed_over[:MOST_NAMED])
+        more = len(proof.int8.passed_over) - MOST_NAMED
+        warn(f"Passed over among the photographs, as no images: {some}{f' and {more} more' if more > 0 else ''}.")
     if loaded.passed_over:
         warn(f"The file has other weights too, which were not taken: {', '.join(loaded.passed_over)}.")
     if not loaded.trained:
@@ -150,18 +171,21 @@ def _tell(said: Model, loaded: Weights, proof: Proof) -> None:
     out.print(f"model    {said.name}: {said.architecture} with {len(said.classes)} classes")
     out.print(f"weights  {loaded.origin}")
     out.print(f"proof    {proof}")
+    if proof.int8:
+        out.print(f"int8     {proof.int8}")
+        out.print(int8_table([proof.int8]))
 
 
-def _check(said: Model, loaded: Weights) -> None:
+def _check(said: Model, loaded: Weights, int8: Path | None) -> None:
     """Packs it where it is thrown away, so that this ends as packing would, and says what it costs."""
     from pipeline.artefact.costs import costs
     from pipeline.artefact.weights import network
 
     with tempfile.TemporaryDirectory() as scratch:
-        archive, proof = _packed(said, loaded, Path(scratch) / f"{said.name}.mar")
+        archive, proof = _packed(said, loaded, Path(scratch) / f"{said.name}.mar", int8)
     with spinner("measuring …"):
         found = costs(network(said, loaded), said.preprocessing.crop)
-    _warn(said, loaded)
+    _warn(said, loaded, proof)
     _tell(said, loaded, proof)
     images = said.preprocessing
     out.print(f"classes  from {said.classes[0][1]} to {said.classes[-1][1]} ({said.labels})")
@@ -173,6 +197,24 @@ def _check(said: Model, loaded: Weights) -> None:
         f"speed    about {_figure(found.images_per_s)} images/s a core (measured on this machine: "
         "the network alone, in float32, one image at a time)"
     )
+
+
+def int8_table(proofs: Sequence[Int8Proof]) -> Table:
+    """What int8 moved, of each attempt."""
+    table = Table("int8 against float32", "photographs", "same first class", "moved on average", "at most")
+    for proof in proofs:
+        rows = (
+            ("exact", proof.exact),
+            ("as it is served here", proof.served),
+            ("turned, which is not judged", proof.turned),
+        )
+        for words, found in rows:
+            figures = f"{found.same:.2%}", f"{found.on_average:.5f}", f"{found.moved:.4f}"
+            table.add_row(f"{proof.layers}: {words}", str(len(proof.answers)), *figures)
+    bounds = proofs[0].bounds
+    table.add_section()
+    table.add_row("the bounds", "", f"≥ {bounds.same:.2%}", f"≤ {bounds.on_average:.5f}", "")
+    return table
 
 
 def _figure(value: float) -> str:

@@ -13,6 +13,7 @@
     ├── MisfitWeights             a state dict of another network
     ├── NotExportable             a network that cannot be packed as data
     ├── AnswersOtherwise          a packed network that is not what the module was
+    ├── AnswersOtherwiseInInt8    an int8 network that is too far from the float one
     ├── WeightsUnavailable        published weights cannot be had, for a `reason`
     │   ├── DownloadFailed        the download did not come to its end
     │   └── DownloadUnderWay      another process is at it
@@ -153,6 +154,31 @@ class AnswersOtherwise(PipelineError):
 
     def __init__(self, proof: str) -> None:
         super().__init__(f"the packed network answers otherwise than the original, so it is not packed: {proof}")
+
+
+class InInt8(Protocol):
+    """What was measured of an int8 network, as far as its error needs it."""
+
+    @property
+    def layers(self) -> str: ...
+
+    @property
+    def measured(self) -> str: ...
+
+    @property
+    def bound(self) -> str: ...
+
+
+class AnswersOtherwiseInInt8(PipelineError):
+    """proofs: of each attempt, at least one."""
+
+    def __init__(self, proofs: Sequence[InInt8]) -> None:
+        tried = "; ".join(f"{proof.layers} in int8: {proof.measured}" for proof in proofs)
+        super().__init__(
+            f"this network answers otherwise in int8, so it is not packed: {tried}; the bounds are {proofs[0].bound}: "
+            "pack it without --int8, or give it more photographs of the kind that it will see"
+        )
+        self.proofs = tuple(proofs)
 
 
 class WeightsUnavailable(PipelineError):

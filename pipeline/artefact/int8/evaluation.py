@@ -1,4 +1,4 @@
-"""Programs evaluated in float64, those in int8 too: the same on any processor, but for a rounding of the sixteenth digit.
+"""Programs evaluated in float64, those in int8 too: on any processor the same, but for the sixteenth digit.
 
 What is eight bits wide is held as whole numbers in float64, whose sums are exact: what an int8 program answers does not
 hang on the processor at all, as far as it is in int8. The operators' meaning is in the docstrings below; a server

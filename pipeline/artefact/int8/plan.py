@@ -1,7 +1,7 @@
 """Which layers of a program become int8, and which of its values then stay eight bits wide from one to the next.
 
-A layer is a convolution, or a linear layer of (N, in), with the ReLU that follows it. What passes a value on as it is, as
-max pooling, flattening and concatenating do, takes eight bits as well as real numbers. A value stays in eight bits where
+A layer is a convolution, or a linear layer of (N, in), with the ReLU that follows it. What passes a value on as it is
+(max pooling, flattening, concatenating) takes eight bits as well as real numbers. A value stays in eight bits where
 nobody needs it but int8 layers; other values are rounded where an int8 layer takes them. Values that are concatenated
 share a scale.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.artefact.nodes import Node, Ref, Weight, mapped
 
@@ -57,9 +58,7 @@ class Plan:
         return weight, bias
 
     def groups_of(self, node: int) -> int:
-        groups = arguments(self.nodes[node])[6] if self.nodes[node].op == "conv2d" else 1
-        assert isinstance(groups, int), "as aten has it"
-        return groups
+        return int(arguments(self.nodes[node])[6]) if self.nodes[node].op == "conv2d" else 1
 
     def are_pixels(self, index: int) -> bool:
         """Whole numbers from 0 to 255 as they come, perhaps with a border."""
@@ -117,19 +116,24 @@ def relu_first(nodes: Sequence[Node], output: int) -> list[Node]:
     return changed
 
 
-def without_nothing(nodes: Sequence[Node], output: int, shapes: Mapping[int, tuple[int, ...]]) -> tuple[list[Node], int]:
+def without_nothing(
+    nodes: Sequence[Node], output: int, shapes: Mapping[int, tuple[int, ...]]
+) -> tuple[list[Node], int]:
     """Without adaptive pooling to the size that is there already: as AlexNet has it, for images of another size."""
     becomes: dict[int, int] = {}
     renamed: list[Node] = []
+
+    def change(value: Any) -> Any:
+        return Ref(becomes.get(value.node, value.node)) if isinstance(value, Ref) else value
+
     for index, node in enumerate(nodes):
-        change = lambda value: Ref(becomes.get(value.node, value.node)) if isinstance(value, Ref) else value  # noqa: E731
         renamed.append(Node(node.op, mapped(node.args, change), mapped(node.kwargs, change), node.place, node.rank))
         if node.op == "adaptive_avg_pool2d" and shapes[index] == shapes[node.inputs[0]]:
             becomes[index] = renamed[-1].inputs[0]
     return renamed, becomes.get(output, output)
 
 
-def arguments(node: Node) -> list[object]:
+def arguments(node: Node) -> list[Any]:
     """Of a conv2d, all seven; of a linear, all three."""
     usual = [None, None, None, [1, 1], [0, 0], [1, 1], 1] if node.op == "conv2d" else [None, None, None]
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -139,9 +143,7 @@ def arguments(node: Node) -> list[object]:
     return [[each[0], each[-1]] if isinstance(each, list) else each for each in given]
 
 
-def _layers(
-    nodes: Sequence[Node], output: int, users: Mapping[int, list[int]], kinds: frozenset[str]
-) -> list[Layer]:
+def _layers(nodes: Sequence[Node], output: int, users: Mapping[int, list[int]], kinds: frozenset[str]) -> list[Layer]:
     found = []
     for index, node in enumerate(nodes):
         if node.op not in kinds or not isinstance(node.args[0], Ref) or not isinstance(arguments(node)[1], Weight):
@@ -186,12 +188,17 @@ def _bytes(
 
 
 def _passes(node: Node) -> bool:
-    if node.op not in PASSING or node.kwargs:
-        return node.op == "cat" and node.kwargs.keys() <= {"dim"}
-    if node.op != POOL:
-        return True
-    _, _, _, _, dilation, ceil_mode = [*node.args, *[[], [0, 0], [1, 1], False][len(node.args) - 2 :]]
+    if node.op not in PASSING or node.weights or node.kwargs.keys() - {"dim"}:
+        return False
+    dilation, ceil_mode = pooling(node)[4:] if node.op == POOL else ([1], False)
     return set(dilation) == {1} and not ceil_mode
+
+
+def pooling(node: Node) -> list[Any]:
+    """The six arguments of a max_pool2d."""
+    usual = [None, None, [], [0, 0], [1, 1], False]
+    given = [*node.args, *usual[len(node.args) :]]
+    return [*given[:2], given[2] or given[1], *given[3:]]
 
 
 def _shared_scales(nodes: Sequence[Node], eight: set[int]) -> dict[int, int]:

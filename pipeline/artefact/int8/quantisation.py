@@ -12,7 +12,7 @@ from torch.nn import functional
 from pipeline.artefact.int8.equalisation import equalise
 from pipeline.artefact.int8.evaluation import Watch, as_float64, convolution, evaluate
 from pipeline.artefact.int8.pixels import on_pixels
-from pipeline.artefact.int8.plan import LAYERS, POOL, Layer, Plan, arguments, plan, relu_first, without_nothing
+from pipeline.artefact.int8.plan import LAYERS, POOL, Layer, Plan, arguments, plan, pooling, relu_first, without_nothing
 from pipeline.artefact.int8.rounding import rounded_bias, rounded_weights
 from pipeline.artefact.int8.statistics import Scales, Taken, batches, ranges_of, scales_of, taken_by_layers
 from pipeline.artefact.model import Preprocessing
@@ -142,20 +142,20 @@ def _rounded(
 
         args, kwargs = mapped(node.args, change), mapped(node.kwargs, change)
         if index in found.bytes and node.op == POOL:
-            _, kernel, stride, padding = [*args, *[[], [0, 0]][len(args) - 2 :]][:4]
-            args = [args[0], *([each[0], each[-1]] for each in (kernel, stride or kernel, padding))]
-            now[index] = add("int8.max_pool2d", args, node)
+            sizes = [[each[0], each[-1]] for each in pooling(node)[1:4]]
+            now[index] = add("int8.max_pool2d", [args[0], *sizes], node)
         else:
             now[index] = add(node.op, args, node, kwargs)
-            own |= {name: tensors[name].float().numpy() if tensors[name].is_floating_point() else tensors[name].numpy() for name in node.weights}
+            own |= {
+                name: tensors[name].float().numpy() if tensors[name].is_floating_point() else tensors[name].numpy()
+                for name in node.weights
+            }
     last = nodes[now[found.output]]
     last_bias = last.weights[-1] if last.op in ("int8.conv2d", "int8.linear") else None
     return (nodes, now[found.output], own), last_bias
 
 
-def _layers_weights(
-    found: Plan, layer: Layer, tensors: dict[str, torch.Tensor], taken: Taken
-) -> dict[str, np.ndarray]:
+def _layers_weights(found: Plan, layer: Layer, tensors: dict[str, torch.Tensor], taken: Taken) -> dict[str, np.ndarray]:
     """Its weight, int8; scale and bias, float32, of each output. In this order, with their names."""
     name, bias_name = found.weights_of(layer.node)
     weight = tensors[name]

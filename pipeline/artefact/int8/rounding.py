@@ -39,6 +39,7 @@ def rounded_weights(weight: np.ndarray, importance: np.ndarray) -> tuple[np.ndar
 
 
 def _scale(flat: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    scale: np.ndarray
     even, odd = _pairs(flat)
     alike = np.where(even * odd > 0, np.abs(even + odd), 0).max(axis=(1, 2), initial=0)
     largest = np.maximum(np.abs(flat).max(axis=(1, 2)) / MOST_WEIGHT, alike / MOST_OF_A_PAIR)
@@ -50,7 +51,7 @@ def _scale(flat: np.ndarray, importance: np.ndarray) -> np.ndarray:
         changed = _whole(sample, tried) * tried[:, None, None] - sample
         error = (changed * changed * matters).sum(axis=(1, 2), dtype=np.float64)
         better = error < least * (1 - 1e-6)  # as good as equal: on any processor the same
-        least, scale = np.where(better, error, least), np.where(better, tried, scale)
+        least, scale = np.where(better, error, least), np.where(better, tried, scale).astype(np.float32)
     return scale
 
 
@@ -62,7 +63,7 @@ def _some_pairs(flat: np.ndarray) -> np.ndarray:
 
 def _whole(flat: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Whole numbers within the bounds: what two neighbours have too much, each gives half of."""
-    whole = np.rint(flat / scale[:, None, None]).clip(-MOST_WEIGHT, MOST_WEIGHT).astype(np.int16)
+    whole: np.ndarray = np.rint(flat / scale[:, None, None]).clip(-MOST_WEIGHT, MOST_WEIGHT).astype(np.int16)
     even, odd = _pairs(whole)
     excess = np.maximum(np.abs(even + odd) - MOST_OF_A_PAIR, 0)  # none of two signs: each is 127 at most
     half = excess >> 1
@@ -79,7 +80,7 @@ def _pairs(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Histogram:
-    """How often a value was seen, of what lies between two ends. Zeros count for nothing: they are exact at any scale."""
+    """How often each value between two ends was seen. Zeros count for nothing: they are exact at any scale."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = min(low, 0.0), max(high, 0.0)

@@ -10,6 +10,7 @@ import torch
 from pipeline.artefact.int8.evaluation import Watch, dequantize, quantize
 from pipeline.artefact.int8.plan import Plan
 from pipeline.artefact.int8.rounding import Histogram
+from pipeline.artefact.model import Preprocessing
 
 Run = Callable[[Watch], None]  # shows a watch what all photographs become
 Ranges = dict[int, tuple[torch.Tensor, torch.Tensor]]
@@ -22,6 +23,14 @@ def batches(pixels: np.ndarray) -> Iterator[torch.Tensor]:
     """uint8 (N, side, side, 3) → float64 (a few, 3, side, side)."""
     for start in range(0, len(pixels), BATCH):
         yield torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).double()
+
+
+def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """As the float network sees them."""
+    mean, std = (
+        torch.tensor(each, dtype=torch.float64).view(1, 3, 1, 1) for each in (preprocessing.mean, preprocessing.std)
+    )
+    return (pixels / 255 - mean) / std
 
 
 def ranges_of(run: Run, plan: Plan) -> Ranges:

@@ -68,7 +68,10 @@ def test_one_class_has_one_answer() -> None:
 
 def test_an_archive_keeps_verdicts_and_figures_where_they_are_beyond_the_bounds() -> None:
     """Others would hang on the processor: the same inputs would make another archive."""
-    one, other = (Proof(6, *[_compare(LOGITS, LOGITS + np.float32(d), p) for p in (FLOAT32, BFLOAT16)]) for d in (0, 3))
+    one, other = (
+        Proof(6, _compare(LOGITS, LOGITS + np.float32(d), FLOAT32), _compare(LOGITS, LOGITS + np.float32(d), BFLOAT16))
+        for d in (0, 3)
+    )
     assert one.to_json() == other.to_json()
     assert json.loads(one.to_json())["bfloat16"]["passed"] is True
     failed = Proof(6, _compare(LOGITS, LOGITS, FLOAT32), _compare(LOGITS, LOGITS[:, ::-1], BFLOAT16))
