@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -18,8 +17,8 @@ from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights, with_classes
 from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
 from pipeline.shared.checkout import CHECKOUT
-from pipeline.shared.errors import AnswersOtherwiseInInt8, PipelineError
-from pipeline.shared.terminal import err, megabytes, out, spinner, transfer_bar, warn
+from pipeline.shared.errors import PipelineError
+from pipeline.shared.terminal import megabytes, out, spinner, transfer_bar, warn
 
 if TYPE_CHECKING:  # torch takes seconds
     from pipeline.artefact.int8.proof import Int8Proof
@@ -122,12 +121,8 @@ def load(said: Model) -> tuple[Model, Weights]:
 def _packed(said: Model, loaded: Weights, output: Path, int8: Path | None = None) -> tuple[Archive, Proof]:
     from pipeline.artefact.packing import pack
 
-    try:
-        with spinner("packing …") as say:
-            return pack(CHECKOUT / "handler", loaded, said, output, say, int8)
-    except AnswersOtherwiseInInt8 as error:
-        err.print(int8_table(cast("Sequence[Int8Proof]", error.proofs)))
-        raise
+    with spinner("packing …") as say:
+        return pack(CHECKOUT / "handler", loaded, said, output, say, int8)
 
 
 def _check_output(output: Path) -> None:
@@ -173,7 +168,7 @@ def _tell(said: Model, loaded: Weights, proof: Proof) -> None:
     out.print(f"proof    {proof}")
     if proof.int8:
         out.print(f"int8     {proof.int8}")
-        out.print(int8_table([proof.int8]))
+        out.print(_int8_table(proof.int8))
 
 
 def _check(said: Model, loaded: Weights, int8: Path | None) -> None:
@@ -199,21 +194,18 @@ def _check(said: Model, loaded: Weights, int8: Path | None) -> None:
     )
 
 
-def int8_table(proofs: Sequence[Int8Proof]) -> Table:
-    """What int8 moved, of each attempt."""
-    table = Table("int8 against float32", "photographs", "same first class", "moved on average", "at most")
-    for proof in proofs:
-        rows = (
-            ("exact", proof.exact),
-            ("as it is served here", proof.served),
-            ("turned, which is not judged", proof.turned),
-        )
-        for words, found in rows:
-            figures = f"{found.same:.2%}", f"{found.on_average:.5f}", f"{found.moved:.4f}"
-            table.add_row(f"{proof.layers}: {words}", str(len(proof.answers)), *figures)
-    bounds = proofs[0].bounds
+def _int8_table(proof: Int8Proof) -> Table:
+    """What int8 moved."""
+    table = Table("int8 against float32", "same first class", "moved on average", "at most")
+    found = {
+        "evaluated exactly": proof.exact,
+        "as this machine serves it": proof.served,
+        "pictures turned": proof.turned,
+    }
+    for words, each in found.items():
+        table.add_row(words, f"{each.same:.2%}", f"{each.on_average:.5f}", f"{each.moved:.4f}")
     table.add_section()
-    table.add_row("the bounds", "", f"≥ {bounds.same:.2%}", f"≤ {bounds.on_average:.5f}", "")
+    table.add_row("the bounds", f"≥ {proof.bounds.same:.2%}", f"≤ {proof.bounds.on_average:.5f}", "")
     return table
 
 

@@ -178,7 +178,6 @@ class AnswersOtherwiseInInt8(PipelineError):
             f"this network answers otherwise in int8, so it is not packed: {tried}; the bounds are {proofs[0].bound}: "
             "pack it without --int8, or give it more photographs of the kind that it will see"
         )
-        self.proofs = tuple(proofs)
 
 
 class WeightsUnavailable(PipelineError):

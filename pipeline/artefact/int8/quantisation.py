@@ -49,8 +49,7 @@ def quantised(
     say("int8: the ranges of what the photographs become")
     ranges = ranges_of(run, found)
     equalise(found, tensors, ranges)
-    say("int8: how that is spread")
-    scales = scales_of(run, found, ranges)
+    scales = scales_of(found, ranges)
     say("int8: the means of what each layer takes")
     taken = taken_by_layers(run, found, scales)
     say("int8: rounding the weights")
@@ -159,20 +158,13 @@ def _layers_weights(found: Plan, layer: Layer, tensors: dict[str, torch.Tensor],
     """Its weight, int8; scale and bias, float32, of each output. In this order, with their names."""
     name, bias_name = found.weights_of(layer.node)
     weight = tensors[name]
-    importance = _of_inputs(taken.variance, weight, found.groups_of(layer.node))
-    whole, scale = rounded_weights(weight.numpy(), importance.numpy())
+    whole, scale = rounded_weights(weight.numpy())
     real = torch.from_numpy(whole).double() * torch.from_numpy(scale).double().view(-1, *[1] * (weight.dim() - 1))
     node = found.nodes[layer.node]
     # What rounding moves on average, the bias moves back: https://arxiv.org/abs/1906.04721, section 4.2.
     moved = _applied(node, taken.real, weight) - _applied(node, taken.rounded, real)
     bias = tensors[bias_name] + moved
     return {name: whole, f"{name}:scale": scale, bias_name: rounded_bias(bias).numpy()}
-
-
-def _of_inputs(variance: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
-    """float64 (outputs, inputs) of each group."""
-    rows = variance.view(groups, 1, weight.shape[1]).expand(groups, weight.shape[0] // groups, weight.shape[1])
-    return rows.reshape(weight.shape[0], weight.shape[1])
 
 
 def _applied(node: Node, taken: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

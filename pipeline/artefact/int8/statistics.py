@@ -9,7 +9,7 @@ import torch
 
 from pipeline.artefact.int8.evaluation import Watch, dequantize, quantize
 from pipeline.artefact.int8.plan import Plan
-from pipeline.artefact.int8.rounding import Histogram
+from pipeline.artefact.int8.rounding import scale_and_zero_point, scale_up_to
 from pipeline.artefact.model import Preprocessing
 
 Run = Callable[[Watch], None]  # shows a watch what all photographs become
@@ -47,44 +47,32 @@ def ranges_of(run: Run, plan: Plan) -> Ranges:
     return found
 
 
-def scales_of(run: Run, plan: Plan, ranges: Ranges) -> Scales:
+def scales_of(plan: Plan, ranges: Ranges) -> Scales:
     """Scale and zero point of all that share them, by the node that stands for them."""
     ends: dict[int, tuple[float, float]] = {}
     for index, (least, most) in ranges.items():
         low, high = ends.get(plan.scale_of[index], (0.0, 0.0))
         ends[plan.scale_of[index]] = min(low, float(least.min())), max(high, float(most.max()))
-    spreads = {key: Histogram(*each) for key, each in ends.items()}
-
-    def watch(index: int, result: torch.Tensor) -> None:
-        if _is_rounded(plan, index):
-            spreads[plan.scale_of[index]].add(result)
-
-    run(watch)
-    limits = {plan.scale_of[value]: layer.at_most for value, layer in plan.layers.items() if value in plan.bytes}
-    return {key: spread.scale_and_zero_point(limits.get(key)) for key, spread in spreads.items()}
+    found = {key: scale_and_zero_point(*each) for key, each in ends.items()}
+    for value in plan.bytes & plan.layers.keys():
+        limit, (scale, _) = plan.layers[value].at_most, found[plan.scale_of[value]]
+        if limit is not None:
+            found[plan.scale_of[value]] = min(scale, scale_up_to(limit)), 0
+    return found
 
 
 class Taken:
-    """What a layer takes, over the photographs. real: the mean of each place. rounded: the same as eight bits have it.
-
-    variance: of each channel.
-    """
+    """What a layer takes: the mean over photographs, of each place. rounded: the same, as eight bits have it."""
 
     def __init__(self) -> None:
-        self.real = self.rounded = self._squares = torch.zeros((), dtype=torch.float64)
+        self.real = self.rounded = torch.zeros((), dtype=torch.float64)
         self._count = 0
 
     def add(self, real: torch.Tensor, rounded: torch.Tensor) -> None:
-        """Sums, which `finish` divides."""
-        self.real = self.real + real.sum(dim=0)
-        self.rounded = self.rounded + rounded.sum(dim=0)
-        self._squares = self._squares + rounded.square().mean(dim=[*range(2, real.dim())]).sum(dim=0)
-        self._count += len(real)
-
-    def finish(self) -> None:
-        self.real, self.rounded = self.real / self._count, self.rounded / self._count
-        mean = self.rounded.flatten(1).mean(dim=1) if self.rounded.dim() > 1 else self.rounded
-        self.variance = (self._squares / self._count - mean.square()).clamp(min=0)
+        """Of a few photographs."""
+        before, self._count = self._count, self._count + len(real)
+        self.real = (self.real * before + real.sum(dim=0)) / self._count
+        self.rounded = (self.rounded * before + rounded.sum(dim=0)) / self._count
 
 
 def taken_by_layers(run: Run, plan: Plan, scales: Scales) -> dict[int, Taken]:
@@ -97,8 +85,6 @@ def taken_by_layers(run: Run, plan: Plan, scales: Scales) -> dict[int, Taken]:
             found[index].add(result, dequantize(quantize(result, *scale), *scale) if scale else result)
 
     run(watch)
-    for each in found.values():
-        each.finish()
     return found
 
 
