@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,26 @@ def answers(graph: bytes, tensors: Mapping[str, np.ndarray], pixels: np.ndarray)
     results: dict[int, Any] = {-1: np.moveaxis(pixels, 3, 1)}
 
     def value(said: Any) -> Any:
-        if isinstance(said, dict):
-            (kind, what), *_ = said.items()
-            return {"node": results.get, "weight": tensors.get, "batch": lambda times: times * len(pixels)}[kind](what)
-        return [value(each) for each in said] if isinstance(said, list) else said
+        match said:
+            case {"node": int(index)}:
+                return results[index]
+            case {"weight": str(name)}:
+                return tensors[name]
+            case {"batch": int(times)}:
+                return times * len(pixels)
+            case list():
+                return [value(each) for each in said]
+        return said
 
     for index, (op, arguments, *named) in enumerate(program["nodes"]):
         given, others = value(arguments), {name: value(each) for name, each in (named[0] if named else {}).items()}
-        results[index] = OWN[op](*given) if op in OWN else _atens(op, given, others)
+        own = OWN.get(op)
+        results[index] = own(*given) if own else _atens(op, given, others)
     found: np.ndarray = results[program["output"]]
     return found
 
 
-def _atens(op: str, given: list[Any], named: dict[str, Any]) -> Any:
+def _atens(op: str, given: list[Any], named: dict[str, Any]) -> np.ndarray:
     """In float64; what is uint8 stays so."""
 
     def as_torch(each: Any) -> Any:
@@ -40,7 +47,8 @@ def _atens(op: str, given: list[Any], named: dict[str, Any]) -> Any:
         return [as_torch(inner) for inner in each] if isinstance(each, list) else each
 
     packet, _, form = op.partition(".")
-    return getattr(getattr(torch.ops.aten, packet), form or "default")(*map(as_torch, given), **named).numpy()
+    found: torch.Tensor = getattr(getattr(torch.ops.aten, packet), form or "default")(*map(as_torch, given), **named)
+    return found.numpy()
 
 
 def pad(pixels: np.ndarray, padding: list[int], colour: list[int]) -> np.ndarray:
@@ -76,7 +84,7 @@ def conv2d(
     zero_point: int,
 ) -> np.ndarray:
     """A window after the other."""
-    assert (x.dtype, weight.dtype) == (np.uint8, np.int8)
+    assert [x.dtype.name, weight.dtype.name] == ["uint8", "int8"]
     (rows, columns), (down, right), (below, beside) = padding, stride, dilation
     whole = np.pad(x.astype(np.int64) - x_zero_point, ((0, 0), (0, 0), (rows, rows), (columns, columns)))
     outputs, inputs, height, width = weight.shape
@@ -113,7 +121,7 @@ def linear(
     scale: float | None,
     zero_point: int,
 ) -> np.ndarray:
-    assert (x.dtype, weight.dtype) == (np.uint8, np.int8)
+    assert [x.dtype.name, weight.dtype.name] == ["uint8", "int8"]
     sums = (x.astype(np.int64) - x_zero_point) @ weight.astype(np.int64).T
     return _finished(sums, x_scale, weight_scale, bias, relu, scale, zero_point)
 
@@ -141,7 +149,7 @@ def max_pool2d(x: np.ndarray, kernel_size: list[int], stride: list[int], padding
     return np.asarray(windows[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5)))
 
 
-OWN = {
+OWN: dict[str, Callable[..., np.ndarray]] = {
     "int8.pad": pad,
     "int8.quantize": quantize,
     "int8.dequantize": dequantize,

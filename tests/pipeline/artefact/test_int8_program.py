@@ -51,7 +51,8 @@ class Residual(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         stem = self.stem(images)
         added = functional.relu(stem + self.two(functional.relu(self.one(stem))))
-        return self.head(added.mean((2, 3)))
+        logits: torch.Tensor = self.head(added.mean((2, 3)))
+        return logits
 
 
 class Fire(nn.Module):
@@ -65,7 +66,8 @@ class Fire(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         squeezed = self.squeeze(images).relu()
         joined = torch.cat([self.left(squeezed).relu(), self.right(squeezed).relu()], 1)
-        return self.last(joined).mean((2, 3))
+        logits: torch.Tensor = self.last(joined).mean((2, 3))
+        return logits
 
 
 class Depthwise(nn.Module):
@@ -80,7 +82,8 @@ class Depthwise(nn.Module):
         self.head = nn.Linear(6, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head((self.all(images) * 3).mean((2, 3)))
+        logits: torch.Tensor = self.head((self.all(images) * 3).mean((2, 3)))
+        return logits
 
 
 class TwoWays(nn.Module):
@@ -92,7 +95,8 @@ class TwoWays(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         both = [self.left(images).relu().mean((2, 3)), self.right(images).mean((2, 3))]
-        return self.head(torch.cat(both, 1))
+        logits: torch.Tensor = self.head(torch.cat(both, 1))
+        return logits
 
 
 def plain() -> nn.Module:

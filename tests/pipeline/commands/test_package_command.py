@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import platform
 import signal
 import subprocess
 import zipfile
@@ -15,11 +16,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights
 from pipeline.commands.files import version_files
 from pipeline.commands.package import _figure
+from tests.support.int8_pictures import write_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -266,3 +269,92 @@ def test_fine_tuned_alexnet_needs_no_model_file(script: Script, tmp_path: Path, 
 @pytest.mark.parametrize(("value", "shown"), [(8492.3, "8,490"), (72.36, "72.4"), (0.029731, "0.0297"), (1.0, "1")])
 def test_figures_have_three_digits(value: float, shown: str) -> None:
     assert _figure(value) == shown
+
+
+# --- In int8 too ------------------------------------------------------------------------------------------------------
+
+CONVOLUTIONS = """
+import torch
+import yaml
+from torch import nn
+
+def build(classes):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 14 * 14, classes),
+    )
+"""
+needs_int8 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="int8 is for x86-64 processors")
+
+
+@pytest.fixture
+def convolutional(pets: Path) -> Path:
+    """The same with a network that has convolutions, and whose answers to noise are clear."""
+    pets.with_name("net.py").write_text(CONVOLUTIONS)
+    random = torch.Generator().manual_seed(5)
+    shapes = {"0.weight": (8, 3, 3, 3), "0.bias": (8,), "3.weight": (8, 8, 3, 3), "3.bias": (8,)}
+    state = {name: torch.randn(shape, generator=random) / 5 for name, shape in shapes.items()}
+    state |= {"6.weight": torch.randn(3, 1568, generator=random) / 50, "6.bias": torch.zeros(3)}
+    torch.save(state, pets.with_name("pets.pth"))
+    return pets
+
+
+@needs_int8
+def test_photographs_make_an_int8_network_beside_the_float_one(
+    script: Script, convolutional: Path, tmp_path: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 24)
+    (pictures / "README.md").write_text("# Mine\n")
+    done = script("package", convolutional, "--int8", pictures, "--output", tmp_path / "a.mar")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "Passed over among the photographs, as no images: README.md.\n" + BY_DEFAULT
+    told = "int8     convolutions and linear layers in int8: 100.0% the same first class, 0.0"
+    assert told in done.stdout
+    assert "as this machine serves it" in done.stdout
+    facts = yaml.safe_load(entry(tmp_path / "a.mar", "model.yaml"))
+    assert facts["int8"] is True
+    proof = json.loads(entry(tmp_path / "a.mar", "proof.json"))["int8"]
+    assert (proof["passed"], proof["photographs"]) == (True, {"ranges": 12, "proof": 12})
+    digests = {file_digest(file.open("rb"), "sha256").hexdigest() for file in pictures.glob("*.png")}
+    assert {answer["sha256"] for answer in proof["answers"]} < digests
+    assert json.loads(entry(tmp_path / "a.mar", "int8.json"))["input"] == "uint8"
+    assert entry(tmp_path / "a.mar", "int8.safetensors")
+
+    # The same photographs under other names make the same archive.
+    for index, file in enumerate(sorted(pictures.glob("*.png"), reverse=True)):
+        file.rename(pictures / f"of mine {index}.jpeg")
+    again = script("package", convolutional, "--int8", pictures, "--output", tmp_path / "b.mar")
+    assert again.returncode == 0
+    assert filecmp.cmp(tmp_path / "a.mar", tmp_path / "b.mar", shallow=False)
+
+
+@needs_int8
+def test_an_int8_network_that_answers_otherwise_is_refused_with_figures(
+    script: Script, only_error: OnlyError, convolutional: Path, previous: Path, tmp_path: Path
+) -> None:
+    """Its logits hang on a difference of two large ones, which eight bits do not hold."""
+    state = torch.load(convolutional.with_name("pets.pth"), weights_only=True)
+    state["6.weight"] = (
+        state["6.weight"][:1] * 30 + torch.randn(3, 1568, generator=torch.Generator().manual_seed(1)) / 99
+    )
+    torch.save(state, convolutional.with_name("pets.pth"))
+    pictures = write_pictures(tmp_path / "pictures", 20)
+    said = only_error(script("package", convolutional, "--int8", pictures, "--output", previous))
+    assert said.startswith(
+        "this network answers otherwise in int8, so it is not packed: convolutions and linear layers "
+    )
+    assert "the bounds are at least 99.5%, and at most 0.005: pack it without --int8, or " in said
+    assert "convolutions alone in int8: " in said
+    assert untouched(previous)
+
+
+def test_too_few_photographs_are_told_before_anything_is_packed(
+    script: Script, only_error: OnlyError, pets: Path, previous: Path, tmp_path: Path
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 5)
+    said = only_error(script("package", pets, "--int8", pictures, "--output", previous))
+    assert said == f"{pictures} has 5 different photographs: --int8 takes at least 20"
+    said = only_error(script("package", pets, "--int8", "nowhere", "--output", previous))
+    assert said == "nowhere is no folder: give --int8 one with at least 20 photographs"
+    assert untouched(previous)
