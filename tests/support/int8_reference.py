@@ -60,7 +60,8 @@ def pad(pixels: np.ndarray, padding: list[int], colour: list[int]) -> np.ndarray
 
 
 def quantize(x: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    return np.clip(np.rint(x / scale) + zero_point, 0, 255).astype(np.uint8)
+    rounded: np.ndarray = np.clip(np.rint(x / scale) + zero_point, 0, 255).astype(np.uint8)
+    return rounded
 
 
 def dequantize(x: np.ndarray, scale: float, zero_point: int) -> np.ndarray:

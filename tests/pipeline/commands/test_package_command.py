@@ -330,14 +330,32 @@ def test_photographs_make_an_int8_network_beside_the_float_one(
 
 
 @needs_int8
+def test_where_linear_layers_lose_too_much_they_stay_as_they_are(
+    script: Script, convolutional: Path, tmp_path: Path
+) -> None:
+    """Its classes differ by less than the steps of the weights that they share."""
+    state, random = torch.load(convolutional.with_name("pets.pth"), weights_only=True), torch.Generator().manual_seed(1)
+    state["6.weight"] = state["6.weight"][:1] * 30 + torch.randn(3, 1568, generator=random) / 2000
+    torch.save(state, convolutional.with_name("pets.pth"))
+    pictures = write_pictures(tmp_path / "pictures", 24)
+    done = script("package", convolutional, "--int8", pictures, "--output", tmp_path / "a.mar")
+    assert done.returncode == 0, done.stderr
+    assert "\nint8     convolutions alone in int8: 100.0% the same first class, " in done.stdout
+    operators = [node[0] for node in json.loads(entry(tmp_path / "a.mar", "int8.json"))["nodes"]]
+    assert "linear" in operators
+    assert json.loads(entry(tmp_path / "a.mar", "proof.json"))["int8"]["layers"] == "convolutions alone"
+
+
+@needs_int8
 def test_an_int8_network_that_answers_otherwise_is_refused_with_figures(
     script: Script, only_error: OnlyError, convolutional: Path, previous: Path, tmp_path: Path
 ) -> None:
-    """Its logits hang on a difference of two large ones, which eight bits do not hold."""
-    state = torch.load(convolutional.with_name("pets.pth"), weights_only=True)
-    state["6.weight"] = (
-        state["6.weight"][:1] * 30 + torch.randn(3, 1568, generator=torch.Generator().manual_seed(1)) / 99
-    )
+    """Its logits are the small differences between two channels, which eight bits do not hold."""
+    state, random = torch.load(convolutional.with_name("pets.pth"), weights_only=True), torch.Generator().manual_seed(1)
+    state["3.weight"][1] = state["3.weight"][0] + torch.randn(8, 3, 3, generator=random) / 1000
+    state["3.bias"][:2] = 0
+    ways = torch.randn(3, 196, generator=random)
+    state["6.weight"] = torch.cat([ways, -ways, torch.zeros(3, 6 * 196)], 1) * 20
     torch.save(state, convolutional.with_name("pets.pth"))
     pictures = write_pictures(tmp_path / "pictures", 20)
     said = only_error(script("package", convolutional, "--int8", pictures, "--output", previous))
