@@ -30,10 +30,11 @@ from vision.fetch.image_url import UrlFetcher
 from vision.image import decoder as image_decoder
 from vision.image.source import EncodedImage, LocatedImage, locate_image
 from vision.model import devices
-from vision.model.classifier import WEIGHTS, Classifier
+from vision.model.classifier import Classifier
 from vision.model.explanation import Explainer
 from vision.model.facts import read_facts
 from vision.model.ranking import read_classes, top_k
+from vision.model.weights import WEIGHTS
 from vision.protocol import protocols, v1
 from vision.protocol.answer import Answer, Response
 from vision.protocol.request import Request, Verb, Wish

@@ -35,11 +35,12 @@ from server.model import ANSWER_TIMEOUT_S, Model
 from server.scratch import scratch
 from server.small_server import CONNECTIONS, Connection, SmallServer
 from tests.support.in_a_thread import in_a_thread
+from vision.model.weights import MOST_SHARED_BYTES
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
 # Measured with 100 of the largest requests at once, in a control group: docs/reliability.md. One that nobody asks has
-# 430 MB.
+# 300 MB, and 130 MB of weights that all share.
 LOADED_WORKER_MEBIBYTES = 1000
 JVM_MEBIBYTES = 250  # beside heap and direct memory
 
@@ -176,6 +177,13 @@ def test_it_writes_where_a_volume_is(
     assert (mount["name"], volume["emptyDir"]["sizeLimit"]) == (volume["name"], "1Gi")
     assert f"TMPDIR={mount['mountPath']} " in instructions("ENV")[-1]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_that_volume_has_room_for_the_weights_that_workers_write(runtime: dict[str, Any]) -> None:
+    """Beside the archive's: half as much, and a last layer that stays float32. A pod that has more is evicted."""
+    (volume,) = runtime["spec"]["volumes"]
+    assert volume["emptyDir"]["sizeLimit"] == "1Gi"
+    assert 1.55 * MOST_SHARED_BYTES + 64 * 2**20 < 2**30
 
 
 def test_its_memory_is_enough_for_a_worker_on_each_processor(

@@ -8,18 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from vision.model import int8
 from vision.model.devices import AUTO, FLOAT32, INT8, choose_device, choose_precision
 from vision.model.facts import Facts
 from vision.model.network import Network, one_thread
-from vision.model.program import MOST_BYTES, Program, read_program
 from vision.model.quicker import Measured, measured
+from vision.model.weights import OF_INT8, PROGRAM, WEIGHTS, load
 from vision.worker.settings import Settings
-
-PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
-OF_INT8 = "int8.json", "int8.safetensors"  # the same of the network of 8 bits, where there is one
 
 MOST_RESULTS_BYTES = 512 * 2**20  # of what the network makes of the images that go through it together
 LONGEST_COMPARED_S = 0.5  # of a batch, in both networks; slower ones are compared with fewer images
@@ -144,7 +140,8 @@ class Classifier:
         return np.random.Generator(np.random.PCG64(0)).integers(0, 256, (self.side, self.side, 3), dtype=np.uint8)
 
     def _load(self, directory: Path, program_name: str, weights_name: str) -> tuple[Network, dict[str, str]]:
-        program, weights, origin = load(directory, program_name, weights_name)
+        as_run = self.precision if self.device.type == "cpu" else FLOAT32
+        program, weights, origin = load(directory, as_run, program_name, weights_name)
         if program.side != self.side:
             raise ValueError(f"{program_name} is for {program.side} pixels, and model.yaml crops {self.side}")
         try:
@@ -208,23 +205,3 @@ def _no_int8(facts: Facts, device: torch.device) -> str | None:
     if device.type != "cpu":
         return "a network of 8 bits is for the processor, and this worker has a GPU; use auto"
     return int8.refusal()
-
-
-def load(
-    directory: Path, program_name: str = PROGRAM, weights_name: str = WEIGHTS
-) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:
-    """The program; its weights, still in the memory map of their file; and what that says of their origin.
-
-    Raises ValueError where one of the two is not what packaging wrote, or they do not fit each other.
-    """
-    try:
-        with safe_open(str(directory / weights_name), framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            origin = file.metadata() or {}
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{weights_name} cannot be read: {' '.join(str(error).split())[:200]}") from None
-    try:
-        with open(directory / program_name, "rb") as file:
-            return read_program(file.read(MOST_BYTES + 1), weights), weights, origin
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{program_name} is no network for these weights: {error}") from None

@@ -89,6 +89,16 @@ class Program:
         node = self.nodes[self.output]
         return node if node.op == "linear" else None
 
+    @property
+    def head_weights(self) -> set[str]:
+        """The names of its weights."""
+        return _weights(self.head) if self.head else set()
+
+    @property
+    def exact_weights(self) -> set[str]:
+        """The names of those that operators of 8 bits take as they are."""
+        return {name for node in self.nodes if node.op.startswith("int8.") for name in _weights(node)}
+
 
 def read_program(text: bytes, weights: Mapping[str, torch.Tensor]) -> Program:
     """program.json → a program that can be run. weights: by their names, which are all that counts.
@@ -247,6 +257,11 @@ def inputs(node: Node) -> list[int]:
     values = [*node.args, *node.kwargs.values()]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
     return [each.node for each in flat if isinstance(each, Ref)]
+
+
+def _weights(node: Node) -> set[str]:
+    """The names of those that it takes alone, and in no list."""
+    return {each.name for each in (*node.args, *node.kwargs.values()) if isinstance(each, Weight)}
 
 
 def _note_last_uses(nodes: list[Node], output: int) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 SUMS_FILE = "SHA256SUMS"  # as sha256sum writes and checks it: sha256sum --check SHA256SUMS
 BLOCK_BYTES = 1024 * 1024
 CACHE = "__pycache__"
-MADE_HERE = ("precision.json", ".precision.json")  # what a worker has measured, for the others: vision/model/quicker.py
+# What one worker makes for the others, who check it (vision/model/quicker.py and weights.py), and what it has begun.
+MADE = ("precision.json", "weights.bfloat16.safetensors", "int8.bfloat16.safetensors")
+MADE_HERE = (*MADE, *(f".{name}" for name in MADE))
 UNCHECKED = b"\1\0\0\0"  # PEP 552: compiled code that Python runs without a look at its source
 ADVICE = "the archive or its unpacked copy is damaged; start again, or build it again with scripts/package.sh"
 

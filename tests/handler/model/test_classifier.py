@@ -21,10 +21,11 @@ from reliability.decoding import decode
 from reliability.pictures import encoded, gradient
 from tests.support import company
 from tests.support.company import answers_that_differ
-from vision.model.classifier import PROGRAM, WEIGHTS, Classifier
+from vision.model.classifier import Classifier
 from vision.model.facts import Facts
 from vision.model.network import Network
 from vision.model.ranking import top_k
+from vision.model.weights import PROGRAM, WEIGHTS
 from vision.worker.settings import Settings
 
 Load = Callable[..., Classifier]

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from vision.image.preprocessing import Preprocessing
-from vision.model.classifier import PROGRAM, WEIGHTS, Classifier
+from vision.model.classifier import Classifier
 from vision.model.explanation import LEAST_WINDOWS, Explainer
 from vision.model.facts import Facts
+from vision.model.weights import PROGRAM, WEIGHTS
 from vision.worker.settings import Settings
 
 SIDE = 64

@@ -16,9 +16,10 @@ from pipeline.artefact.weights import Weights
 from reliability.decoding import decode
 from reliability.pictures import encoded, views
 from tests.support.reference import WEIGHTS, Reference, torchvision
-from vision.model.classifier import Classifier, load
+from vision.model.classifier import Classifier
 from vision.model.facts import Facts
 from vision.model.network import Network
+from vision.model.weights import load
 from vision.worker.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,119 @@
+"""An archive's program and weights. What workers run in bfloat16, they map from one file: the first of them writes it.
+
+python -m vision.model.weights FOLDER        replaces FOLDER's weights.safetensors by such a file, before it is packed
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from vision.model import as_run
+from vision.model.devices import BFLOAT16, FLOAT32
+from vision.model.program import MOST_BYTES, Program, read_program
+
+logger = logging.getLogger(__name__)
+
+PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
+OF_INT8 = "int8.json", "int8.safetensors"  # the same of the network of 8 bits, where there is one
+SHARED = "bfloat16.safetensors"  # behind `weights.` or `int8.`; worker/integrity.py lets these two be there
+OF, SHA256 = "of", "sha256"  # its metadata: what it was made of, and its own tensors
+
+# Of the archive's weights, above which each worker has its own: half as much comes beside them, into the 1 GiB of /tmp
+# that kserve/runtime/serving-runtime.yaml gives a pod, and a pod that has more is evicted.
+MOST_SHARED_BYTES = 600_000_000
+
+
+def load(
+    directory: Path, precision: str = FLOAT32, program_name: str = PROGRAM, weights_name: str = WEIGHTS
+) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:
+    """The program; its weights, still in the memory map of their file; and what that says of their origin.
+
+    precision: in which a processor runs them. In an unpacked archive, weights for bfloat16 are those of a file that all
+    workers map; where none can be written there, and for float32, those of the archive's own.
+    Raises ValueError where one of the two files is not what packaging wrote, or they do not fit each other.
+    """
+    try:
+        stored, origin = _read(directory / weights_name)
+        weights = as_run.from_store(stored)
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+        raise ValueError(f"{weights_name} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    try:
+        with open(directory / program_name, "rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        program = read_program(text, weights)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{program_name} is no network for these weights: {error}") from None
+    if precision == BFLOAT16 and directory.joinpath("MAR-INF").is_dir() and as_run.would_change(weights, program):
+        made_of = f"{origin.get(SHA256)} {sha256(text).hexdigest()}"
+        weights = _shared(directory / f"{Path(weights_name).stem}.{SHARED}", program, weights, made_of)
+    return program, weights, origin
+
+
+def rewrite(directory: Path) -> None:
+    """weights.safetensors, of a folder that is to be packed, as they are run in bfloat16. Raises as `load`; OSError."""
+    program, weights, origin = load(directory)
+    stored = as_run.to_store(weights, program)
+    part = directory / f".{WEIGHTS}"
+    as_run.write(stored, {**origin, SHA256: as_run.digest(stored)}, part)
+    part.replace(directory / WEIGHTS)
+
+
+def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(str(file), framework="pt") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+
+
+def _shared(file: Path, program: Program, weights: dict[str, torch.Tensor], made_of: str) -> dict[str, torch.Tensor]:
+    """The same weights in bfloat16, of the file; or as they are, where there is none and none can be written."""
+    try:
+        with _alone(file.with_name(PROGRAM)):
+            if (found := _found(file, made_of)) is not None:
+                return found
+            files = [file.with_name(name) for name in (WEIGHTS, OF_INT8[1])]
+            if sum(each.stat().st_size for each in files if each.exists()) > MOST_SHARED_BYTES:
+                return weights
+            _write(as_run.to_store(weights, program), made_of, file)
+            return as_run.from_store(_read(file)[0])
+    except (OSError, RuntimeError, SafetensorError) as error:  # it is read-only, or full; or its system has no locks
+        logger.info("each worker has bfloat16 weights of its own: %s", error)
+        return weights
+
+
+def _found(file: Path, made_of: str) -> dict[str, torch.Tensor] | None:
+    try:
+        stored, metadata = _read(file)
+        if metadata.get(OF) == made_of and metadata.get(SHA256) == as_run.digest(stored):
+            return as_run.from_store(stored)
+    except (OSError, RuntimeError, SafetensorError, ValueError):  # there is none, or it is damaged
+        pass
+    return None
+
+
+def _write(stored: dict[str, torch.Tensor], made_of: str, file: Path) -> None:
+    part = file.with_name(f".{file.name}")
+    try:
+        as_run.write(stored, {OF: made_of, SHA256: as_run.digest(stored)}, part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """While no other worker is here. The lock ends with its process."""
+    with open(file, "rb") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    rewrite(Path(sys.argv[1]))
