@@ -19,9 +19,10 @@ from rich.table import Table
 from benchmarks import charts as pictures_of_results
 from benchmarks import door as front_door
 from benchmarks import door_figures, figures, pages, processors, records, tables
+from benchmarks import open_loop as open_loops
 from benchmarks import profile as profiling
 from benchmarks import protocols as ways_to_ask
-from benchmarks.contenders import CONTENDERS, WITH_INT8
+from benchmarks.contenders import CONTENDERS, THIS, WITH_INT8
 from benchmarks.measurement import Measurement
 from benchmarks.places import CHECKOUT
 from benchmarks.records import Records
@@ -58,9 +59,7 @@ def measure(
     """Measure this project against its peers, and against the limit of the machine."""
     if context.invoked_subcommand is not None:
         return
-    unknown = [name for name in peer or [] if name not in NAMES]
-    if unknown:
-        raise PipelineError(f"no peer is called {unknown[0]}: there are {', '.join(NAMES)}")
+    _check_names(peer)
     chosen = [contender for contender in CONTENDERS if not peer or contender.name in peer]
     chosen = [contender for contender in chosen if contender != WITH_INT8 or has_int8()]
     with _progress() as (progress, task, say):
@@ -117,12 +116,35 @@ def protocols(
         _show_targets(part["goals"])
 
 
+@app.command("open")
+def open_loop(
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Beside this project, these too.", show_default=False),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each rate is measured.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
+    even: Annotated[bool, typer.Option("--even", help="Requests come at even distances, not at random.")] = False,
+) -> None:
+    """Latency at rates that do not wait for answers: open.json, open.png and the page of the processor."""
+    _check_names(peer)
+    chosen = [THIS, *(each for each in CONTENDERS if each.name in (peer or []))]
+    with _progress() as (progress, task, say):
+        prepared = prepare(say, stock=any(each.is_peer for each in chosen), int8=WITH_INT8 in chosen)
+        progress.update(task, total=rounds * len(chosen))
+        found = open_loops.measure(chosen, prepared, rounds, seconds, even, say, lambda: progress.advance(task))
+    _draw(records.here(), pictures_of_results.draw_open, found)
+    _keep(records.OPEN, found)
+
+
 @app.command()
 def charts() -> None:
     """Work out figures, charts and pages anew from what results/ has, of every processor."""
     for each in records.every():
         if measured := each.read(records.MEASUREMENTS):
             _summarise(each, measured)
+        if found := each.read(records.OPEN):
+            _draw(each, pictures_of_results.draw_open, found)
     pages.write()
 
 
@@ -146,13 +168,24 @@ def _summarise(of: Records, measured: dict[str, Any]) -> None:
     summary = figures.summary(measured) | {key: measured[key] for key in KEPT}
     summary["round_count"] = len(measured["rounds"])
     of.write(records.SUMMARY, summary)
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        for chart in pictures_of_results.draw(summary, Path(scratch)).values():
-            shutil.copy(chart, of.folder / f".{chart.name}")
-            os.replace(of.folder / f".{chart.name}", of.folder / chart.name)
+    _draw(of, pictures_of_results.draw, summary)
     out.print(processors.named(summary["machine"]), highlight=False)
     _show_targets(summary["targets"])
     out.print(f"{of.folder.relative_to(CHECKOUT)}/ has the figures and the charts")
+
+
+def _draw(of: Records, draw: Callable[[dict[str, Any], Path], dict[str, Path]], found: dict[str, Any]) -> None:
+    of.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        for chart in draw(found, Path(scratch)).values():
+            shutil.copy(chart, of.folder / f".{chart.name}")
+            os.replace(of.folder / f".{chart.name}", of.folder / chart.name)
+
+
+def _check_names(peers: list[str] | None) -> None:
+    unknown = [name for name in peers or [] if name not in NAMES]
+    if unknown:
+        raise PipelineError(f"no peer is called {unknown[0]}: there are {', '.join(NAMES)}")
 
 
 def _keep(name: str, found: dict[str, Any]) -> None:

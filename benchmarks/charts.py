@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks.contenders import CONTENDERS, OURS, THIS, WITH_INT8
 from benchmarks.figures import AT
@@ -18,6 +20,9 @@ mpl.use("Agg")  # files, no window
 
 BY_NAME = {contender.name: contender for contender in (*CONTENDERS, THIS)}
 ACCENT, LIGHTER, INK, GREY, EQUAL = "#0b62a4", "#4a9bdc", "#24292f", "#6e7781", "#b54708"
+SERVERS = (ACCENT, EQUAL, GREY, "#1a7f37", "#8250df")  # side by side in one chart
+PERCENTILES: dict[str, Literal["-", "--", ":"]] = {"p50_ms": "-", "p95_ms": "--", "p99_ms": ":"}
+MANY_REFUSED, REFUSED = 0.01, "more than 1 % refused"
 WIDTH_IN, DPI = 8, 200
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -43,6 +48,43 @@ def draw(summary: dict[str, Any], directory: Path) -> dict[str, Path]:
             drawn[name] = directory / f"{name}.png"
             figure.savefig(drawn[name], dpi=DPI, metadata={"Software": None})  # the same figures, the same file
     return drawn
+
+
+def draw_open(found: dict[str, Any], directory: Path) -> dict[str, Path]:
+    """Latency by the rate at which requests come, of open.json."""
+    with mpl.rc_context(STYLE):
+        figure = _open(found)
+        figure.suptitle(_machine(found), x=0.02, ha="left", fontsize=11, color=GREY)
+        figure.savefig(directory / "open.png", dpi=DPI, metadata={"Software": None})
+    return {"open": directory / "open.png"}
+
+
+def _open(found: dict[str, Any]) -> Figure:
+    """p50, p95 and p99, each a line, of each server; what a closed loop gets from it as a vertical line."""
+    figure, axes = _figure(5)
+    axes.set_yscale("log")
+    handles = [Line2D([], [], color=INK, linestyle=style, label=key[:3]) for key, style in PERCENTILES.items()]
+    handles.append(Line2D([], [], color=INK, linestyle="", marker="o", markerfacecolor="white", label=REFUSED))
+    for (name, each), colour in zip(found["contenders"].items(), cycle(SERVERS)):
+        shares = [share for share in each["shares"].values() if share["p50_ms"]]
+        rates = [share["rate"]["median"] for share in shares]
+        for key, style in PERCENTILES.items():
+            axes.plot(rates, [share[key]["median"] for share in shares], style, color=colour)
+            for rate, share in zip(rates, shares):
+                face = "white" if share["not_answered"]["median"] > MANY_REFUSED else colour
+                axes.plot(rate, share[key]["median"], "o", color=colour, markerfacecolor=face, markersize=5)
+        capacity = each["capacity"]["median"]
+        axes.axvline(capacity, color=colour, linewidth=1, linestyle=(0, (4, 3)))
+        label = f"{BY_NAME[name].title} (at the line, {capacity:.0f}: a closed loop)"
+        handles.append(Line2D([], [], color=colour, linewidth=3, label=label))
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False)
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.set_xlabel("requests that come in a second, whether or not others are answered", loc="left")
+    axes.set_ylabel("ms from when a request was due")
+    return figure
 
 
 def _readme(summary: dict[str, Any]) -> Figure:

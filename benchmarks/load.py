@@ -22,9 +22,10 @@ from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.answers import Answer
+
 PATIENCE_S = 30  # for what is under way when the time is over; then it counts as an error
 PAUSE_S = 0.1  # after a refusal, of a connection or of a request: who hammers a full queue measures the refusals
-END_OF_HEAD = b"\r\n\r\n"
 JSON_TYPE = "application/json"
 CONTENT_TYPES = {".json": JSON_TYPE, ".jpg": "image/jpeg", ".v2": "application/octet-stream"}
 BUSY = "503"
@@ -71,10 +72,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._received = bytearray()
-        self._end: int | None = None  # of the answer, in bytes; None until its head is there
-        self._status = ""
-        self._chunked = self._close = self._retry_after = False
+        self._answer = Answer()
         self._pausing: asyncio.TimerHandle | None = None
         self._began: float | None = None  # None: nothing is under way
         self.closed = asyncio.get_running_loop().create_future()
@@ -86,10 +84,7 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self._end is None:
-            self._read_head()
-        if self._end is not None and self._is_complete():
+        if self._answer.feed(data):
             self._finish()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -111,47 +106,27 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _send(self) -> None:
-        self._received.clear()
-        self._end, self._began = None, time.perf_counter()
+        self._answer, self._began = Answer(), time.perf_counter()
         self._run.sent += 1
         self._transport.write(next(self._run.requests))
-
-    def _read_head(self) -> None:
-        end = self._received.find(END_OF_HEAD)
-        if end < 0:
-            return
-        head = self._received[:end].decode("latin-1").lower().split("\r\n")
-        version, self._status = head[0].split(" ", 2)[:2]
-        headers = dict(line.partition(":")[::2] for line in head[1:])
-        self._chunked = "chunked" in headers.get("transfer-encoding", "")
-        keep_alive = headers.get("connection", "keep-alive" if version == "http/1.1" else "close")
-        self._close = "close" in keep_alive
-        self._retry_after = "retry-after" in headers
-        self._end = end + len(END_OF_HEAD) + int(headers.get("content-length", 0))
-
-    def _is_complete(self) -> bool:
-        assert self._end is not None
-        if self._chunked:
-            return self._received.endswith(b"0" + END_OF_HEAD)
-        return len(self._received) >= self._end
 
     def _finish(self) -> None:
         assert self._began is not None
         latency, self._began = time.perf_counter() - self._began, None
-        if self._status == "200":
+        if self._answer.status == "200":
             self._run.succeeded(latency)
             self._next()
         else:
-            self._run.failed(f"status {self._status}")
-            if self._status == BUSY:
-                self._run.refused(latency, self._retry_after)
+            self._run.failed(f"status {self._answer.status}")
+            if self._answer.status == BUSY:
+                self._run.refused(latency, self._answer.retry_after)
             self._pausing = asyncio.get_running_loop().call_later(self._run.pause(), self._next)
 
     def _next(self) -> None:
         self._pausing = None
         if self._transport.is_closing():  # a server may close after a refusal: the pause holds all the same
             self._end_here()
-        elif self._run.stopping or self._close:
+        elif self._run.stopping or self._answer.close:
             self._transport.close()
         else:
             self._send()
@@ -166,9 +141,9 @@ async def measure(run: Run, connections: int, seconds: float, warm_up: float) ->
     live: dict[int, Connection] = {}
     clients = [asyncio.create_task(_keep_connected(run, number, live)) for number in range(connections)]
     await asyncio.sleep(warm_up)
-    began, cpu, run.measuring = time.perf_counter(), _cpu_seconds(), True
+    began, cpu, run.measuring = time.perf_counter(), cpu_seconds(), True
     await asyncio.sleep(seconds)
-    measured, cpu = time.perf_counter() - began, _cpu_seconds() - cpu
+    measured, cpu = time.perf_counter() - began, cpu_seconds() - cpu
     run.measuring, run.stopping = False, True
     for connection in list(live.values()):
         connection.stop()
@@ -251,7 +226,7 @@ def request(url: str, body: bytes, content_type: str = JSON_TYPE, json_length: s
     return head.encode() + body
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

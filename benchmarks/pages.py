@@ -19,6 +19,7 @@ PAGE = "README.md"
 PLACE = re.compile(r"<!-- ([\w ]+) -->")
 CHARTS = {
     "throughput chart": "![Photographs per second at each number of clients](throughput.png)",
+    "open chart": "![Latency at each rate at which requests come](open.png)",
     "latency chart": "![p50 and p99 at 32 clients](latency.png)",
 }
 
@@ -45,10 +46,12 @@ def contents(of: Records) -> dict[str, str]:
     """What the template's places are filled with, as far as it was measured."""
     parts: dict[str, str] = {}
     if summary := of.read(records.SUMMARY):
-        parts |= tables.tables(summary) | CHARTS
+        parts |= tables.tables(summary) | {name: CHARTS[name] for name in ("throughput chart", "latency chart")}
         parts["targets"] = tables.targets(summary["targets"], of.reasons())
     if profile := of.read(records.PROFILE):
         parts["profile"] = tables.profile(of.read(records.BEFORE), profile)
+    if found := of.read(records.OPEN):
+        parts |= {"open": tables.open_loop(found), "open chart": CHARTS["open chart"]}
     if door := of.read(records.DOOR):
         parts["door"] = tables.door(door)
     if protocols := of.read(records.PROTOCOLS):

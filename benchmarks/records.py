@@ -17,7 +17,7 @@ from benchmarks.processors import folder_of
 
 # All that was measured, and the figures that follow from it; then what has a command of its own.
 MEASUREMENTS, SUMMARY = "measurements.json", "summary.json"
-DOOR, PROTOCOLS = "door.json", "protocols.json"
+DOOR, PROTOCOLS, OPEN, ISA = "door.json", "protocols.json", "open.json", "isa.json"
 PROFILE, BEFORE = "profile.json", "profile-before.json"  # the latter: of the commit before the first measurements
 MISSED = "missed.yaml"  # what of the targets → why it is missed; written by hand
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from benchmarks import door_figures, processors
 from benchmarks.charts import BY_NAME
 from benchmarks.contenders import OURS
+from benchmarks.figures import AT
 from benchmarks.places import ROOM
 from benchmarks.protocols import CLIENTS
 
@@ -24,6 +25,8 @@ NODE_PRICE = {"spot": 0.08938, "on demand": 0.21169}
 PRICED = "amx"  # c3-standard-4, whose price that is, has such processors
 LOADED = 2 / 3  # of what a pod answers with 32 clients: the rest is for bursts, and for while a pod starts
 NONE = "–"
+OPEN_COLUMNS = (("rate", 0), ("p50_ms", 0), ("p95_ms", 0), ("p99_ms", 0), ("late_p99_ms", 1))
+ARRIVALS = {"Poisson": "at random, as from many who know nothing of each other", "even": "at even distances"}
 KINDS_OF_BODIES = {"small": "500×375", "large": "12 megapixels", "raw": "12 megapixels, sent as they are"}
 # What a record says of the way to this project; those of the door itself and of protocols need not.
 DOORS = {True: ", this project behind Envoy", False: ", no front door before this project", None: ""}
@@ -96,6 +99,23 @@ def protocols(found: dict[str, Any]) -> str:
 def _of_protocol(value: dict[str, float], name: str, digits: int) -> str:
     """Bytes are no matter of rounds."""
     return f"{value['median']:.{digits}f}" if name.startswith("bytes") else spread(value, digits)
+
+
+def open_loop(found: dict[str, Any]) -> str:
+    """A row for each rate, and one for the closed loop."""
+    rows = []
+    for name, each in found["contenders"].items():
+        for share, of_it in each["shares"].items():
+            missed = of_it["not_answered"]
+            lost = f"{100 * missed['median']:.1f} %" if missed else NONE
+            what = f"{title(name)}, {float(share):.0%} of {each['capacity']['median']:.0f}"
+            rows.append([what, *(spread(of_it[key], digits) for key, digits in OPEN_COLUMNS), lost])
+        closed = each["closed"]
+        cells = (spread(closed["throughput"]), spread(closed["p50_ms"]), NONE, spread(closed["p99_ms"]), NONE, NONE)
+        rows.append([f"{title(name)}, {AT} clients in a closed loop", *cells])
+    head = ("requests/s", "come", "p50, ms", "p95, ms", "p99, ms", "sent late, ms (p99)", "not answered with 200")
+    said = f"{_machine(found)} Requests come {ARRIVALS[found['arrivals']]}."
+    return f"{said}\n\n{table(head, rows)}"
 
 
 def door_table(figures: dict[str, Any]) -> Table:
