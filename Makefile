@@ -42,10 +42,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/shfmt -w -i 2 scripts/*.sh scripts/run .ci/run
 
-# this project against its peers and the limit of the machine, then what the front door costs (about twenty minutes; the
-# latter alone: python -m benchmarks door): benchmarks/README.md
+# this project against its peers and the limit of the machine, an open loop, other processors simulated, and what the front
+# door costs (about forty minutes; each has a command of its own): benchmarks/README.md
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
+	@PYTHONPATH=. $(BIN)/python -P -m benchmarks open --peer litserve
+	@PYTHONPATH=. $(BIN)/python -P -m benchmarks isa
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks door
 
 # every classifier that can be packed, packed and asked, the quickest first (hours; it can be taken up again, and

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks import charts as pictures_of_results
 from benchmarks import door as front_door
-from benchmarks import door_figures, figures, pages, processors, records, tables
+from benchmarks import door_figures, figures, pages, processors, records, simulated, tables
 from benchmarks import open_loop as open_loops
 from benchmarks import profile as profiling
 from benchmarks import protocols as ways_to_ask
@@ -135,6 +135,20 @@ def open_loop(
         found = open_loops.measure(chosen, prepared, rounds, seconds, even, say, lambda: progress.advance(task))
     _draw(records.here(), pictures_of_results.draw_open, found)
     _keep(records.OPEN, found)
+
+
+@app.command()
+def isa(
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each batch size.")] = 1,
+) -> None:
+    """Forward passes with fewer of the processor's instructions, as others have: isa.json and the page."""
+    with _progress() as (progress, task, say):
+        prepared = prepare(say, stock=False, int8=has_int8())
+        progress.update(task, total=simulated.steps(rounds))
+        found = simulated.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
+    _keep(records.ISA, found)
+    _show_targets(found["goals"])
 
 
 @app.command()

@@ -17,7 +17,7 @@ LITSERVE, EQUAL = "litserve", "litserve_equal"
 SAME_BATCH = 16  # what a batch has at most (batchSize)
 # How bodies of 12 megapixels are sent, and what of the limit with the same bodies the server should answer.
 LARGE = {"large": ("", 0.8), "raw": (", sent as they are,", 0.95)}
-# What hangs on the kind of processor: where AMX multiplies bfloat16, int8 gains less.
+# What depends on the kind of processor: where AMX multiplies bfloat16, int8 gains less.
 BOUNDS = {
     "amx": {"litserve": 4.5, "int8": 1.3, "pss": 0.6},
     "others": {"litserve": 3.5, "int8": 1.6, "pss": 0.55},
@@ -92,7 +92,7 @@ def summary(measured: dict[str, Any]) -> dict[str, Any]:
 def targets(rounds: list[Part], machine: dict[str, Any]) -> list[Target]:
     """Each is the median of a ratio that was taken in every round. Those of int8 are there where it was measured.
 
-    Some bounds hang on the kind of processor: see BOUNDS.
+    Some bounds depend on the kind of processor: see BOUNDS.
     """
     bounds = BOUNDS["amx" if processors.kind_of(machine).name == "amx" else "others"]
 

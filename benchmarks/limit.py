@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -43,9 +43,12 @@ class Body:
 
 
 class Work:
-    """From request bodies to answer bodies, with this project's own modules. contents: as `Prepared` has it."""
+    """From request bodies to answer bodies, with this project's own modules.
 
-    def __init__(self, contents: Path, threads: int) -> None:
+    contents: as `Prepared` has it. precision: instead of the setting's. Raises ValueError where that cannot be had.
+    """
+
+    def __init__(self, contents: Path, threads: int, precision: str | None = None) -> None:
         sys.path.insert(0, str(HANDLER))
         import torch
         import yaml
@@ -58,6 +61,8 @@ class Work:
 
         torch.set_num_threads(threads)
         settings = read_settings(yaml.safe_load((HANDLER / "model-config.yaml").read_text()))
+        if precision:
+            settings = replace(settings, precision=precision)
         self._no_urls: Any = None  # no request here has one
         facts = read_facts(contents / "model.yaml")
         self._classes = read_classes(contents / facts.classes)
@@ -68,22 +73,35 @@ class Work:
 
     def answer(self, requests: list[Body]) -> list[bytes]:
         """Bodies of requests with one image each, which form one batch → bodies of answers."""
-        from vision.image.decoder import decode, open_image
-        from vision.image.source import locate_image
         from vision.model.ranking import top_k
         from vision.protocol.answer import Answer
-        from vision.protocol.v1 import parse_body, response_body
+        from vision.protocol.v1 import response_body
 
-        parsed = [parse_body(request.content, request.content_type, self._limits) for request in requests]
-        pixels = []
-        for request in parsed:
-            (instance,), (place,) = request.instances, request.places
-            image = locate_image(instance, place, self._limits.max_image_bytes, self._no_urls).wait()
-            assert isinstance(image.content, bytes)
-            opened = open_image(image.content, image.place, self._limits.max_pixels)
-            pixels.append(decode(opened, self._preprocessing))
-        rows = self._classifier.probabilities(pixels)
+        parsed = [self._parsed(request) for request in requests]
+        rows = self.probabilities([self._decoded(request) for request in parsed])
         return [response_body(Answer([top_k(row, request.top_k, self._classes)])) for row, request in zip(rows, parsed)]
+
+    def pixels(self, requests: list[Body]) -> list[Any]:
+        """What the classifier sees of them: uint8 (crop, crop, 3) each."""
+        return [self._decoded(self._parsed(request)) for request in requests]
+
+    def probabilities(self, pixels: list[Any]) -> Any:
+        """float32 (N, classes)."""
+        return self._classifier.probabilities(pixels)
+
+    def _parsed(self, request: Body) -> Any:
+        from vision.protocol.v1 import parse_body
+
+        return parse_body(request.content, request.content_type, self._limits)
+
+    def _decoded(self, request: Any) -> Any:
+        from vision.image.decoder import decode, open_image
+        from vision.image.source import locate_image
+
+        (instance,), (place,) = request.instances, request.places
+        image = locate_image(instance, place, self._limits.max_image_bytes, self._no_urls).wait()
+        assert isinstance(image.content, bytes)
+        return decode(open_image(image.content, image.place, self._limits.max_pixels), self._preprocessing)
 
 
 def throughput(
@@ -110,7 +128,7 @@ def _work_on_core(
     work = Work(contents, threads=1)
     found: dict[str, dict[int, float]] = {}
     for kind, folder in folders.items():
-        bodies = cycle(_read(folder))
+        bodies = cycle(bodies_in(folder))
         found[kind] = {}
         for size in BATCHES[kind]:
             work.answer(list(islice(bodies, size)))  # warms up
@@ -128,7 +146,7 @@ def _images_per_second(work: Work, bodies: Any, size: int, seconds: float) -> fl
 
 def one_image_ms(work: Work, folder: Path) -> float:
     """The median time of one image at a time."""
-    bodies, times = cycle(_read(folder)), []
+    bodies, times = cycle(bodies_in(folder)), []
     for _ in range(SINGLES):
         began = time.perf_counter()
         work.answer([next(bodies)])
@@ -148,7 +166,8 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _read(folder: Path) -> list[Body]:
+def bodies_in(folder: Path) -> list[Body]:
+    """In the order of their names."""
     files = [file for file in sorted(folder.iterdir()) if file.suffix in CONTENT_TYPES]
     return [Body(file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files]
 

@@ -52,6 +52,8 @@ def contents(of: Records) -> dict[str, str]:
         parts["profile"] = tables.profile(of.read(records.BEFORE), profile)
     if found := of.read(records.OPEN):
         parts |= {"open": tables.open_loop(found), "open chart": CHARTS["open chart"]}
+    if found := of.read(records.ISA):
+        parts["isa"] = tables.isa(found, of.reasons())
     if door := of.read(records.DOOR):
         parts["door"] = tables.door(door)
     if protocols := of.read(records.PROTOCOLS):

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.places import RESULTS
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
-# Those that the speed of a network hangs on, as Linux names them: of x86 (AMX, AVX-512, AVX2), and of Arm.
+# Those that the speed of a network depends on, as Linux names them: of x86 (AMX, AVX-512, AVX2), and of Arm.
 INSTRUCTION_SETS = (
     *("amx_int8", "amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2"),
     *("sve", "bf16", "i8mm", "asimddp", "asimd"),

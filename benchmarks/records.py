@@ -45,6 +45,11 @@ class Records:
         file = self.folder / MISSED
         return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
+    def targets(self) -> list[dict[str, Any]]:
+        """Of the whole server, and of int8 in-process: what was measured of them."""
+        summary, isa = self.read(SUMMARY) or {}, self.read(ISA) or {}
+        return [*summary.get("targets", []), *isa.get("goals", [])]
+
     @property
     def machine(self) -> dict[str, Any]:
         """The processor, as the first record that tells it has it."""

@@ -74,11 +74,14 @@ def _of_contender(summary: dict[str, Any], name: str) -> str:
 
 def _targets(found: list[Records]) -> str:
     """A row for each target of any processor."""
-    summaries = _summaries(found)
-    of_each = [{target["what"]: target for target in summary["targets"]} for _, summary in summaries]
-    whats = list(dict.fromkeys(what for targets in of_each for what in targets))
-    rows = [[what, *(_of_target(targets.get(what)) for targets in of_each)] for what in whats]
-    return tables.table(("", *(_link(each, "results") for each, _ in summaries)), rows)
+    of_each = [(each, each.targets()) for each in found]
+    of_each = [(each, targets) for each, targets in of_each if targets]
+    whats = list(dict.fromkeys(target["what"] for _, targets in of_each for target in targets))
+    rows = []
+    for what in whats:
+        cells = (next((each for each in targets if each["what"] == what), None) for _, targets in of_each)
+        rows.append([what, *map(_of_target, cells)])
+    return tables.table(("", *(_link(each, "results") for each, _ in of_each)), rows)
 
 
 def _of_target(target: dict[str, Any] | None) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import door_figures, processors
+from benchmarks import door_figures, processors, simulated
 from benchmarks.charts import BY_NAME
 from benchmarks.contenders import OURS
-from benchmarks.figures import AT
+from benchmarks.figures import AT, SAME_BATCH
 from benchmarks.places import ROOM
 from benchmarks.protocols import CLIENTS
 
@@ -99,6 +99,35 @@ def protocols(found: dict[str, Any]) -> str:
 def _of_protocol(value: dict[str, float], name: str, digits: int) -> str:
     """Bytes are no matter of rounds."""
     return f"{value['median']:.{digits}f}" if name.startswith("bytes") else spread(value, digits)
+
+
+def isa(found: dict[str, Any], reasons: dict[str, str]) -> str:
+    """A row for each set of instructions and precision, of isa.json; and the targets."""
+    rows = []
+    for title_of_set, of_set in found["sets"].items():
+        for precision, figures in of_set["precisions"].items():
+            default = precision == of_set["default"]
+            what = (title_of_set, f"**{precision}**" if default else precision)
+            if "refused" in figures:
+                rows.append((*what, *(NONE for _ in simulated.BATCHES), NONE, NONE))
+                continue
+            forward, request = figures["forward"], figures["request"]
+            same = str(SAME_BATCH)
+            usual = of_set["precisions"][of_set["default"]]["forward"][same]["median"]
+            times = NONE if default else f"{usual / forward[same]['median']:.2f}×"
+            rows.append((*what, *(spread(each, 2) for each in forward.values()), times, spread(request[same], 2)))
+    head = (
+        "held to",
+        "",
+        *(f"in batches of {size}" for size in simulated.BATCHES),
+        "as fast as the default, at 16",
+        "request at 16",
+    )
+    said = (
+        f"{found['date']}, {processors.named(found['machine'])}, one thread; torch {found['machine']['torch']}; "
+        f"{found['weights']} weights; {found['round_count']} rounds."
+    )
+    return f"{said}\n\n{table(head, rows)}\n\n{targets(found['goals'], reasons)}"
 
 
 def open_loop(found: dict[str, Any]) -> str:

@@ -142,7 +142,7 @@ def test_targets_say_what_was_measured() -> None:
     }
 
 
-def test_bounds_hang_on_the_processor() -> None:
+def test_bounds_depend_on_the_processor() -> None:
     for sets, bounds in ((("amx_bf16",), (4.5, 1.3, 0.6)), (("avx512_bf16",), (3.5, 1.6, 0.55))):
         found = summarised(one_round(), sets=sets)
         starts = ("throughput against LitServe as documented", "int8 against today's default", "resident memory")

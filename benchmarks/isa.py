@@ -1,0 +1,68 @@
+"""One network under one choice of instructions and precision: a process of its own, with one thread.
+
+    python -m benchmarks.isa --contents FOLDER --precision int8 --batches 1,16,32 --seconds 0.5
+
+Prints one line of JSON: the processor time that an image takes, of the forward pass (from pixels to probabilities) and
+of all of it (from a request's body to an answer's), in each batch size; or `refused`, why the precision cannot be had.
+What it may use of the processor is said by ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY, which torch reads when it is
+imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+
+from benchmarks import pictures
+from benchmarks.limit import Work, bodies_in
+
+LEAST_RUNS = 3
+
+
+def cpu_ms(run: Callable[[], object], images: int, seconds: float) -> float:
+    """The median of the processor time of an image, in ms: what else the machine does is not in it."""
+    run()  # warms up
+    times: list[float] = []
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends or len(times) < LEAST_RUNS:
+        began = time.process_time()
+        run()
+        times.append(1000 * (time.process_time() - began) / images)
+    return sorted(times)[len(times) // 2]
+
+
+def measure(contents: Path, precision: str, batches: list[int], seconds: float) -> dict[str, object]:
+    """Batch size → ms of `forward` and of `request`."""
+    try:
+        work = Work(contents, threads=1, precision=precision)
+    except ValueError as error:
+        return {"refused": str(error)}
+    bodies = cycle(bodies_in(pictures.bodies(pictures.SMALL)))
+    found = {}
+    for size in batches:
+        requests = list(islice(bodies, size))
+        pixels = work.pixels(requests)
+        found[str(size)] = {
+            "forward": cpu_ms(lambda pixels=pixels: work.probabilities(pixels), size, seconds),  # type: ignore[misc]
+            "request": cpu_ms(lambda requests=requests: work.answer(requests), size, seconds),  # type: ignore[misc]
+        }
+    return {"precision": work.precision, "ms": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--contents", type=Path, required=True)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--batches", required=True)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    chosen = parser.parse_args()
+    batches = [int(size) for size in chosen.batches.split(",")]
+    print(json.dumps(measure(chosen.contents, chosen.precision, batches, chosen.seconds)))
+
+
+if __name__ == "__main__":
+    main()
