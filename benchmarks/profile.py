@@ -21,8 +21,9 @@ import psutil
 
 from benchmarks import pictures
 from benchmarks.contenders import THIS, url
+from benchmarks.groups import answer_of
 from benchmarks.limit import usable_cores
-from benchmarks.measurement import IMPORTABLE, machine, module
+from benchmarks.measurement import ANSWER_TIMEOUT_S, IMPORTABLE, machine, module
 from benchmarks.places import CHECKOUT
 from benchmarks.weights import Prepared
 from pipeline.shared.errors import PipelineError
@@ -33,14 +34,14 @@ WARM_UP_S, SECONDS = 20, 10  # in the first half minute the JVM compiles
 SAMPLES_PER_S = 200
 FRAME = re.compile(r"(?P<function>.+) \((?P<file>.+):\d+\)")
 
+LAYERS = "layers"  # layers.py says what they are
+BATCH = 11  # as many as are together, with this many clients and two workers
+
 # What a sampled stack belongs to: the first of these, from the innermost function outwards, that it goes through.
 STAGES = {
-    ("_conv_forward", "conv.py"): "convolutions",
-    ("forward", "linear.py"): "Linear layers",
-    ("forward", "pooling.py"): "pooling, ReLU",
-    ("forward", "activation.py"): "pooling, ReLU",
+    ("__call__", "network.py"): LAYERS,
     ("_forward", "classifier.py"): "stacking, normalising, softmax",
-    ("_normalised", "classifier.py"): "stacking, normalising, softmax",
+    ("probabilities", "classifier.py"): "stacking, normalising, softmax",
     ("resize", "Image.py"): "resizing",
     ("load", "ImageFile.py"): "decoding",
     ("open_image", "decoder.py"): "reading headers",
@@ -66,10 +67,10 @@ def profile(prepared: Prepared) -> dict[str, Any]:
     ports = Ports.any_free()
     words = [*module("load"), url(ports), pictures.bodies(pictures.SMALL), "--connections", CONCURRENCY]
     words += ["--warm-up", WARM_UP_S, "--seconds", SECONDS]
-    command = [str(word) for word in words]
+    load_command = [str(word) for word in words]
     with (
         THIS.serve(ports, prepared, None, 0) as running,
-        subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | IMPORTABLE, stdout=subprocess.PIPE) as load,
+        subprocess.Popen(load_command, cwd=CHECKOUT, env=os.environ | IMPORTABLE, stdout=subprocess.PIPE) as load,
     ):
         time.sleep(WARM_UP_S + 1)
         front_end = next(process for process in running.processes() if process.name() == "java")
@@ -85,6 +86,10 @@ def profile(prepared: Prepared) -> dict[str, Any]:
         samples[stage_of(stack)] += count
     of_workers = spent.pop(WORKERS)
     spent.update({stage: of_workers * count / samples.total() for stage, count in samples.items()})
+    of_layers = spent.pop(LAYERS, 0)
+    command = [*module("layers"), "--contents", prepared.contents, "--batch", BATCH]
+    for kind, share in answer_of(command, CHECKOUT, IMPORTABLE | {"OMP_NUM_THREADS": "1"}, ANSWER_TIMEOUT_S).items():
+        spent[kind] += of_layers * share
     per_request = {what: 1000 * seconds / requests for what, seconds in spent.items()}
     per_request["(the load generator)"] = found["own_cpu_ms_per_request"]
     return {
