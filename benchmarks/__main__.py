@@ -26,7 +26,7 @@ from benchmarks.contenders import CONTENDERS, THIS, WITH_INT8
 from benchmarks.measurement import Measurement
 from benchmarks.places import CHECKOUT
 from benchmarks.records import Records
-from benchmarks.weights import has_int8, prepare
+from benchmarks.weights import prepare
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.signals import on_stopping, terminate
 from pipeline.shared.terminal import err, out
@@ -61,7 +61,6 @@ def measure(
         return
     _check_names(peer)
     chosen = [contender for contender in CONTENDERS if not peer or contender.name in peer]
-    chosen = [contender for contender in chosen if contender != WITH_INT8 or has_int8()]
     with _progress() as (progress, task, say):
         prepared = prepare(say, int8=WITH_INT8 in chosen)
         measurement = Measurement(chosen, prepared, seconds, say, lambda: progress.advance(task))
@@ -144,7 +143,7 @@ def isa(
 ) -> None:
     """Forward passes with fewer of the processor's instructions, as others have: isa.json and the page."""
     with _progress() as (progress, task, say):
-        prepared = prepare(say, stock=False, int8=has_int8())
+        prepared = prepare(say, stock=False, int8=True)
         progress.update(task, total=simulated.steps(rounds))
         found = simulated.measure(prepared, rounds, seconds, say, lambda: progress.advance(task))
     _keep(records.ISA, found)

@@ -103,7 +103,8 @@ def _readme(summary: dict[str, Any]) -> Figure:
     for title, value in limits.items():
         axes.axvline(value, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         row = len(found) - 0.42 if value == limit else len(found) + 0.08
-        axes.text(value, row, f"{title}: {value:.0f} ", ha="right", va="bottom")
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the other one's line
+        axes.text(value, row, f"{title}: {value:.0f} ", ha="right", va="bottom", bbox=behind)
     axes.set_yticks(range(len(found)), [BY_NAME[name].title for name, _ in found])
     axes.set_ylim(-0.6, len(found) + 0.05 + 0.5 * (len(limits) - 1))
     axes.set_xlim(0, max(limit, found[-1][1]["most"]) * 1.08)

