@@ -135,12 +135,12 @@ def targets(rounds: list[Part], machine: dict[str, Any]) -> list[Target]:
 
     of_int8 = [
         target(
-            "int8 against today's default: throughput",
+            "int8 against the default precision: throughput",
             lambda part: _throughput_ratio(part, OURS, INT8),
             bounds["int8"],
         ),
         target(
-            f"int8 against today's default: in-process, in batches of {SAME_BATCH}",
+            f"int8 against the default precision: in-process, in batches of {SAME_BATCH}",
             _int8_in_process,
             bounds["int8"],
         ),

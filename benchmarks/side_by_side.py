@@ -9,6 +9,7 @@ from benchmarks.charts import BY_NAME
 from benchmarks.contenders import INT8, OURS
 from benchmarks.figures import AT
 from benchmarks.places import RESULTS
+from benchmarks.processors import Kind
 from benchmarks.records import Records
 
 
@@ -38,8 +39,16 @@ def _kinds(found: list[Records]) -> str:
     rows = []
     for kind in processors.KINDS:
         pages = [_link(each, "results") for each in found if processors.kind_of(each.machine) == kind]
-        rows.append((kind.title, kind.processors, kind.machines, ", ".join(pages) or tables.NONE))
+        rows.append(
+            (kind.title, kind.processors, kind.machines, ", ".join(pages or _simulated(kind, found)) or tables.NONE)
+        )
     return tables.table(("", "such as", "machines of Google Cloud", "measured on"), rows)
+
+
+def _simulated(kind: Kind, found: list[Records]) -> list[str]:
+    """Links to where another processor was held to those instructions."""
+    read = [each for each in found if kind.title in (each.read(records.ISA) or {"sets": {}})["sets"]]
+    return [f"[simulated](results/{each.folder.name}/README.md#other-processors-simulated)" for each in read]
 
 
 def _fast(found: list[Records], here: str) -> str:

@@ -15,7 +15,7 @@ from benchmarks.places import ROOM
 from benchmarks.weights import Prepared
 from pipeline.shared.ports import Ports
 
-MISSED = {"int8 against today's default: throughput": "too slow"}
+MISSED = {"int8 against the default precision: throughput": "too slow"}
 CONCURRENCIES = (1, 8, 32, 128)
 
 
@@ -123,8 +123,8 @@ def test_targets_say_what_was_measured() -> None:
         "throughput against the same work in LitServe": (4, True),
         "throughput against the in-process limit of the same precision": (200 / 250, False),
         "throughput against the in-process limit of the same precision, int8": (300 / 400, False),
-        "int8 against today's default: throughput": (1.5, False),
-        "int8 against today's default: in-process, in batches of 16": (1.5, False),
+        "int8 against the default precision: throughput": (1.5, False),
+        "int8 against the default precision: in-process, in batches of 16": (1.5, False),
         "p50 at concurrency 1 against the in-process time of one image with all cores": (5 / 4, True),
         "p99 at concurrency 32 against p50": (1.5, True),
         "throughput at concurrency 128 against the best at any concurrency": (1, True),
@@ -145,7 +145,7 @@ def test_targets_say_what_was_measured() -> None:
 def test_bounds_depend_on_the_processor() -> None:
     for sets, bounds in ((("amx_bf16",), (4.5, 1.3, 0.6)), (("avx512_bf16",), (3.5, 1.6, 0.55))):
         found = summarised(one_round(), sets=sets)
-        starts = ("throughput against LitServe as documented", "int8 against today's default", "resident memory")
+        starts = ("throughput against LitServe as documented", "int8 against the default precision", "resident memory")
         assert tuple(target(found, start)["bound"] for start in starts) == bounds
 
 
@@ -196,7 +196,7 @@ def test_a_missed_target_has_its_reason() -> None:
     )
     assert "| throughput against LitServe as documented | 4.00 (4.00–4.00) | ≥ 3.5 | met |  |" in found
     assert "| p99 at concurrency 32 against p50 | 1.50 (1.50–1.50) | ≤ 2 | met |  |" in found
-    assert "| int8 against today's default: throughput | 1.50 (1.50–1.50) | ≥ 1.6 | not met | too slow |" in found
+    assert "| int8 against the default precision: throughput | 1.50 (1.50–1.50) | ≥ 1.6 | not met | too slow |" in found
 
 
 def test_charts_are_drawn(tmp_path: Path) -> None:

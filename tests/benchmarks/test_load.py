@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.limit import Body, bodies_in
 from benchmarks.load import PAUSE_S, Run, measure, percentile, request, requests_of, summary
 from tests.support.in_a_thread import in_a_thread
 
@@ -148,6 +149,13 @@ def test_bodies_are_sent_as_what_they_are(tmp_path: Path) -> None:
     photograph, body = requests_of("http://x:8080/v1/models/alexnet:predict", tmp_path)
     assert b"\r\nContent-Type: image/jpeg\r\nContent-Length: 2\r\n\r\n\xff\xd8" in photograph
     assert b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" in body
+
+
+def test_the_limit_reads_bodies_as_they_are_sent(tmp_path: Path) -> None:
+    (tmp_path / "1.json").write_bytes(b"{}")
+    (tmp_path / "0.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "notes.txt").write_bytes(b"no body")
+    assert bodies_in(tmp_path) == [Body(b"\xff\xd8", "image/jpeg"), Body(b"{}", "application/json")]
 
 
 def test_half_an_answer_is_an_error() -> None:

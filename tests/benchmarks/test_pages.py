@@ -19,11 +19,21 @@ XEON = {
     "processor": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
     "instruction_sets": ["amx_bf16", "avx512f", "avx2"],
 }
+SIMULATED = "int8 against bfloat16, the forward pass in batches of 16: as it is"
 EPYC = {"processor": "AMD EPYC 7B13", "instruction_sets": ["avx2"]}
 
 
 def on(machine: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return found | {"machine": found["machine"] | machine}
+
+
+def isa_record() -> dict[str, Any]:
+    took = {"forward": {size: {"median": 4, "least": 4, "most": 4} for size in ("1", "16", "32")}}
+    took |= {"request": took["forward"]}
+    of_set = {"default": "float32", "precisions": {"float32": took}}
+    goal = {"what": SIMULATED, "figure": {"median": 1.5, "least": 1.5, "most": 1.5}, "bound": 1.3}
+    about = {"date": "2026-01-01", "machine": XEON | {"torch": "2"}, "weights": "untrained", "round_count": 1}
+    return about | {"sets": {"AVX-512": of_set}, "goals": [goal | {"at_least": True, "met": True}]}
 
 
 @pytest.fixture
@@ -34,6 +44,7 @@ def results(tmp_path: Path) -> Path:
         each.write(records.DOOR, on(machine, door_summarised(door_round())))
         if machine is XEON:
             each.write(records.SUMMARY, on(machine, summarised(one_round())))
+            each.write(records.ISA, isa_record())
     return tmp_path
 
 
@@ -93,6 +104,8 @@ def test_a_reader_finds_his_own(results: Path) -> None:
         in found["processors"]
     )
     assert "| n2, c2, m3 | – |" in found["processors"]
+    assert "| n1 | [simulated](results/intel-xeon-platinum" in found["processors"]  # AVX-512 alone
+    assert f"| {SIMULATED} | 1.50, ≥ 1.3: met |" in found["targets"]
     assert f"| photographs a second, 32 clients | {page} |" in found["fast"]
     assert "| **this project, int8** | 300 |" in found["fast"]
     assert "| TorchServe, stock | 20 (10.0×, 15.0×) |" in found["fast"]
