@@ -63,5 +63,5 @@ def contents(of: Records) -> dict[str, str]:
 
 def _about(machine: dict[str, Any]) -> str:
     kind, sets = processors.kind_of(machine), machine["instruction_sets"]
-    known = f" Its record names {', '.join(f'`{each}`' for each in sets)}." if sets else ""
+    known = f" Of its instruction sets, the record names {', '.join(f'`{each}`' for each in sets)}." if sets else ""
     return f"{kind.title}: such as {kind.processors}. On Google Cloud, machines of {kind.machines} have it.{known}"

@@ -34,8 +34,8 @@ class Kind:
     machines: str
 
 
-# The first that fits. Series and their processors: https://docs.cloud.google.com/compute/docs/cpu-platforms in November
-# 2026; what each processor can: its maker's pages. A series with two rows has machines of both kinds.
+# The first that fits. Series and their processors: https://docs.cloud.google.com/compute/docs/cpu-platforms; what each
+# processor can: its maker's pages. A series with two rows has machines of both kinds.
 KINDS = (
     Kind(
         "amx",
