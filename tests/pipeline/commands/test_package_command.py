@@ -22,6 +22,7 @@ from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights
 from pipeline.commands.files import version_files
 from pipeline.commands.package import _figure
+from pipeline.shared.digests import sha256_of
 from tests.support.int8_pictures import write_pictures
 
 pytestmark = pytest.mark.slow
@@ -316,7 +317,7 @@ def test_photographs_make_an_int8_network_beside_the_float_one(
     assert facts["int8"] is True
     proof = json.loads(entry(tmp_path / "a.mar", "proof.json"))["int8"]
     assert (proof["passed"], proof["photographs"]) == (True, {"ranges": 12, "proof": 12})
-    digests = {file_digest(file.open("rb"), "sha256").hexdigest() for file in pictures.glob("*.png")}
+    digests = {sha256_of(file) for file in pictures.glob("*.png")}
     assert {answer["sha256"] for answer in proof["answers"]} < digests
     assert json.loads(entry(tmp_path / "a.mar", "int8.json"))["input"] == "uint8"
     assert entry(tmp_path / "a.mar", "int8.safetensors")
