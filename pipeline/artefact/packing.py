@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.artefact.archive import Archive, build_archive
 from pipeline.artefact.contents import PROOF_FILE, write_contents, write_facts
+from pipeline.artefact.halved import halve
 from pipeline.artefact.int8.packing import Original, write_int8
 from pipeline.artefact.int8.photographs import photographs
 from pipeline.artefact.int8.proof import BOUNDS, Bounds
@@ -29,9 +30,10 @@ def pack(
     progress: Callable[[str], None] = lambda _: None,
     int8: Path | None = None,
     bounds: Bounds = BOUNDS,
+    halved: bool = False,
 ) -> tuple[Archive, Proof]:
     """progress: told what is being done. int8: a folder of photographs, for an int8 network beside the float one, which
-    keeps the bounds.
+    keeps the bounds. halved: the weights are stored in bfloat16.
 
     Raises PipelineError where the network cannot be packed, or the packed one answers otherwise than it did; OSError
     where nothing can be written. What was at `output` before then stays.
@@ -53,6 +55,9 @@ def pack(
         write_contents(program, weights.origin, model, folder)
         progress("asking the packed network and the original the same photographs")
         proof = prove(module, model, program, folder, handler_directory)
+        if halved:
+            progress("asking the network with weights in bfloat16 the same photographs")
+            proof = halve(module, model, program, folder, handler_directory, proof)
         if seen:
             original = Original(lambda pixels: ask_module(module, pixels, model), program, weights.origin, model)
             proof = replace(proof, int8=write_int8(original, seen, folder, ask, bounds, progress))

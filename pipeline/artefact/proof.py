@@ -58,12 +58,16 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Proof:
-    """photographs: how many were asked, views of them included. int8: of that network, where there is one."""
+    """photographs: how many were asked, views of them included. int8: of that network, where there is one.
+
+    weights: the precision in which they are stored, whose bounds float32 has to keep.
+    """
 
     photographs: int
     float32: Agreement
     bfloat16: Agreement
     int8: Int8Proof | None = None
+    weights: str = FLOAT32
 
     def to_json(self) -> bytes:
         """Bounds and verdicts; figures where they are beyond the bounds. Others would hang on the processor, and an
@@ -71,8 +75,10 @@ class Proof:
         """
         bounds = {"moved": MOST_MOVED, "on_average": MOST_MOVED_ON_AVERAGE, "logits": MOST_OF_LOGITS}
         said: dict[str, Any] = {"photographs": self.photographs}
-        for precision, found in ((FLOAT32, self.float32), (BFLOAT16, self.bfloat16)):
-            at_most = {name: bound[precision] for name, bound in bounds.items()}
+        if self.weights != FLOAT32:
+            said["weights"] = self.weights
+        for precision, kept, found in ((FLOAT32, self.weights, self.float32), (BFLOAT16, BFLOAT16, self.bfloat16)):
+            at_most = {name: bound[kept] for name, bound in bounds.items()}
             said[precision] = {"passed": found.passed, "at_most": at_most} | ({} if found.passed else asdict(found))
         if self.int8:
             said["int8"] = self.int8.to_json()
@@ -87,8 +93,15 @@ class Proof:
         return "; ".join(parts) + ("" if self.bfloat16.passed else ": so it is served in float32 only")
 
 
-def prove(module: nn.Module, model: Model, program: Program, folder: Path, handler_directory: Path) -> Proof:
-    """folder: with the packed network, as pipeline/artefact/contents.py wrote it.
+def prove(
+    module: nn.Module,
+    model: Model,
+    program: Program,
+    folder: Path,
+    handler_directory: Path,
+    weights: str = FLOAT32,
+) -> Proof:
+    """folder: with the packed network, as pipeline/artefact/contents.py wrote it. weights: see Proof.
 
     Raises NotExportable where the handler cannot run it, AnswersOtherwise where it answers otherwise in float32.
     """
@@ -96,8 +109,9 @@ def prove(module: nn.Module, model: Model, program: Program, folder: Path, handl
     expected = ask_module(module, packed["pixels"], model)
     if not np.isfinite(expected).all():
         raise PipelineError("the network's answer to photographs is not finite: are these weights those of a network?")
-    float32, bfloat16 = (_compare(expected, packed.get(name), name) for name in (FLOAT32, BFLOAT16))
-    proof = Proof(len(expected), float32, bfloat16)
+    float32 = _compare(expected, packed.get(FLOAT32), bounds=weights)
+    bfloat16 = _compare(expected, packed.get(BFLOAT16), bounds=BFLOAT16)
+    proof = Proof(len(expected), float32, bfloat16, weights=weights)
     if not proof.float32.passed:
         raise AnswersOtherwise(str(proof))
     return proof
@@ -149,8 +163,11 @@ def ask_module(module: nn.Module, pixels: np.ndarray, model: Model) -> np.ndarra
     return torch.cat(found).numpy()
 
 
-def _compare(expected: np.ndarray, actual: np.ndarray | None, precision: str) -> Agreement:
-    """Logits of the same photographs, (N, classes), → how far apart they are. None: there was no answer."""
+def _compare(expected: np.ndarray, actual: np.ndarray | None, bounds: str) -> Agreement:
+    """Logits of the same photographs, (N, classes), → how far apart they are. None: there was no answer.
+
+    bounds: the precision whose bounds they have to keep.
+    """
     if actual is None or not np.isfinite(actual).all():
         return Agreement(0, 1.0, 1.0, 1.0, False)
     probabilities, others = softmax(expected), softmax(actual)
@@ -158,13 +175,13 @@ def _compare(expected: np.ndarray, actual: np.ndarray | None, precision: str) ->
     logits = _centred(expected)
     apart = np.abs(logits - _centred(actual)).max() / max(float(logits.std()), LEAST_DEVIATION)
     ordered = np.sort(probabilities, axis=1)
-    near = ordered[:, -1] - ordered[:, -2] <= 2 * MOST_MOVED[precision] if expected.shape[1] > 1 else True
+    near = ordered[:, -1] - ordered[:, -2] <= 2 * MOST_MOVED[bounds] if expected.shape[1] > 1 else True
     same = (expected.argmax(axis=1) == actual.argmax(axis=1)) | near
     passed = (
         same.all()
-        and moved.max() <= MOST_MOVED[precision]
-        and moved.mean() <= MOST_MOVED_ON_AVERAGE[precision]
-        and apart <= MOST_OF_LOGITS[precision]
+        and moved.max() <= MOST_MOVED[bounds]
+        and moved.mean() <= MOST_MOVED_ON_AVERAGE[bounds]
+        and apart <= MOST_OF_LOGITS[bounds]
     )
     return Agreement(int(same.sum()), float(moved.max()), float(moved.mean()), float(apart), bool(passed))
 

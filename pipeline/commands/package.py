@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:  # torch takes seconds
     from pipeline.artefact.proof import Proof
 
 MOST_NAMED = 3  # of the files that are no photographs
+
+
+class WeightsPrecision(StrEnum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
 
 
 def package(
@@ -53,6 +59,13 @@ def package(
             "least 20 pictures of the kind that it will see: half to make it with, half to prove it on.",
         ),
     ] = None,
+    weights_precision: Annotated[
+        WeightsPrecision,
+        typer.Option(
+            help="In which the weights are stored. bfloat16 halves the archive, for servers that compute in it; "
+            "float32 has the digits that others use."
+        ),
+    ] = WeightsPrecision.FLOAT32,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -81,10 +94,10 @@ def package(
         _check_signature(signature)
     said, loaded = load(said)
     if check:
-        _check(said, loaded, int8)
+        _check(said, loaded, int8, weights_precision)
         return
     replaced = architecture_in(output)
-    archive, proof = _packed(said, loaded, output, int8)
+    archive, proof = _packed(said, loaded, output, int8, weights_precision)
     if replaced not in (None, archived_architecture(said)):
         warn(f"This took the place of another network called {said.name}: {replaced}.")
     if signer is not None:
@@ -118,11 +131,18 @@ def load(said: Model) -> tuple[Model, Weights]:
         return with_classes(said, loaded), loaded
 
 
-def _packed(said: Model, loaded: Weights, output: Path, int8: Path | None = None) -> tuple[Archive, Proof]:
+def _packed(
+    said: Model,
+    loaded: Weights,
+    output: Path,
+    int8: Path | None = None,
+    weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32,
+) -> tuple[Archive, Proof]:
     from pipeline.artefact.packing import pack
 
+    halved = weights_precision is WeightsPrecision.BFLOAT16
     with spinner("packing …") as say:
-        return pack(CHECKOUT / "handler", loaded, said, output, say, int8)
+        return pack(CHECKOUT / "handler", loaded, said, output, say, int8, halved=halved)
 
 
 def _check_output(output: Path) -> None:
@@ -164,20 +184,20 @@ def _warn(said: Model, loaded: Weights, proof: Proof) -> None:
 
 def _tell(said: Model, loaded: Weights, proof: Proof) -> None:
     out.print(f"model    {said.name}: {said.architecture} with {len(said.classes)} classes")
-    out.print(f"weights  {loaded.origin}")
+    out.print(f"weights  {loaded.origin}{'' if proof.weights == 'float32' else f', in {proof.weights}'}")
     out.print(f"proof    {proof}")
     if proof.int8:
         out.print(f"int8     {proof.int8}")
         out.print(_int8_table(proof.int8))
 
 
-def _check(said: Model, loaded: Weights, int8: Path | None) -> None:
+def _check(said: Model, loaded: Weights, int8: Path | None, weights_precision: WeightsPrecision) -> None:
     """Packs it where it is thrown away, so that this ends as packing would, and says what it costs."""
     from pipeline.artefact.costs import costs
     from pipeline.artefact.weights import network
 
     with tempfile.TemporaryDirectory() as scratch:
-        archive, proof = _packed(said, loaded, Path(scratch) / f"{said.name}.mar", int8)
+        archive, proof = _packed(said, loaded, Path(scratch) / f"{said.name}.mar", int8, weights_precision)
     with spinner("measuring …"):
         found = costs(network(said, loaded), said.preprocessing.crop)
     _warn(said, loaded, proof)

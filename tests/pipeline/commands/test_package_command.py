@@ -272,6 +272,61 @@ def test_figures_have_three_digits(value: float, shown: str) -> None:
     assert _figure(value) == shown
 
 
+# --- Weights in bfloat16 ----------------------------------------------------------------------------------------------
+
+
+def dtypes(archive: Path) -> dict[str, str]:
+    """Of the weights in an archive, by their names there."""
+    content = entry(archive, "weights.safetensors")
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return {name: said["dtype"] for name, said in head.items() if name != "__metadata__"}
+
+
+def test_weights_in_bfloat16_have_half_the_size_and_a_proof_of_their_own(
+    script: Script, convolutional: Path, tmp_path: Path
+) -> None:
+    done = script("package", convolutional, "--weights-precision", "bfloat16", "--output", tmp_path / "a.mar")
+    assert done.returncode == 0, done.stderr
+    assert "\nweights  file pets.pth, in bfloat16\n" in done.stdout
+    assert dtypes(tmp_path / "a.mar") == {
+        "0.weight|channels_last": "BF16",
+        "0.bias": "BF16",
+        "3.weight|channels_last": "BF16",
+        "3.bias": "BF16",
+        "6.weight|transposed": "F32",
+        "6.bias": "F32",
+    }
+    proof = json.loads(entry(tmp_path / "a.mar", "proof.json"))
+    assert proof["weights"] == "bfloat16"
+    assert proof["float32"] == proof["bfloat16"]  # the bounds of one, and both are within them
+    assert yaml.safe_load(entry(tmp_path / "a.mar", "model.yaml"))["bfloat16"] is True
+
+    assert script("package", convolutional, "--output", tmp_path / "b.mar").returncode == 0
+    assert set(dtypes(tmp_path / "b.mar").values()) == {"F32"}
+    assert "weights" not in json.loads(entry(tmp_path / "b.mar", "proof.json"))
+    again = script("package", convolutional, "--weights-precision", "bfloat16", "--output", tmp_path / "c.mar")
+    assert again.returncode == 0
+    assert filecmp.cmp(tmp_path / "a.mar", tmp_path / "c.mar", shallow=False)
+
+
+def test_a_network_that_bfloat16_changes_keeps_its_weights(
+    script: Script, only_error: OnlyError, convolutional: Path, previous: Path
+) -> None:
+    state = torch.load(convolutional.with_name("pets.pth"), weights_only=True)
+    state["0.bias"] += 100  # from which bfloat16 takes a half or nothing, and the next layer all
+    state["3.bias"] -= 100 * state["3.weight"].sum(dim=(1, 2, 3))
+    torch.save(state, convolutional.with_name("pets.pth"))
+    for more in ([], ["--check"]):
+        said = only_error(
+            script("package", convolutional, "--weights-precision", "bfloat16", "--output", previous, *more)
+        )
+        assert said.startswith(
+            "in bfloat16 this network answers otherwise, so its weights stay float32: float32 11 of "
+        )
+        assert said.endswith(": pack it without --weights-precision bfloat16")
+    assert untouched(previous)
+
+
 # --- In int8 too ------------------------------------------------------------------------------------------------------
 
 CONVOLUTIONS = """
