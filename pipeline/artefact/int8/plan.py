@@ -15,6 +15,8 @@ from typing import Any
 
 from pipeline.artefact.nodes import Node, Ref, Weight, mapped
 
+Shapes = Mapping[int, tuple[int, ...]]
+
 LAYERS = frozenset({"conv2d", "linear"})
 POOL = "max_pool2d"
 PAD = "int8.pad"  # of the pixels
@@ -116,10 +118,10 @@ def relu_first(nodes: Sequence[Node], output: int) -> list[Node]:
     return changed
 
 
-def without_nothing(
-    nodes: Sequence[Node], output: int, shapes: Mapping[int, tuple[int, ...]]
-) -> tuple[list[Node], int]:
-    """Without adaptive pooling to the size that is there already: as AlexNet has it, for images of another size."""
+def simplified(nodes: Sequence[Node], output: int, shapes: Shapes) -> tuple[list[Node], int]:
+    """What shapes make plain, as `shapes` has them of each result: without adaptive pooling to the size that is there
+    already, as AlexNet has it for images of another size; and with ceil_mode only where that makes a difference.
+    """
     becomes: dict[int, int] = {}
     renamed: list[Node] = []
 
@@ -130,7 +132,18 @@ def without_nothing(
         renamed.append(Node(node.op, mapped(node.args, change), mapped(node.kwargs, change), node.place, node.rank))
         if node.op == "adaptive_avg_pool2d" and shapes[index] == shapes[node.inputs[0]]:
             becomes[index] = renamed[-1].inputs[0]
+        if node.op == POOL and not node.kwargs and _has_whole_windows(node, shapes[node.inputs[0]], shapes[index]):
+            renamed[-1].args = [*pooling(renamed[-1])[:5], False]
     return renamed, becomes.get(output, output)
+
+
+def _has_whole_windows(node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a max_pool2d has as many as it would have without ceil_mode."""
+    sizes = ([each[0], each[-1]] for each in pooling(node)[1:5])
+    return after[-2:] == tuple(
+        (size + 2 * border - apart * (window - 1) - 1) // step + 1
+        for size, window, step, border, apart in zip(before[-2:], *sizes, strict=True)
+    )
 
 
 def arguments(node: Node) -> list[Any]:

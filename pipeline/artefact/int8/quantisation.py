@@ -12,7 +12,7 @@ from torch.nn import functional
 from pipeline.artefact.int8.equalisation import equalise
 from pipeline.artefact.int8.evaluation import Watch, as_float64, convolution, evaluate
 from pipeline.artefact.int8.pixels import on_pixels
-from pipeline.artefact.int8.plan import LAYERS, POOL, Layer, Plan, arguments, plan, pooling, relu_first, without_nothing
+from pipeline.artefact.int8.plan import LAYERS, POOL, Layer, Plan, arguments, plan, pooling, relu_first, simplified
 from pipeline.artefact.int8.rounding import rounded_bias, rounded_weights
 from pipeline.artefact.int8.statistics import Scales, Taken, batches, ranges_of, scales_of, taken_by_layers
 from pipeline.artefact.model import Preprocessing
@@ -71,7 +71,7 @@ def _prepared(
     shapes: dict[int, tuple[int, ...]] = {}
     one = torch.zeros(1, 3, program.side, program.side, dtype=torch.float64)
     evaluate(program.nodes, program.output, tensors, one, lambda index, result: shapes.update({index: result.shape}))
-    nodes, output = without_nothing(program.nodes, program.output, shapes)
+    nodes, output = simplified(program.nodes, program.output, shapes)
     nodes, output = only_needed(relu_first(nodes, output), output)
     return on_pixels(nodes, output, tensors, preprocessing)
 

@@ -70,6 +70,20 @@ class Fire(nn.Module):
         return logits
 
 
+class Ceiling(nn.Module):
+    """Pooled with ceil_mode, as SqueezeNet has it: once without a difference, and once with half a window more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 2), nn.Conv2d(6, CLASSES, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        whole = functional.max_pool2d(self.one(images).relu(), 2, ceil_mode=True)  # of 22 places
+        half = functional.max_pool2d(self.two(whole).relu(), 3, 2, ceil_mode=True)  # of 10
+        logits: torch.Tensor = self.last(half).mean((2, 3))
+        return logits
+
+
 class Depthwise(nn.Module):
     """As MobileNet v2 has it: a channel for itself, and ReLU6."""
 
@@ -107,7 +121,14 @@ def plain() -> nn.Module:
     )  # fmt: skip
 
 
-NETWORKS = {"plain": plain, "residual": Residual, "fire": Fire, "depthwise": Depthwise, "two ways": TwoWays}
+NETWORKS = {
+    "plain": plain,
+    "residual": Residual,
+    "fire": Fire,
+    "depthwise": Depthwise,
+    "two ways": TwoWays,
+    "ceiling": Ceiling,
+}
 
 
 def program_of(name: str) -> Program:
@@ -178,6 +199,20 @@ def test_relu6_is_the_end_of_a_scale() -> None:
     for layer in layers[:2]:
         assert layer[1][10] is True
         assert 0 < layer[1][11] * 255 <= 6
+
+
+def test_a_pooling_is_in_eight_bits_where_its_windows_are_whole() -> None:
+    _, program = made("ceiling")
+    expected = [
+        "int8.conv2d",
+        "int8.max_pool2d",
+        "int8.conv2d",
+        "max_pool2d",
+        "int8.quantize",
+        "int8.conv2d",
+        "mean.dim",
+    ]
+    assert operators(program) == expected
 
 
 def test_images_that_go_two_ways_are_normalised_as_they_were() -> None:
