@@ -14,8 +14,10 @@ import torch
 from pipeline.artefact.int8.plan import POOL, Plan, users_of
 from pipeline.artefact.int8.statistics import Ranges
 
-STEPS = 4  # factors are powers of two to a quarter: what sums in another order differ by, they do not have
-MOST_STEPS = 4 * STEPS
+# Factors are about powers of two to a quarter. They have few bits, so that no processor rounds them, or what they
+# divide, in its own way.
+QUARTERS = torch.tensor([1, 1.1875, 1.40625, 1.6875], dtype=torch.float64)
+MOST_STEPS = 4 * len(QUARTERS)
 
 
 def equalise(plan: Plan, tensors: dict[str, torch.Tensor], ranges: Ranges) -> None:
@@ -56,7 +58,8 @@ def _factors(activation: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if used.any():
         steps[used] = torch.log2(activation[used] / weight[used]) / 2
         steps[used] -= steps[used].mean()
-    return torch.exp2((steps * STEPS).round().clamp(-MOST_STEPS, MOST_STEPS) / STEPS)
+    whole = (steps * len(QUARTERS)).round().clamp(-MOST_STEPS, MOST_STEPS).int()
+    return torch.ldexp(QUARTERS[whole % len(QUARTERS)], whole // len(QUARTERS))
 
 
 def _by_input(plan: Plan, tensors: dict[str, torch.Tensor], node: int) -> torch.Tensor:

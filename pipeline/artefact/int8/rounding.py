@@ -48,7 +48,7 @@ def _pairs(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def scale_and_zero_point(low: float, high: float) -> tuple[float, int]:
     """Of values between the two, of which nothing is cut off: rounding is noise, and cutting off moves an answer."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = few_bits((high - low) / LARGEST) if high > low else 1.0
+    scale = few_bits((high - low) / LARGEST) if (high - low) / LARGEST > LEAST_SCALE else 1.0  # of nothing
     return scale, round(-low / scale)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -288,6 +292,34 @@ def test_the_order_of_the_photographs_changes_little_and_the_same_order_nothing(
         assert one.tensors.keys() == other.tensors.keys()
         for name, array in one.tensors.items():
             assert array.tobytes() == other.tensors[name].tobytes()
+
+
+DIGEST = """
+import hashlib
+from tests.pipeline.artefact.test_int8_program import NETWORKS, made
+for name in NETWORKS:
+    _, program = made(name)
+    print(hashlib.sha256(b"".join([program.graph, *(array.tobytes() for array in program.tensors.values())])).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_with_other_instructions_makes_the_same(checkout: Path) -> None:
+    """It adds up in another order, and has other functions for logarithms."""
+    paths = os.pathsep.join([str(checkout), str(checkout / "handler")])
+    others: list[dict[str, str]] = [{}, {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}]
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            env=os.environ | {"PYTHONPATH": paths} | other,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for other in others
+    ]
+    assert len(digests[0].split()) == len(NETWORKS)
+    assert digests[0] == digests[1]
 
 
 def test_a_channel_that_is_never_used_harms_nothing() -> None:
