@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from reliability.decoding import decode
 from reliability.pictures import encoded, gradient
 from tests.support import company
 from tests.support.company import answers_that_differ
+from vision.model import classifier
 from vision.model.classifier import Classifier
 from vision.model.facts import Facts
 from vision.model.network import Network
@@ -132,6 +136,19 @@ def test_where_few_images_are_computed_otherwise_they_have_company(
         assert torch.equal(made.probabilities(pixels[:count]), expected[:count])
     assert sizes == [max(count, few + 1) for count in range(1, 5)]
     assert f" images_at_least={few + 1} " in made.description
+
+
+def test_so_they_have_where_others_had_the_processor_at_the_start(
+    load: Load, pixels: list[np.ndarray], otherwise: Otherwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock on the wall each step then takes ten seconds: longer than a network that is not asked so often."""
+    expected = load().probabilities(pixels[:1])
+    otherwise(3)
+    late = SimpleNamespace(monotonic=itertools.count(0, 10).__next__, thread_time=time.thread_time)
+    monkeypatch.setattr(classifier, "time", late)
+    made = load()
+    assert torch.equal(made.probabilities(pixels[:1]), expected)
+    assert " images_at_least=4 " in made.description
 
 
 def test_precision_and_device_can_be_set(model_dir: Path, facts: Facts, settings: Settings) -> None:
