@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +47,14 @@ def write_int8(
     ask: the handler, with what is in `folder`. Raises AnswersOtherwiseInInt8 where none does.
     """
     proofs: list[Int8Proof] = []
+    asked = 0
+
+    def asking(pictures: Sequence[Path], precisions: Sequence[str]) -> dict[str, np.ndarray]:
+        nonlocal asked
+        asked += len(pictures)
+        say(f"int8: asking it and the original other photographs ({asked} of {len(photographs.proof)})")
+        return ask(pictures, precisions)
+
     for words, kinds in ATTEMPTS.items():
         made = quantised(original.program, original.model.preprocessing, photographs.pixels, kinds, say)
         if proofs and made.graph == (folder / INT8_PROGRAM_FILE).read_bytes():
@@ -54,10 +62,10 @@ def write_int8(
         (folder / INT8_PROGRAM_FILE).write_bytes(made.graph)
         write_weights(made.tensors, original.origin, folder / INT8_WEIGHTS_FILE)
         write_facts(original.model, bfloat16=True, folder=folder, int8=True)
-        say("int8: asking it and the original other photographs")
+        asked = 0
         how = words, len(photographs.pixels), bounds
         preprocessing = original.model.preprocessing
-        proof = prove_int8(original.module, original.program, made, preprocessing, photographs.proof, ask, how)
+        proof = prove_int8(original.module, original.program, made, preprocessing, photographs.proof, asking, how)
         if proof.passed:
             return replace(proof, passed_over=photographs.passed_over)
         proofs.append(proof)

@@ -16,8 +16,8 @@ from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import PipelineError, told
 
 LEAST = 20
-MOST_FOR_RANGES = 256  # of AlexNet's figures, none gets better with more
-MOST_FOR_PROOF = 1000
+MOST_FOR_RANGES = 128  # of AlexNet's figures, none gets better with more
+MOST_FOR_PROOF = 400  # half a second of processor time each, for AlexNet
 MOST_BYTES = 32 * 2**20  # of a file: thrice what a server takes
 TOGETHER = 64  # are decoded by a process
 
