@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from pipeline.artefact.int8.proof import BOUNDS, Answer, Bounds, Fidelity, Int8Proof, compared
+from pipeline.artefact.int8.photographs import Photograph
+from pipeline.artefact.int8.proof import BOUNDS, Answer, Bounds, Fidelity, Int8Proof, compared, prove_int8
+from pipeline.artefact.model import MODEL
+from pipeline.artefact.program import Program
 from pipeline.artefact.proof import Agreement, Proof
+from pipeline.shared.errors import PipelineError
 
 LOGITS = np.random.default_rng(0).standard_normal((200, 5)) * 3
 GOOD, BAD = Fidelity(0.995, 0.005, 0.2), Fidelity(0.994, 0.001, 0.01)
@@ -32,6 +38,25 @@ def test_what_moved_is_the_most_moved_probability_of_each() -> None:
     assert found.within(Bounds(0.995, found.on_average))
     assert not found.within(Bounds(0.996, 1))
     assert not found.within(Bounds(0, found.on_average * 0.99))
+
+
+def test_a_machine_that_has_no_int8_is_told() -> None:
+    """As handler/vision/ask.py says why."""
+    pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    said = np.array("model-config.yaml: handler.precision is int8: layers of 8 bits are for x86-64 processors")
+    empty, usual = Program(b"", {}), MODEL.preprocessing
+    with pytest.raises(PipelineError) as refused:
+        prove_int8(
+            lambda _: LOGITS,
+            empty,
+            empty,
+            usual,
+            [Photograph(Path("a.jpg"), "ab" * 32)],
+            lambda *_: {"pixels": pixels, "no int8": said},
+            ("all", 10, BOUNDS),
+        )
+    expected = "an int8 network cannot be proved on this machine: layers of 8 bits are for x86-64 processors"
+    assert str(refused.value) == expected
 
 
 def test_what_is_not_finite_is_no_answer() -> None:
