@@ -1,0 +1,23 @@
+"""What a part of `make audit` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one part. `findings`: a line each; with none, and not `fine`, the part could not be done."""
+
+    fine: bool
+    said: str
+    findings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, looked_at: str, findings: list[str]) -> Outcome:
+        said = f"{len(findings)} found in {looked_at}" if findings else f"nothing found in {looked_at}"
+        return cls(not findings, said, tuple(findings))
+
+
+class Undone(Exception):
+    """A part could not be done; the sentence says why."""
