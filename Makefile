@@ -8,7 +8,7 @@ TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 
-.PHONY: setup demo test test-quick lint format bench classifiers reliability cluster-test audit image
+.PHONY: setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -68,9 +68,13 @@ cluster-test: setup
 		CLUSTER_TEST_OVERLAY="$(OVERLAY)" CLUSTER_TEST_NAME="$(NAME)" CLUSTER_TEST_IMAGE="$(if $(filter file,$(origin IMAGE)),,$(IMAGE))" \
 		$(BIN)/python -m pytest -v --timeout 3600 tests/pipeline/deployment/test_cluster.py
 
-# known holes in dependencies, risky code, secrets, manifests, Terraform; the image's packages go to build/sbom.cdx.json
+# known holes in all that the image is made of, risky code, secrets, manifests, Terraform: SECURITY.md
 audit: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.commands.audit
+
+# the list of all that the image is made of, anew: kserve/runtime/sbom.cdx.json
+sbom: setup
+	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.parts
 
 # the serving image for x86-64, whatever builds it, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG,
 # TORCH_INDEX=… for NVIDIA GPUs

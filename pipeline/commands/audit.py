@@ -1,7 +1,8 @@
 """`make audit`: what is known to be wrong with the code, its dependencies and its manifests, and what is in the image.
 
-Each part runs a tool that is pinned in requirements/dev.txt. What cannot be checked is told and counts as failed: a
-green line always means that somebody looked.
+The parts here run tools that are pinned in requirements/dev.txt; those that look at what the image is made of are in
+pipeline/supply/parts.py. What cannot be checked is told and counts as failed: a green line always means that somebody
+looked.
 """
 
 from __future__ import annotations
@@ -12,22 +13,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.terminal import out, spinner
+from pipeline.supply import parts
+from pipeline.supply.outcome import Outcome, Undone
 
 CODE = ("handler", "pipeline", "kserve", "scripts")  # not what measures or attacks servers of its own
 ADVISORIES = "https://api.osv.dev/v1/query"
-SBOM = Path("build", "sbom.cdx.json")
 TIMEOUT_S = 300  # for one tool
 
 # ruff has the same off, for the same reasons: an assert says what the type checker cannot see, and subprocesses are
@@ -52,24 +50,14 @@ PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 # What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
-NO_MANIFESTS = ("kustomization.yaml", "names.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml", "question.json")
+NO_MANIFESTS = (
+    *("kustomization.yaml", "names.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml"),
+    *("question.json", "sbom.cdx.json"),
+)
 
 # No manifests, and no YAML before the server has filled them in: Jinja templates. What they become is tested where
 # it is used: Envoy reads the one (tests/door), and tests/serving/test_openapi.py calls the server by the other.
 TEMPLATES = ("kserve/runtime/envoy.yaml", "kserve/runtime/server/status/openapi.yaml")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one part. `findings`: a line each; with none, and not `fine`, the part could not be done."""
-
-    fine: bool
-    said: str
-    findings: tuple[str, ...] = ()
-
-
-class Undone(Exception):
-    """A part could not be done; the sentence says why."""
 
 
 def main() -> None:
@@ -109,7 +97,7 @@ def dependencies(checkout: Path, database: str = ADVISORIES) -> Outcome:
     skipped = [package["name"] for package in audited if "skip_reason" in package]
     if skipped or not audited:
         raise Undone(f"pip-audit left out {len(skipped)} of {len(audited)} packages")
-    return _outcome(
+    return Outcome.of(
         f"{len(audited)} packages",
         [
             f"{package['name']} {package['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or '-'}"
@@ -125,7 +113,7 @@ def code(checkout: Path) -> Outcome:
     report = _json(done)
     if report["errors"]:
         raise Undone(f"bandit could not read {report['errors'][0]['filename']}")
-    return _outcome(
+    return Outcome.of(
         f"{report['metrics']['_totals']['loc']} lines",
         [
             f"{found['filename']}:{found['line_number']}: {found['test_id']} {found['issue_text']}"
@@ -152,7 +140,7 @@ def secrets(checkout: Path) -> Outcome:
         in_copies = _secrets_in(Path(copies), [f"{name}.txt" for name in texts])
     found |= {(name.removesuffix(".txt"), line - 1, kind) for name, line, kind in in_copies}
     left_out = f" ({len(pictures)} pictures are not read)" if pictures else ""
-    return _outcome(
+    return Outcome.of(
         f"{len(texts)} text files{left_out}", [f"{name}:{line}: {kind}" for name, line, kind in sorted(found)]
     )
 
@@ -166,35 +154,16 @@ def terraform(checkout: Path) -> Outcome:
     return _trivy(checkout, "terraform")
 
 
-def sbom(checkout: Path) -> Outcome:
-    """CycloneDX: the Python packages of the serving image (for the processor), the same file at every run."""
-    pins: dict[str, str] = {}
-    for line in (checkout / "requirements" / "constraints.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            name, _, version = line.partition("==")
-            pins[canonicalize_name(name)] = version
-    wanted = _closure(checkout / "requirements" / "runtime.txt")
-    if missing := sorted(wanted - pins.keys()):
-        raise Undone(f"{missing[0]} is not in requirements/constraints.txt")
-    target = checkout / SBOM
-    target.parent.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
-        listed.write("".join(f"{name}=={pins[name]}\n" for name in sorted(wanted)))
-        listed.flush()
-        command = ["cyclonedx-py", "requirements", listed.name, "--output-reproducible", "--of", "JSON"]
-        done = _run(checkout, *command, "--output-file", str(target))
-    if done.returncode:
-        raise Undone(_last_line(done))
-    return Outcome(True, f"{len(wanted)} packages listed in {SBOM}")
-
-
 PARTS: dict[str, Callable[[Path], Outcome]] = {
     "dependencies": dependencies,
     "code": code,
     "secrets": secrets,
     "manifests": manifests,
     "terraform": terraform,
-    "SBOM": sbom,
+    "jar": parts.jar,
+    "known holes": parts.holes,
+    "OSV": parts.asked,
+    "SBOM": parts.listed,
 }
 
 
@@ -221,11 +190,6 @@ def _json(done: subprocess.CompletedProcess[str]) -> Any:
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-
-
-def _outcome(looked_at: str, findings: list[str]) -> Outcome:
-    said = f"{len(findings)} found in {looked_at}" if findings else f"nothing found in {looked_at}"
-    return Outcome(not findings, said, tuple(findings))
 
 
 def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
@@ -280,7 +244,7 @@ def _trivy(checkout: Path, folder: str) -> Outcome:
     ]
     if not checked and not found:
         raise Undone(f"trivy understood nothing in {folder}/")
-    return _outcome(f"{folder}/, {checked} checks passed" if not found else f"{folder}/", found)
+    return Outcome.of(f"{folder}/, {checked} checks passed" if not found else f"{folder}/", found)
 
 
 def _require_that_trivy_read_all(folder: Path, targets: set[str], log: str) -> None:
@@ -301,25 +265,6 @@ def _require_that_trivy_read_all(folder: Path, targets: set[str], log: str) -> N
         # The embedded checks are the wanted ones: they are pinned with trivy.
         if level in ("ERROR", "FATAL") and "Falling back to embedded checks" not in line:
             raise Undone(f"trivy: {' '.join(said).strip()}")
-
-
-def _closure(requirements: Path) -> set[str]:
-    """The packages that a requirements file brings: its own, and what these need, as they are installed here."""
-    lines = (line.partition("#")[0].strip() for line in requirements.read_text().splitlines())
-    waiting = [Requirement(line) for line in lines if line]
-    found: set[str] = set()
-    while waiting:
-        name = canonicalize_name(waiting.pop().name)
-        if name in found:
-            continue
-        found.add(name)
-        try:
-            needed = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            raise Undone(f"{name} is not installed: run make setup") from None
-        wanted = [Requirement(line) for line in needed]
-        waiting += [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
-    return found
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A request whose id is `status-400` has that status, and with `status-400-own` it
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import socketserver
@@ -52,6 +53,7 @@ class Recorder(socketserver.ThreadingTCPServer):
         self.doubts: list[str] = []
         self.port = 0
         self.held, self.go_on = b"", threading.Event()
+        self.held_connections: set[Connection] = set()
         super().__init__(("127.0.0.1", 0), Connection)
         self.port = self.server_address[1]
 
@@ -74,6 +76,10 @@ class Recorder(socketserver.ThreadingTCPServer):
             self.go_on.set()
             self.go_on = threading.Event()
 
+    def waiting(self) -> list[bytes]:
+        """For each request that is held, what has arrived behind it on its connection."""
+        return [each.behind() for each in list(self.held_connections)]
+
     def of(self, identity: str) -> list[Request]:
         return [request for request in self.requests if request.identity == identity]
 
@@ -88,7 +94,9 @@ class Connection(socketserver.StreamRequestHandler):
                 self.server.requests.append(request)
                 go_on = self.server.go_on
                 if request.path.rpartition(b":")[2] == self.server.held:
+                    self.server.held_connections.add(self)
                     go_on.wait(PATIENCE_S)
+                    self.server.held_connections.discard(self)
                 asked = re.fullmatch(r"status-(\d+)(-own)?", request.identity)
                 if asked:
                     body = OWN if asked[2] else json.dumps({"error": SENTENCE}).encode()
@@ -103,6 +111,14 @@ class Connection(socketserver.StreamRequestHandler):
             self.server.doubts.append(str(doubt))
         except (ConnectionError, EOFError):
             pass  # the door gave it up: nothing of it counts
+
+    def behind(self) -> bytes:
+        """What has arrived and is not read yet: in the buffer, or still in the socket."""
+        self.connection.setblocking(False)
+        try:
+            return self.rfile.peek() if isinstance(self.rfile, io.BufferedReader) else b""
+        finally:
+            self.connection.setblocking(True)
 
     def _line(self, line: bytes) -> bytes:
         if not line.endswith(b"\n"):

@@ -110,6 +110,21 @@ def test_what_is_said_of_the_version_is_what_is_said_of_the_model(path: str, rec
     assert recorded.status.lines[-1] == f"GET /v2/models/alexnet{path}?a=b HTTP/1.1\r\n".encode()
 
 
+def test_torchserve_has_one_request_at_a_time_on_a_connection(recorded: Recorded, eventually: Eventually) -> None:
+    """Whatever clients pipeline: an old Netty keeps, without a bound, what is asked before it has answered."""
+    before = len(recorded.torchserve.requests)
+    with ExitStack() as stack:
+        with recorded.torchserve.holding(b"predict"):
+            wires = [stack.enter_context(Wire(recorded.port)) for _ in range(4)]
+            for wire in wires:
+                wire.send(post(b"{}") * 3)
+            eventually(lambda: len(recorded.torchserve.requests) - before == len(wires))
+            # What came is on a connection each, and nothing waits behind it there.
+            assert recorded.torchserve.waiting() == [b""] * len(wires)
+        for wire in wires:
+            assert [wire.answer().body for _ in range(3)] == [answer_to(b"{}")] * 3
+
+
 # --- Explanations have their own bounds -------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.commands import audit
+from pipeline.supply.outcome import Outcome, Undone
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,7 @@ def test_a_known_vulnerability_is_told_with_its_fix(pinned: Path, website: Any) 
 
 def test_where_none_is_known_each_package_was_asked_for(pinned: Path, website: Any) -> None:
     database = website.put("/v1/query", b"{}")
-    assert audit.dependencies(pinned, database) == audit.Outcome(True, "nothing found in 2 packages")
+    assert audit.dependencies(pinned, database) == Outcome(True, "nothing found in 2 packages")
     assert website.asked == ["/v1/query"] * 2
 
 
@@ -112,13 +113,13 @@ def test_a_database_that_does_not_answer_is_told_in_one_line(
 ) -> None:
     database = f"http://127.0.0.1:{free_port}/v1/query"
     outcome = audit.attempt(lambda checkout: audit.dependencies(checkout, database), pinned)
-    assert outcome == audit.Outcome(False, f"not done: the advisory database at {database} could not be reached")
+    assert outcome == Outcome(False, f"not done: the advisory database at {database} could not be reached")
 
 
 def test_a_package_that_is_left_out_is_not_taken_for_a_safe_one(tree: Path, website: Any) -> None:
     (tree / "requirements" / "constraints.txt").write_text("")
     outcome = audit.attempt(lambda checkout: audit.dependencies(checkout, website.put("/v1/query", b"{}")), tree)
-    assert outcome == audit.Outcome(False, "not done: pip-audit left out 0 of 0 packages")
+    assert outcome == Outcome(False, "not done: pip-audit left out 0 of 0 packages")
 
 
 # --- Code and secrets -------------------------------------------------------------------------------------------------
@@ -199,19 +200,19 @@ def test_values_without_quotes_are_found_in_yaml(tree: Path) -> None:
 def test_what_cannot_be_read_as_text_is_told(tree: Path, content: bytes) -> None:
     (tree / "key.png").write_bytes(content)
     said = "not done: key.png is neither UTF-8 text nor a PNG or JPEG picture"
-    assert audit.attempt(audit.secrets, tree) == audit.Outcome(False, said)
+    assert audit.attempt(audit.secrets, tree) == Outcome(False, said)
 
 
 def test_pictures_are_not_counted_as_read(tree: Path, checkout: Path) -> None:
     before = audit.secrets(tree)
     shutil.copy(checkout / "docs" / "photographs" / "rocket.jpg", tree)
     shutil.copy(checkout / "benchmarks" / "results" / "readme.png", tree)
-    assert audit.secrets(tree) == audit.Outcome(True, f"{before.said} (2 pictures are not read)")
+    assert audit.secrets(tree) == Outcome(True, f"{before.said} (2 pictures are not read)")
 
 
 def test_without_git_the_secrets_are_not_done(tree: Path) -> None:
     shutil.rmtree(tree / ".git")
-    assert audit.attempt(audit.secrets, tree) == audit.Outcome(False, "not done: git lists no files here")
+    assert audit.attempt(audit.secrets, tree) == Outcome(False, "not done: git lists no files here")
 
 
 # --- Manifests and Terraform ------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ def test_a_privileged_pod_is_told(tree: Path, trivy: None) -> None:
 
 
 def test_a_folder_without_manifests_is_not_taken_for_a_safe_one(tree: Path, trivy: None) -> None:
-    assert audit.attempt(audit.manifests, tree) == audit.Outcome(False, "not done: trivy understood nothing in kserve/")
+    assert audit.attempt(audit.manifests, tree) == Outcome(False, "not done: trivy understood nothing in kserve/")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_terraform_that_cannot_be_parsed_is_not_taken_for_safe(tree: Path, trivy
     (tree / "terraform" / "chart" / "Chart.yaml").write_text("apiVersion: v2\nname: all\nversion: 0.1.0\n")
     (tree / "terraform" / name).write_text(text)
     outcome = audit.attempt(audit.terraform, tree)
-    assert outcome == audit.Outcome(False, f"not done: trivy could not read terraform/{name}")
+    assert outcome == Outcome(False, f"not done: trivy could not read terraform/{name}")
 
 
 def test_a_module_that_is_not_there_is_told(tree: Path, trivy: None) -> None:
@@ -286,7 +287,7 @@ def test_a_manifest_that_cannot_be_parsed_is_not_taken_for_safe(tree: Path, triv
     (tree / "kserve" / name).parent.mkdir(parents=True, exist_ok=True)
     (tree / "kserve" / name).write_text(text)
     outcome = audit.attempt(audit.manifests, tree)
-    assert outcome == audit.Outcome(False, f"not done: trivy could not read kserve/{name}")
+    assert outcome == Outcome(False, f"not done: trivy could not read kserve/{name}")
 
 
 def test_the_servers_templates_are_left_out_and_what_is_beside_them_is_not(
@@ -301,54 +302,15 @@ def test_the_servers_templates_are_left_out_and_what_is_beside_them_is_not(
     assert any(finding.startswith("kserve/runtime/pod.yaml: ") for finding in audit.manifests(tree).findings)
 
 
-# --- The SBOM ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def with_requirements(tree: Path, checkout: Path) -> Path:
-    for name in ("runtime.txt", "constraints.txt"):
-        shutil.copy(checkout / "requirements" / name, tree / "requirements")
-    return tree
-
-
-def test_the_sbom_lists_what_the_image_installs_with_its_pins(with_requirements: Path) -> None:
-    outcome = audit.sbom(with_requirements)
-    assert outcome.fine
-    listed = json.loads((with_requirements / audit.SBOM).read_text())
-    assert listed["bomFormat"] == "CycloneDX"
-    components = {component["name"]: component["version"] for component in listed["components"]}
-    assert outcome.said == f"{len(components)} packages listed in {audit.SBOM}"
-    runtime = (with_requirements / "requirements" / "runtime.txt").read_text()
-    for name, version in re.findall(r"^(\S+)==(\S+)", runtime, re.MULTILINE):
-        assert components[name] == version
-    assert {"jinja2", "cffi"} <= components.keys()  # what torch and cryptography need
-    assert components.keys().isdisjoint({"kserve", "pytest", "model-signing"})
-
-
-def test_the_sbom_is_the_same_each_time(with_requirements: Path) -> None:
-    contents = []
-    for _ in range(2):
-        audit.sbom(with_requirements)
-        contents.append((with_requirements / audit.SBOM).read_bytes())
-    assert contents[0] == contents[1]
-
-
-def test_a_package_without_a_pin_is_told(with_requirements: Path) -> None:
-    constraints = with_requirements / "requirements" / "constraints.txt"
-    constraints.write_text(re.sub(r"^Jinja2==.*\n", "", constraints.read_text(), flags=re.MULTILINE))
-    outcome = audit.attempt(audit.sbom, with_requirements)
-    assert outcome == audit.Outcome(False, "not done: jinja2 is not in requirements/constraints.txt")
-
-
 # --- All of it --------------------------------------------------------------------------------------------------------
 
 
-def undone(_: Path) -> audit.Outcome:
-    raise audit.Undone("[nobody] looked")
+def undone(_: Path) -> Outcome:
+    raise Undone("[nobody] looked")
 
 
 def run_parts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **parts: Callable[[Path], audit.Outcome]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **parts: Callable[[Path], Outcome]
 ) -> tuple[object, list[str]]:
     """The exit status, and what was printed."""
     monkeypatch.setattr(audit, "PARTS", parts)
@@ -360,23 +322,23 @@ def run_parts(
 def test_with_nothing_found_the_exit_status_is_0(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, lines = run_parts(monkeypatch, capsys, one=lambda _: audit.Outcome(True, "nothing found"))
+    status, lines = run_parts(monkeypatch, capsys, one=lambda _: Outcome(True, "nothing found"))
     assert not status
     assert lines == ["✓  one   nothing found"]
 
 
-@pytest.mark.parametrize("bad", [undone, lambda _: audit.Outcome(False, "1 found", ("a.py:1: [bad]",))])
+@pytest.mark.parametrize("bad", [undone, lambda _: Outcome(False, "1 found", ("a.py:1: [bad]",))])
 def test_what_was_found_or_not_done_makes_it_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: Callable[[Path], audit.Outcome]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: Callable[[Path], Outcome]
 ) -> None:
-    status, lines = run_parts(monkeypatch, capsys, one=lambda _: audit.Outcome(True, "nothing found"), two=bad)
+    status, lines = run_parts(monkeypatch, capsys, one=lambda _: Outcome(True, "nothing found"), two=bad)
     assert status == 1
     assert lines[0] == "✓  one   nothing found"
     assert lines[1] in ("✗  two   1 found", "✗  two   not done: [nobody] looked")
 
 
 def test_findings_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(audit, "PARTS", {"two": lambda _: audit.Outcome(False, "1 found", ("a.py:1: [bad]",))})
+    monkeypatch.setattr(audit, "PARTS", {"two": lambda _: Outcome(False, "1 found", ("a.py:1: [bad]",))})
     with pytest.raises(SystemExit):
         audit.main()
     assert capsys.readouterr().out.startswith("two: a.py:1: [bad]\n")
@@ -385,7 +347,9 @@ def test_findings_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch, capsy
 # --- This checkout ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in audit.PARTS if name != "dependencies"])  # which asks the internet
+@pytest.mark.parametrize(
+    "name", [name for name in audit.PARTS if name not in ("dependencies", "OSV")]
+)  # they ask the internet
 def test_nothing_is_found_here(checkout: Path, name: str, request: pytest.FixtureRequest) -> None:
     if name in ("manifests", "terraform"):
         request.getfixturevalue("trivy")

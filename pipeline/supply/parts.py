@@ -1,0 +1,107 @@
+"""The parts of `make audit` that look at what the serving image is made of. None but `asked` needs a network."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.shared.whole import written_whole
+from pipeline.supply import advisories, components, sbom, statements
+from pipeline.supply import jar as jars
+from pipeline.supply.components import Component
+from pipeline.supply.outcome import Outcome, Undone
+
+HERE = Path("pipeline", "supply")
+LIST = Path("kserve", "runtime", "sbom.cdx.json")
+BUILD = Path("build", "sbom.cdx.json")
+AT_ONCE = 8  # questions to OSV
+
+
+def jar(checkout: Path) -> Outcome:
+    """TorchServe's jar is made of the libraries that jar.json knows, byte for byte."""
+    known = jars.libraries(checkout / HERE / jars.DATA.name)
+    return Outcome.of(f"{len(known)} libraries in TorchServe's jar", list(jars.differences(jars.frontend(), known)))
+
+
+def holes(checkout: Path) -> Outcome:
+    """Each CVE that is known here has a statement, each statement a CVE, and a test that holds it."""
+    listed = _components(checkout)
+    said = statements.made(checkout / HERE / statements.DATA.name)
+    findings = list(statements.without_tests(said, checkout))
+    covered: set[tuple[str, str]] = set()
+    pairs = set()
+    for advisory in advisories.known(checkout / HERE / advisories.DATA.name):
+        for component in listed:
+            if advisory.affects(component):
+                pairs.add((component, advisory))
+                covered.add((advisory.library, advisory.id))
+    for component, advisory in sorted(pairs, key=lambda pair: (pair[0].name, pair[1].id, pair[0].where)):
+        if not statements.about(component.name, [advisory.id], said):
+            findings.append(
+                f"{component.name} {component.version} ({component.where}): {advisory.id}, fixed in {advisory.fixed}: "
+                f"{advisory.what}; {statements.DATA.name} says nothing of it"
+            )
+    for library, name in sorted({pair for each in said for pair in each.covers} - covered):
+        findings.append(f"{statements.DATA.name}: {library}: {name} affects no version here")
+    return Outcome.of(f"{len(listed)} components, against {len(covered)} known CVEs with their statements", findings)
+
+
+def asked(checkout: Path, database: str = advisories.OSV) -> Outcome:
+    """What OSV knows today of the libraries and programs that pip-audit does not see."""
+    said = statements.made(checkout / HERE / statements.DATA.name)
+    listed = [each for each in _components(checkout) if each.version and not each.name.startswith("pypi:")]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda each: advisories.asked(each, database), listed))
+    findings = [
+        f"{component.name} {component.version} ({component.where}): {', '.join(sorted(names))}; "
+        f"{statements.DATA.name} says nothing of it"
+        for component, found in zip(listed, answers, strict=True)
+        for names in found
+        if not statements.about(component.name, names, said)
+    ]
+    return Outcome.of(f"{len(listed)} libraries and programs, as OSV knows them today", findings)
+
+
+def listed(checkout: Path) -> Outcome:
+    """The list in kserve/runtime/ is that of the pins, the jar and the statements. It is also written to build/."""
+    expected = _text(checkout)
+    (checkout / BUILD).parent.mkdir(exist_ok=True)
+    with written_whole(checkout / BUILD) as unfinished:
+        unfinished.write(expected.encode())
+    findings = sbom.differences(checkout / LIST, expected)
+    if findings:
+        findings.append(f"{LIST} is made anew by: make sbom")
+    return Outcome.of(f"{len(_components(checkout))} components, listed in {BUILD}", findings)
+
+
+def write(checkout: Path) -> None:
+    """`make sbom`."""
+    with written_whole(checkout / LIST) as unfinished:
+        unfinished.write(_text(checkout).encode())
+
+
+def _text(checkout: Path) -> str:
+    version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
+    known = advisories.known(checkout / HERE / advisories.DATA.name)
+    return sbom.text(version, _components(checkout), known, statements.made(checkout / HERE / statements.DATA.name))
+
+
+def _components(checkout: Path) -> list[Component]:
+    return list(_each_component(checkout))
+
+
+def _each_component(checkout: Path) -> Iterator[Component]:
+    try:
+        yield from components.of_programs(checkout)
+        yield from components.of_python(checkout)
+        yield from components.of_the_jar(jars.libraries(checkout / HERE / jars.DATA.name))
+    except OSError as error:
+        raise Undone(f"{error.filename}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    from pipeline.shared.checkout import CHECKOUT
+
+    write(CHECKOUT)
