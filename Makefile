@@ -1,14 +1,17 @@
 # PYTHON=/path/to/python3.11 chooses another interpreter (3.11 or later).
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN = .venv/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check install --constraint requirements/constraints.txt
-KSERVE_STORAGE = $(shell sed -n 's/^\(kserve-storage==[^ ]*\).*/\1/p' requirements/pipeline.txt)
+PIP = -m pip --disable-pip-version-check install --no-deps
+# Each file that pip installs has one of the SHA-256s that stand there: make lock.
+LOCKED = $(PIP) --require-hashes --requirement requirements/locked
+TORCH = $(shell sed -n 's/^\(torch\(vision\)\{0,1\}==[^ ]*\).*/\1/p' requirements/locked/torch.txt)
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
 VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
+BASE_IMAGE = kserve/runtime/base-image.txt
 
-.PHONY: setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom image
+.PHONY: setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock image
 
 # .venv with everything that the other targets need
 setup: .venv/.ready
@@ -76,35 +79,56 @@ audit: setup
 sbom: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.parts
 
+# requirements/locked, anew, from the versions in requirements/: with uv, which asks PyPI
+lock: setup .venv-lock/.ready
+	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.lock
+
 # the serving image for x86-64, whatever builds it, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG,
-# TORCH_INDEX=… for NVIDIA GPUs
+# TORCH_INDEX=… for NVIDIA GPUs. The first time, it asks the registry for the base image's digest, and writes it down.
 image:
 	@engine=$$(command -v docker || command -v podman) || \
 		{ echo "error: neither docker nor podman is here: install one, or build in Google Cloud (kserve/runtime/cloudbuild.yaml)" >&2; exit 1; }; \
+	if [ ! -e $(BASE_IMAGE) ]; then \
+		base=$$(sed -n 's/^ARG BASE=//p' kserve/runtime/Dockerfile); \
+		$$engine pull --platform linux/amd64 "$$base"; \
+		digest=$$($$engine image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$$base" | sed -n 's/.*@/@/p' | head -n 1); \
+		[ -n "$$digest" ] || { echo "error: $$engine does not say which digest $$base has" >&2; exit 1; }; \
+		echo "$$base$$digest" > $(BASE_IMAGE); \
+		echo "the base image is held by its digest from now on: commit $(BASE_IMAGE)"; \
+	fi; \
 	set -x; $$engine build --platform linux/amd64 --file kserve/runtime/Dockerfile --tag $(IMAGE) \
+		--build-arg BASE="$$(cat $(BASE_IMAGE))" \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 # checkov, which cannot share an environment with pytest: requirements/checkov.txt
-.venv-checkov/.ready: requirements/checkov.txt
+.venv-checkov/.ready: requirements/locked/checkov.txt
 	$(PYTHON) -m venv .venv-checkov
-	.venv-checkov/bin/python -m pip --disable-pip-version-check install --requirement requirements/checkov.txt
+	.venv-checkov/bin/python $(LOCKED)/checkov.txt
 	@touch $@
 
-# The CPU build of torch is a tenth of the default one, and has its own index; where that cannot be reached, the default
-# index serves (on Linux: with CUDA, several GB). KServe's storage initializer says that it is not for Python 3.14 and
-# later; for gs:// it needs nothing there that is not installed by then.
-.venv/.ready: requirements/runtime.txt requirements/pipeline.txt requirements/dev.txt requirements/constraints.txt
+.venv-lock/.ready: requirements/locked/uv.txt
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(LOCKED)/uv.txt
+	@touch $@
+
+# The CPU build of torch is a tenth of the default one, and has its own index, which says itself what SHA-256 its files have;
+# where that cannot be reached, the default index serves (on Linux: with CUDA, several GB). KServe's storage initializer says
+# that it is not for Python 3.14 and later; for gs:// it needs nothing there that is not installed by then.
+.venv/.ready: $(wildcard requirements/locked/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@rm -f $@
 	$(PYTHON) -m venv .venv
 	@if $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=5)' 2>/dev/null; \
-		then set -x; $(PIP) --no-deps --index-url $(TORCH_CPU_INDEX) torch torchvision; \
-		else echo "PyTorch's CPU index cannot be reached: torch comes from the default index (on Linux 5.8 GB in all)"; fi
-	$(PIP) --requirement requirements/dev.txt
+		then set -x; $(BIN)/python $(PIP) --index-url $(TORCH_CPU_INDEX) $(TORCH); \
+		else echo "PyTorch's CPU index cannot be reached: torch comes from the default index (on Linux 5.8 GB in all)"; \
+			set -x; $(BIN)/python $(LOCKED)/torch-cpu.txt 2>/dev/null || $(BIN)/python $(LOCKED)/torch.txt; fi
+	@$(BIN)/python -c "from importlib.metadata import requires; exit(not any('nvidia' in each for each in requires('torch')))" || exit 0; \
+		set -x; $(BIN)/python $(LOCKED)/cuda.txt
+	$(BIN)/python $(LOCKED)/all.txt
 	@$(BIN)/python -c 'import kserve_storage' 2>/dev/null || \
-		{ set -x; $(PIP) --no-deps --ignore-requires-python $(KSERVE_STORAGE); }
+		{ set -x; $(BIN)/python $(PIP) --ignore-requires-python --require-hashes --requirement requirements/locked/kserve-storage.txt; }
 	@touch $@
 	@echo "set up: make demo shows the whole path; scripts/package.sh, serve.sh and predict.sh are for your own pictures"

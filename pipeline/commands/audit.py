@@ -160,6 +160,7 @@ PARTS: dict[str, Callable[[Path], Outcome]] = {
     "secrets": secrets,
     "manifests": manifests,
     "terraform": terraform,
+    "pins": parts.held,
     "jar": parts.jar,
     "known holes": parts.holes,
     "OSV": parts.asked,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.shared.whole import written_whole
-from pipeline.supply import advisories, components, sbom, statements
+from pipeline.supply import advisories, components, pins, sbom, statements
 from pipeline.supply import jar as jars
 from pipeline.supply.components import Component
 from pipeline.supply.outcome import Outcome, Undone
@@ -80,6 +81,18 @@ def write(checkout: Path) -> None:
     """`make sbom`."""
     with written_whole(checkout / LIST) as unfinished:
         unfinished.write(_text(checkout).encode())
+
+
+def held(checkout: Path) -> Outcome:
+    """Whatever is downloaded has a version and a digest."""
+    findings = list(pins.problems(checkout))
+    base = (
+        ""
+        if (checkout / pins.BASE).exists()
+        else "; the base image has a tag alone until make image has asked its registry"
+    )
+    outcome = Outcome.of("the pins of packages, base image and actions", findings)
+    return replace(outcome, said=outcome.said + base)
 
 
 def _text(checkout: Path) -> str:

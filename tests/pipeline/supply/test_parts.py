@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from pipeline.commands import audit
-from pipeline.supply import parts
+from pipeline.supply import components, parts, pins
 from pipeline.supply.outcome import Outcome, Undone
 
 pytestmark = pytest.mark.slow
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 JAR = "pipeline/supply/jar.json"
 CONSTRAINTS = "requirements/constraints.txt"
 RUNTIME = "requirements/runtime.txt"
+LOCKED = "requirements/locked"
 DOCKERFILE = "kserve/runtime/Dockerfile"
 SBOM = "kserve/runtime/sbom.cdx.json"
 STATEMENTS = "pipeline/supply/statements.yaml"
@@ -29,7 +30,7 @@ ADVISORIES = "pipeline/supply/advisories.yaml"
 def findings(tree: Path, *looked: Callable[[Path], Outcome]) -> list[str]:
     """Of the parts that need no network; also what could not be done."""
     found = []
-    for part in looked or (parts.holes, parts.listed):
+    for part in looked or (parts.held, parts.holes, parts.listed):
         outcome = audit.attempt(part, tree)
         found += [*outcome.findings, *([] if outcome.fine or outcome.findings else [outcome.said])]
     return found
@@ -132,6 +133,11 @@ def edit(name: str, pattern: str, by: str) -> Callable[[Path], None]:
     return lambda tree: replaced(tree, name, pattern, by)
 
 
+def write(tree: Path, name: str, text: str) -> None:
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    (tree / name).write_text(text)
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda tree: (tree / name).unlink()
 
@@ -221,6 +227,58 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
         edit(RUNTIME, r"^torch==", "rich==15.0.0\ntorch=="),
         r"sbom\.cdx\.json: pkg:pypi/rich@\S+ is missing",
     ),
+    "a requirement has no hash": (
+        edit(f"{LOCKED}/image.txt", r"^(pillow==\S+) .*?(?=^\S+==)", r"\1\n"),
+        r"requirements/locked/image\.txt: pillow==\S+: without a SHA-256",
+    ),
+    "a requirement comes from an address": (
+        edit(f"{LOCKED}/all.txt", r"^rich==\S+ ", "rich @ https://example.com/rich.whl "),
+        r"requirements/locked/all\.txt: rich @ https://example\.com/.*not a version with SHA-256s",
+    ),
+    "another index is asked": (
+        edit(f"{LOCKED}/all.txt", r"\A", "--extra-index-url https://example.com/simple\n"),
+        r"requirements/locked/all\.txt: --extra-index-url .*not a version with SHA-256s",
+    ),
+    "a hash is cut short": (
+        edit(f"{LOCKED}/all.txt", r"(--hash=sha256:[0-9a-f]{60})[0-9a-f]{4}", r"\1"),
+        r"requirements/locked/all\.txt: .*not a version with SHA-256s",
+    ),
+    "a hash is of a weaker kind": (
+        edit(f"{LOCKED}/checkov.txt", "--hash=sha256:", "--hash=md5:"),
+        r"requirements/locked/checkov\.txt: .*not a version with SHA-256s",
+    ),
+    "a version is not the one that is pinned": (
+        edit(f"{LOCKED}/image.txt", r"^pillow==\S+ ", "pillow==1.0 "),
+        r"requirements/locked/image\.txt: pillow==1\.0, and in requirements/constraints\.txt ==\S+: run make lock",
+    ),
+    "a pin has no hashes anywhere": (
+        edit(CONSTRAINTS, r"\Z", "left-pad==1.0\n"),
+        r"requirements/constraints\.txt: left-pad is in no file of requirements/locked: run make lock",
+    ),
+    "a locked file is gone": (
+        remove(f"{LOCKED}/cuda.txt"),
+        r"there is no requirements/locked/cuda\.txt: run make lock",
+    ),
+    "the image installs without hashes": (
+        edit(DOCKERFILE, " --require-hashes", ""),
+        r"kserve/runtime/Dockerfile: pip install .*: without --require-hashes",
+    ),
+    "a stage has a base of its own": (
+        edit(DOCKERFILE, r"^FROM \$\{BASE\}$", "FROM python:3.11-slim"),
+        r"kserve/runtime/Dockerfile: FROM python:3\.11-slim: is not the base that has a digest",
+    ),
+    "the base image has a tag in place of a digest": (
+        lambda tree: write(tree, "kserve/runtime/base-image.txt", "python:3.11.14-slim-bookworm\n"),
+        r"kserve/runtime/base-image\.txt: python:3\.11\.14-slim-bookworm: no digest",
+    ),
+    "the digest is of another base": (
+        lambda tree: write(tree, "kserve/runtime/base-image.txt", f"python:3.11.1-slim@sha256:{'0' * 64}\n"),
+        r"kserve/runtime/base-image\.txt: python:3\.11\.1-slim is not the base of kserve/runtime/Dockerfile",
+    ),
+    "an action is held by a tag": (
+        lambda tree: write(tree, ".github/workflows/a.yml", "steps:\n  - uses: actions/checkout@v7\n"),
+        r"\.github/workflows/a\.yml: actions/checkout@v7: not held by a commit",
+    ),
     "the Dockerfile has another base": (
         edit(DOCKERFILE, r"^ARG BASE=\S+", "ARG BASE=alpine:3"),
         r"not done: kserve/runtime/Dockerfile does not say which Python and which Java it has",
@@ -294,6 +352,15 @@ def test_the_list_has_what_the_image_installs_with_its_pins(tree: Path) -> None:
     assert {"openjdk-17-jre-headless", "python (base image)"} <= names
     assert names.isdisjoint({"kserve", "pytest", "model-signing"})
     assert all(each["analysis"]["state"] in ("not_affected", "in_triage") for each in bom["vulnerabilities"])
+
+
+def test_the_image_installs_what_the_list_has(checkout: Path) -> None:
+    """What pip would resolve, and what uv has: two ways to the same packages."""
+    listed = {each.name.removeprefix("pypi:"): each.version for each in components.of_python(checkout)}
+    found = [entry for _, entry in pins.entries((checkout / LOCKED / "image.txt").read_text())]
+    installed = {entry["name"]: entry["version"] for entry in found if entry}
+    assert len(found) == len(installed)
+    assert installed | {"torch": listed["torch"]} == listed
 
 
 def test_the_list_is_the_same_each_time(tree: Path) -> None:
