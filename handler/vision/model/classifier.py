@@ -18,7 +18,7 @@ from vision.model.weights import OF_INT8, PROGRAM, WEIGHTS, load
 from vision.worker.settings import Settings
 
 MOST_RESULTS_BYTES = 512 * 2**20  # of what the network makes of the images that go through it together
-LONGEST_COMPARED_S = 0.5  # of a batch, in both networks; slower ones are compared with fewer images
+COMPARED, LONGEST_COMPARED_S = 8, 0.2  # images, and of them in both networks; slower ones are compared with fewer
 LONGEST_WARM_UP_S = 5.0  # of the largest batch; a network that is slower than that is warmed up with a smaller one
 SEEN_TOGETHER = 9  # images that at least go through the network for what `_warm_up` sees
 
@@ -177,7 +177,7 @@ class Classifier:
 
     @torch.inference_mode()
     def _compared(self, directory: Path, names: str, other: Network, size: int) -> Measured | None:
-        """How long a batch of `size` takes one thread in each, or a single image where that takes long."""
+        """How long a few images, `size` at most, take one thread in each."""
         noise = self._noise()
 
         def computed(network: Network, count: int) -> float:
@@ -186,10 +186,9 @@ class Classifier:
             return time.monotonic() - began
 
         with one_thread():
-            seconds = [
-                computed(network, 1) for network in (self._network, other) for _ in range(2)
-            ]  # the first is slow
-            count = max(1, min(size, int(LONGEST_COMPARED_S / (seconds[1] + seconds[3]))))
+            # The first time is slow.
+            seconds = [computed(network, 1) for network in (self._network, other) for _ in range(2)]
+            count = max(1, min(size, COMPARED, int(LONGEST_COMPARED_S / (seconds[1] + seconds[3]))))
             found = measured(
                 directory, names, partial(computed, self._network, count), partial(computed, other, count), count
             )

@@ -115,7 +115,7 @@ class Layer:
         _expect(bool((weight_scale > 0).all() and weight_scale.isfinite().all()), "weight_scale: above 0 is expected")
         for scale, zero_point in (x, y[:2]):
             _check_scale(scale, zero_point)
-        self._weight: torch.Tensor | None = weight  # until it has been checked
+        self._weight: torch.Tensor | None = weight
         self._shape, self._scale, self._bias = (
             weight.shape,
             weight_scale.clone(),
@@ -124,7 +124,6 @@ class Layer:
         self._zeros = torch.zeros(len(weight), dtype=torch.long)
         self._x, self._y, self._relu = x, y, relu
         self._post: tuple[str, list[Any], str] = ("relu" if relu else "none", [], "")
-        self._packed = self._pack(weight)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Raises ValueError where x is not what goes in."""
@@ -136,7 +135,7 @@ class Layer:
         A processor without VNNI adds two products in 16 bits. Where weights are too large for that, it shows here,
         since what goes in is nothing or the largest.
         """
-        assert self._weight is not None, "checked once"
+        assert self._weight is not None, "it is checked once"
         random = torch.Generator().manual_seed(0)
         drawn = torch.randint(0, 2, inputs.shape, generator=random, dtype=torch.uint8) * LARGEST
         exact = self._exact(drawn, self._weight)
@@ -150,11 +149,12 @@ class Layer:
             else:
                 expected, apart = exact, float(exact.abs().max()) * max(1e-5, torch.finfo(y[2]).eps)
             _expect(bool((found - expected).abs().max() <= apart), OTHERWISE)
-        self._weight = None  # and what it is mapped from
+        self._checked()
 
     DIMENSIONS = 0  # of the weight
 
-    def _pack(self, weight: torch.Tensor) -> torch.Tensor:
+    def _checked(self) -> None:
+        """The weight is mapped from a file, which may be let go."""
         raise NotImplementedError
 
     def _computed(self, x: torch.Tensor, y: Y) -> torch.Tensor:
@@ -183,10 +183,22 @@ class Conv2d(Layer):
         _expect(groups > 0 and of_layer[0].shape[0] % groups == 0, "groups: they do not divide the outputs")
         self._geometry = geometry
         super().__init__(*of_layer)
+        self._packed: dict[tuple[int, int], torch.Tensor] = {}
 
-    def _pack(self, weight: torch.Tensor) -> torch.Tensor:
-        packed: torch.Tensor = torch.ops.onednn.qconv_prepack(weight, self._scale, *self._x, *self._geometry, None)
-        return packed
+    def _checked(self) -> None:
+        assert self._weight is not None, "it stays"
+        self._weight = self._weight.clone()
+
+    def _packed_for(self, x: torch.Tensor) -> torch.Tensor:
+        """oneDNN orders weights by how images are shared among threads. In another order it takes up to 30 times as
+        long; those of convolutions are small enough to have each.
+        """
+        threads = torch.get_num_threads()
+        key = threads, min(len(x), threads)
+        if key not in self._packed:
+            given = (self._weight, self._scale, *self._x, *self._geometry)
+            self._packed[key] = torch.ops.onednn.qconv_prepack(*given, [key[1], *x.shape[1:]])
+        return self._packed[key]
 
     def _computed(self, x: torch.Tensor, y: Y) -> torch.Tensor:
         _, padding, dilation, groups = self._geometry
@@ -196,7 +208,7 @@ class Conv2d(Layer):
         for size, window, border, apart in zip(x.shape[2:], self._shape[2:], padding, dilation):
             _expect(size + 2 * border > apart * (window - 1), "its windows are larger than the image")
         x = x.contiguous(memory_format=torch.channels_last)
-        weight = (self._packed, self._scale, self._zeros, self._bias)
+        weight = (self._packed_for(x), self._scale, self._zeros, self._bias)
         result: torch.Tensor = torch.ops.onednn.qconv2d_pointwise(
             x, *self._x, *weight, *self._geometry, *y, *self._post
         )
@@ -221,9 +233,12 @@ class Linear(Layer):
 
     DIMENSIONS = 2
 
-    def _pack(self, weight: torch.Tensor) -> torch.Tensor:
-        packed: torch.Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
-        return packed
+    def __init__(self, *of_layer: Any) -> None:
+        super().__init__(*of_layer)
+        self._packed: torch.Tensor = torch.ops.onednn.qlinear_prepack(self._weight, None)
+
+    def _checked(self) -> None:
+        self._weight = None
 
     def _computed(self, x: torch.Tensor, y: Y) -> torch.Tensor:
         right = x.dtype == torch.uint8 and x.dim() >= 2 and x.shape[-1] == self._shape[1]

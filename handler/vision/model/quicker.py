@@ -22,7 +22,7 @@ from vision.model.devices import CPU_INFO
 
 CHOSEN = "precision.json"  # beside the unpacked archive; worker/integrity.py lets it be there
 MOST_CHARACTERS = 10_000  # of two hundred
-RUNS = 3  # of which the shortest counts
+RUNS = 2  # of which the shortest counts
 # So much quicker must the other be: of two that are as good as equal, pods would take now the one, now the other.
 MARGIN = 1.1
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # of the instructions that are used

@@ -69,6 +69,24 @@ def test_a_convolution_is_its_exact_sums(
     layer.check(x)
 
 
+def test_a_convolution_is_packed_for_any_number_of_threads_and_images() -> None:
+    """oneDNN has another order of weights for a single image and several threads: the wrong one takes 30 times as long."""
+    weight, scale = drawn((192, 64, 5, 5), 1, -64, 64), torch.full((192,), 0.01)
+    y: int8.Y = (5.0, 0, torch.uint8)
+    layer = int8.Conv2d(weight, scale, None, (1.0, 0), True, y, geometry=([1, 1], [2, 2], [1, 1], 1))
+    images = drawn((5, 64, 9, 9), 2)
+    layer.check(images)
+    threads = torch.get_num_threads()
+    expected = layer(images)
+    try:
+        for several in (1, 2, 3):
+            torch.set_num_threads(several)
+            for count in range(1, 6):
+                assert torch.equal(layer(images[:count]), expected[:count])
+    finally:
+        torch.set_num_threads(threads)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
