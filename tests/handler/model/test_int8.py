@@ -70,7 +70,7 @@ def test_a_convolution_is_its_exact_sums(
 
 
 def test_a_convolution_is_packed_for_any_number_of_threads_and_images() -> None:
-    """oneDNN has another order of weights for a single image and several threads: the wrong one takes 30 times as long."""
+    """oneDNN has another order of weights for one image and several threads; the wrong one takes 30 times as long."""
     weight, scale = drawn((192, 64, 5, 5), 1, -64, 64), torch.full((192,), 0.01)
     y: int8.Y = (5.0, 0, torch.uint8)
     layer = int8.Conv2d(weight, scale, None, (1.0, 0), True, y, geometry=([1, 1], [2, 2], [1, 1], 1))
