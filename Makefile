@@ -46,7 +46,7 @@ format: setup
 	$(BIN)/shfmt -w -i 2 scripts/*.sh scripts/run .ci/run
 
 # this project against its peers and the limit of the machine, an open loop, other processors simulated, and what the front
-# door costs (three quarters of an hour; each has a command of its own): benchmarks/README.md
+# door costs (each has a command of its own): benchmarks/README.md
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks open --peer litserve

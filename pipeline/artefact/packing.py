@@ -47,8 +47,10 @@ def pack(
         def ask(pictures: Sequence[Path], precisions: Sequence[str]) -> dict[str, np.ndarray]:
             return ask_packed(program, folder, handler_directory, pictures, precisions)
 
-        progress("looking at the photographs")
-        seen = photographs(int8, ask) if int8 else None
+        seen = None
+        if int8:
+            progress("looking at the photographs")
+            seen = photographs(int8, ask)
         progress("tracing the network")
         module = network(model, weights)
         program = export(module, model.preprocessing.crop)

@@ -29,6 +29,7 @@ def weights() -> dict[str, torch.Tensor]:
         "fc.weight": drawn((5, 4 * 8 * 8), 2, -64, 64),
         "fc.scale": torch.full((5,), 0.01),
         "float": torch.ones(4),
+        "pixels": drawn((2, 4 * 8 * 8), 3),
     }
 
 

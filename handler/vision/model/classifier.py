@@ -51,7 +51,6 @@ class Classifier:
         self._traced, self.layer, self.classes = self._network, self._network.layer, self._network.classes
         self.image_s = float("inf")  # the least that one image took one thread, in seconds; the probes' question counts
         self._measured = ""
-        self.max_batch = settings.max_batch
         if settings.precision == INT8 or (settings.precision == AUTO and facts.int8):
             self._take_int8(directory, facts, must=settings.precision == INT8, size=warm_size)
         self.max_batch = max(1, min(settings.max_batch, MOST_RESULTS_BYTES // max(1, self._network.image_bytes)))

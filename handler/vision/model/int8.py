@@ -104,6 +104,8 @@ class Layer:
     x: scale and zero point of what goes in. y: scale, zero point and dtype of what comes out.
     """
 
+    DIMENSIONS = 0  # of the weight
+
     def __init__(
         self, weight: torch.Tensor, weight_scale: torch.Tensor, bias: torch.Tensor | None, x: X, relu: bool, y: Y
     ):
@@ -116,10 +118,11 @@ class Layer:
         for scale, zero_point in (x, y[:2]):
             _check_scale(scale, zero_point)
         self._weight: torch.Tensor | None = weight
+        # Copies: a view would keep the whole file mapped.
         self._shape, self._scale, self._bias = (
             weight.shape,
             weight_scale.clone(),
-            None if bias is None else bias.clone(),
+            bias if bias is None else bias.clone(),
         )
         self._zeros = torch.zeros(len(weight), dtype=torch.long)
         self._x, self._y, self._relu = x, y, relu
@@ -150,8 +153,6 @@ class Layer:
                 expected, apart = exact, float(exact.abs().max()) * max(1e-5, torch.finfo(y[2]).eps)
             _expect(bool((found - expected).abs().max() <= apart), OTHERWISE)
         self._checked()
-
-    DIMENSIONS = 0  # of the weight
 
     def _checked(self) -> None:
         """The weight is mapped from a file, which may be let go."""

@@ -134,7 +134,11 @@ class Network:
             function = int8.prepared(node.op, given, torch.float32 if index == self._output else self.dtype)
         except FAULTS as error:
             raise ValueError(f"nodes[{index}]: {node.op}: {' '.join(str(error).split())[:200]}") from None
-        return replace(node, function=function, args=[given[names[0]]], kwargs={}) if function else node
+        if function is None:
+            return node
+        if not isinstance(said[names[0]], Ref):
+            raise ValueError(f"nodes[{index}]: {node.op}: {names[0]}: a result is expected, and no weight")
+        return replace(node, function=function, args=[said[names[0]]], kwargs={})
 
     def _may_be_written_over(self, first: Any, result: Any, results: dict[int, Any], uses: Counter[int]) -> bool:
         """Whether a result fits into the memory of the first argument, which is nobody else's, and needed no more."""

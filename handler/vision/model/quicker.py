@@ -5,19 +5,18 @@ So one server answers with one of them, whatever the load was when a worker star
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable
 
 import torch
 
+from vision.model.alone import alone
 from vision.model.devices import CPU_INFO
 
 CHOSEN = "precision.json"  # beside the unpacked archive; worker/integrity.py lets it be there
@@ -43,25 +42,23 @@ class Measured:
 def measured(
     folder: Path, networks: str, usual: Callable[[], object], other: Callable[[], object], images: int
 ) -> Measured | None:
-    """None where nothing can be written down, and workers might differ.
+    """None where nothing can be written down, or locked: workers might differ.
 
     folder: of the unpacked archive, which all workers of a server share. networks: which two they are, in a word.
     usual, other: compute the same batch of so many images.
     """
     here = _here(networks)
-    with _alone(folder):
+    with suppress(OSError), alone(folder):
         if (found := _read(folder / CHOSEN, here)) is not None:
             return found
         # In turn: what slows the one down slows down the other.
         pairs = [(_seconds(usual), _seconds(other)) for _ in range(RUNS)]
         found = Measured(*(min(each) / images for each in zip(*pairs)))
         part = folder / f".{CHOSEN}"
-        try:
-            part.write_text(json.dumps({"here": here, **asdict(found)}), encoding="utf-8")
-            os.replace(part, folder / CHOSEN)
-        except OSError:
-            return None
-    return found
+        part.write_text(json.dumps({"here": here, **asdict(found)}), encoding="utf-8")
+        os.replace(part, folder / CHOSEN)
+        return found
+    return None
 
 
 def _here(networks: str) -> str:
@@ -80,18 +77,6 @@ def _read(file: Path, here: str) -> Measured | None:
         return Measured(float(said["usual"]), float(said["other"])) if said["here"] == here else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Others wait until it is written down. Without locks, as on some file systems, they might measure too."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(opened)
 
 
 def _seconds(compute: Callable[[], object]) -> float:

@@ -5,11 +5,8 @@ python -m vision.model.weights FOLDER        replaces FOLDER's weights.safetenso
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vision.model import as_run
+from vision.model.alone import alone
 from vision.model.devices import BFLOAT16, FLOAT32
 from vision.model.program import MOST_BYTES, Program, read_program
 
@@ -75,7 +73,7 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _shared(file: Path, program: Program, weights: dict[str, torch.Tensor], made_of: str) -> dict[str, torch.Tensor]:
     """The same weights in bfloat16, of the file; or as they are, where there is none and none can be written."""
     try:
-        with _alone(file.with_name(PROGRAM)):
+        with alone(file.parent):
             if (found := _found(file, made_of)) is not None:
                 return found
             files = [file.with_name(name) for name in (WEIGHTS, OF_INT8[1])]
@@ -105,14 +103,6 @@ def _write(stored: dict[str, torch.Tensor], made_of: str, file: Path) -> None:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """While no other worker is here. The lock ends with its process."""
-    with open(file, "rb") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -241,9 +241,8 @@ class Door:
 
     def keep_up(self) -> None:
         """To be called now and then. Raises NotServed where it died before it took a request: it would do so again."""
-        with suppress(
-            OSError
-        ):  # a cleaner of /tmp took it away: then no worker hears of who has left, and all else goes on
+        # Where a cleaner of /tmp took it away, no worker hears of who has left, and all else goes on.
+        with suppress(OSError):
             if self._abandoned.stat().st_size > MOST_ABANDONED_BYTES:
                 os.truncate(self._abandoned, 0)  # Envoy appends, and a worker begins anew
         if self._process.poll() is None:

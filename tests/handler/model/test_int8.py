@@ -205,6 +205,10 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "a scale for other outputs": (changed(1, 4, {"weight": "fc.scale"}), "weight_scale: float32 is expected, a number"),
     "a bias of whole numbers": (changed(1, 5, {"weight": "fc.weight"}), "bias: float32 is expected, a number"),
     "a result where a weight is due": (changed(1, 3, {"node": 0}), "weights of the file are expected"),
+    "a weight for what goes in": (
+        changed(4, 0, {"weight": "pixels"}),
+        r"nodes\[4\]: int8.linear: x: a result is expected",
+    ),
     "a scale of 0": (changed(1, 1, 0.0), "a scale above 0 is expected"),
     "a scale below 0": (changed(4, 1, -1.0), "a scale above 0 is expected"),
     "a zero point of 256": (changed(1, 2, 256), "a zero point from 0 to 255 is expected"),

@@ -102,6 +102,16 @@ def test_where_nothing_can_be_written_workers_agree_all_the_same(
     assert Clock(monkeypatch, 4.0, 1.0).measured(tmp_path) is None
 
 
+def test_where_nothing_can_be_locked_workers_agree_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    assert Clock(monkeypatch, 4.0, 1.0).measured(tmp_path) is None
+
+
 def test_it_may_lie_in_the_unpacked_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     packed = tmp_path / "classes.json"
     packed.write_text("[]")
