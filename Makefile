@@ -11,25 +11,30 @@ VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 BASE_IMAGE = kserve/runtime/base-image.txt
 
-.PHONY: setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock image
+.PHONY: help setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock image
 
-# .venv with everything that the other targets need
+# list these targets; the Makefile explains their options
+help:
+	@awk '/^# / { if (!said) said = substr($$0, 3); next } \
+		/^[a-z-]+:/ && said { sub(/:.*/, ""); printf "  make %-13s %s\n", $$0, said } { said = "" }' Makefile
+
+# make .venv, with everything that the other targets need
 setup: .venv/.ready
 
-# the whole path on this machine: package, publish, pull, serve, predict a photograph, stop
+# go the whole way on this machine: package, publish, pull, serve, classify a photograph, stop
 demo: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline demo
 
-# all tests, in two processes: in the first minute those that need no server, then the rest, for about twenty minutes
+# run all tests in about twenty minutes, those that need no server first
 test: setup .venv-checkov/.ready
 	@echo "first what needs no server, about a minute; then the rest, about twenty minutes"
 	$(BIN)/python -m pytest -n 2
 
-# the first minute alone
+# run the tests that need no server, in about a minute
 test-quick: setup
 	$(BIN)/python -m pytest -m "not slow"
 
-# formatting, types, shell scripts and the Dockerfile
+# check formatting, types, shell scripts and the Dockerfile
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,31 +44,32 @@ lint: setup
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint kserve/runtime/Dockerfile; \
 		else echo "hadolint is not here: the Dockerfile is not checked"; fi
 
-# the formatting that lint asks for
+# reformat the code as lint wants it
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/shfmt -w -i 2 scripts/*.sh scripts/run .ci/run
 
-# this project against its peers and the limit of the machine, an open loop, other processors simulated, and what the front
-# door costs (each has a command of its own): benchmarks/README.md
+# measure this project against its peers and the limit of the machine: benchmarks/README.md
+# Then an open loop, other processors simulated, and what the front door costs; each has a command of its own.
 bench: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks open --peer litserve
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks isa
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks door
 
-# every classifier that can be packed, packed and asked, the quickest first (hours; it can be taken up again, and
-# ONLY=resnet18,… is for a part): docs/classifiers.md
+# pack and measure every classifier that can be packed, which takes hours: docs/classifiers.md
+# The quickest come first, and an interrupted run goes on where it stopped. ONLY=resnet18,… is for a part.
 classifiers: setup
 	@PYTHONPATH=. $(BIN)/python -P -m benchmarks.classifiers $(if $(ONLY),--only $(ONLY))
 
-# breaks a running server, sends it bad input, attacks and 100,000 requests, compares damaged versions (SERVER=stock for stock TorchServe,
-# ONLY=faults, faults:NAME, bad-input, attack-surface, soak, candidates or page for a part): docs/reliability.md
+# break a running server, and send it bad input, attacks and 100,000 requests: docs/reliability.md
+# Compares damaged versions too. SERVER=stock for stock TorchServe; ONLY=faults, faults:NAME, bad-input, attack-surface, soak,
+# candidates or page for a part.
 reliability: setup
 	@PYTHONPATH=.:handler $(BIN)/python -P -m reliability --server $(or $(SERVER),ours) $(addprefix --only ,$(ONLY))
 
-# what deploy.sh leaves in a real cluster, whatever goes wrong: CONTEXT=… VERSIONS="URI URI" (kserve/README.md has the rest)
+# try deploy.sh in a cluster of yours, CONTEXT=… VERSIONS="URI URI": kserve/README.md
 cluster-test: setup
 	@[ -n "$(CONTEXT)" ] && [ $(words $(VERSIONS)) = 2 ] || \
 		{ echo 'error: make cluster-test CONTEXT=… VERSIONS="URI URI", two versions that serve: kserve/README.md' >&2; exit 1; }
@@ -71,20 +77,21 @@ cluster-test: setup
 		CLUSTER_TEST_OVERLAY="$(OVERLAY)" CLUSTER_TEST_NAME="$(NAME)" CLUSTER_TEST_IMAGE="$(if $(filter file,$(origin IMAGE)),,$(IMAGE))" \
 		$(BIN)/python -m pytest -v --timeout 3600 tests/pipeline/deployment/test_cluster.py
 
-# known holes in all that the image is made of, risky code, secrets, manifests, Terraform: SECURITY.md
+# look for known vulnerabilities, secrets and risky code, manifests and Terraform: docs/security.md
 audit: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.commands.audit
 
-# the list of all that the image is made of, anew: kserve/runtime/sbom.cdx.json
+# write the list of what the image is made of: kserve/runtime/sbom.cdx.json
 sbom: setup
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.parts
 
-# requirements/locked, anew, from the versions in requirements/: with uv, which asks PyPI
+# write requirements/locked from the versions in requirements/, with uv, which asks PyPI
 lock: setup .venv-lock/.ready
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.lock
 
-# the serving image for x86-64, whatever builds it, with docker or podman: make image IMAGE=REGISTRY/NAME:TAG,
-# TORCH_INDEX=… for NVIDIA GPUs. The first time, it asks the registry for the base image's digest, and writes it down.
+# build the serving image with docker or podman: make image IMAGE=REGISTRY/NAME:TAG
+# It is for x86-64, whatever builds it; TORCH_INDEX=… is for NVIDIA GPUs. The first time, it asks the registry for the base
+# image's digest, and writes it down.
 image:
 	@engine=$$(command -v docker || command -v podman) || \
 		{ echo "error: neither docker nor podman is here: install one, or build in Google Cloud (kserve/runtime/cloudbuild.yaml)" >&2; exit 1; }; \

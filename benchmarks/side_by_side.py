@@ -17,28 +17,27 @@ def of_benchmarks(found: list[Records]) -> dict[str, str]:
     """Name → table, for benchmarks/README.md."""
     return {
         "processors": _kinds(found),
-        "fast": _fast(found, "results"),
+        "fast": _fast(found),
         "targets": _targets(found),
         "peers": tables.peers(),
     }
 
 
 def of_the_project(found: list[Records]) -> dict[str, str]:
-    """Name → table and charts, for the checkout's README.md."""
-    here = f"benchmarks/{RESULTS.name}"
-    charts = [
+    """Name → chart, for the checkout's README.md: of the processor with the most contenders; of several, the newest."""
+    each, summary = max(_summaries(found), key=lambda one: (len(one[1]["contenders"]), one[1]["date"]))
+    chart = (
         f"![Photographs per second with {AT} clients on {summary['machine']['cores']} cores, "
         f"{processors.named(summary['machine'])}: this project, its peers, and the limit]"
-        f"({here}/{each.folder.name}/readme.png)"
-        for each, summary in _summaries(found)
-    ]
-    return {"how fast": "\n\n".join([_fast(found, here), *charts])}
+        f"(benchmarks/{RESULTS.name}/{each.folder.name}/readme.png)"
+    )
+    return {"how fast": chart}
 
 
 def _kinds(found: list[Records]) -> str:
     rows = []
     for kind in processors.KINDS:
-        pages = [_link(each, "results") for each in found if processors.kind_of(each.machine) == kind]
+        pages = [_link(each) for each in found if processors.kind_of(each.machine) == kind]
         rows.append(
             (kind.title, kind.processors, kind.machines, ", ".join(pages or _simulated(kind, found)) or tables.NONE)
         )
@@ -51,7 +50,7 @@ def _simulated(kind: Kind, found: list[Records]) -> list[str]:
     return [f"[simulated](results/{each.folder.name}/README.md#other-processors-simulated)" for each in read]
 
 
-def _fast(found: list[Records], here: str) -> str:
+def _fast(found: list[Records]) -> str:
     """Photographs per second with 32 clients; in brackets, how many times as many this project makes.
 
     In the default precision, and then in int8 where that was measured.
@@ -66,7 +65,7 @@ def _fast(found: list[Records], here: str) -> str:
             cells = (f"{limit['best']['small']['median']:.0f}" if limit else tables.NONE for limit in limits)
             rows.append([f"the same work as {BY_NAME[mine].title} in-process, without HTTP", *cells])
     rows.append(["measured", *(summary["date"] for _, summary in summaries)])
-    return tables.table((f"photographs a second, {AT} clients", *(_link(each, here) for each, _ in summaries)), rows)
+    return tables.table((f"photographs a second, {AT} clients", *(_link(each) for each, _ in summaries)), rows)
 
 
 def _of_contender(summary: dict[str, Any], name: str) -> str:
@@ -90,7 +89,7 @@ def _targets(found: list[Records]) -> str:
     for what in whats:
         cells = (next((each for each in targets if each["what"] == what), None) for _, targets in of_each)
         rows.append([what, *map(_of_target, cells)])
-    return tables.table(("", *(_link(each, "results") for each, _ in of_each)), rows)
+    return tables.table(("", *(_link(each) for each, _ in of_each)), rows)
 
 
 def _of_target(target: dict[str, Any] | None) -> str:
@@ -104,5 +103,5 @@ def _summaries(found: list[Records]) -> list[tuple[Records, dict[str, Any]]]:
     return [(each, summary) for each, summary in read if summary]
 
 
-def _link(each: Records, here: str) -> str:
-    return f"[{processors.named(each.machine)}]({here}/{each.folder.name}/README.md)"
+def _link(each: Records) -> str:
+    return f"[{processors.named(each.machine)}]({RESULTS.name}/{each.folder.name}/README.md)"

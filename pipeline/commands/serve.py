@@ -79,7 +79,7 @@ def serve(
     if public_key is not None:
         _verify(source, archive, public_key)
     if not has_envoy():
-        warn("there is no Envoy here, so TorchServe answers by itself: docs/operating.md says what is missing then")
+        warn("there is no Envoy here, so TorchServe answers by itself: docs/settings.md says what is missing then")
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
         with spinner("TorchServe is starting …"):

@@ -192,7 +192,7 @@ def test_latency_batches_and_stages_are_histograms(
 
 
 def test_the_families_are_in_the_documentation(checkout: Path) -> None:
-    page = (checkout / "docs" / "operating.md").read_text()
+    page = (checkout / "docs" / "metrics.md").read_text()
     assert {family.name for family in FAMILIES.values()} == set(re.findall(r"^\| `(door_\w+)` ", page, re.MULTILINE))
     variables = {spans.ENDPOINT, spans.SERVICE, spans.SHARE}
     assert variables == set(re.findall(r"^\| `(OTEL_\w+)` ", page, re.MULTILINE))
@@ -320,7 +320,7 @@ def test_every_answer_has_an_id(running: Seen, photographs: list[Path]) -> None:
     ],
 )
 def test_what_is_not_http_has_no_id(running: Seen, raw: bytes) -> None:
-    """These are refused before there is a request: docs/operating.md says so."""
+    """These are refused before there is a request: docs/metrics.md says so."""
     answer = raw_answer(running, raw)
     assert re.match(rb"HTTP/1.1 4(00|31) ", answer)
     assert b'{"error"' in answer

@@ -24,14 +24,14 @@ DECODER = json.JSONDecoder()
 def label(server: TorchServe, checkout: Path) -> str:
     """What the picture of the page is taken for."""
     with Client(server.url, MODEL_NAME) as client:
-        return client.predict(str(checkout / "docs" / "photographs" / "chelsea.jpg"), 1)[0]["label"]
+        return client.predict(str(checkout / "docs" / "kitten.jpg"), 1)[0]["label"]
 
 
 @pytest.fixture
 def folder(checkout: Path, tmp_path: Path) -> Path:
     """Where a program runs: it has the page's picture, and may be written to."""
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "photographs").symlink_to(checkout / "docs" / "photographs")
+    (tmp_path / "docs" / "kitten.jpg").symlink_to(checkout / "docs" / "kitten.jpg")
     return tmp_path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,3 +69,16 @@ def test_grace_hopper_wears_a_military_uniform(trained: TorchServe, checkout: Pa
 def test_chelsea_is_a_cat(trained: TorchServe, checkout: Path) -> None:
     labels = {entry["label"] for entry in ask(trained, checkout / "docs" / "photographs" / "chelsea.jpg", top_k=5)}
     assert labels & {"tabby", "tiger cat", "Egyptian cat"}
+
+
+def test_the_readme_shows_torchvisions_figures(trained: TorchServe, published: Weights, checkout: Path) -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", (checkout / "README.md").read_text(), re.DOTALL)
+    (prediction,) = json.loads(shown)["predictions"]
+    kitten = checkout / "docs" / "kitten.jpg"
+    state = {name: torch.from_numpy(array) for name, array in published.state.items()}
+    (row,) = Reference(state).probabilities([kitten.read_bytes()])
+    answered = ask(trained, kitten, top_k=len(prediction["classes"]))
+    for expected, entry in zip(prediction["classes"], answered, strict=True):
+        # A JPEG decoder of another version may move the last digit.
+        assert expected["probability"] == pytest.approx(float(row[expected["index"]]), abs=1e-3)
+        assert entry == expected | {"probability": pytest.approx(expected["probability"], abs=0.01)}
