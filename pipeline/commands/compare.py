@@ -26,7 +26,8 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="A .mar file, a version gs://…, a directory as serve.sh takes it, or the URL of a server."
+            metavar="A",
+            help="A .mar file, a version gs://… or oci://…, a directory as serve.sh takes it, or the URL of a server.",
         ),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same: what may take the place of A.")],

@@ -25,7 +25,7 @@ from pipeline.shared.ports import Ports
 from pipeline.shared.signals import NotedSignals
 from pipeline.shared.terminal import err, spinner, warn
 from pipeline.shared.text import without_secrets
-from pipeline.store.storage_uri import SCHEME, StorageUri
+from pipeline.store.places import is_place, parse_place
 
 URL = re.compile(r"https?://.*|[^/]+:\d+(/.*)?", re.IGNORECASE)
 
@@ -60,8 +60,8 @@ def contender(said: str, scratch: Path) -> Contender:
     path = Path(said)
     if path.is_file():
         return Contender(said, laid_out(path, scratch))
-    if said.startswith(SCHEME):
-        return Contender(said, pull(StorageUri.parse(said)))
+    if is_place(said):
+        return Contender(said, pull(parse_place(said)))
     if path.is_dir():
         archive_in(path)
         return Contender(said, path)
@@ -70,7 +70,7 @@ def contender(said: str, scratch: Path) -> Contender:
         return Contender(said, None)
     raise PipelineError(
         f"{said}: there is no such archive; expected one, a directory with config/ and model-store/, "
-        "a version gs://…, or the URL of a server"
+        "a version gs://… or oci://…, or the URL of a server"
     )
 
 

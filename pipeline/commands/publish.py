@@ -1,4 +1,4 @@
-"""scripts/publish.sh: the archive becomes a version in Cloud Storage."""
+"""scripts/publish.sh: the archive becomes a version in Cloud Storage, or in a registry."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ import typer
 
 from pipeline.artefact.version import SIGNATURE, VERSION_FILE, Version
 from pipeline.commands.files import SHOWN_ARCHIVES, archive_said, version_files
-from pipeline.shared.errors import UntrainedArchive
+from pipeline.shared.errors import PipelineError, UntrainedArchive
 from pipeline.shared.signals import leave, on_stopping
 from pipeline.shared.terminal import err, megabytes, out, spinner, transfer_bar, warn
 from pipeline.store.bucket import connect
+from pipeline.store.oci.pushing import Pushed, push_version
+from pipeline.store.oci.reading import list_tags
+from pipeline.store.oci.registry import Registry
+from pipeline.store.oci.uri import OciUri
+from pipeline.store.places import Place, is_place, parse_place
 from pipeline.store.publish import Outcome, publish_version
 from pipeline.store.registry import list_versions
-from pipeline.store.storage_uri import StorageUri
 
 
 def publish(
-    destination: Annotated[str, typer.Argument(metavar="gs://BUCKET[/PREFIX]", help="Where versions lie.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="gs://BUCKET[/PREFIX]|oci://REGISTRY/REPOSITORY", help="Where versions lie.")
+    ],
     archive: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|gs://…",
+            metavar="FILE|gs://…|oci://…",
             help="A .mar file that scripts/package.sh made, or the models/NAME.yaml of one; or a version that was "
             f"published elsewhere, which stays what it is; without it, {SHOWN_ARCHIVES}.",
         ),
@@ -33,17 +39,19 @@ def publish(
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
     allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
 ) -> None:
-    """Publish the archive as an immutable version in Cloud Storage. Prints its storageUri."""
+    """Publish the archive as an immutable version in Cloud Storage or a registry. Prints its storageUri."""
     on_stopping(leave)  # whatever has been sent is found again, and nobody sees it before it is complete
-    prefix = StorageUri.parse(destination)
+    place = parse_place(destination)
+    if isinstance(place, OciUri) and place.reference:
+        raise PipelineError(f"{place} is a version, and that never changes: publish to {place.parent}")
     if show_versions:
-        _list(prefix)
+        _list(place)
         return
     began = time.monotonic()
-    if archive is not None and archive.startswith("gs://"):
-        outcome = promote(prefix, StorageUri.parse(archive), allow_untrained)
+    if archive is not None and is_place(archive):
+        outcome = promote(place, parse_place(archive), allow_untrained)
     else:
-        outcome = send(prefix, archive_said(archive, "--archive FILE"), allow_untrained)
+        outcome = send(place, archive_said(archive, "--archive FILE"), allow_untrained)
     seconds = f"{time.monotonic() - began:.1f} s"
     if outcome.new or outcome.sent:
         err.print(f"sent {megabytes(outcome.sent)} in {seconds}")
@@ -52,8 +60,8 @@ def publish(
     out.print(str(outcome.uri))
 
 
-def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
-    """Raises PipelineError where it should not be published, or Cloud Storage refuses."""
+def send(place: Place, archive: Path, allow_untrained: bool) -> Outcome | Pushed:
+    """Raises PipelineError where it should not be published, or where it goes refuses."""
     files = version_files(archive)
     with spinner("reading the archive …"):
         version = Version.of(files)
@@ -61,10 +69,10 @@ def send(prefix: StorageUri, archive: Path, allow_untrained: bool) -> Outcome:
         from pipeline.artefact.signature import check_fit  # its library takes 0.9 s
 
         check_fit(version, files[SIGNATURE])
-    return _send(prefix, archive, version, files, allow_untrained)
+    return _send(place, archive, version, files, allow_untrained)
 
 
-def promote(prefix: StorageUri, source: StorageUri, allow_untrained: bool) -> Outcome:
+def promote(place: Place, source: Place, allow_untrained: bool) -> Outcome | Pushed:
     """Publishes once more what was published: the same objects, so the same name, and with them their signature.
 
     Raises PipelineError where `source` is no complete version, or is not as it was published, too.
@@ -73,24 +81,40 @@ def promote(prefix: StorageUri, source: StorageUri, allow_untrained: bool) -> Ou
 
     directory = pull(source)
     version = Version.from_json((directory / VERSION_FILE).read_bytes(), f"{source}/{VERSION_FILE}")
-    return _send(prefix, source, version, {name: directory / name for name in version.objects}, allow_untrained)
+    return _send(place, source, version, {name: directory / name for name in version.objects}, allow_untrained)
 
 
 def _send(
-    prefix: StorageUri, source: Path | StorageUri, version: Version, files: Mapping[str, Path], allow_untrained: bool
-) -> Outcome:
+    place: Place, source: Path | Place, version: Version, files: Mapping[str, Path], allow_untrained: bool
+) -> Outcome | Pushed:
     if not version.trained and not allow_untrained:
         raise UntrainedArchive(source)
     with spinner(f"publishing version {version.name} …"), transfer_bar("sending") as progress:
+        if isinstance(place, OciUri):
+            with Registry(place, for_writing=True) as registry:
+                return push_version(registry, version, files, progress)
         client = connect(for_writing=True)
-        return publish_version(client, prefix, version, files, progress, warn)
+        return publish_version(client, place, version, files, progress, warn)
 
 
-def _list(prefix: StorageUri) -> None:
-    with spinner(f"asking for {prefix} …"):
-        versions = list_versions(connect(), prefix, warn)
+def _list(place: Place) -> None:
+    if isinstance(place, OciUri):
+        _list_tags(place)
+        return
+    with spinner(f"asking for {place} …"):
+        versions = list_versions(connect(), place, warn)
     if not versions:
-        warn(f"no versions right beneath {prefix}")
+        warn(f"no versions right beneath {place}")
     for published in versions:
         when = published.time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         out.print(f"{when}  {megabytes(published.version.size):>9}  {published.version.origin:10}  {published.uri}")
+
+
+def _list_tags(place: OciUri) -> None:
+    """A registry does not tell when something was published."""
+    with spinner(f"asking for {place} …"), Registry(place) as registry:
+        versions = list_tags(registry, warn)
+    if not versions:
+        warn(f"no versions in {place.parent}")
+    for uri, version in versions:
+        out.print(f"{megabytes(version.size):>9}  {version.origin:10}  {uri}")

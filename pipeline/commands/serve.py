@@ -31,7 +31,7 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
 from pipeline.shared.signals import NotedSignals, Terminated
 from pipeline.shared.terminal import err, out, spinner, transfer_bar, warn
-from pipeline.store.storage_uri import StorageUri
+from pipeline.store.places import Place, parse_place
 
 PUBLIC_KEY = "ALEXNET_PUBLIC_KEY"  # the same variable as in the serving image
 
@@ -55,7 +55,7 @@ def serve(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="gs://BUCKET/…|DIRECTORY|FILE",
+            metavar="gs://…|oci://…|DIRECTORY|FILE",
             help="A storageUri, a directory with config/ and model-store/, a .mar file, or a models/NAME.yaml whose "
             "archive is built; without it, the archive of this checkout.",
         ),
@@ -74,7 +74,7 @@ def serve(
     if public_key is None and PUBLIC_KEY in os.environ:  # typer takes an empty variable for none
         raise PipelineError(f"{PUBLIC_KEY} is set, but empty: name the file with the public key, or unset it")
     if source is not None and ":" in source.partition("/")[0]:
-        source = str(pull(StorageUri.parse(source)))
+        source = str(pull(parse_place(source)))
     archive = archive_said(source, "FILE") if _is_archive(source) else None
     if public_key is not None:
         _verify(source, archive, public_key)
@@ -116,7 +116,7 @@ def _is_archive(source: str | None) -> bool:
     return not Path(source).is_dir() and (Path(source).is_file() or Path(source).suffix in (".mar", *OF_MODELS))
 
 
-def pull(uri: StorageUri, cache: Path | None = None) -> Path:
+def pull(uri: Place, cache: Path | None = None) -> Path:
     """The folder in the cache with the version at a storageUri. Raises PipelineError where there is no such version."""
     from pipeline.store.pull import cache_directory, pull_version  # Google's libraries take 0.2 s
 

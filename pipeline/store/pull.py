@@ -1,4 +1,7 @@
-"""A version on its way from Cloud Storage: downloaded by KServe's own storage initializer, checked, and kept."""
+"""A version on its way from where it was published: downloaded, checked, and kept.
+
+From Cloud Storage it comes by KServe's own storage initializer; from a registry by pipeline/store/oci/fetching.py.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,25 @@ from pipeline.shared.errors import PipelineError, naming
 from pipeline.shared.progress import Progress
 from pipeline.store.bucket import connect
 from pipeline.store.explanations import READER, explained
+from pipeline.store.oci.fetching import fetch
+from pipeline.store.oci.reading import read_artefact, version_tag
+from pipeline.store.oci.registry import Registry
+from pipeline.store.oci.uri import OciUri
+from pipeline.store.places import Place
 from pipeline.store.registry import read_version, version_name
 from pipeline.store.storage_uri import StorageUri
 
 WATCH_S = 0.1
 
 
-def pull_version(uri: StorageUri, cache: Path, progress: Progress, note: Callable[[str], None]) -> Path:
+def pull_version(uri: Place, cache: Path, progress: Progress, note: Callable[[str], None]) -> Path:
     """A storageUri → the folder in the cache that holds its version, laid out as KServe's /mnt/models.
 
-    What is in the cache and undamaged is not downloaded, nor is Cloud Storage asked. `progress` is called with the
+    What is in the cache and undamaged is not downloaded, and nobody is asked for it. `progress` is called with the
     bytes so far and those in all, from another thread; `note` with a sentence for the user.
     Raises PipelineError where there is no such version, or what arrives is not what was published.
     """
-    directory = cache / version_name(uri)
+    directory = cache / (version_tag(uri) if isinstance(uri, OciUri) else version_name(uri))
     with _locked(directory, note):
         damage = _damage(directory)
         if damage and os.path.lexists(directory):
@@ -81,13 +89,11 @@ def _damage(directory: Path) -> str | None:
     return version.damage_in(directory) if version.name == directory.name else f"{VERSION_FILE} is of another version"
 
 
-def _replace(directory: Path, uri: StorageUri, progress: Progress) -> None:
+def _replace(directory: Path, uri: Place, progress: Progress) -> None:
     part = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     try:
-        version = read_version(connect(), uri)
-        with naming(part), _watched(part, version.size, progress):
-            _download_as_kserve_does(uri, part)
+        version = _download(uri, part, progress)
         if damage := version.damage_in(part):
             raise PipelineError(f"what arrived from {uri} is damaged ({damage}): publish it again")
         if directory.is_symlink() or directory.is_file():
@@ -96,6 +102,20 @@ def _replace(directory: Path, uri: StorageUri, progress: Progress) -> None:
         part.rename(directory)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _download(uri: Place, part: Path, progress: Progress) -> Version:
+    """The version at a URI, whose files are in `part` by then."""
+    if isinstance(uri, OciUri):
+        with Registry(uri) as registry:
+            artefact = read_artefact(registry, uri)
+            with naming(part), _watched(part, artefact.version.size, progress):
+                fetch(registry, artefact, part)
+        return artefact.version
+    version = read_version(connect(), uri)
+    with naming(part), _watched(part, version.size, progress):
+        _download_as_kserve_does(uri, part)
+    return version
 
 
 def _download_as_kserve_does(uri: StorageUri, directory: Path) -> None:

@@ -1,0 +1,1 @@
+"""Versions as OCI artefacts: what one is made of, and its way into a registry and back."""

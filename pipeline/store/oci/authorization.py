@@ -1,0 +1,75 @@
+"""How a registry is shown credentials: once for a token, or with every call, as it asks.
+
+https://distribution.github.io/distribution/spec/auth/token/
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import httpx
+
+from pipeline.store.oci.docker_config import Credentials, credentials_for
+from pipeline.store.oci.refusals import refusal, strange
+from pipeline.store.oci.uri import OciUri
+
+PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+MOST_TOKEN_BYTES = 100_000
+
+
+class Authorization:
+    """`header` goes with each call. `user`: of the credentials that were shown; None where there are none."""
+
+    def __init__(self, uri: OciUri, http: httpx.Client) -> None:
+        self.header: dict[str, str] = {}
+        self.user: str | None = None
+        self._uri = uri
+        self._http = http
+        self._credentials: Credentials | None = None
+        self._asked = False
+
+    def renewed(self, response: httpx.Response) -> bool:
+        """Called with an answer of 401: whether to ask once more, with another header.
+
+        Raises PipelineError where credentials are noted but cannot be used, or what answers is not a registry.
+        """
+        scheme, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
+        if not self._asked:  # a helper may take a second
+            self._asked = True
+            self._credentials = credentials_for(self._uri.registry)
+            self.user = self._credentials.user if self._credentials else None
+        before = self.header
+        if scheme.lower() == "basic":
+            self.header = self._basic()
+        elif scheme.lower() == "bearer":
+            self.header = {"Authorization": f"Bearer {self._token(dict(PARAMETER.findall(rest)))}"}
+        return self.header != before
+
+    def _basic(self) -> dict[str, str]:
+        if self._credentials is None:
+            return {}
+        encoded = base64.b64encode(":".join(self._credentials).encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
+
+    def _token(self, challenge: dict[str, str]) -> str:
+        asked: dict[str, str] = {name: challenge[name] for name in ("service", "scope") if name in challenge}
+        try:
+            realm = httpx.URL(challenge.get("realm", ""))
+        except httpx.InvalidURL:
+            realm = httpx.URL("")
+        if realm.scheme not in ("http", "https") or not realm.host:
+            raise strange(self._uri, "it does not say where its tokens are")
+        with self._http.stream("GET", realm.copy_merge_params(asked), headers=self._basic()) as response:
+            answer = next(response.iter_raw(MOST_TOKEN_BYTES), b"")
+        if not response.is_success:
+            raise refusal(self._uri, response.status_code, answer, False, self.user)
+        try:
+            content = json.loads(answer)
+            token = content.get("token") or content["access_token"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            token = None
+        if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise strange(self._uri, "its token is none")
+        return token

@@ -1,0 +1,149 @@
+"""The versions in a registry: which there are, and whether they are whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.artefact.version import NAME, VERSION_FILE, Version
+from pipeline.shared.errors import PipelineError
+from pipeline.store.oci.layout import (
+    INDEX_TYPE,
+    LAYER_TYPE,
+    MANIFEST_TYPE,
+    Artefact,
+    Blob,
+    described_by,
+    description_layer,
+    digest_of,
+    frames_of,
+)
+from pipeline.store.oci.registry import Registry
+from pipeline.store.oci.uri import DIGEST, OciUri
+from pipeline.store.registry import MOST_VERSION_BYTES
+
+MOST_DESCRIPTION_BYTES = len(description_layer(b"")) + MOST_VERSION_BYTES
+PUBLISH_IT = "publish it with scripts/publish.sh, and copy it with tools that leave it as it is (crane, oras)"
+
+
+class NotAnArtefact(PipelineError):
+    """Something else than a version, or one that was changed."""
+
+    def __init__(self, uri: OciUri, what: str) -> None:
+        super().__init__(f"{uri} {what}: {PUBLISH_IT}")
+
+
+def version_tag(uri: OciUri) -> str:
+    """The name of the version that a URI leads to. Raises PipelineError where it leads to none."""
+    if not NAME.fullmatch(uri.tag):
+        raise PipelineError(
+            f"{uri} is not a version, whose tag would be twelve hexadecimal digits: "
+            f"scripts/publish.sh --list {uri.parent} shows what there is"
+        )
+    return uri.tag
+
+
+def read_whole(registry: Registry, uri: OciUri) -> Artefact:
+    """The version at a URI, of which nothing is missing. Raises PipelineError where that is not so.
+
+    The content of its layers is not read: the registry says that it has them.
+    """
+    artefact = read_artefact(registry, uri)
+    for name, blob in artefact.layers.items():
+        if not registry.has(blob):
+            raise PipelineError(
+                f"{uri}: the layer with {name} is missing: publish the same archive again to have it back"
+            )
+    return artefact
+
+
+def read_artefact(registry: Registry, uri: OciUri) -> Artefact:
+    """Raises PipelineError where there is none, or it is not as it was published."""
+    found = find_artefact(registry, uri)
+    if found is None:
+        raise PipelineError(
+            f"there is no version {uri.digest or uri.tag} in {uri.parent}: "
+            f"scripts/publish.sh --list {uri.parent} shows what there is"
+        )
+    return found
+
+
+def find_artefact(registry: Registry, uri: OciUri) -> Artefact | None:
+    """The same; None where nothing is there."""
+    version_tag(uri)
+    manifest = registry.manifest(uri.reference)
+    if manifest is None:
+        return None
+    if uri.digest and digest_of(manifest) != uri.digest:
+        raise NotAnArtefact(uri, "is not what its digest says")
+    described, *layers = _layers(manifest, uri)
+    version = _version(registry, described, uri)
+    frames = frames_of(version)
+    if len(layers) != len(frames):
+        raise NotAnArtefact(uri, f"has {len(layers) + 1} layers, and its files would make {len(frames) + 1}")
+    for (name, frame), layer in zip(frames.items(), layers):
+        if layer.size != frame.layer_size:
+            raise NotAnArtefact(uri, f"has {layer.size} bytes for {name}, which would be {frame.layer_size}")
+    artefact = Artefact(version, dict(zip(frames, layers)))
+    if artefact.manifest != manifest:
+        raise NotAnArtefact(uri, "has another manifest than its files make")
+    return artefact
+
+
+def list_tags(registry: Registry, warn: Callable[[str], None]) -> list[tuple[OciUri, Version]]:
+    """All versions of a repository, in the order of their names.
+
+    `warn` is called with a sentence for each that cannot be read. Raises PipelineError where the repository cannot be.
+    """
+    found = []
+    for tag in sorted(tag for tag in registry.tags() if NAME.fullmatch(tag)):
+        try:
+            artefact = find_artefact(registry, registry.uri.at(tag))
+        except NotAnArtefact as error:
+            warn(str(error))
+            continue
+        if artefact is not None:  # it was deleted meanwhile
+            found.append((registry.uri.at(tag, artefact.digest), artefact.version))
+    return found
+
+
+def _layers(manifest: bytes, uri: OciUri) -> list[Blob]:
+    """The layers that a manifest names: one at least, all of them plain tars."""
+    try:
+        content: Any = json.loads(manifest)
+        media_type = content.get("mediaType", "")
+        if media_type == INDEX_TYPE or "manifests" in content:
+            raise NotAnArtefact(uri, "is a list of images for several systems, and no version")
+        if media_type != MANIFEST_TYPE:
+            raise NotAnArtefact(uri, f"is of the type {media_type!r}, and no version")
+        layers = [(str(layer["mediaType"]), Blob(layer["digest"], layer["size"])) for layer in content["layers"]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise NotAnArtefact(uri, "has a manifest that cannot be read") from None
+    for media_type, blob in layers:
+        if media_type != LAYER_TYPE:
+            raise NotAnArtefact(uri, f"has a layer of the type {media_type!r}, and those of a version are plain tars")
+        if not isinstance(blob.size, int) or not isinstance(blob.digest, str) or not DIGEST.fullmatch(blob.digest):
+            raise NotAnArtefact(uri, "has a layer without a size, or without a SHA-256")
+    if not layers:
+        raise NotAnArtefact(uri, "has no layers")
+    return [blob for _, blob in layers]
+
+
+def _version(registry: Registry, layer: Blob, uri: OciUri) -> Version:
+    """What the first layer describes."""
+    if not 0 < layer.size <= MOST_DESCRIPTION_BYTES:
+        raise NotAnArtefact(
+            uri, f"has a first layer of {layer.size} bytes, and a version begins with its {VERSION_FILE}"
+        )
+    with registry.blob(layer) as blocks:
+        content = b"".join(blocks)
+    if digest_of(content) != layer.digest:
+        raise NotAnArtefact(uri, "has a first layer that was changed")
+    description = described_by(content)
+    if description is None:
+        raise NotAnArtefact(uri, f"has a first layer with something else than its {VERSION_FILE}")
+    version = Version.from_json(description, f"{uri}: {VERSION_FILE}")
+    if version.name != uri.tag:
+        raise PipelineError(f"{uri} has another version, {version.name}, under this tag: use the tag of that one")
+    return version

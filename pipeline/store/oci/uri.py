@@ -1,0 +1,82 @@
+"""oci:// URIs: which are well formed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipeline.shared.errors import MalformedUri, PipelineError
+
+SCHEME = "oci://"
+
+# KServe says with the scheme how a version gets into the pod; where it lies is the same for all of them.
+SCHEMES = re.compile(r"oci(\+fetch|\+native)?://")
+
+# https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests
+REPOSITORY = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
+TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+# Without a dot or a port, KServe's library takes the first part for a folder of Docker Hub.
+REGISTRY = re.compile(r"(?=[^/]*[.:])[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
+
+LONGEST_NAME = 255  # of the registry and the repository together, which container runtimes take
+
+
+@dataclass(frozen=True)
+class OciUri:
+    """`oci://REGISTRY/REPOSITORY[:TAG][@DIGEST]`; tag and digest are empty where there are none."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> OciUri:
+        """Raises PipelineError that says what is wrong with it. KServe's oci+fetch:// and oci+native:// are oci://."""
+        scheme = SCHEMES.match(text)
+        if scheme is None:
+            raise PipelineError(f"{text!r} is not in a registry: expected oci://REGISTRY/REPOSITORY")
+        rest, at, digest = text[scheme.end() :].removesuffix("/").partition("@")
+        if at and not DIGEST.fullmatch(digest):
+            raise MalformedUri(text, f"{digest!r} is no digest: expected sha256: and 64 hexadecimal digits")
+        registry, _, path = rest.partition("/")
+        repository, colon, tag = path.partition(":")
+        if not REGISTRY.fullmatch(registry):
+            raise MalformedUri(
+                text,
+                f"{registry!r} cannot be a registry: expected HOST with a dot, or HOST:PORT, in lower case, such as "
+                "europe-west1-docker.pkg.dev",
+            )
+        if not REPOSITORY.fullmatch(repository) or len(registry) + len(repository) >= LONGEST_NAME:
+            raise MalformedUri(
+                text,
+                f"{repository!r} cannot be a repository: use lower-case letters, digits, single . _ - between them, "
+                f"and / between its parts, {LONGEST_NAME} characters at most",
+            )
+        if colon and not TAG.fullmatch(tag):
+            raise MalformedUri(text, f"{tag!r} cannot be a tag")
+        return cls(registry, repository, tag, digest)
+
+    @property
+    def parent(self) -> OciUri:
+        """Where the versions of the repository are."""
+        return OciUri(self.registry, self.repository)
+
+    @property
+    def host(self) -> str:
+        return self.registry.partition(":")[0]
+
+    @property
+    def reference(self) -> str:
+        """By which a registry finds it."""
+        return self.digest or self.tag
+
+    def at(self, tag: str, digest: str = "") -> OciUri:
+        return OciUri(self.registry, self.repository, tag, digest)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{SCHEME}{self.registry}/{self.repository}{tag}{digest}"
