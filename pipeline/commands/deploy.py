@@ -20,11 +20,11 @@ def deploy(
         Path | None,
         typer.Argument(
             metavar="models/NAME.yaml",
-            help="The model, after which the service is called; a version in Cloud Storage tells it too.",
+            help="The model, after which the service is called; a version in Cloud Storage or a registry tells it too.",
         ),
     ] = None,
     storage_uri: Annotated[
-        str | None, typer.Option(metavar="gs://…", help="The version, as scripts/publish.sh printed it.")
+        str | None, typer.Option(metavar="gs://…|oci://…", help="The version, as scripts/publish.sh printed it.")
     ] = None,
     name: Annotated[
         str | None,

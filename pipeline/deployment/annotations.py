@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 
 from pipeline.artefact.version import NAME
 from pipeline.deployment.objects import Object, annotations_of, image_of, name_of, service_of, storage_uri_of
@@ -19,6 +20,8 @@ IMAGE = "torchserve-alexnet/image"  # as applied; pods tell it in GET /, by kser
 VERSION = "torchserve-alexnet/version"  # the archive's
 # Which model it has; without deploy.sh, an overlay says so. Unlike those above, it is a part of what is applied.
 MODEL = "torchserve-alexnet/model"
+# Last in a folder, or a tag with or without a digest.
+IN_STORAGE_URI = rf"[/:]({NAME.pattern})(@sha256:[0-9a-f]+)?/?$"
 OURS = (DEPLOYED, OVERLAY, PREVIOUS_URI, PREVIOUS_IMAGE, OBJECTS, IMAGE, VERSION)
 
 
@@ -46,9 +49,9 @@ def _release(objects: list[Object]) -> dict[str, str]:
     named = {}
     if image := image_of(objects):
         named[IMAGE] = image
-    version = (storage_uri_of(service_of(objects)) or "").rstrip("/").rpartition("/")[2]
-    if NAME.fullmatch(version):  # pvc://alexnet-models tells none
-        named[VERSION] = version
+    # pvc://alexnet-models tells none.
+    if version := re.search(IN_STORAGE_URI, storage_uri_of(service_of(objects)) or ""):
+        named[VERSION] = version[1]
     return named
 
 

@@ -63,6 +63,7 @@ from pipeline.deployment.preflight import (
 from pipeline.deployment.proof import serves
 from pipeline.deployment.reach import way_in
 from pipeline.deployment.records import Records
+from pipeline.deployment.registries import check_registry
 from pipeline.deployment.removal import Removal
 from pipeline.deployment.resources import INFERENCE_SERVICES, SERVING_RUNTIMES
 from pipeline.deployment.rollout import Rollout
@@ -115,7 +116,7 @@ class Deployment:
         golden: what the version has to answer as the live one does, before that is changed.
         """
         with self._changes.named_when_stopped(self._voice.warn):
-            version = self._version_at(storage_uri)
+            storage_uri, version = self._version_at(storage_uri)
             rendered = self._rendered(overlay, storage_uri, image, version.model if version else self._model)
             self._changes.service = name_of(service_of(rendered))
             self._check_cluster()
@@ -152,7 +153,7 @@ class Deployment:
             objects = fitted(objects, self._kserve)
             storage_uri = str(storage_uri_of(service_of(objects)))
             self._check_objects(objects)
-            tell_version(storage_uri, version_at(storage_uri), self._voice)
+            tell_version(storage_uri, version_at(storage_uri)[1], self._voice)
             self._apply_dry(objects)
             url = self._roll_out(objects, history.before(objects), rollback=False)
             self._voice.say(f"back at      {storage_uri}")
@@ -180,15 +181,15 @@ class Deployment:
         """The service as the caller calls it; None where an overlay may call it as it likes."""
         return self._name or (None if self._model == SERVICE else self._model)
 
-    def _version_at(self, storage_uri: str) -> Version | None:
+    def _version_at(self, storage_uri: str) -> tuple[str, Version | None]:
         """As `version_at`. Raises PipelineError where it is of another model than was said."""
-        version = version_at(storage_uri)
+        storage_uri, version = version_at(storage_uri)
         if version and self._model not in (None, version.model):
             raise PipelineError(
                 f"{storage_uri} is a version of {version.model}, and not of {self._model}: "
                 "give the file of that model, or none"
             )
-        return version
+        return storage_uri, version
 
     def _rendered(self, overlay: str, storage_uri: str, image: str | None, model: str | None) -> list[Object]:
         """model: its name, where that is known."""
@@ -229,6 +230,7 @@ class Deployment:
     def _check_objects(self, objects: list[Object]) -> None:
         """What can be known of them before the API server looks at them."""
         check_helpers(self._cluster, service_of(objects), self._voice.warn)
+        check_registry(self._cluster, service_of(objects), self._kserve, self._voice.warn)
         check_permissions(self._cluster, [*to_apply(self._cluster, objects), *NEEDED_TO_WAIT], self._voice.say)
         check_image(image_of(objects), self._voice.say)
 

@@ -16,6 +16,7 @@ from pipeline.deployment.objects import (
     annotations_of,
     is_on_knative,
 )
+from pipeline.deployment.registries import uri_for_kserve
 from pipeline.deployment.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -29,6 +30,10 @@ from pipeline.deployment.resources import (
 )
 from pipeline.deployment.voice import Line, Voice
 from pipeline.shared.errors import PipelineError
+from pipeline.store.oci.reading import read_whole
+from pipeline.store.oci.registry import Registry
+from pipeline.store.oci.uri import OciUri
+from pipeline.store.places import is_in_registry
 from pipeline.store.storage_uri import SCHEME, StorageUri
 
 Permission = tuple[str, Resource, str]  # a verb, and a subresource or ""
@@ -169,22 +174,32 @@ def check_image(image: str | None, say: Line) -> None:
         say(f"image        {image}: a tag can be moved to another image, a digest (NAME@sha256:…) cannot")
 
 
-def version_at(storage_uri: str) -> Version | None:
-    """The version in the bucket; None where it is elsewhere. Raises PipelineError unless it is whole."""
+def version_at(storage_uri: str) -> tuple[str, Version | None]:
+    """The storageUri for KServe, and the version in the bucket or the registry; None where it is elsewhere.
+
+    Raises PipelineError unless it is whole.
+    """
+    if is_in_registry(storage_uri):
+        uri = OciUri.parse(storage_uri)
+        with Registry(uri) as registry:
+            artefact = read_whole(registry, uri)
+        return uri_for_kserve(storage_uri, artefact), artefact.version
     if not storage_uri.startswith(SCHEME):
         if "://" not in storage_uri:
-            raise PipelineError(f"{storage_uri!r} is not a storageUri: scripts/publish.sh prints one, gs://…")
-        return None
+            raise PipelineError(
+                f"{storage_uri!r} is not a storageUri: scripts/publish.sh prints one, gs://… or oci://…"
+            )
+        return storage_uri, None
     from pipeline.store.bucket import connect
     from pipeline.store.registry import read_version
 
-    return read_version(connect(), StorageUri.parse(storage_uri))
+    return storage_uri, read_version(connect(), StorageUri.parse(storage_uri))
 
 
 def tell_version(storage_uri: str, version: Version | None, voice: Voice) -> None:
     """What `version_at` has found."""
     if version is None:
-        voice.warn(f"{storage_uri} is not in Cloud Storage, so what lies there was not checked")
+        voice.warn(f"{storage_uri} is neither in Cloud Storage nor in a registry, so what lies there was not checked")
         return
     untrained = "" if version.trained else ", with untrained weights: what it predicts is meaningless"
     voice.say(f"version      {storage_uri} is whole{untrained}")
