@@ -28,6 +28,7 @@ PLUGINS = (
     "grpc_service",
     "collector",
     "cloud",
+    "oci_registry",
     "versions",
     "scripts",
     "kserve_crds",
@@ -122,8 +123,8 @@ def door_url(server: TorchServe) -> str:
 # Whose test uses one of these starts a server, a script or Terraform; a new fixture of the kind belongs here. Other
 # tests that take long are marked where they are.
 SLOW_FIXTURES = {
-    *("api", "deserted", "door", "door_url", "embedded_storage", "overloaded", "running", "server", "servers"),
-    *("script", "start", "terraform", "traced", "watched"),
+    *("api", "deserted", "door", "door_url", "embedded_storage", "overloaded", "realest_registry", "registry"),
+    *("running", "server", "servers", "script", "start", "terraform", "traced", "watched"),
 }
 
 

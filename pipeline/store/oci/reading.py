@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.artefact.version import NAME, VERSION_FILE, Version
-from pipeline.shared.errors import PipelineError
+from pipeline.shared.errors import NotADescription, PipelineError
 from pipeline.store.oci.layout import (
     INDEX_TYPE,
     LAYER_TYPE,
@@ -19,7 +19,7 @@ from pipeline.store.oci.layout import (
     digest_of,
     frames_of,
 )
-from pipeline.store.oci.registry import Registry
+from pipeline.store.oci.registry import BlobMissing, Registry
 from pipeline.store.oci.uri import DIGEST, OciUri
 from pipeline.store.registry import MOST_VERSION_BYTES
 
@@ -136,14 +136,20 @@ def _version(registry: Registry, layer: Blob, uri: OciUri) -> Version:
         raise NotAnArtefact(
             uri, f"has a first layer of {layer.size} bytes, and a version begins with its {VERSION_FILE}"
         )
-    with registry.blob(layer) as blocks:
-        content = b"".join(blocks)
+    try:
+        with registry.blob(layer) as blocks:
+            content = b"".join(blocks)
+    except BlobMissing:
+        raise NotAnArtefact(uri, "has lost its first layer") from None
     if digest_of(content) != layer.digest:
         raise NotAnArtefact(uri, "has a first layer that was changed")
     description = described_by(content)
     if description is None:
         raise NotAnArtefact(uri, f"has a first layer with something else than its {VERSION_FILE}")
-    version = Version.from_json(description, f"{uri}: {VERSION_FILE}")
+    try:
+        version = Version.from_json(description, VERSION_FILE)
+    except NotADescription:
+        raise NotAnArtefact(uri, f"has a {VERSION_FILE} that describes no version") from None
     if version.name != uri.tag:
-        raise PipelineError(f"{uri} has another version, {version.name}, under this tag: use the tag of that one")
+        raise NotAnArtefact(uri, f"has another version, {version.name}, under this tag")
     return version

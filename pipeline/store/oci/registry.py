@@ -31,6 +31,11 @@ BLOCK_BYTES = 1024 * 1024
 ACCEPTED = ", ".join([MANIFEST_TYPE, INDEX_TYPE])  # an index, so that it can be told from nothing at all
 
 
+class BlobMissing(PipelineError):
+    def __init__(self, uri: OciUri, blob: Blob) -> None:
+        super().__init__(f"{uri}: {blob.digest} is missing: publish the same archive again to have it back")
+
+
 class Registry:
     """A repository in a registry. A context manager; every method raises PipelineError.
 
@@ -70,7 +75,8 @@ class Registry:
             return self._body(response, MOST_MANIFEST_BYTES, "manifest")
 
     def put_manifest(self, tag: str, content: bytes) -> None:
-        with self._asked("PUT", f"manifests/{tag}", {"Content-Type": MANIFEST_TYPE}, lambda: iter([content])) as done:
+        headers = {"Content-Type": MANIFEST_TYPE, "Content-Length": str(len(content))}
+        with self._asked("PUT", f"manifests/{tag}", headers, lambda: iter([content])) as done:
             self._check(done)
 
     def tags(self) -> list[str]:
@@ -104,7 +110,7 @@ class Registry:
         """Its content, in blocks: as many bytes as it has, or PipelineError comes before there are more."""
         with self._asked("GET", f"blobs/{blob.digest}") as response:
             if response.status_code == 404:
-                raise PipelineError(f"{self.uri}: {blob.digest} is missing: publish the same archive again")
+                raise BlobMissing(self.uri, blob)
             self._check(response)
             yield self._blocks(response, blob)
 

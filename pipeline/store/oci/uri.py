@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pipeline.shared.errors import MalformedUri, PipelineError
+from pipeline.shared.text import without_secrets
 
 SCHEME = "oci://"
 
@@ -38,6 +39,8 @@ class OciUri:
         scheme = SCHEMES.match(text)
         if scheme is None:
             raise PipelineError(f"{text!r} is not in a registry: expected oci://REGISTRY/REPOSITORY")
+        if "@" in text[scheme.end() :].partition("/")[0]:
+            raise MalformedUri(without_secrets(text), "credentials have no place in it: docker login notes them")
         rest, at, digest = text[scheme.end() :].removesuffix("/").partition("@")
         if at and not DIGEST.fullmatch(digest):
             raise MalformedUri(text, f"{digest!r} is no digest: expected sha256: and 64 hexadecimal digits")

@@ -34,7 +34,7 @@ def test_it_applies_all_of_the_overlay_the_service_last(api: ApiServer, deploy: 
         "predicted",
         "inside",
     ]
-    assert heard.warned == [f"{ONE} is not in Cloud Storage, so what lies there was not checked"]
+    assert heard.warned == [f"{ONE} is neither in Cloud Storage nor in a registry, so what lies there was not checked"]
 
 
 def test_the_image_is_the_one_of_the_overlay_or_the_one_given(api: ApiServer, deploy: Deploy) -> None:

@@ -209,4 +209,4 @@ def test_a_version_that_is_whole_is_said_to_be(
 
 
 def test_what_is_no_storage_uri_is_refused(api: ApiServer, refusal: Attempt) -> None:
-    assert refusal("models/one") == "'models/one' is not a storageUri: scripts/publish.sh prints one, gs://…"
+    assert refusal("models/one") == "'models/one' is not a storageUri: scripts/publish.sh prints one, gs://… or oci://…"
