@@ -1,7 +1,7 @@
 """Signatures of the archive and its config.properties, in the format of OpenSSF's model-signing, made by its library.
 
 A signature is one file, a Sigstore bundle: a DSSE envelope around an in-toto statement, which lists the SHA-256 of each
-file that is signed. Keys are ECDSA keys in PEM; no network and no Sigstore service takes part.
+file that is signed. Here a key signs, in a file or elsewhere; without one, an identity does: keyless.py.
 
 config.properties is signed too: it says what TorchServe loads, from where, and who may reach its management port.
 kserve/runtime/server/signature.py checks the same in the serving image, where this library is not.
@@ -12,22 +12,19 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
-from model_signing import hashing, signing, verifying
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from model_signing import hashing, verifying
+from model_signing._signing import sign_ec_key  # its own way in takes files alone: pinned, and held by the tests
+from model_signing._signing.signing import Payload
 
+from pipeline.artefact.private_key import CURVES, PrivateKey, read_private_key
 from pipeline.artefact.version import ARCHIVE_NAME, CONFIG, Version, archive_among
 from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import (
@@ -42,10 +39,7 @@ from pipeline.shared.errors import (
 )
 from pipeline.shared.whole import written_whole
 
-UNLOCKED_BY = "ALEXNET_KEY_PASSWORD"  # the variable with the password of a private key that has one
 MOST_BYTES = 1_000_000  # of a signature's few thousand
-CURVES = ("secp256r1", "secp384r1", "secp521r1")
-HOW_TO_MAKE_ONE = "make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY"
 
 # What is signed, config.properties and the archive: the names under which they are, or will be, published → the files.
 Files = Mapping[str, Path]
@@ -54,41 +48,38 @@ Files = Mapping[str, Path]
 class Signer:
     """A private key, ready to sign.
 
-    Raises KeyUnusable where the file holds no key that model-signing takes, OSError where it cannot be read.
+    Raises KeyUnusable where a file holds no key that model-signing takes, OSError where it cannot be read.
     """
 
-    def __init__(self, key: Path) -> None:
-        password = os.environ.get(UNLOCKED_BY, "").encode() or None
-        content = key.read_bytes()
-        try:
-            private = load_pem_private_key(content, password)
-        except TypeError:  # its way to say that a password is missing, or that there is no use for one
-            if password is None:
-                raise KeyUnusable(key, f"is protected by a password: set {UNLOCKED_BY}") from None
-            raise KeyUnusable(key, f"has no password: unset {UNLOCKED_BY}") from None
-        except (ValueError, UnsupportedAlgorithm):
-            wrong = f", or {UNLOCKED_BY} is wrong" if password else f": {HOW_TO_MAKE_ONE}"
-            raise KeyUnusable(key, f"is not a private key in PEM{wrong}") from None
-        if not isinstance(private, EllipticCurvePrivateKey) or private.curve.name not in CURVES:
-            raise KeyUnusable(key, f"is not an ECDSA key on the curve P-256, P-384 or P-521: {HOW_TO_MAKE_ONE}")
-        self._public = private.public_key()
-        self._signing = signing.Config().set_hashing_config(_hashing())
-        # It says str, and hands the password on to cryptography, which takes bytes.
-        self._signing.use_elliptic_key_signer(private_key=key, password=password)  # type: ignore[arg-type]
+    def __init__(self, key: Path | PrivateKey) -> None:
+        self._signer = _Signer(read_private_key(key) if isinstance(key, Path) else key)
+        self.public_key = self._signer.public_key()
 
     def sign(self, files: Files, signature: Path) -> None:
         """Writes the signature, or keeps one that holds: a new one would differ, and with it the version's name."""
         with tempfile.TemporaryDirectory(prefix="alexnet-key-") as scratch:
             public_key = Path(scratch) / "public.pem"
-            public_key.write_bytes(self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            public_key.write_bytes(self.public_key)
             with suppress(PipelineError):
                 verify(files, signature, public_key)
                 return
             made = Path(scratch) / "signature"
             with _laid_out(files) as directory:
-                self._signing.sign(directory, made)
+                payload = Payload(_hashing().hash(directory))
+            self._signer.sign(payload).write(made)
             with naming(signature), written_whole(signature) as file:
                 file.write(made.read_bytes())
+
+
+class _Signer(sign_ec_key.Signer):
+    """model-signing's, with a key that is read already, or elsewhere."""
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._private_key = key  # type: ignore[assignment]  # of which it asks what a PrivateKey has
+
+    def public_key(self) -> bytes:
+        """In PEM."""
+        return self._private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def verify(files: Files, signature: Path, public_key: Path) -> None:

@@ -16,7 +16,8 @@ from pipeline.artefact.contents import architecture_in, archived_architecture
 from pipeline.artefact.model import MODEL, Model, read_model
 from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights, with_classes
-from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, signed_files, version_files
+from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, version_files
+from pipeline.commands.signing import Signing, check_beside
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes, out, spinner, transfer_bar, warn
@@ -73,25 +74,24 @@ def package(
         ),
     ] = None,
     sign: Annotated[
-        Path | None,
-        typer.Option(metavar="KEY", help="Sign it, and config.properties, with this private key: ECDSA, PEM."),
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Sign it, and config.properties, with this private key: a file (ECDSA, PEM), or a version of a key in "
+            "Cloud KMS, gcpkms://projects/…/cryptoKeyVersions/1. docs/signing.md has more.",
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Say what would be packed, and what it costs; pack nothing.")
     ] = False,
 ) -> None:
     """Build the model archive. The same inputs give the same file, byte for byte."""
-    signer = None
-    if sign is not None:
-        from pipeline.artefact.signature import Signer  # its library takes 0.9 s
-
-        signer = Signer(sign)  # before minutes are spent on a key that is none
     said = read_model(model, name, weights, labels)
     output = output or BUILT_ARCHIVE.with_name(f"{said.name}.mar")
     _check_output(output)
-    signature = signature_beside(output)
+    signing = None if sign is None else Signing.by(sign, output)  # before minutes are spent on a key that is none
     if not check:
-        _check_signature(signature)
+        check_beside(output, signing)
     said, loaded = load(said)
     if check:
         _check(said, loaded, int8, weights_precision)
@@ -100,18 +100,19 @@ def package(
     archive, proof = _packed(said, loaded, output, int8, weights_precision)
     if replaced not in (None, archived_architecture(said)):
         warn(f"This took the place of another network called {said.name}: {replaced}.")
-    if signer is not None:
-        signer.sign(signed_files(archive.path), signature)
+    if signing is not None:
+        signed = signing.sign(archive.path)
     else:
-        signature.unlink(missing_ok=True)  # of the archive before: see _check_signature
+        signed = []
+        signature_beside(archive.path).unlink(missing_ok=True)  # of the archive before: see check_beside
     _warn(said, loaded, proof)
     out.print(f"archive  {relative(archive.path)}")
     out.print(f"version  {Version.of(version_files(archive.path)).name}")
     _tell(said, loaded, proof)
     out.print(f"size     {archive.size} bytes ({megabytes(archive.size)})")
     out.print(f"sha256   {archive.sha256}")
-    if signer is not None:
-        out.print(f"signed   {relative(signature)}")
+    for line in signed:
+        out.print(line)
 
 
 def build(weights: str, output: Path) -> tuple[Weights, Archive, Proof]:
@@ -154,19 +155,6 @@ def _check_output(output: Path) -> None:
         raise PipelineError(f"{there}: is no folder: give --output a file in one")
     if not os.access(there, os.W_OK | os.X_OK):
         raise PipelineError(f"{there}: nothing may be written there: give --output a file in another folder")
-
-
-def _check_signature(signature: Path) -> None:
-    """It is replaced, or deleted. Raises PipelineError where somebody else's file has the name that it would have."""
-    if not os.path.lexists(signature):
-        return
-    from pipeline.artefact.signature import is_of_an_archive  # its library takes 0.9 s
-
-    if not is_of_an_archive(signature):
-        raise PipelineError(
-            f"{signature} is there already, and is no signature that this script makes: "
-            "move it away, or give --output another name"
-        )
 
 
 def _warn(said: Model, loaded: Weights, proof: Proof) -> None:

@@ -214,7 +214,9 @@ class NotADescription(PipelineError):
 
 
 class KeyUnusable(PipelineError):
-    def __init__(self, key: Path, why: str) -> None:
+    """key: its file, or the name of one elsewhere."""
+
+    def __init__(self, key: object, why: str) -> None:
         super().__init__(f"{key} {why}")
 
 

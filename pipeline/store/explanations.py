@@ -40,7 +40,7 @@ def explanation(error: Exception, uri: StorageUri, role: str) -> PipelineError:
     if isinstance(error, RetryError) and error.cause is not None:
         error = error.cause
     if isinstance(error, NETWORKS):
-        said = _innermost(error)
+        said = innermost(error)
         remedy = "REQUESTS_CA_BUNDLE" if "certificate" in said.lower() else "HTTPS_PROXY and NO_PROXY"
         emulator = f"; {EMULATOR} is set, and leads elsewhere" if os.environ.get(EMULATOR) else ""
         return PipelineError(f"Cloud Storage cannot be reached ({said}): check the network, {remedy}{emulator}")
@@ -75,7 +75,7 @@ def _refusal(error: Exception) -> tuple[int, str]:
     return status, first_line(said)
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
     """What the network itself said: google-auth, requests and urllib3 each wrap that in words of their own."""
     while True:
         inner = [getattr(error, "reason", None), *reversed(error.args)]

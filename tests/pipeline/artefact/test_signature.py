@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from model_signing import hashing as library_hashing
 from model_signing import signing
 
-from pipeline.artefact.signature import UNLOCKED_BY, Signer, check_fit, is_of_an_archive, verify
+from pipeline.artefact.private_key import UNLOCKED_BY
+from pipeline.artefact.signature import Signer, check_fit, is_of_an_archive, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
 from pipeline.shared.errors import PipelineError
 from server.errors import NotServed

@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from pipeline.artefact.signature import Signer, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
+from pipeline.commands.files import signed_files
+from pipeline.commands.package import package
+from pipeline.shared.errors import PipelineError
+from pipeline.store import cloud_kms
+from tests.support.kms_server import KEY, Kms, kms_server
 from tests.support.scripts import Start
 
 pytestmark = pytest.mark.usefixtures("one_worker")
@@ -103,6 +109,59 @@ def test_a_key_that_cannot_sign_is_told_before_anything_is_built(
     sentence = only_error(script("package", "--weights", "untrained", "--output", output, "--sign", tmp_path / wrong))
     assert sentence.startswith(str(tmp_path / wrong))
     assert not output.parent.exists()
+
+
+@pytest.fixture
+def kms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user_environment: None) -> Iterator[Kms]:
+    """For the command in this process: a script asks Google's own."""
+    with kms_server() as made:
+        monkeypatch.setattr(cloud_kms, "API", made.api)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(made.credentials(tmp_path)))
+        yield made
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A network that is packed in no time."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n"
+        "def build(classes):\n    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))\n"
+    )
+    torch.save({"2.weight": torch.arange(96.0).view(2, 48) / 100, "2.bias": torch.zeros(2)}, tmp_path / "pets.pth")
+    (tmp_path / "pets.csv").write_text("index,wnid,label\n0,,beagle\n1,,tabby\n")
+    (tmp_path / "pets.yaml").write_text(
+        "{name: pets, architecture: 'net.py:build', weights: pets.pth, labels: pets.csv, "
+        "preprocessing: {resize: 40, crop: 32}}"
+    )
+    return tmp_path / "pets.yaml"
+
+
+def test_package_signs_with_a_key_in_cloud_kms_and_leaves_its_public_key(
+    kms: Kms, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second finds what the first has left
+        package(model, output=Path("pets.mar"), sign=f"gcpkms://{KEY}/cryptoKeyVersions/1")
+        assert capsys.readouterr().out.splitlines()[-2:] == ["signed   pets.mar.sig", "key      pets.mar.pub"]
+    assert (tmp_path / "pets.mar.pub").read_bytes() == kms.public_key()
+    verify(signed_files(tmp_path / "pets.mar"), tmp_path / "pets.mar.sig", tmp_path / "pets.mar.pub")
+    assert [call for call, _ in kms.asked] == ["publicKey", "asymmetricSign", "publicKey"]
+
+
+def test_somebody_elses_file_in_the_place_of_the_public_key_is_never_replaced(
+    kms: Kms, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pets.mar.pub").write_text("of the pets")
+    with pytest.raises(PipelineError, match=r"pets\.mar\.pub is there already, and is no public key: move it away"):
+        package(model, output=tmp_path / "pets.mar", sign=f"gcpkms://{KEY}/cryptoKeyVersions/1")
+    assert (tmp_path / "pets.mar.pub").read_text() == "of the pets"
+    assert not (tmp_path / "pets.mar").exists()
+
+
+@pytest.mark.parametrize("said", ["awskms:///alias/publisher", "pkcs11:token=models", "https://example.org/key.pem"])
+def test_a_key_of_a_kind_that_is_not_taken_is_told(script: Script, only_error: OnlyError, said: str) -> None:
+    sentence = only_error(script("package", "--weights", "untrained", "--output", "alexnet.mar", "--sign", said))
+    assert sentence == f"{said} is no key that is taken: expected a file, or gcpkms://projects/…"
 
 
 # --- scripts/publish.sh -----------------------------------------------------------------------------------------------

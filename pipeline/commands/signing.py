@@ -1,0 +1,70 @@
+"""package.sh --sign: who signs, and what then lies beside the archive."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.commands.files import relative, signature_beside, signed_files
+from pipeline.shared.errors import KeyUnusable, PipelineError, naming
+from pipeline.shared.whole import written_whole
+
+if TYPE_CHECKING:  # its library takes 0.9 s
+    from pipeline.artefact.signature import Signer
+
+MOST_BYTES = 10_000  # of a public key's few hundred
+
+
+@dataclass(frozen=True)
+class Signing:
+    """signer: who signs. public_key: where its public key goes, for one that nobody has a file of."""
+
+    signer: Signer
+    signature: Path
+    public_key: Path | None = None
+
+    @classmethod
+    def by(cls, said: str, archive: Path) -> Signing:
+        """said: a key's file, or its name in Cloud KMS. Raises PipelineError where it cannot sign, OSError where a file
+        cannot be read."""
+        from pipeline.artefact.signature import Signer
+        from pipeline.store.cloud_kms import CloudKmsKey, is_in_cloud_kms
+
+        signature = signature_beside(archive)
+        if not is_in_cloud_kms(said):
+            if re.match(r"[a-z][a-z0-9+.-]*:", said):
+                raise KeyUnusable(said, "is no key that is taken: expected a file, or gcpkms://projects/…")
+            return cls(Signer(Path(said)), signature)
+        return cls(Signer(CloudKmsKey.parse(said)), signature, archive.with_name(archive.name + ".pub"))
+
+    def sign(self, archive: Path) -> list[str]:
+        """Returns what there is to say about it."""
+        self.signer.sign(signed_files(archive), self.signature)
+        if self.public_key is None:
+            return [f"signed   {relative(self.signature)}"]
+        with naming(self.public_key), written_whole(self.public_key) as file:
+            file.write(self.signer.public_key)
+        return [f"signed   {relative(self.signature)}", f"key      {relative(self.public_key)}"]
+
+
+def check_beside(archive: Path, signing: Signing | None) -> None:
+    """What lies there is replaced, or deleted. Raises PipelineError where it is somebody else's file."""
+    signature = signature_beside(archive)
+    if os.path.lexists(signature):
+        from pipeline.artefact.signature import is_of_an_archive
+
+        if not is_of_an_archive(signature):
+            raise _in_the_way(signature, "no signature that this script makes")
+    if signing and signing.public_key and os.path.lexists(signing.public_key) and not _is_key(signing.public_key):
+        raise _in_the_way(signing.public_key, "no public key")
+
+
+def _is_key(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size < MOST_BYTES and b"-----BEGIN PUBLIC KEY-----" in file.read_bytes()
+
+
+def _in_the_way(file: Path, kind: str) -> PipelineError:
+    return PipelineError(f"{file} is there already, and is {kind}: move it away, or give --output another name")
