@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from model_signing import hashing, verifying
 from model_signing._signing import sign_ec_key  # its own way in takes files alone: pinned, and held by the tests
 from model_signing._signing.signing import Payload
+from sigstore.errors import VerificationError
 
+from pipeline.artefact.keyless import Identity, Keyless
 from pipeline.artefact.private_key import CURVES, PrivateKey, read_private_key
 from pipeline.artefact.version import ARCHIVE_NAME, CONFIG, Version, archive_among
 from pipeline.shared.digests import sha256_of
@@ -37,6 +39,7 @@ from pipeline.shared.errors import (
     SignedFileMissing,
     naming,
 )
+from pipeline.shared.text import one_line
 from pipeline.shared.whole import written_whole
 
 MOST_BYTES = 1_000_000  # of a signature's few thousand
@@ -82,21 +85,40 @@ class _Signer(sign_ec_key.Signer):
         return self._private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def verify(files: Files, signature: Path, public_key: Path) -> None:
-    """Raises PipelineError unless the key has signed exactly these files, OSError where one cannot be read."""
-    try:
-        key = load_pem_public_key(public_key.read_bytes())
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
-        raise KeyUnusable(public_key, "is not a public ECDSA key in PEM: openssl ec -in KEY -pubout makes it")
+class KeylessSigner:
+    """Whoever this runs as, ready to sign. Raises as Keyless does."""
+
+    def __init__(self, trust_config: Path | None = None) -> None:
+        self._keyless = Keyless(trust_config)
+
+    def sign(self, files: Files, signature: Path) -> Identity:
+        """Writes the signature, another one each time. Returns who has signed. Raises NoIdentity, NotSigned."""
+        with tempfile.TemporaryDirectory(prefix="alexnet-key-") as scratch:
+            made, trust_root = Path(scratch) / "signature", Path(scratch) / "trust_root"
+            with _laid_out(files) as directory:
+                identity = self._keyless.sign(directory, _hashing(), made, trust_root)
+            verify(files, made, identity)
+            with naming(signature), written_whole(signature) as file:
+                file.write(made.read_bytes())
+        return identity
+
+
+def verify(files: Files, signature: Path, by: Path | Identity) -> None:
+    """Raises PipelineError unless who is said has signed exactly these files, OSError where one cannot be read.
+
+    by: a public key's file, or an identity.
+    """
+    asked = "a public key" if isinstance(by, Path) else "an identity"
+    with tempfile.TemporaryDirectory(prefix="alexnet-trust-") as scratch:
+        config = _verifying(by) if isinstance(by, Path) else by.verifying(Path(scratch))
     if not signature.is_file():
-        raise NoSignature(signature)
+        raise NoSignature(signature, asked)
     for file in files.values():
         if not file.is_file():
-            raise SignedFileMissing(file)
-    config = verifying.Config().set_hashing_config(_hashing())
-    config.use_elliptic_key_verifier(public_key=public_key)
+            raise SignedFileMissing(file, asked)
+    if signature.stat().st_size > MOST_BYTES:
+        raise NotSignedBy(_name(by), signature)
+    config.set_hashing_config(_hashing())
     with _laid_out(files) as directory:
         try:
             with redirect_stdout(io.StringIO()):  # the library warns there, of signatures that its first releases made
@@ -106,7 +128,23 @@ def verify(files: Files, signature: Path, public_key: Path) -> None:
         except Exception as error:  # json, base64, pydantic, cryptography and the library each have errors of their own
             if str(error).startswith("Signature mismatch: "):
                 raise ChangedSinceSigned(_differing(files, signature), signature) from None
-            raise NotSignedBy(public_key, signature) from None
+            why = str(error) if isinstance(error, VerificationError) else ""
+            raise NotSignedBy(_name(by), signature, one_line(why)) from None
+
+
+def _verifying(public_key: Path) -> verifying.Config:
+    """Raises KeyUnusable."""
+    try:
+        key = load_pem_public_key(public_key.read_bytes())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
+        raise KeyUnusable(public_key, "is not a public ECDSA key in PEM: openssl ec -in KEY -pubout makes it")
+    return verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+
+
+def _name(by: Path | Identity) -> str:
+    return f"the key {by}" if isinstance(by, Path) else str(by)
 
 
 def check_fit(version: Version, signature: Path) -> None:

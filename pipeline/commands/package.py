@@ -17,7 +17,7 @@ from pipeline.artefact.model import MODEL, Model, read_model
 from pipeline.artefact.version import Version
 from pipeline.artefact.weights import Weights, load_weights, with_classes
 from pipeline.commands.files import BUILT_ARCHIVE, relative, signature_beside, version_files
-from pipeline.commands.signing import Signing, check_beside
+from pipeline.commands.signing import check_beside, signing
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import megabytes, out, spinner, transfer_bar, warn
@@ -76,10 +76,14 @@ def package(
     sign: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY",
-            help="Sign it, and config.properties, with this private key: a file (ECDSA, PEM), or a version of a key in "
-            "Cloud KMS, gcpkms://projects/…/cryptoKeyVersions/1. docs/signing.md has more.",
+            metavar="KEY|sigstore",
+            help="Sign it, and config.properties. KEY is a private key: a file (ECDSA, PEM), or a version of a key in "
+            "Cloud KMS, gcpkms://projects/…/cryptoKeyVersions/1. With sigstore, who runs this signs, without a key.",
         ),
+    ] = None,
+    trust_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --sign sigstore: of your own Sigstore, instead of the public one."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Say what would be packed, and what it costs; pack nothing.")
@@ -89,9 +93,9 @@ def package(
     said = read_model(model, name, weights, labels)
     output = output or BUILT_ARCHIVE.with_name(f"{said.name}.mar")
     _check_output(output)
-    signing = None if sign is None else Signing.by(sign, output)  # before minutes are spent on a key that is none
+    signer = signing(sign, trust_config, output)  # before minutes are spent on a key that is none
     if not check:
-        check_beside(output, signing)
+        check_beside(output, signer)
     said, loaded = load(said)
     if check:
         _check(said, loaded, int8, weights_precision)
@@ -100,8 +104,8 @@ def package(
     archive, proof = _packed(said, loaded, output, int8, weights_precision)
     if replaced not in (None, archived_architecture(said)):
         warn(f"This took the place of another network called {said.name}: {replaced}.")
-    if signing is not None:
-        signed = signing.sign(archive.path)
+    if signer is not None:
+        signed = signer.sign(archive.path)
     else:
         signed = []
         signature_beside(archive.path).unlink(missing_ok=True)  # of the archive before: see check_beside

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,7 @@ from pipeline.commands.files import (
     signed_files,
     version_files,
 )
+from pipeline.commands.trusting import IDENTITY, PROVIDER, PUBLIC_KEY, TRUST_ROOT, trusted
 from pipeline.serving.folder import archive_in
 from pipeline.serving.torchserve import ENVELOPE, TorchServe, has_envoy
 from pipeline.shared.errors import PipelineError
@@ -33,7 +34,8 @@ from pipeline.shared.signals import NotedSignals, Terminated
 from pipeline.shared.terminal import err, out, spinner, transfer_bar, warn
 from pipeline.store.places import Place, parse_place
 
-PUBLIC_KEY = "ALEXNET_PUBLIC_KEY"  # the same variable as in the serving image
+if TYPE_CHECKING:
+    from pipeline.artefact.keyless import Identity
 
 # Variables of TorchServe that this command sets, or does not let through, and why.
 NOT_OF_THE_USER = dict.fromkeys(
@@ -68,16 +70,32 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", envvar=PUBLIC_KEY, help="Serve only what this key, in PEM, has signed."),
     ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar=IDENTITY,
+            help="Serve only what they have signed with Sigstore: an address, or the URL of a workflow.",
+        ),
+    ] = None,
+    identity_provider: Annotated[
+        str | None, typer.Option(metavar="URL", envvar=PROVIDER, help="With --identity: who says who they are.")
+    ] = None,
+    trust_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", envvar=TRUST_ROOT, help="With --identity: the keys of Sigstore, trusted_root.json."
+        ),
+    ] = None,
 ) -> None:
     """Serve on loopback until interrupted."""
     began = time.monotonic()
-    if public_key is None and PUBLIC_KEY in os.environ:  # typer takes an empty variable for none
-        raise PipelineError(f"{PUBLIC_KEY} is set, but empty: name the file with the public key, or unset it")
+    by = trusted(public_key, identity, identity_provider, trust_root)
     if source is not None and ":" in source.partition("/")[0]:
         source = str(pull(parse_place(source)))
     archive = archive_said(source, "FILE") if _is_archive(source) else None
-    if public_key is not None:
-        _verify(source, archive, public_key)
+    if by is not None:
+        _verify(source, archive, by)
     if not has_envoy():
         warn("there is no Envoy here, so TorchServe answers by itself: docs/settings.md says what is missing then")
     with ExitStack() as stack:
@@ -124,8 +142,9 @@ def pull(uri: Place, cache: Path | None = None) -> Path:
         return pull_version(uri, cache or cache_directory(), progress, warn)
 
 
-def _verify(source: str | None, archive: Path | None, public_key: Path) -> None:
-    """Raises PipelineError unless what will be served is signed: the archive, or the directory that is the source."""
+def _verify(source: str | None, archive: Path | None, by: Path | Identity) -> None:
+    """Raises PipelineError unless they have signed what will be served: the archive, or the directory that is the
+    source."""
     from pipeline.artefact.signature import verify  # its library takes 0.9 s
 
     if archive is not None:
@@ -136,7 +155,7 @@ def _verify(source: str | None, archive: Path | None, public_key: Path) -> None:
         files = {CONFIG: directory / CONFIG, f"{STORE}/{served.name}": served}
         signature = directory / SIGNATURE
     with spinner("checking the signature …"):
-        verify(files, signature, public_key)
+        verify(files, signature, by)
 
 
 @contextmanager

@@ -13,41 +13,64 @@ from pipeline.shared.errors import KeyUnusable, PipelineError, naming
 from pipeline.shared.whole import written_whole
 
 if TYPE_CHECKING:  # its library takes 0.9 s
-    from pipeline.artefact.signature import Signer
+    from pipeline.artefact.signature import KeylessSigner, Signer
 
+SIGSTORE = "sigstore"  # for --sign: no key at all
 MOST_BYTES = 10_000  # of a public key's few hundred
 
 
 @dataclass(frozen=True)
-class Signing:
-    """signer: who signs. public_key: where its public key goes, for one that nobody has a file of."""
+class WithKey:
+    """public_key: where it goes, for a private key that is no file here."""
 
     signer: Signer
-    signature: Path
     public_key: Path | None = None
-
-    @classmethod
-    def by(cls, said: str, archive: Path) -> Signing:
-        """said: a key's file, or its name in Cloud KMS. Raises PipelineError where it cannot sign, OSError where a file
-        cannot be read."""
-        from pipeline.artefact.signature import Signer
-        from pipeline.store.cloud_kms import CloudKmsKey, is_in_cloud_kms
-
-        signature = signature_beside(archive)
-        if not is_in_cloud_kms(said):
-            if re.match(r"[a-z][a-z0-9+.-]*:", said):
-                raise KeyUnusable(said, "is no key that is taken: expected a file, or gcpkms://projects/…")
-            return cls(Signer(Path(said)), signature)
-        return cls(Signer(CloudKmsKey.parse(said)), signature, archive.with_name(archive.name + ".pub"))
 
     def sign(self, archive: Path) -> list[str]:
         """Returns what there is to say about it."""
-        self.signer.sign(signed_files(archive), self.signature)
+        signature = signature_beside(archive)
+        self.signer.sign(signed_files(archive), signature)
         if self.public_key is None:
-            return [f"signed   {relative(self.signature)}"]
+            return [f"signed   {relative(signature)}"]
         with naming(self.public_key), written_whole(self.public_key) as file:
             file.write(self.signer.public_key)
-        return [f"signed   {relative(self.signature)}", f"key      {relative(self.public_key)}"]
+        return [f"signed   {relative(signature)}", f"key      {relative(self.public_key)}"]
+
+
+@dataclass(frozen=True)
+class WithoutKey:
+    """As an identity, with Sigstore."""
+
+    signer: KeylessSigner
+    public_key: None = None
+
+    def sign(self, archive: Path) -> list[str]:
+        """Returns what there is to say about it."""
+        signature = signature_beside(archive)
+        identity = self.signer.sign(signed_files(archive), signature)
+        return [f"signed   {relative(signature)}", f"identity {identity.name}", f"provider {identity.provider}"]
+
+
+Signing = WithKey | WithoutKey
+
+
+def signing(said: str | None, trust_config: Path | None, archive: Path) -> Signing | None:
+    """What --sign and --trust-config say. Raises PipelineError where nobody can sign, OSError where a file cannot be
+    read."""
+    if trust_config is not None and said != SIGSTORE:
+        raise PipelineError(f"--trust-config is for --sign {SIGSTORE}: give both, or neither")
+    if said is None:
+        return None
+    from pipeline.artefact.signature import KeylessSigner, Signer
+    from pipeline.store.cloud_kms import CloudKmsKey, is_in_cloud_kms
+
+    if said == SIGSTORE:
+        return WithoutKey(KeylessSigner(trust_config))
+    if is_in_cloud_kms(said):
+        return WithKey(Signer(CloudKmsKey.parse(said)), archive.with_name(archive.name + ".pub"))
+    if re.match(r"[a-z][a-z0-9+.-]*:", said):
+        raise KeyUnusable(said, f"is no key that is taken: expected a file, gcpkms://projects/…, or {SIGSTORE}")
+    return WithKey(Signer(Path(said)))
 
 
 def check_beside(archive: Path, signing: Signing | None) -> None:

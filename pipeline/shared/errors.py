@@ -20,10 +20,13 @@
     ├── NotOurArchive             a file that scripts/package.sh did not make, or half of one
     ├── NotADescription           a version.json that does not agree with itself
     ├── KeyUnusable               a key that does not sign, or does not verify
-    ├── NoSignature               a public key is set, and nothing is signed
-    ├── SignedFileMissing         a public key is set, and one of the two files is not there
+    ├── NoIdentity                a signature without a key, and nobody as whom to make it
+    ├── NotSigned                 Sigstore has not signed
+    ├── TrustRootUnusable         a file that does not say whom to trust
+    ├── NoSignature               somebody has to have signed, and nothing is
+    ├── SignedFileMissing         somebody has to have signed, and one of the two files is not there
     ├── ChangedSinceSigned        a file is not the one that was signed
-    ├── NotSignedBy               the signature is none, or by another key
+    ├── NotSignedBy               the signature is none, or by somebody else
     ├── SignatureOfAnother        the signature beside an archive is that of an earlier one
     │   serving
     ├── NoUrl                     what cannot be the URL of a server
@@ -220,16 +223,32 @@ class KeyUnusable(PipelineError):
         super().__init__(f"{key} {why}")
 
 
-class NoSignature(PipelineError):
-    def __init__(self, signature: Path) -> None:
+class NoIdentity(PipelineError):
+    pass
+
+
+class NotSigned(PipelineError):
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Sigstore has not signed ({why}): check the network, or sign with a key")
+
+
+class TrustRootUnusable(PipelineError):
+    def __init__(self, file: Path) -> None:
         super().__init__(
-            f"no signature at {signature}, and a public key is set: sign with scripts/package.sh --sign KEY"
+            f"{file} is not a trust root of Sigstore, such as kserve/components/identity/trusted_root.json"
         )
 
 
+class NoSignature(PipelineError):
+    """asked: what is set, for which there has to be one."""
+
+    def __init__(self, signature: Path, asked: str) -> None:
+        super().__init__(f"no signature at {signature}, and {asked} is set: sign with scripts/package.sh --sign KEY")
+
+
 class SignedFileMissing(PipelineError):
-    def __init__(self, file: Path) -> None:
-        super().__init__(f"{file} is missing, and a public key is set: it is one of the two files that are signed")
+    def __init__(self, file: Path, asked: str) -> None:
+        super().__init__(f"{file} is missing, and {asked} is set: it is one of the two files that are signed")
 
 
 class ChangedSinceSigned(PipelineError):
@@ -238,8 +257,10 @@ class ChangedSinceSigned(PipelineError):
 
 
 class NotSignedBy(PipelineError):
-    def __init__(self, public_key: Path, signature: Path) -> None:
-        super().__init__(f"{signature} is not a signature by the key {public_key}")
+    """who: with which key, or as whom."""
+
+    def __init__(self, who: str, signature: Path, why: str = "") -> None:
+        super().__init__(f"{signature} is not a signature by {who}{f' ({why})' if why else ''}")
 
 
 class SignatureOfAnother(PipelineError):

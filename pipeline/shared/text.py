@@ -20,6 +20,17 @@ def first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
 
+def innermost(error: BaseException) -> str:
+    """What the network itself said: google-auth, requests and urllib3 each wrap that in words of their own."""
+    while True:
+        inner = [getattr(error, "reason", None), *reversed(error.args)]
+        wrapped = next((found for found in inner if isinstance(found, BaseException)), None)
+        if wrapped is None:
+            words = next((argument for argument in reversed(error.args) if isinstance(argument, str)), error)
+            return re.sub(r"^\w+\(host='([^']*)', port=(\d+)\): ", r"\1:\2: ", first_line(words))
+        error = wrapped
+
+
 def without_secrets(url: str) -> str:
     """A URL as a user gave it, whether it is one or not, without a name or password and without its query."""
     named = re.sub(r"(?is)^([a-z]+://)?.*@", r"\1…@", url)

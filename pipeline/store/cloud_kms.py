@@ -29,8 +29,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from pipeline.shared.errors import CredentialsUnusable, KeyUnusable, PipelineError
-from pipeline.shared.text import first_line
-from pipeline.store.explanations import NETWORKS, innermost
+from pipeline.shared.text import first_line, innermost
+from pipeline.store.explanations import NETWORKS
 
 SCHEME = "gcpkms://"  # as cosign and other tools write it
 API = "https://cloudkms.googleapis.com/v1/"

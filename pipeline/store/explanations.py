@@ -14,7 +14,7 @@ from google.auth.exceptions import GoogleAuthError, InvalidOperation, TransportE
 from google.resumable_media import DataCorruption, InvalidResponse
 
 from pipeline.shared.errors import CredentialsUnusable, PermissionMissing, PipelineError
-from pipeline.shared.text import first_line
+from pipeline.shared.text import first_line, innermost
 from pipeline.store.storage_uri import StorageUri
 
 READER, WRITER = "roles/storage.objectViewer", "roles/storage.objectUser"
@@ -73,14 +73,3 @@ def _refusal(error: Exception) -> tuple[int, str]:
     except (AttributeError, ValueError, LookupError, TypeError):
         said = str(error)
     return status, first_line(said)
-
-
-def innermost(error: BaseException) -> str:
-    """What the network itself said: google-auth, requests and urllib3 each wrap that in words of their own."""
-    while True:
-        inner = [getattr(error, "reason", None), *reversed(error.args)]
-        wrapped = next((found for found in inner if isinstance(found, BaseException)), None)
-        if wrapped is None:
-            words = next((argument for argument in reversed(error.args) if isinstance(argument, str)), error)
-            return re.sub(r"^\w+\(host='([^']*)', port=(\d+)\): ", r"\1:\2: ", first_line(words))
-        error = wrapped

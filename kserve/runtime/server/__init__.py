@@ -7,5 +7,6 @@ until no client is connected, or for as long as it may. Where TorchServe ends, i
     python -m server [/mnt/models]
 
 The folder has `config/config.properties` and `model-store/`. TS_* variables override the former, as for TorchServe.
-Where ALEXNET_PUBLIC_KEY names a file, TorchServe is started only with what that key has signed (scripts/package.sh).
+Where ALEXNET_PUBLIC_KEY names a file, TorchServe is started only with what that key has signed (scripts/package.sh);
+where ALEXNET_IDENTITY names somebody, only with what they have signed with Sigstore.
 """

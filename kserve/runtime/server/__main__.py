@@ -22,11 +22,10 @@ from server.background import in_background
 from server.door import Door, NoDoor
 from server.drain import drain
 from server.errors import NotServed
-from server.folder import Folder
 from server.model import Model
 from server.scratch import scratch
-from server.signature import check_signature
 from server.status import IMAGE, StatusServer
+from server.trust import trusted_folder
 
 MODELS = "/mnt/models"
 POLL_S = 0.1
@@ -52,8 +51,7 @@ def main() -> int:
 
 def serve(models: Path, folder_of_ours: Path) -> int:
     """folder_of_ours: for sockets, settings and what TorchServe unpacks."""
-    public_key = os.environ.get("ALEXNET_PUBLIC_KEY")
-    folder = Folder(models) if public_key is None else check_signature(models, Path(public_key))
+    folder = trusted_folder(models)
     inside = torchserve.Inside.free()
     name, version = folder.model
     door: Door

@@ -32,6 +32,7 @@ from pipeline.artefact.signature import Signer, check_fit, is_of_an_archive, ver
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
 from pipeline.shared.errors import PipelineError
 from server.errors import NotServed
+from server.public_key import PublicKey
 from server.signature import check_signature
 
 Fault = Callable[[Path, Path], str | None]
@@ -99,7 +100,7 @@ def fault_for_serve_sh(models: Path, public_key: Path) -> str | None:
 
 def fault_for_the_image(models: Path, public_key: Path) -> str | None:
     try:
-        check_signature(models, public_key)
+        check_signature(models, PublicKey(public_key))
     except NotServed as refusal:
         return str(refusal).removesuffix(": TorchServe is not started, since ALEXNET_PUBLIC_KEY is set")
     return None
@@ -375,7 +376,7 @@ def test_a_second_archive_beside_the_signed_one_is_refused(signed: Path, keys: t
 
 def test_what_was_checked_is_what_is_served(signed: Path, keys: tuple[Path, Path]) -> None:
     """Whatever comes into the store afterwards: TorchServe is told the name of the one archive."""
-    folder = check_signature(signed, keys[1])
+    folder = check_signature(signed, PublicKey(keys[1]))
     shutil.copy(signed / ARCHIVE, signed / "model-store" / "other.mar")
     (signed / ARCHIVE).unlink()
     assert folder.archive == ARCHIVE

@@ -14,7 +14,8 @@ import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from pipeline.artefact.signature import Signer, verify
+from pipeline.artefact.keyless import Identity
+from pipeline.artefact.signature import KeylessSigner, Signer, verify
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE, Version
 from pipeline.commands.files import signed_files
 from pipeline.commands.package import package
@@ -22,6 +23,7 @@ from pipeline.shared.errors import PipelineError
 from pipeline.store import cloud_kms
 from tests.support.kms_server import KEY, Kms, kms_server
 from tests.support.scripts import Start
+from tests.support.sigstore_server import PROVIDER, WORKFLOW, sigstore_server
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -161,7 +163,13 @@ def test_somebody_elses_file_in_the_place_of_the_public_key_is_never_replaced(
 @pytest.mark.parametrize("said", ["awskms:///alias/publisher", "pkcs11:token=models", "https://example.org/key.pem"])
 def test_a_key_of_a_kind_that_is_not_taken_is_told(script: Script, only_error: OnlyError, said: str) -> None:
     sentence = only_error(script("package", "--weights", "untrained", "--output", "alexnet.mar", "--sign", said))
-    assert sentence == f"{said} is no key that is taken: expected a file, or gcpkms://projects/…"
+    assert sentence == f"{said} is no key that is taken: expected a file, gcpkms://projects/…, or sigstore"
+
+
+def test_a_trust_configuration_is_for_sigstore_alone(script: Script, only_error: OnlyError, tmp_path: Path) -> None:
+    for options in ((), ("--sign", tmp_path / "key.pem")):
+        sentence = only_error(script("package", "--weights", "untrained", "--trust-config", "config.json", *options))
+        assert sentence == "--trust-config is for --sign sigstore: give both, or neither"
 
 
 # --- scripts/publish.sh -----------------------------------------------------------------------------------------------
@@ -238,7 +246,75 @@ def test_an_empty_variable_is_not_taken_for_none(
     script: Script, only_error: OnlyError, small: Files, tmp_path: Path
 ) -> None:
     sentence = only_error(script("serve", tmp_path, environment={"ALEXNET_PUBLIC_KEY": ""}))
-    assert sentence == "ALEXNET_PUBLIC_KEY is set, but empty: name the file with the public key, or unset it"
+    assert sentence == "ALEXNET_PUBLIC_KEY is set, but empty: set it to what --public-key takes, or unset it"
+
+
+NAMED = {"--identity": WORKFLOW, "--identity-provider": PROVIDER, "--trust-root": "trusted_root.json"}
+
+
+@pytest.mark.parametrize("missing", NAMED)
+def test_an_identity_is_told_whole(script: Script, only_error: OnlyError, tmp_path: Path, missing: str) -> None:
+    options = [word for option, value in NAMED.items() if option != missing for word in (option, value)]
+    assert only_error(script("serve", tmp_path, *options)) == f"an identity needs {missing} too"
+
+
+@pytest.mark.parametrize("option", NAMED)
+def test_a_key_or_an_identity_is_trusted(
+    script: Script, only_error: OnlyError, keys: tuple[Path, Path], tmp_path: Path, option: str
+) -> None:
+    sentence = only_error(script("serve", tmp_path, "--public-key", keys[1], option, NAMED[option]))
+    assert sentence == f"--public-key and {option}: either a key or an identity is trusted"
+
+
+def test_an_empty_identity_is_not_taken_for_none(script: Script, only_error: OnlyError, tmp_path: Path) -> None:
+    sentence = only_error(script("serve", tmp_path, environment={"ALEXNET_IDENTITY": ""}))
+    assert sentence == "ALEXNET_IDENTITY is set, but empty: set it to what --identity takes, or unset it"
+    options = [word for option, value in NAMED.items() for word in (option, value)] + ["--identity-provider", ""]
+    assert only_error(script("serve", tmp_path, *options)) == "an identity, or its provider, is empty: name both"
+
+
+# --- Without a key ----------------------------------------------------------------------------------------------------
+
+
+def test_a_workflow_signs_without_a_key_and_others_are_not_served(
+    script: Script, only_error: OnlyError, model: Path, tmp_path: Path
+) -> None:
+    """From package.sh, in a workflow of GitHub's, to serve.sh, which asks nobody any more."""
+    with sigstore_server() as sigstore:
+        trust_root, config = sigstore.write(tmp_path)
+        options = ("--output", "pets.mar", "--sign", "sigstore", "--trust-config", config)
+        done = script("package", model, *options, environment=sigstore.of_the_workflow())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "signed   pets.mar.sig",
+        f"identity {WORKFLOW}",
+        f"provider {PROVIDER}",
+    ]
+    who = {"ALEXNET_IDENTITY": "somebody@example.org", "ALEXNET_IDENTITY_PROVIDER": PROVIDER}
+    sentence = only_error(script("serve", "pets.mar", environment=who | {"ALEXNET_TRUST_ROOT": str(trust_root)}))
+    assert sentence.startswith(f"pets.mar.sig is not a signature by somebody@example.org of {PROVIDER} (Certificate's ")
+    verify(signed_files(tmp_path / "pets.mar"), tmp_path / "pets.mar.sig", Identity(WORKFLOW, PROVIDER, trust_root))
+
+
+def test_what_an_identity_has_signed_is_served(
+    start: Start, directory: Path, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    for name in (CONFIG, ARCHIVE):
+        (models / name).parent.mkdir(parents=True)
+        (models / name).symlink_to(directory / name)
+    with sigstore_server() as sigstore, monkeypatch.context() as patched:
+        trust_root, config = sigstore.write(tmp_path)
+        for variable, value in sigstore.of_the_workflow().items():
+            patched.setenv(variable, value)
+        KeylessSigner(config).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
+    options = ("--identity", WORKFLOW, "--identity-provider", PROVIDER, "--trust-root", trust_root)
+    serving = start("serve", models, "--port", port, *options)
+    assert serving.stdout is not None
+    assert "ready after" in serving.stdout.readline()
+    serving.send_signal(signal.SIGINT)
+    _, said = serving.communicate(timeout=60)
+    assert serving.returncode == 0, said
 
 
 def test_what_the_key_has_signed_is_served(

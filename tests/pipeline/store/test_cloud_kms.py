@@ -19,6 +19,7 @@ from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE
 from pipeline.shared.errors import CredentialsUnusable, KeyUnusable, PipelineError
 from pipeline.store import cloud_kms
 from pipeline.store.cloud_kms import CloudKmsKey, is_in_cloud_kms
+from server.public_key import PublicKey
 from server.signature import check_signature
 from tests.support.kms_server import KEY, Kms, Version, crc32c, kms_server
 
@@ -65,7 +66,7 @@ def test_what_it_has_signed_is_served_with_its_public_key(
     public_key = tmp_path / "key.pub"
     public_key.write_bytes(kms.public_key())
     verify(files(models), models / SIGNATURE, public_key)
-    assert check_signature(models, public_key).archive == ARCHIVE
+    assert check_signature(models, PublicKey(public_key)).archive == ARCHIVE
 
 
 def test_nothing_but_a_hash_is_sent(kms: Kms, models: Path) -> None:
