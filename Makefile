@@ -7,11 +7,11 @@ LOCKED = $(PIP) --require-hashes --requirement requirements/locked
 TORCH = $(shell sed -n 's/^\(torch\(vision\)\{0,1\}==[^ ]*\).*/\1/p' requirements/locked/torch.txt)
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-VERSION = $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
+VERSION := $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 BASE_IMAGE = kserve/runtime/base-image.txt
 
-.PHONY: help setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock image
+.PHONY: help setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock version image
 
 # list these targets; the Makefile explains their options
 help:
@@ -88,6 +88,10 @@ sbom: setup
 # write requirements/locked from the versions in requirements/, with uv, which asks PyPI
 lock: setup .venv-lock/.ready
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.lock
+
+# print the version; NEW=0.2.0 sets it in pyproject.toml and wherever it is repeated
+version:
+	@$(if $(NEW),PYTHONPATH=. $(PYTHON) -P -m pipeline.supply.release "$(NEW)",echo $(VERSION))
 
 # build the serving image with docker or podman: make image IMAGE=REGISTRY/NAME:TAG
 # It is for x86-64, whatever builds it; TORCH_INDEX=… is for NVIDIA GPUs. The first time, it asks the registry for the base

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pipeline.supply import advisories, components, pins, sbom, statements
 from pipeline.supply import jar as jars
 from pipeline.supply.components import Component
 from pipeline.supply.outcome import Outcome, Undone
+from pipeline.supply.release import version
 
 HERE = Path("pipeline", "supply")
 LIST = Path("kserve", "runtime", "sbom.cdx.json")
@@ -99,9 +99,10 @@ def held(checkout: Path) -> Outcome:
 
 
 def _text(checkout: Path) -> str:
-    version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
     known = advisories.known(checkout / HERE / advisories.DATA.name)
-    return sbom.text(version, _components(checkout), known, statements.made(checkout / HERE / statements.DATA.name))
+    return sbom.text(
+        version(checkout), _components(checkout), known, statements.made(checkout / HERE / statements.DATA.name)
+    )
 
 
 def _components(checkout: Path) -> list[Component]:

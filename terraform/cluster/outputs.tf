@@ -45,7 +45,7 @@ output "environment" {
       REGION    = local.region
       NAMESPACE = var.namespace
       BUCKET    = google_storage_bucket.models.name
-      IMAGE     = "${local.image_repository}/alexnet-torchserve:0.1.0" # the version of pyproject.toml
+      IMAGE     = "${local.image_repository}/alexnet-torchserve:0.1.0" # the version: make version
       BUILDER   = google_service_account.builds.id
     } : "export ${name}='${replace(value, "'", "'\\''")}'"
   ])

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import threading
 import time
-import tomllib
 import venv
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from pipeline.artefact.version import ARCHIVE, CONFIG
 from pipeline.serving.folder import archive_in
 from pipeline.serving.route import predict_route
 from pipeline.shared.errors import PipelineError
+from pipeline.supply import release
 from server import door, variables
 from server.door import NoDoor
 from server.errors import NotServed
@@ -209,10 +209,10 @@ def test_everything_is_pinned(
     assert f'org.opencontainers.image.title="{name}"' in labels
     assert 'org.opencontainers.image.version="${VERSION}"' in labels
     assert base.removeprefix("BASE=") in labels
-    assert version == tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
+    assert version == release.version(checkout)
     build = yaml.safe_load((checkout / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
     (step,) = [step for step in build["steps"] if step["id"] == "build"]
-    assert "--build-arg VERSION=${_VERSION}" in step["args"][-1]
+    assert '--build-arg VERSION="$$version"' in step["args"][-1]
 
 
 def test_what_the_image_copies_is_there_and_reaches_the_build(

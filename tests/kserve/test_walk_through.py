@@ -18,6 +18,7 @@ TITLE = "From an empty project to a prediction, and back"
 KIND = CHECKOUT / "kserve" / "overlays" / "kind" / "README.md"
 
 ANSWERS = """
+"make version"*) echo 1.2.3 ;;
 "gcloud projects describe the-project --format value(projectNumber)"*) echo 12345 ;;
 "publish.sh gs://the-project-models/alexnet"*) echo gs://the-project-models/alexnet/v ;;
 """
@@ -25,8 +26,8 @@ ANSWERS = """
 
 def test_the_page_can_be_followed_from_top_to_bottom(tmp_path: Path) -> None:
     script = commands(PAGE, TITLE).replace("PROJECT=my-project", "PROJECT=the-project")
-    record = walked(tmp_path, script, {"gcloud", "kubectl"}, ANSWERS)
-    image = "europe-west4-docker.pkg.dev/the-project/alexnet/alexnet-torchserve:0.1.0"
+    record = walked(tmp_path, script, {"gcloud", "kubectl", "make"}, ANSWERS)
+    image = "europe-west4-docker.pkg.dev/the-project/alexnet/alexnet-torchserve:1.2.3"
     pool = "projects/12345/locations/global/workloadIdentityPools/the-project.svc.id.goog"
     wanted = [
         "gcloud auth login",

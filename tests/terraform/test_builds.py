@@ -46,8 +46,10 @@ def test_a_build_gets_what_the_dockerfile_takes_and_no_state(tmp_path: Path) -> 
     taken = re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE)
     for name in " ".join(taken).split():
         assert any(file == name or file.startswith(f"{name}/") for file in sent), name
-    assert sent >= {".dockerignore", "kserve/runtime/Dockerfile"}
+    assert sent >= {".dockerignore", "pyproject.toml", "kserve/runtime/Dockerfile"}
     assert not sent & set(LEFT_BEHIND)
     assert not [
-        file for file in sent if not re.match(r"\.dockerignore|LICENSE|NOTICE|requirements/|kserve/runtime/", file)
+        file
+        for file in sent
+        if not re.match(r"\.dockerignore|LICENSE|NOTICE|pyproject\.toml|requirements/|kserve/runtime/", file)
     ]

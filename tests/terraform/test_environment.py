@@ -7,14 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from pipeline.supply.release import version
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
-TAGGED = f"alexnet-torchserve:{tomllib.loads((CHECKOUT / 'pyproject.toml').read_text())['project']['version']}"
+TAGGED = f"alexnet-torchserve:{version()}"
 
 
 # What a shell that evaluates it forgets, where the script fails.

@@ -285,7 +285,7 @@ def test_a_socket_that_cannot_be_made_is_told_in_one_line(
 
 
 def test_the_image_is_told_where_it_is_known(temporary: Path, model: ToldModel, stopping: threading.Event) -> None:
-    image = "registry.example/alexnet-torchserve:0.1.0@sha256:" + "0" * 64
+    image = "registry.example/alexnet-torchserve:1@sha256:" + "0" * 64
     server = StatusServer(temporary / "s", NAME, VERSION, model, stopping, image=image)
     try:
         told = json.loads(server.answers.get("/").body)

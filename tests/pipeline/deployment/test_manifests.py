@@ -22,7 +22,7 @@ def test_an_overlay_that_is_not_there_is_named_with_those_that_are(api: ApiServe
 
 def test_the_placeholder_of_an_image_is_not_deployed(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
     manifests = overlays / "standard" / "manifests.yaml"
-    placeholder = "REGION-docker.pkg.dev/PROJECT/alexnet/alexnet-torchserve:0.1.0"
+    placeholder = "REGION-docker.pkg.dev/PROJECT/alexnet/alexnet-torchserve:1"
     manifests.write_text(manifests.read_text().replace("registry.example/alexnet:1", placeholder))
     assert refusal() == (
         f"{placeholder} is the placeholder of an image: give --image, or edit "

@@ -64,7 +64,7 @@ def test_it_goes_back_with_them(api: ApiServer, deploy: Deploy, make: Make) -> N
         ("localhost:5000/alexnet:2", True),
         (DIGEST, False),
         (BOTH, False),
-        ("alexnet-torchserve:0.1.0", False),  # of the node: nobody pulls it
+        ("alexnet-torchserve:1", False),  # of the node: nobody pulls it
     ],
 )
 def test_a_tag_in_a_registry_is_said_to_move(image: str, moves: bool, deploy: Deploy, heard: Heard) -> None:
