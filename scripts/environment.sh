@@ -2,7 +2,7 @@
 # What Terraform made, as variables of the shell: eval "$(scripts/environment.sh)"
 root=$(unset CDPATH && cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P) || exit 1
 
-# What is evaluated all the same takes away what another environment has left: nothing is deployed there by mistake.
+# eval runs stdout even after an error: it unsets another environment's variables, so that nothing is deployed there by mistake.
 fail() {
   echo "unset BUCKET BUILDER IMAGE NAMESPACE REGION"
   echo "error: $*" >&2
@@ -15,25 +15,25 @@ case ${1-} in
 Usage: scripts/environment.sh [NAME]
   eval "$(scripts/environment.sh dev)"
 
-  Prints what Terraform made, as lines:
-  BUCKET, BUILDER, IMAGE, NAMESPACE,
-  PROJECT, REGION and STATE.
-  terraform/cluster has to be applied
-  before. NAME is the environment, as
-  in terraform/environments: it, as
-  ENVIRONMENT, and TF_DATA_DIR, where
-  Terraform keeps it, are printed too.
-  Without it, the shell's are taken.
+  Prints what Terraform created, as
+  lines for the shell: BUCKET, BUILDER,
+  IMAGE, NAMESPACE, PROJECT, REGION
+  and STATE. Apply terraform/cluster
+  first. NAME is an environment, as in
+  terraform/environments; then it also
+  prints ENVIRONMENT and TF_DATA_DIR,
+  Terraform's working folder. Without
+  NAME, it uses the shell's own.
 END
   exit 0
   ;;
 -* | *[!a-z0-9-]*)
-  echo "error: $1: an environment is named by a-z 0-9 -, as dev: see scripts/environment.sh --help" >&2
+  echo "error: $1: an environment's name may have only a-z 0-9 -, such as dev: see scripts/environment.sh --help" >&2
   exit 2
   ;;
 esac
 if [ $# -gt 1 ]; then
-  echo "error: $2: scripts/environment.sh takes one argument, the environment" >&2
+  echo "error: $2: scripts/environment.sh takes only one argument, the environment" >&2
   exit 2
 fi
 if [ -n "${1-}" ]; then
@@ -43,9 +43,9 @@ if [ -n "${1-}" ]; then
 fi
 of=${ENVIRONMENT:+ of $ENVIRONMENT}
 
-command -v terraform >/dev/null || fail "terraform is not installed: terraform/README.md says what is needed"
+command -v terraform >/dev/null || fail "terraform is not installed: see terraform/README.md for what you need"
 
-# terraform/cluster/outputs.tf puts the lines together. Without a state, Terraform prints a warning in their place.
+# terraform/cluster/outputs.tf builds the lines. Without a state, Terraform prints a warning instead.
 said=$(mktemp) || exit 1
 trap 'rm -f "$said"' EXIT
 if lines=$(terraform -chdir="$root/terraform/cluster" output -no-color -raw environment 2>"$said"); then
@@ -63,6 +63,6 @@ fi
 printf '%s\n' "$lines"
 [ -z "${1-}" ] || printf "export %s='%s'\n" ENVIRONMENT "$ENVIRONMENT" TF_DATA_DIR "$TF_DATA_DIR"
 
-# Where the state is, as `terraform init` wrote it down: names of buckets need no quotes.
+# The state's bucket, as `terraform init` recorded it: bucket names need no quotes.
 backend=$root/terraform/cluster/${TF_DATA_DIR:-.terraform}/terraform.tfstate
 [ ! -f "$backend" ] || sed -n "s/^ *\"bucket\": \"\([a-z0-9._-]*\)\".*/export STATE='\1'/p" "$backend" | head -n 1

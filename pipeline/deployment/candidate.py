@@ -50,7 +50,7 @@ def candidate_of(objects: list[Object]) -> list[Object]:
     """
     name = name_of(service_of(objects))
     if len(name) + len(CANDIDATE) > LONGEST:
-        raise PipelineError(f"--golden deploys {name}{CANDIDATE} beside, and names have {LONGEST} characters at most")
+        raise PipelineError(f"--golden needs the name {name}{CANDIDATE}, and a name has at most {LONGEST} characters")
     runtimes = {name_of(found) for found in objects if found["kind"] == SERVING_RUNTIME}
     marks = {CANDIDATE_OF: name, RUN: secrets.token_hex(8)}
     beside = []
@@ -127,6 +127,6 @@ def check_free(cluster: Cluster, candidate: list[Object]) -> None:
         live = cluster.get(cluster.resource_of(thing), name_of(thing))
         if live is not None and CANDIDATE_OF not in annotations_of(live):
             raise PipelineError(
-                f"{title_of(thing)} is there, and no candidate of this tool, which needs that name for --golden: "
-                "deploy without it, or remove the other"
+                f"{title_of(thing)} already exists and is not a candidate of this tool, which needs that name "
+                "for --golden: deploy without --golden, or remove it"
             )

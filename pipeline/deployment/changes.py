@@ -50,6 +50,6 @@ class Changes:
         back, away = with_name("--rollback", self.service), with_name("--delete", self.service)
         then = self._then or f"run this again to follow it, or use {back} or {away}"
         return (
-            f"in namespace {self._namespace} this has been asked for, and the cluster goes on with it: "
+            f"in namespace {self._namespace} this was requested, and the cluster is still working on it: "
             f"{', '.join(made)}; {then}"
         )

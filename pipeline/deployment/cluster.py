@@ -51,7 +51,7 @@ class Cluster:
         if found is None:
             raise PipelineError(
                 f"the cluster does not have {thing['kind']} ({thing['apiVersion']}), which this overlay uses: "
-                "install what brings it, or choose another --overlay"
+                "install what provides it, or choose another --overlay"
             )
         return found
 

@@ -186,8 +186,7 @@ class Deployment:
         storage_uri, version = version_at(storage_uri)
         if version and self._model not in (None, version.model):
             raise PipelineError(
-                f"{storage_uri} is a version of {version.model}, and not of {self._model}: "
-                "give the file of that model, or none"
+                f"{storage_uri} is a version of {version.model}, not of {self._model}: give that model's file, or none"
             )
         return storage_uri, version
 
@@ -247,17 +246,17 @@ class Deployment:
         history = History(live, records.read(service))
         if service is None or history.is_up_to_date:
             return history
-        self._voice.progress("asking the model that is there")
+        self._voice.progress("asking the live model")
         uri = storage_uri_of(service)
         try:
             if serves(self._cluster, service, image_of(live), self._pace):
                 records.add(history.live_as_proved(), service)
                 return History(live, records.read(service))
-            self._voice.warn(f"{uri}, which is there, does not serve: it will not be gone back to")
+            self._voice.warn(f"{uri}, the live version, does not serve: it will not be rolled back to")
         except OutOfReach as error:
-            self._voice.warn(f"whether {uri}, which is there, serves cannot be told: {error}")
+            self._voice.warn(f"cannot tell whether {uri}, the live version, serves: {error}")
         except Refused as error:
-            self._voice.warn(f"that {uri} serves could not be noted: {error}")
+            self._voice.warn(f"could not record that {uri} serves: {error}")
         return history
 
     def _live(self, objects: list[Object]) -> list[Object]:
@@ -303,7 +302,7 @@ class Deployment:
         try:
             Records(self._cluster, name_of(service)).add(proved(objects), service)
         except PipelineError as error:
-            self._voice.warn(f"that {storage_uri_of(service)} serves could not be noted: {error}")
+            self._voice.warn(f"could not record that {storage_uri_of(service)} serves: {error}")
 
     def _apply_and_prove(self, objects: list[Object]) -> str:
         """→ the way in. Raises VersionFailed, or what the cluster raises."""
@@ -318,10 +317,10 @@ class Deployment:
         label = ask_model(self._cluster, ready, self._pace)
         self._note(objects, rollout.live())
         if label is None:
-            untried = "a prediction was not tried, since the service wants credentials"
+            untried = "no prediction was tried, since the service requires credentials"
             self._voice.say(f"ready        the model says so; {untried}")
         else:
-            self._voice.say(f"predicted    {label} (of a black picture)")
+            self._voice.say(f"predicted    {label} (for a black picture)")
         return way_in(self._cluster, ready, objects, self._voice)
 
 
@@ -331,5 +330,5 @@ def _as_service(model: str) -> str:
         check_name(model)
         check_free_ending(model)
     except PipelineError as error:
-        raise PipelineError(f"the service would be called as the model: {error}; give --name") from None
+        raise PipelineError(f"the service would be named after the model: {error}; give --name") from None
     return model

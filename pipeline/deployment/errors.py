@@ -81,8 +81,8 @@ class OtherNamespace(PipelineError):
 
     def __init__(self, overlay: str, chosen: str, namespace: str) -> None:
         super().__init__(
-            f"overlay {overlay} belongs in namespace {chosen}, and not {namespace}, where what it says of that "
-            f"namespace would not hold: give --namespace {chosen}, or edit the overlay"
+            f"overlay {overlay} is for namespace {chosen}, not {namespace}, where its settings for {chosen} would not "
+            f"apply: give --namespace {chosen}, or edit the overlay"
         )
 
 
@@ -91,14 +91,14 @@ class NotInKServe(PipelineError):
 
     def __init__(self, field: str, since: str, version: str) -> None:
         super().__init__(
-            f"the overlay needs {field}, which KServe has from {since} on, and this cluster has {version}: "
-            "upgrade KServe, or take the component that uses it out of the overlay"
+            f"the overlay needs {field}, which KServe has had since {since}, and this cluster has {version}: "
+            "upgrade KServe, or remove the component that uses it from the overlay"
         )
 
 
 class PlaceholderImage(PipelineError):
     def __init__(self, image: str, file: str) -> None:
-        super().__init__(f"{image} is the placeholder of an image: give --image, or edit {file}")
+        super().__init__(f"{image} is a placeholder for an image: give --image, or edit {file}")
 
 
 class NotDeployed(PipelineError):
@@ -116,7 +116,7 @@ class NoVersionBefore(PipelineError):
 
 class NotPromoted(PipelineError):
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}; not deployed, what serves was not changed")
+        super().__init__(f"{reason}; not deployed, the live version was not changed")
 
 
 class VersionFailed(PipelineError):
@@ -139,8 +139,8 @@ class SmokeTestFailed(VersionFailed):
 class OutOfReach(PipelineError):
     def __init__(self, said: str) -> None:
         super().__init__(
-            f"ready, but the API server cannot reach it ({said}): a NetworkPolicy or a firewall may refuse that, "
-            "so ask it from elsewhere with scripts/predict.sh --url URL"
+            f"ready, but the API server cannot reach it ({said}): a NetworkPolicy or a firewall may block that: "
+            "ask it from elsewhere with scripts/predict.sh --url URL"
         )
 
 
@@ -149,7 +149,7 @@ class LeftAsItIs(PipelineError):
 
     def __init__(self, failure: VersionFailed, name: str, has_previous: bool) -> None:
         back, away = with_name("--rollback", name), with_name("--delete", name)
-        way = f"{back} returns to what was before" if has_previous else f"deploy another, or use {away}"
+        way = f"{back} returns to the version before" if has_previous else f"deploy another, or use {away}"
         super().__init__(f"{failure}; it is left as it is ({way})")
 
 
@@ -177,8 +177,8 @@ class NotGone(PipelineError):
     """live: the object as the cluster has it. seconds: how long it was waited for."""
 
     def __init__(self, live: Object, seconds: float) -> None:
-        waits_for = ", ".join(live["metadata"].get("finalizers", [])) or "nothing that it names"
+        waits_for = ", ".join(live["metadata"].get("finalizers", [])) or "nothing it names"
         super().__init__(
-            f"{title_of(live)} is being deleted, but not gone within {seconds:g} s; it waits for {waits_for}: "
-            "see that KServe's controller runs, and run this again"
+            f"{title_of(live)} is being deleted, but was not gone within {seconds:g} s; it is waiting for {waits_for}: "
+            "check that KServe's controller is running, and run this again"
         )

@@ -51,7 +51,7 @@ def _in_bucket(place: str) -> Iterable[Picture]:
 
 def _check_count(place: str, count: int) -> None:
     if count > MOST_PICTURES:
-        raise PipelineError(f"{place} has too many pictures: choose {MOST_PICTURES} of them at most")
+        raise PipelineError(f"{place} has too many pictures: choose at most {MOST_PICTURES} of them")
 
 
 def _bounded(place: str, pictures: Iterable[Picture]) -> list[Picture]:
@@ -62,6 +62,6 @@ def _bounded(place: str, pictures: Iterable[Picture]) -> list[Picture]:
             raise PipelineError(f"{picture.name} has more than {MOST_BYTES_OF_ONE} bytes, which the model refuses")
         size += len(picture.content)
         if size > MOST_BYTES:
-            raise PipelineError(f"the pictures of {place} have more than {MOST_BYTES} bytes: choose some of them")
+            raise PipelineError(f"the pictures of {place} have more than {MOST_BYTES} bytes: choose fewer of them")
         kept.append(picture)
     return kept

@@ -47,7 +47,7 @@ def render(overlays: Path, overlay: str, name: str | None = None) -> list[Object
     """
     names = overlay_names(overlays)
     if overlay not in names:
-        raise PipelineError(f"there is no overlay {overlay}: choose one of {', '.join(names) or 'none that are there'}")
+        raise PipelineError(f"there is no overlay {overlay}: choose one of {', '.join(names) or 'none'}")
     if name is None:
         return in_order(_rendered(overlays / overlay, overlay))
     with TemporaryDirectory() as scratch:
@@ -57,7 +57,7 @@ def render(overlays: Path, overlay: str, name: str | None = None) -> list[Object
         objects = _rendered(folder, overlay)
     own = name_of(service_of(objects)).removeprefix(MARK)
     if own not in (SERVICE, name):
-        raise OverlayUnusable(overlay, f"calls its service {own} itself: leave --name out, or say --name {own}")
+        raise OverlayUnusable(overlay, f"names its service {own} itself: leave out --name, or give --name {own}")
     return in_order(named(objects, own, name))
 
 
@@ -67,11 +67,11 @@ def _rendered(folder: Path, overlay: str) -> list[Object]:
     environment = os.environ | {"KUBECONFIG": os.devnull}
     done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip() or "it says nothing").splitlines()[-1].removeprefix("error: ")
+        said = (done.stderr.strip() or "no reason given").splitlines()[-1].removeprefix("error: ")
         raise OverlayUnusable(overlay, f"cannot be rendered: {said}")
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
     if [found["kind"] for found in objects].count(INFERENCE_SERVICE) != 1:
-        raise OverlayUnusable(overlay, "does not have one InferenceService, as an overlay of this project has")
+        raise OverlayUnusable(overlay, "must have exactly one InferenceService, as this project's overlays do")
     return objects
 
 
@@ -85,7 +85,7 @@ def _renderer() -> list[str]:
         if shutil.which(command[0]):
             return command
     raise PipelineError(
-        "neither kubectl nor kustomize is installed, and one has to render the overlay: "
+        "neither kubectl nor kustomize is installed, and the overlay needs one of them: "
         "gcloud components install kubectl"
     )
 
@@ -107,7 +107,7 @@ def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[O
         containers = server_containers(objects)
         if not containers:
             raise PipelineError(
-                "this overlay uses a runtime that is KServe's own, whose image stays: leave --image out"
+                "this overlay uses KServe's own runtime, whose image cannot be changed: leave out --image"
             )
         for container in containers:
             container["image"] = image

@@ -18,7 +18,7 @@ TAKEN = {
     "-predictor": "KServe's Service for another service",
     "-metrics": "the Service of monitoring-prometheus for another service",
     "-public": "the route of public-gateway for another service",
-    CANDIDATE: "what --golden compares with another service",
+    CANDIDATE: "the candidate of --golden for another service",
 }
 
 # Stands before every name in a rendering of which the service's name is not known yet.
@@ -30,8 +30,8 @@ def check_name(name: str) -> None:
     # https://github.com/kserve/kserve/blob/v0.20.0/pkg/apis/serving/v1beta1/inference_service_validation.go
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > LONGEST:
         raise PipelineError(
-            f"{name!r} cannot be a service's name: lower-case letters, digits and hyphens, a letter first, "
-            f"no hyphen last, at most {LONGEST}"
+            f"{name!r} cannot be a service's name: use lower-case letters, digits and hyphens, "
+            f"a letter first, no hyphen last, at most {LONGEST} characters"
         )
 
 
@@ -43,7 +43,7 @@ def check_free_ending(name: str) -> None:
     for ending, whose in TAKEN.items():
         if name.endswith(ending):
             raise PipelineError(
-                f"a service's name does not end in {ending}: {whose} is called that; choose another --name"
+                f"a service's name may not end in {ending}: {whose} has that ending; choose another --name"
             )
 
 

@@ -48,7 +48,7 @@ def doing_of(pod: Object) -> str:
             return f"{container.name} is starting"
     containers = containers_of(pod)
     if any(container.is_running for container in containers):
-        return "the model is being loaded"
+        return "loading the model"
     return "pulling images" if containers else "being scheduled"
 
 

@@ -70,15 +70,13 @@ def check_kserve(cluster: Cluster, voice: Voice) -> KServeVersion | None:
             )
     version = kserve_version(cluster)
     if version is None:
-        voice.warn(
-            f"KServe's version cannot be told: this is made for {SUPPORTED}, and goes on as for {dotted(UNKNOWN)}"
-        )
+        voice.warn(f"KServe's version is unknown: this supports {SUPPORTED}, and goes on as for {dotted(UNKNOWN)}")
         return None
     number = dotted(version)
     if version[:2] < OLDEST:
         raise PipelineError(f"the cluster has KServe {number}, and {SUPPORTED} is needed: upgrade it")
     if version[:2] > NEWEST:
-        voice.warn(f"the cluster has KServe {number}, which is newer than this was made for ({SUPPORTED})")
+        voice.warn(f"the cluster has KServe {number}, which is newer than this supports ({SUPPORTED})")
     voice.say(f"KServe       {number}")
     return version
 
@@ -125,12 +123,12 @@ def check_helpers(cluster: Cluster, service: Object, warn: Line) -> None:
     autoscaler = annotations_of(service).get(AUTOSCALER, "hpa")
     if autoscaler == "keda" and not cluster.knows("keda.sh/v1alpha1", "ScaledObject"):
         raise PipelineError(
-            "the cluster does not have KEDA (keda.sh/v1alpha1), to which this overlay leaves the number of pods: "
+            "the cluster does not have KEDA (keda.sh/v1alpha1), which sets the number of pods in this overlay: "
             "install it, or use the component autoscaling-hpa instead"
         )
     if autoscaler == "hpa" and not _has_metrics(cluster):
         warn(
-            "the cluster has no metrics of pods (metrics.k8s.io/v1beta1), so their number will stay as it is: "
+            "the cluster has no pod metrics (metrics.k8s.io/v1beta1), so the number of pods will not change: "
             "install metrics-server"
         )
 
@@ -151,7 +149,7 @@ def check_permissions(cluster: Cluster, permissions: list[Permission], say: Line
     ]
     if missing:
         raise MayNot(", ".join(missing), cluster.namespace)
-    say("permissions  all that is needed")
+    say("permissions  all that are needed")
 
 
 def to_apply(cluster: Cluster, objects: list[Object]) -> list[Permission]:

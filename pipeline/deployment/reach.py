@@ -93,7 +93,7 @@ def _problem(address: str, model: str) -> str | None:
         return one_line(error)
     if wants_credentials(answer) or (answer.status == 200 and answer.fields.get("name") == model):
         return None
-    return f"what answers there is not this model ({answer.status})"
+    return f"the answer is not this model's ({answer.status})"
 
 
 def _answer(url: httpx.URL, proxy: str | None) -> Answer:

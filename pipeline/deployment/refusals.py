@@ -25,8 +25,8 @@ def unreachable(error: Exception, context: str, host: str) -> Unreachable:
     elif isinstance(reason, urllib3.exceptions.TimeoutError):
         said = "no answer in time"
     return kind(
-        f"the cluster of context {context} does not answer at {host} ({said}): check that it runs and that this "
-        f"network may reach it, or {GET_CREDENTIALS}"
+        f"the cluster of context {context} does not answer at {host} ({said}): check that it is running and that this "
+        f"network can reach it, or {GET_CREDENTIALS}"
     )
 
 
@@ -55,7 +55,7 @@ def _of_admission(said: str, path: str) -> str | None:
     if webhook := re.search(r'failed calling webhook "([^"]+)": (.*)', said):
         return (
             f"the admission webhook {webhook[1]} does not answer ({webhook[2]}): "
-            "see kubectl -n kserve get pods, and wait until KServe runs"
+            "see kubectl -n kserve get pods, and wait until KServe is running"
         )
     if "exceeded quota" in said:
         return f"{_title(path)}: {said[said.index('exceeded quota') :]}: free some, or have the quota raised"

@@ -33,10 +33,10 @@ class Removal:
         if live is None:
             return False
         if applied_by(FIELD_MANAGER, live) is None:
-            self._voice.warn(f"{title} was not applied by this tool: it stays")
+            self._voice.warn(f"{title} was not applied by this tool: it is kept")
             return False
         if thing["kind"] in IN_NO_NAMESPACE:  # with what is not ours
-            self._voice.warn(f"{title} stays, others may use it: kubectl delete {thing['kind']} {name_of(thing)}")
+            self._voice.warn(f"{title} is kept, others may use it: kubectl delete {thing['kind']} {name_of(thing)}")
             return False
         with self._changes.making(f"delete {title}"):
             self._cluster.delete(resource, live)

@@ -90,7 +90,7 @@ class Rollout:
             if trouble and trouble.patience is not None and now - seen >= trouble.patience:
                 raise NotReady(trouble.reason, self._logs(trouble))
             if is_over:
-                beside = f", and {for_nodes:.3g} s for a node" if for_nodes else ""
+                beside = f", plus {for_nodes:.3g} s for a node" if for_nodes else ""
                 raise NotReady(
                     f"not ready within {self._pace.timeout:g} s{beside}: {view.summary}", self._logs(trouble)
                 )
@@ -106,11 +106,11 @@ class Rollout:
         """The InferenceService. Raises PipelineError where it is gone, or somebody else's by now."""
         service = self._cluster.get(INFERENCE_SERVICES, self._name)
         if service is None:
-            raise PipelineError(f"the InferenceService {self._name} was deleted meanwhile: run this again")
+            raise PipelineError(f"the InferenceService {self._name} was deleted in the meantime: run this again")
         if not self._is_as_applied(service):
             raise PipelineError(
-                f"somebody else deployed {self._name} meanwhile, and what this run applied is no longer there: "
-                "see that one end first"
+                f"somebody else deployed {self._name} in the meantime, and replaced what this run applied: "
+                "wait until that one ends"
             )
         return service
 
@@ -162,12 +162,12 @@ def _is_complete(deployment: Object, least: int) -> bool:
 
 def _summary(service: Object, deployments: list[Object], pods: list[Object], least: int) -> str:
     if not deployments:
-        return "waiting for KServe to make the Deployment"
+        return "waiting for KServe to create the Deployment"
     wanted = sum(_replicas(found, least) for found in deployments)
     up = sum(is_ready(pod) for pod in pods)
     doing = [f"{name_of(pod)}: {doing_of(pod)}" for pod in pods if not is_ready(pod)]
     if up >= wanted and not doing:
         behind = sorted(found.type for found in lacking(service))
-        waits_for = ", ".join(name for name in behind if name != "Ready") or "the pods before it to end"
+        waits_for = ", ".join(name for name in behind if name != "Ready") or "the old pods to end"
         doing = [f"waiting for {waits_for}"]
     return "; ".join((f"{up} of {wanted} pods ready", *doing))

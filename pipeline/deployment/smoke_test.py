@@ -16,8 +16,8 @@ from pipeline.serving.question import QUESTION
 from pipeline.serving.route import model_route, predict_route
 
 ANY_ERROR = tuple(range(400, 600))
-NO_PREDICTION = "the model does not answer a prediction"
-NO_WORD = "the model does not say that it answers"
+NO_PREDICTION = "the model does not answer predictions"
+NO_WORD = "the model does not report that it is ready"
 CREDENTIALS = "credentials:"  # where the front door puts what is wrong with a client's (kserve/runtime/envoy.yaml)
 
 
@@ -62,7 +62,8 @@ def said_in(answer: Answer) -> str:
 
 
 def _another_model(answer: Answer) -> SmokeTestFailed:
-    return SmokeTestFailed(f"what answers is not this model ({answer.message[:100]}): is the storageUri of another?")
+    said = answer.message[:100]
+    return SmokeTestFailed(f"the answer is not this model's ({said}): is the storageUri another model's?")
 
 
 def answer_of(

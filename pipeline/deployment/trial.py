@@ -79,11 +79,11 @@ class Trial:
     def _judge(self, objects: list[Object], golden: Golden) -> None:
         live = self._cluster.get(INFERENCE_SERVICES, name_of(service_of(objects)))
         if live is None:
-            self._voice.say("golden       not asked: there is no version before to compare with")
+            self._voice.say("golden       skipped: there is no live version to compare with")
             return
         if few := fewness(len(golden.pictures)):
             self._voice.warn(few)
-        self._require_answer(live, "the version that serves")
+        self._require_answer(live, "the live version")
         compared = self._version_of(live)
         self._require_that_it_serves(live)
         candidate = fitted(candidate_of(objects), self._kserve)
@@ -98,26 +98,26 @@ class Trial:
         self._voice.progress(f"asking {what}")
         try:
             if not service.get("status", {}).get("components"):
-                raise SmokeTestFailed("KServe has nothing ready of it")
+                raise SmokeTestFailed("KServe reports nothing ready")
             if ask_model(self._cluster, service, self._pace) is not None:
                 return
         except (SmokeTestFailed, OutOfReach) as error:
             raise NotPromoted(f"{what} does not answer ({error}), so --golden has nothing to compare") from None
-        raise NotPromoted(f"{what} wants credentials, which --golden does not have: deploy without it")
+        raise NotPromoted(f"{what} requires credentials, which --golden does not have: deploy without it")
 
     def _require_that_it_serves(self, live: Object) -> None:
         """Else the pods of the version before it may have answered, or those of both."""
         if not serves(self._cluster, live, self._image_of(live), self._pace):
             raise NotPromoted(
-                f"{storage_uri_of(live)}, which is there, is not what answers, so --golden has nothing to compare: "
-                "wait for the end of what is under way, or deploy without it"
+                f"{storage_uri_of(live)}, the live version, is not what answers, so --golden has nothing to compare: "
+                "wait until the deployment under way ends, or deploy without --golden"
             )
 
     def _require_still(self, compared: Compared) -> None:
         """What was compared with is what is replaced; what came meanwhile was compared with nothing."""
         live = self._cluster.get(INFERENCE_SERVICES, compared.name)
         if live is None or self._version_of(live) != compared:
-            raise NotPromoted(f"somebody else deployed {compared.name} during the comparison: see that one end first")
+            raise NotPromoted(f"somebody else deployed {compared.name} during the comparison: wait until that one ends")
 
     def _version_of(self, live: Object) -> Compared:
         deployed = annotations_of(live).get(DEPLOYED)
@@ -149,8 +149,8 @@ class Trial:
             age = age_of(live)
             if "deletionTimestamp" not in live["metadata"] and age < self._pace.longest:
                 raise PipelineError(
-                    f"{title_of(live)} was made {max(age, 0):.0f} s ago, perhaps by another run with --golden that "
-                    f"still compares: see that one end, or where it was killed, {self._remedy(left)}"
+                    f"{title_of(live)} was created {max(age, 0):.0f} s ago, perhaps by another run with --golden that "
+                    f"is still comparing: wait until it ends or, if it was killed, {self._remedy(left)}"
                 )
 
     def _tried(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
@@ -173,14 +173,14 @@ class Trial:
 
     def _compare(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
         service = service_of(candidate)
-        self._voice.say(f"candidate    {name_of(service)} with {storage_uri_of(service)}, beside what serves")
+        self._voice.say(f"candidate    {name_of(service)} with {storage_uri_of(service)}, next to the live version")
         rollout = Rollout(self._cluster, candidate, self._pace, self._voice.progress)
         try:
             ready = rollout.wait()
         except VersionFailed as failure:
             for line in failure.logs:
                 self._voice.warn(line)
-            raise NotPromoted(f"the new version does not get ready: {failure}") from None
+            raise NotPromoted(f"the new version does not become ready: {failure}") from None
         self._require_answer(ready, "the new version")
         one, other = self._ask(live), self._ask(ready)
         classes = min(warm_up(ask, golden.pictures[0]) for ask in (one, other))
@@ -202,7 +202,7 @@ class Trial:
         """That nobody has put another in its place, which then was asked."""
         rollout.live()
         if len(own_of(self._cluster, candidate)) < len(candidate):
-            raise PipelineError(f"another run replaced {name_of(service_of(candidate))}: see that one end first")
+            raise PipelineError(f"another run replaced {name_of(service_of(candidate))}: wait until that one ends")
 
     def _told(self, outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
         """Tells after each tenth how far it is."""
@@ -231,7 +231,7 @@ class Trial:
             try:
                 return classes_in(answer.body)
             except (ValueError, LookupError, TypeError):
-                raise NotClassified(picture.name, "what answers is not this model") from None
+                raise NotClassified(picture.name, "the answer is not this model's") from None
 
         return ask
 
@@ -246,7 +246,7 @@ class Trial:
                 with self._changes.making(f"delete {title_of(live)}"):
                     self._cluster.delete(self._cluster.resource_of(live), live)
         except PipelineError as error:
-            left_over = f"what is left costs a pod: {self._remedy(candidate)}"
+            left_over = f"what is left uses a pod; to remove it: {self._remedy(candidate)}"
             self._voice.warn(f"the candidate could not be removed ({error}); {left_over}")
         else:
             self._changes.begin()
@@ -254,7 +254,7 @@ class Trial:
                 self._voice.say("candidate    removed")
 
     def _then(self, candidate: list[Object]) -> str:
-        return f"what serves was not changed, and the candidate goes with {self._remedy(candidate)}"
+        return f"the live version was not changed; to remove the candidate: {self._remedy(candidate)}"
 
     def _remedy(self, candidate: list[Object]) -> str:
         names = " ".join(f"{thing['kind'].lower()}/{name_of(thing)}" for thing in reversed(candidate))
@@ -269,7 +269,7 @@ class Trial:
 
 def _lines(comparison: Comparison, live: str, new: str) -> list[str]:
     console = Console(file=io.StringIO(), width=WIDTH, markup=False, emoji=False, highlight=False, color_system=None)
-    for table in tables(comparison, f"A: serves, {live}", f"B: new, {new}"):
+    for table in tables(comparison, f"A: live, {live}", f"B: new, {new}"):
         console.print(table)
     written = console.file
     assert isinstance(written, io.StringIO)

@@ -57,7 +57,7 @@ def find_trouble(
         for condition in conditions_of(deployment):
             if condition.type == "ReplicaFailure" and condition.status == "True":
                 # Its message has the name of a pod, another one each time.
-                return Trouble(f"no pod can be made: {one_line(condition.message)}", patience, kind="no pod")
+                return Trouble(f"no pod can be created: {one_line(condition.message)}", patience, kind="no pod")
     return (
         _of_specification(service, patience)
         or _of_events(cluster, service, deployments, pods, patience)
@@ -84,7 +84,7 @@ def _of_scheduling(cluster: Cluster, pod: str, said: str) -> Trouble:
     """A pod for which no node has room: what an autoscaler does about that says more than the scheduler."""
     scaling = scaling_of(cluster, pod)
     if scaling and scaling.get("reason") == MAKES_A_NODE:
-        return Trouble(f"{pod} waits for a node, which is being made", kind="awaits a node", awaits_node=True)
+        return Trouble(f"{pod} is waiting for a node, which is being created", kind="awaits a node", awaits_node=True)
     why = sentence_of(scaling) if scaling else said
     return Trouble(f"{pod} cannot be scheduled: {why}", kind="unschedulable")
 
@@ -111,11 +111,11 @@ def _of_run(pod: str, container: Container) -> Trouble | None:
     if container.is_running and container.restarts < CRASHES:
         return None  # it may do better this time
     if container.name == INITIALIZER:
-        what = "could not bring the model"
+        what = "could not fetch the model"
     elif ended.reason == "OOMKilled":
-        what = "was killed for its memory (OOMKilled)"
+        what = "ran out of memory (OOMKilled)"
     else:
-        what = f"ends with status {ended.exit_code}"
+        what = f"exited with status {ended.exit_code}"
     loop = " (CrashLoopBackOff)" if container.waits_for == "CrashLoopBackOff" else ""
     restarts = {0: "", 1: ", restarted once"}.get(container.restarts, f", restarted {container.restarts} times")
     return Trouble(

@@ -15,6 +15,6 @@ resource "google_project_service" "apis" {
 
   service = each.key
 
-  # Other things in the project may use them, and they cost nothing unused, but for containerscanning: README.
+  # Others in the project may use them, and unused they cost nothing, except for containerscanning: README.
   disable_on_destroy = false
 }

@@ -1,5 +1,5 @@
-# Cloud Build makes the serving image as an account that may push it, read what `gcloud builds submit` sent, and write its
-# log: the one that it would take by itself may in many projects do anything, and in others nothing.
+# Cloud Build builds the serving image as an account that may push it, read what `gcloud builds submit` sent, and write its
+# log: Cloud Build's default account may do anything in many projects, and nothing in others.
 resource "google_service_account" "builds" {
   account_id   = "${var.cluster_name}-build"
   display_name = "Builds of the serving image"
@@ -14,14 +14,14 @@ resource "google_artifact_registry_repository_iam_member" "builds" {
   member     = google_service_account.builds.member
 }
 
-# kserve/runtime/cloudbuild.yaml logs to Cloud Logging alone.
+# kserve/runtime/cloudbuild.yaml logs only to Cloud Logging.
 resource "google_project_iam_member" "builds" {
   project = var.project_id
   role    = "roles/logging.logWriter"
   member  = google_service_account.builds.member
 }
 
-# Sources are sent to .builds/ of the bucket of archives, and stay a day (models_bucket.tf).
+# Sources are sent to .builds/ in the bucket of archives, and kept for a day (models_bucket.tf).
 resource "google_storage_bucket_iam_member" "builds" {
   bucket = google_storage_bucket.models.name
   role   = "roles/storage.objectViewer"
@@ -35,8 +35,8 @@ resource "google_storage_bucket_iam_member" "builds" {
 
 # --- Who has images built: the publisher, who may write both bucket and repository (iam.tf) -----------------------------
 
-# roles/cloudbuild.builds.editor, which starts builds, is not given here: with it one builds as the project's own account for
-# builds, too, which in older projects may write all that is in the project.
+# roles/cloudbuild.builds.editor, which allows starting builds, is not granted here: it also allows builds as the project's
+# default build account, which in older projects may write everything in the project.
 resource "google_service_account_iam_member" "publisher_builds" {
   count = var.publisher == null ? 0 : 1
 
@@ -45,7 +45,7 @@ resource "google_service_account_iam_member" "publisher_builds" {
   member             = var.publisher
 }
 
-# gcloud looks at the bucket (storage.buckets.get) before it sends anything there.
+# gcloud reads the bucket's metadata (storage.buckets.get) before it sends anything there.
 resource "google_storage_bucket_iam_member" "publisher_builds" {
   count = var.publisher == null ? 0 : 1
 

@@ -1,25 +1,25 @@
-# By default the control plane has no address (ip_endpoints_config below), so there is no network to authorise; where
-# networks are named, they are the only ones.
+# By default the control plane has no IP address (ip_endpoints_config below), so there is no network to authorise; if
+# networks are named, only they are.
 #trivy:ignore:GCP-0061
 resource "google_container_cluster" "this" {
   #checkov:skip=CKV_GCP_12:Dataplane V2 (datapath_provider) enforces NetworkPolicy; this looks for Calico.
-  #checkov:skip=CKV_GCP_61:Flow logs are explained in network.tf; what passes between pods of one node is in them alone.
-  #checkov:skip=CKV_GCP_65:Who may do what in the cluster is given by IAM; a Google Group needs an organisation.
+  #checkov:skip=CKV_GCP_61:Flow logs are explained in network.tf; this adds only the traffic between pods of one node.
+  #checkov:skip=CKV_GCP_65:IAM decides who may do what in the cluster; a Google Group needs an organisation.
   #checkov:skip=CKV_GCP_66:KServe, cert-manager and Knative publish no attestations for Binary Authorization to ask for.
   name     = var.cluster_name
   location = var.location
 
   deletion_protection = var.deletion_protection
 
-  # The pools are resources of their own, in node_pools.tf: GKE's first pool could not be changed without a new cluster.
+  # The pools are separate resources, in node_pools.tf: GKE's first pool could not be changed without a new cluster.
   remove_default_node_pool = true
   initial_node_count       = 1
 
-  # Of that first pool, which lives for minutes: else it would run as the default service account of Compute Engine,
-  # which in many organisations does not exist, and in the others may do anything.
+  # For that first pool, which lives for minutes. Otherwise it would run as Compute Engine's default service account, which
+  # does not exist in many organisations, and may do anything in the others.
   node_config {
     machine_type    = "e2-medium"
-    disk_type       = "pd-standard" # by default 100 GB in each zone, of the quota for SSD
+    disk_type       = "pd-standard" # the default is 100 GB in each zone, out of the SSD quota
     disk_size_gb    = 20
     service_account = google_service_account.nodes.email
     oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -46,14 +46,14 @@ resource "google_container_cluster" "this" {
     services_secondary_range_name = "services"
   }
 
-  # The control plane is reached by Private Service Connect, which takes no range of its own (master_ipv4_cidr_block),
-  # and calls webhooks from within the cluster, so that they need no firewall rule either.
+  # The control plane is reached by Private Service Connect, which needs no range of its own (master_ipv4_cidr_block).
+  # It calls webhooks from within the cluster, so they need no firewall rule.
   private_cluster_config {
     enable_private_nodes = true
   }
 
-  # Through the DNS endpoint comes who has container.clusters.connect, wherever they are: IAM asks before the API server
-  # does. Addresses of the control plane exist only for networks that were named.
+  # Anybody with container.clusters.connect may use the DNS endpoint, from anywhere: IAM decides before the API server
+  # does. The control plane has IP addresses only for the networks that are named.
   control_plane_endpoints_config {
     dns_endpoint_config {
       allow_external_traffic = var.dns_endpoint
@@ -100,7 +100,7 @@ resource "google_container_cluster" "this" {
     }
   }
 
-  # Health checks of the API server need no name; nothing else answers to nobody.
+  # Only the API server's health checks may be called anonymously.
   anonymous_authentication_config {
     mode = "LIMITED"
   }
@@ -111,7 +111,7 @@ resource "google_container_cluster" "this" {
     channel = var.release_channel
   }
 
-  # Six hours on Saturdays and Sundays: GKE asks for at least 48 in any 32 days.
+  # Six hours on Saturdays and Sundays: GKE requires at least 48 in any 32 days.
   maintenance_policy {
     recurring_window {
       start_time = "2026-01-03T01:00:00Z"
@@ -153,12 +153,12 @@ resource "google_container_cluster" "this" {
   resource_labels = var.labels
 
   lifecycle {
-    # That of the first pool, which is gone.
+    # They belong to the first pool, which is gone.
     ignore_changes = [node_config, initial_node_count]
 
     precondition {
       condition     = var.dns_endpoint || length(var.authorized_networks) > 0
-      error_message = "Nobody could reach the control plane: set dns_endpoint, or name authorized_networks."
+      error_message = "Nobody could reach the control plane: set dns_endpoint = true, or name authorized_networks."
     }
   }
 

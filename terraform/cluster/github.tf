@@ -1,10 +1,10 @@
-# Who a workflow at GitHub is for Google: .github/workflows/terraform.yml shows what it tells, Google believes what GitHub
-# signed, and there is no key. Off by default. docs/environments.md says in which order.
+# The Google identity of a GitHub workflow (.github/workflows/terraform.yml): Google trusts tokens that GitHub signed, so
+# there is no key. Off by default. docs/environments.md has the steps.
 
 locals {
-  # What applying takes (terraform/README.md, "What the applying identity needs"). With roles/resourcemanager.projectIamAdmin
-  # it could make itself owner: it may give and take these roles alone, which are those that Terraform gives here. It may act
-  # as every service account of the project all the same, which docs/environments.md says.
+  # What applying needs (terraform/README.md, "What the applying identity needs"). With roles/resourcemanager.projectIamAdmin
+  # it could make itself owner, so it may grant and revoke only the roles that Terraform grants here. It can still act as
+  # every service account of the project, as docs/environments.md says.
   applying = [
     "roles/artifactregistry.admin",
     "roles/certificatemanager.owner",
@@ -27,7 +27,7 @@ locals {
   ]
 }
 
-# What exchanges GitHub's token for Google's.
+# The APIs that exchange GitHub's token for Google's.
 resource "google_project_service" "github" {
   for_each = toset(var.github == null ? [] : ["iamcredentials.googleapis.com", "sts.googleapis.com"])
 
@@ -39,13 +39,13 @@ resource "google_iam_workload_identity_pool" "github" {
   count = var.github == null ? 0 : 1
 
   workload_identity_pool_id = "${var.cluster_name}-github"
-  display_name              = "GitHub: ${var.cluster_name}" # 32 characters at most
+  display_name              = "GitHub: ${var.cluster_name}" # at most 32 characters
 
   depends_on = [google_project_service.apis]
 }
 
 resource "google_iam_workload_identity_pool_provider" "github" {
-  #checkov:skip=CKV_GCP_125:It looks for the repository by name, in the subject; here it is known by number, which nobody takes over.
+  #checkov:skip=CKV_GCP_125:It looks for the repository's name in the subject; here the repository is known by its number, which nobody can take over.
   count = var.github == null ? 0 : 1
 
   workload_identity_pool_id          = google_iam_workload_identity_pool.github[0].workload_identity_pool_id
@@ -53,13 +53,13 @@ resource "google_iam_workload_identity_pool_provider" "github" {
   display_name                       = "GitHub Actions"
 
   attribute_mapping = {
-    # Google takes 127 bytes, and the subject of a token has the names of the repository and of its owner in it.
+    # Google allows 127 bytes, and the token's own subject contains the names of the repository and of its owner.
     "google.subject"          = "assertion.repository_id + ':' + assertion.environment"
     "attribute.repository_id" = "assertion.repository_id"
   }
 
-  # By number, since a name can be somebody else's tomorrow; what is on the main branch, not what a branch makes of it; and
-  # started by a person: workflows that pull requests start can run as of main, too.
+  # By number, since a name can be somebody else's tomorrow; only from the main branch; and only if started by a person,
+  # since workflows that pull requests start can also run as of main.
   attribute_condition = join(" && ", [
     "assertion.repository_id == '${var.github.repository_id}'",
     "assertion.environment == '${var.github.environment}'",

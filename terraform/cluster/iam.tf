@@ -3,8 +3,8 @@ data "google_project" "this" {
 }
 
 locals {
-  # The ServiceAccount of each service (kserve/base/service-account.yaml), in Google's words: no Google service account, no
-  # key.
+  # The ServiceAccount of each service (kserve/base/service-account.yaml), as a Google principal: no Google service account,
+  # no key.
   servers = { for service in var.services : service => join("/", [
     "principal://iam.googleapis.com/projects/${data.google_project.this.number}",
     "locations/global/workloadIdentityPools/${var.project_id}.svc.id.goog",
@@ -21,7 +21,7 @@ resource "google_service_account" "nodes" {
   depends_on = [google_project_service.apis]
 }
 
-# Logs and metrics: the least that GKE asks for.
+# Logs and metrics: the least that GKE requires.
 resource "google_project_iam_member" "nodes" {
   project = var.project_id
   role    = "roles/container.defaultNodeServiceAccount"
@@ -44,11 +44,11 @@ resource "google_storage_bucket_iam_member" "server" {
   role   = "roles/storage.objectViewer"
   member = each.value
 
-  # The pool that the principal is in comes with the first cluster that has Workload Identity.
+  # The principal's pool is created with the first cluster that has Workload Identity.
   depends_on = [google_container_cluster.this]
 }
 
-# Before there could be several, it was the one of this name.
+# The name from before there could be several.
 moved {
   from = google_storage_bucket_iam_member.server
   to   = google_storage_bucket_iam_member.server["alexnet"]

@@ -1,5 +1,5 @@
-# Which machines are to be had where a pool has its nodes, asked when Terraform plans: without this, GKE says so after a
-# quarter of an hour, pool by pool. It needs compute.googleapis.com, and roles/compute.viewer.
+# Which machines are available in a pool's zones, checked when Terraform plans: without this, GKE reports a missing one
+# after a quarter of an hour, pool by pool. It needs compute.googleapis.com, and roles/compute.viewer.
 data "google_compute_zones" "region" {
   region = local.region
 }
@@ -12,7 +12,7 @@ data "google_compute_machine_types" "zone" {
 }
 
 locals {
-  # By pool: where its nodes are. Of a region GKE takes three zones, and does not say beforehand which.
+  # By pool: where its nodes are. In a region GKE uses three zones, and does not say beforehand which.
   pool_zones = { for name, pool in var.node_pools : name => sort(coalesce(
     pool.zones, local.region == var.location ? data.google_compute_zones.region.names : [var.location]
   )) }
@@ -23,7 +23,7 @@ locals {
     if contains(offered.machine_types[*].name, pool.machine_type)
   ]) }
 
-  # By pool: the processors of its machines, X86_64 or ARM64.
+  # By pool: the architectures of its machines, X86_64 or ARM64.
   architectures = { for name, pool in var.node_pools : name => toset(flatten([
     for offered in data.google_compute_machine_types.zone : [
       for type in offered.machine_types : type.architecture if type.name == pool.machine_type

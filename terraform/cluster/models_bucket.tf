@@ -3,7 +3,7 @@ locals {
 }
 
 resource "google_storage_bucket" "models" {
-  #checkov:skip=CKV_GCP_62:Google advises audit logs in place of usage logs, and those are the project's to switch on.
+  #checkov:skip=CKV_GCP_62:Google recommends audit logs instead of usage logs, and the project decides whether to enable those.
   name     = local.bucket_name
   location = local.region # where the nodes are: every new pod downloads an archive
 
@@ -13,17 +13,17 @@ resource "google_storage_bucket" "models" {
   deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
   force_destroy   = !var.deletion_protection
 
-  # A published version is never overwritten; this is for what is deleted by mistake.
+  # Published versions are never overwritten; this is for objects that are deleted by mistake.
   versioning {
     enabled = true
   }
 
-  # For what is deleted for good by mistake, the bucket included. Unprotected, nothing is kept, nor billed, afterwards.
+  # For objects, or the bucket, that are deleted for good by mistake. Unprotected, nothing is kept or billed afterwards.
   soft_delete_policy {
     retention_duration_seconds = var.deletion_protection ? 7 * 24 * 60 * 60 : 0
   }
 
-  # Both conditions must hold: the two newest stay in any case.
+  # Both conditions must hold: the two newest are always kept.
   lifecycle_rule {
     action {
       type = "Delete"
@@ -35,7 +35,7 @@ resource "google_storage_bucket" "models" {
     }
   }
 
-  # Parts of uploads that nobody went on with (scripts/publish.sh).
+  # Parts of uploads that were never finished (scripts/publish.sh).
   lifecycle_rule {
     action {
       type = "Delete"

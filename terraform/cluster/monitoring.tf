@@ -1,11 +1,11 @@
-# Who is told when a service fails, and where one looks then. What is counted comes from the servers themselves, by
-# kserve/components/monitoring-google; a test holds every name here to a server that runs. docs/watching.md.
+# Who is alerted when a service fails, and a dashboard. The metrics come from the servers themselves, through
+# kserve/components/monitoring-google; a test compares every name here with a running server. docs/watching.md.
 locals {
   watched = var.monitoring != null
 
   monitoring_apis = concat(local.watched ? ["monitoring.googleapis.com"] : [], var.budget == null ? [] : ["billingbudgets.googleapis.com"])
 
-  # The collector adds these, and `job`: the PodMonitoring, which is called as its service.
+  # The collector adds these, and `job`: the PodMonitoring, which is named after its service.
   ours     = "cluster=\"${var.cluster_name}\", namespace=\"${var.namespace}\""
   asked    = "${local.ours}, protocol=~\"v1|v2|grpc|explain\""
   predicts = "${local.ours}, protocol=~\"v1|v2|grpc\", status=\"2xx\""
@@ -20,29 +20,29 @@ locals {
       query    = "${local.errors} > ${var.monitoring.error_share}"
       severity = "CRITICAL"
       duration = "300s"
-      says     = "More than ${var.monitoring.error_share * 100} % of the calls of the last five minutes were answered 5xx. 503 is an overload: more replicas. 500 and 502 are defects: the log of the pods says which."
+      says     = "More than ${var.monitoring.error_share * 100} % of the calls in the last five minutes were answered 5xx. 503 means overload: add replicas. 500 and 502 are defects: the pods' logs have the reason."
     }
     latency = {
       title    = "predictions are slow"
       query    = "${local.slowest} > ${var.monitoring.latency_s}"
       severity = "WARNING"
       duration = "600s"
-      says     = "One prediction of a hundred takes longer than ${var.monitoring.latency_s} s. The dashboard says whether it waits (queue) or computes (forward)."
+      says     = "One prediction in a hundred takes longer than ${var.monitoring.latency_s} s. The dashboard shows whether it waits (queue) or computes (forward)."
     }
     absent = {
       title = "no replica has loaded its model"
-      # A worker says how long it took as soon as it has its model; absent() keeps the label by which it asks.
+      # A worker reports its load time as soon as it has the model; absent() keeps the labels of its query.
       query    = join(" or ", [for service in coalesce(var.monitoring.services, var.services) : "absent(WorkerLoadTime{${local.ours}, job=\"${service}\"})"])
       severity = "CRITICAL"
       duration = "300s"
-      says     = "For five minutes nothing was heard of any pod of the service whose model is loaded: kubectl get pods, and their events."
+      says     = "For five minutes no pod of the service has reported a loaded model: see kubectl get pods, and their events."
     }
     workers = {
       title    = "workers are replaced"
       query    = "${local.reloaded} >= 3"
       severity = "WARNING"
       duration = "0s"
-      says     = "Three workers or more began anew within a quarter of an hour: they were killed for their memory, or silent for responseTimeout. What they were asked is lost."
+      says     = "Three or more workers were restarted within a quarter of an hour: they ran out of memory, or did not answer within responseTimeout. Their requests are lost."
     }
   }
 
@@ -50,16 +50,16 @@ locals {
     { title = "Calls a second, by status", unit = "1/s", query = "sum by (job, status) (rate(door_requests_total{${local.asked}}[5m]))" },
     { title = "Share of 5xx", unit = "1", query = local.errors },
     { title = "99 of 100 predictions take less than", unit = "s", query = local.slowest },
-    { title = "Half of them take less than", unit = "s", query = replace(local.slowest, "0.99", "0.5") },
-    { title = "Of that, on average: waiting, decoding, the network", unit = "s", query = "sum by (job, stage) (rate(door_stage_seconds_sum{${local.ours}}[5m])) / sum by (job, stage) (rate(door_stage_seconds_count{${local.ours}}[5m]))" },
-    { title = "Requests in a batch, on average", unit = "1", query = "sum by (job) (rate(door_batch_size_sum{${local.ours}}[5m])) / sum by (job) (rate(door_batch_size_count{${local.ours}}[5m]))" },
+    { title = "Half of the predictions take less than", unit = "s", query = replace(local.slowest, "0.99", "0.5") },
+    { title = "Average time of each stage: waiting, decoding, the network", unit = "s", query = "sum by (job, stage) (rate(door_stage_seconds_sum{${local.ours}}[5m])) / sum by (job, stage) (rate(door_stage_seconds_count{${local.ours}}[5m]))" },
+    { title = "Average requests in a batch", unit = "1", query = "sum by (job) (rate(door_batch_size_sum{${local.ours}}[5m])) / sum by (job) (rate(door_batch_size_count{${local.ours}}[5m]))" },
     { title = "Calls in TorchServe", unit = "1", query = "sum by (job) (envoy_cluster_upstream_rq_active{${local.ours}, envoy_cluster_name=\"torchserve\"})" },
-    { title = "Calls that wait in the door", unit = "1", query = "sum by (job) (envoy_cluster_upstream_rq_pending_active{${local.ours}, envoy_cluster_name=\"torchserve\"})" },
+    { title = "Calls waiting in the door", unit = "1", query = "sum by (job) (envoy_cluster_upstream_rq_pending_active{${local.ours}, envoy_cluster_name=\"torchserve\"})" },
     { title = "Pods that have loaded the model", unit = "1", query = "count by (job) (count by (job, pod) (WorkerLoadTime{${local.ours}}))" },
-    { title = "Workers that began anew, in a quarter of an hour", unit = "1", query = local.reloaded },
+    { title = "Workers restarted in a quarter of an hour", unit = "1", query = local.reloaded },
   ]
 
-  # Where a budget's mails go too: it takes no other kind of channel.
+  # A budget's mails go there too: it accepts no other kind of channel.
   channels_by_mail = [for channel in google_monitoring_notification_channel.mail : channel.name]
 }
 
@@ -90,7 +90,7 @@ resource "google_monitoring_alert_policy" "this" {
       query               = each.value.query
       duration            = each.value.duration
       evaluation_interval = "60s"
-      # Before the first service runs there is no such metric, and the API would refuse the policy.
+      # Before the first service runs, the metric does not exist, and the API would refuse the policy.
       disable_metric_validation = true
     }
   }
@@ -101,7 +101,7 @@ resource "google_monitoring_alert_policy" "this" {
   }
 
   alert_strategy {
-    auto_close = "1800s" # the least that there is, for what stops being told
+    auto_close = "1800s" # the minimum; for metrics that stop
   }
 
   depends_on = [google_project_service.apis]
@@ -113,7 +113,7 @@ resource "google_monitoring_dashboard" "this" {
   dashboard_json = jsonencode({
     displayName = "${var.cluster_name}: services"
     gridLayout = {
-      columns = "2" # a text, as the API gives it back
+      columns = "2" # a string, as the API returns it
       widgets = [
         for panel in local.panels : {
           title = panel.title
@@ -163,7 +163,7 @@ resource "google_billing_budget" "this" {
     spend_basis       = "FORECASTED_SPEND"
   }
 
-  # Without it, those who administer the billing account are told: with it, they too.
+  # The billing account's administrators get mails with or without it.
   dynamic "all_updates_rule" {
     for_each = length(local.channels_by_mail) > 0 ? [local.channels_by_mail] : []
     content {

@@ -1,7 +1,7 @@
 locals {
   region = regex("^[a-z]+-[a-z]+[0-9]+", var.location)
 
-  # A CIDR within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, for the variables.
+  # A CIDR within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16; variables.tf uses it.
   private_range = "^(10\\..+/([89]|[12][0-9]|3[0-2])|172\\.(1[6-9]|2[0-9]|3[01])\\..+/(1[2-9]|2[0-9]|3[0-2])|192\\.168\\..+/(1[6-9]|2[0-9]|3[0-2]))$"
 }
 
@@ -13,13 +13,13 @@ resource "google_compute_network" "this" {
 }
 
 resource "google_compute_subnetwork" "nodes" {
-  #checkov:skip=CKV_GCP_26:Flow logs are billed by the GB and say nothing of a request that the server's log does not.
+  #checkov:skip=CKV_GCP_26:Flow logs are billed by the GB and say nothing about a request that the server's log does not.
   name          = "${var.cluster_name}-nodes"
   network       = google_compute_network.this.id
   region        = local.region
   ip_cidr_range = var.ip_ranges.nodes
 
-  # Nodes have no public address: this is how they reach Cloud Storage and Artifact Registry without Cloud NAT.
+  # Nodes have no public address: with this they reach Cloud Storage and Artifact Registry without Cloud NAT.
   private_ip_google_access = true
 
   secondary_ip_range {
@@ -39,7 +39,7 @@ resource "google_compute_router" "this" {
   region  = local.region
 }
 
-# For what is not Google's: the images of KServe, cert-manager and Knative.
+# For registries other than Google's: the images of KServe, cert-manager and Knative.
 resource "google_compute_router_nat" "this" {
   name                               = var.cluster_name
   router                             = google_compute_router.this.name

@@ -1,9 +1,9 @@
-# docs/nodes.md says what the roles are for, and what comes when a spot node goes or none is to be had.
+# docs/nodes.md says what the roles are for, and what happens when a spot node is taken away or none is available.
 locals {
-  role = "torchserve-alexnet/role" # a label of all nodes, and a taint of those that serve
+  role = "torchserve-alexnet/role" # a label of all nodes, and a taint of serving nodes
 
-  # Seconds from the notice to a spot node's end, and the part of them that is kept for GKE's own pods. 120 is the most that
-  # GKE takes; by itself it gives 30 and 15: https://docs.cloud.google.com/kubernetes-engine/docs/concepts/spot-vms
+  # Seconds from the notice to a spot node's end, and how many of them are reserved for GKE's own pods. 120 is GKE's maximum;
+  # its defaults are 30 and 15: https://docs.cloud.google.com/kubernetes-engine/docs/concepts/spot-vms
   shutdown = { whole = 120, critical = 15, since_minor = 35 }
 }
 
@@ -13,13 +13,13 @@ resource "google_container_node_pool" "this" {
   name           = each.key
   cluster        = google_container_cluster.this.id
   location       = var.location
-  node_locations = each.value.zones # null: those of the cluster
+  node_locations = each.value.zones # null: the cluster's
 
-  # Of the whole pool, however many zones it has.
+  # Counts for the whole pool, however many zones it has.
   autoscaling {
     total_min_node_count = each.value.min_nodes
     total_max_node_count = each.value.max_nodes
-    # Spot capacity is taken where there is some.
+    # Spot nodes come from any zone that has capacity.
     location_policy = each.value.spot ? "ANY" : "BALANCED"
   }
 
@@ -47,14 +47,14 @@ resource "google_container_node_pool" "this" {
     labels          = { pool = each.key, (local.role) = each.value.role }
     resource_labels = var.labels
 
-    # The service account's roles are what bounds it, not scopes.
+    # The service account's roles limit it, not scopes.
     oauth_scopes = ["https://www.googleapis.com/auth/cloud-platform"]
 
     metadata = {
       disable-legacy-endpoints = "true"
     }
 
-    # Worth it where an image is large and not all of it is read: registry.tf. Without the block a pool would keep what it has.
+    # Worth it where an image is large and not all of it is read: registry.tf. Without the block a pool keeps its setting.
     gcfs_config {
       enabled = contains(local.streaming_pools, each.key)
     }
@@ -64,7 +64,7 @@ resource "google_container_node_pool" "this" {
       enable_integrity_monitoring = true
     }
 
-    # Pods get credentials of their own, never the node's.
+    # Pods get their own credentials, never the node's.
     workload_metadata_config {
       mode = "GKE_METADATA"
     }
@@ -88,7 +88,7 @@ resource "google_container_node_pool" "this" {
       }
     }
 
-    # What is not a replica of the service stays away (kserve/base tolerates this), so that an empty node can go.
+    # Keeps away everything but replicas of the service (kserve/base tolerates this), so that an empty node can be removed.
     dynamic "taint" {
       for_each = each.value.role == "serving" ? [local.role] : []
       content {
@@ -98,7 +98,7 @@ resource "google_container_node_pool" "this" {
       }
     }
 
-    # Only pods that ask for a GPU go there (kserve/components/gpu tolerates this).
+    # Only pods that request a GPU go there (kserve/components/gpu tolerates this).
     dynamic "taint" {
       for_each = each.value.gpu == null ? [] : [each.value.gpu]
       content {
@@ -110,30 +110,30 @@ resource "google_container_node_pool" "this" {
   }
 
   lifecycle {
-    # The autoscaler's business from the second minute on; a change would make the pool anew.
+    # The autoscaler takes over after a minute; a change would recreate the pool.
     ignore_changes = [initial_node_count]
 
     precondition {
       condition = length(setsubtract(local.pool_zones[each.key], local.zones_with[each.key])) == 0 || (
-        length(data.google_compute_zones.region.names) == 0 # which is never so, but for a mock
+        length(data.google_compute_zones.region.names) == 0 # which only a mock returns
       )
       error_message = join("", [
         "node_pools.${each.key}: ${join(", ", setsubtract(local.pool_zones[each.key], local.zones_with[each.key]))} has no ",
         "${each.value.machine_type}. ", length(local.zones_with[each.key]) == 0 ?
         "No zone of ${local.region} has it: choose another machine_type, or another location." :
-        "In ${local.region} these have it: ${join(", ", local.zones_with[each.key])}. Set location, or zones of the pool.",
+        "In ${local.region} these have it: ${join(", ", local.zones_with[each.key])}. Set location, or the pool's zones.",
       ])
     }
 
     precondition {
       condition = !contains(local.architectures[each.key], "ARM64")
       error_message = join("", [
-        "node_pools.${each.key}: ${each.value.machine_type} is an arm64 machine, and the serving image is built and tested for ",
-        "x86-64 alone: take an x86-64 machine_type, such as c3-standard-4.",
+        "node_pools.${each.key}: ${each.value.machine_type} is an arm64 machine, and the serving image is built and tested only ",
+        "for x86-64: choose an x86-64 machine_type, such as c3-standard-4.",
       ])
     }
 
-    # At a first apply the version is known once the cluster is there.
+    # At a first apply the version is known only once the cluster exists.
     precondition {
       condition = !(each.value.spot && each.value.long_shutdown) || try(
         regex("^1\\.([0-9]+)\\.", google_container_cluster.this.master_version)[0] >= local.shutdown.since_minor, true

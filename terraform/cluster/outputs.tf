@@ -7,7 +7,7 @@ locals {
 }
 
 output "build_service_account" {
-  description = "What Cloud Build makes the serving image as: gcloud builds submit --service-account."
+  description = "The account that builds the serving image: gcloud builds submit --service-account."
   value       = google_service_account.builds.id
 }
 
@@ -28,7 +28,7 @@ output "dns_records" {
 }
 
 output "docker_hub_mirror" {
-  description = "What stands before the name of an image of Docker Hub where nodes pull it through Artifact Registry; else nothing."
+  description = "The prefix for a Docker Hub image that nodes pull through Artifact Registry; empty without the mirror."
   value = !var.docker_hub_mirror ? "" : join("/", [
     "${google_artifact_registry_repository.docker_hub[0].location}-docker.pkg.dev",
     var.project_id,
@@ -36,9 +36,9 @@ output "docker_hub_mirror" {
   ])
 }
 
-# For a shell: each value is one quoted word, whatever is in it.
+# For a shell: each value is one quoted word, whatever it contains.
 output "environment" {
-  description = "The lines that scripts/environment.sh prints: what the commands of terraform/README.md call these values."
+  description = "The lines that scripts/environment.sh prints: the shell variables that terraform/README.md uses."
   value = join("\n", [
     for name, value in {
       PROJECT   = var.project_id
@@ -52,7 +52,7 @@ output "environment" {
 }
 
 output "get_credentials" {
-  description = "The command after which kubectl and scripts/deploy.sh reach the cluster."
+  description = "The command that gives kubectl and scripts/deploy.sh access to the cluster."
   value = join(" ", concat(
     ["gcloud container clusters get-credentials ${google_container_cluster.this.name}"],
     ["--location ${var.location} --project ${var.project_id}"],
@@ -61,7 +61,7 @@ output "get_credentials" {
 }
 
 output "github" {
-  description = "What the workflow at GitHub is told, as variables of its environment; null without `github`."
+  description = "The variables that the workflow's GitHub environment needs; null without `github`."
   value = var.github == null ? null : {
     WORKLOAD_IDENTITY_PROVIDER = google_iam_workload_identity_pool_provider.github[0].name
     SERVICE_ACCOUNT            = google_service_account.github[0].email
@@ -69,7 +69,7 @@ output "github" {
 }
 
 output "image_repository" {
-  description = "Where the serving image goes: IMAGE is this with /alexnet-torchserve:TAG appended."
+  description = "Where to push the serving image: IMAGE is this with /alexnet-torchserve:TAG appended."
   value       = local.image_repository
 }
 
@@ -89,7 +89,7 @@ output "namespace" {
 }
 
 output "node_service_account" {
-  description = "What the nodes run as: it needs roles/artifactregistry.reader on any other registry that they pull from."
+  description = "The nodes' account: it needs roles/artifactregistry.reader on any other registry that they pull from."
   value       = google_service_account.nodes.email
 }
 
@@ -99,11 +99,11 @@ output "project_id" {
 }
 
 output "project_number" {
-  description = "The project's number, which principals are named by."
+  description = "The project's number, which is part of principals' names."
   value       = data.google_project.this.number
 }
 
 output "service_accounts" {
-  description = "The ServiceAccounts in that namespace that may read the bucket, each called as its service."
+  description = "The ServiceAccounts in that namespace that may read the bucket, each named after its service."
   value       = sort(keys(local.servers))
 }

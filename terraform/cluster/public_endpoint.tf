@@ -1,5 +1,5 @@
-# What stands between the internet and a service, and is Google's: an address, a certificate, and who may ask how often.
-# kserve/components/public-endpoint finds each by its name, SERVICE-public. docs/endpoint.md is the way to publish.
+# Google's part between the internet and a service: an address, a certificate, and limits on who may call and how often.
+# kserve/components/public-endpoint finds each by its name, SERVICE-public. docs/endpoint.md says how to publish.
 locals {
   public_apis = length(var.public_endpoints) == 0 ? [] : ["certificatemanager.googleapis.com", "iap.googleapis.com"]
 
@@ -22,7 +22,7 @@ resource "google_compute_global_address" "public" {
 
 # --- HTTPS ------------------------------------------------------------------------------------------------------------
 
-# By a record in DNS the certificate is there before the address is, and is renewed whatever the load balancer does.
+# With a DNS record, the certificate is issued before the address exists, and renewed independently of the load balancer.
 resource "google_certificate_manager_dns_authorization" "public" {
   for_each = var.public_endpoints
 
@@ -74,10 +74,10 @@ resource "google_compute_ssl_policy" "public" {
   depends_on = [google_project_service.apis]
 }
 
-# --- Who may ask, and how often ---------------------------------------------------------------------------------------
+# --- Who may call, and how often --------------------------------------------------------------------------------------
 
 resource "google_compute_security_policy" "public" {
-  #checkov:skip=CKV_GCP_73:Log4j here is 2.17, which looks nothing up, and Envoy hands it no text of a client's.
+  #checkov:skip=CKV_GCP_73:Log4j here is 2.17, which does no lookups, and Envoy passes no client text to it.
   for_each = var.public_endpoints
 
   name        = "${each.key}-public"
@@ -88,7 +88,7 @@ resource "google_compute_security_policy" "public" {
   rule {
     action      = "throttle"
     priority    = 1000
-    description = "What one address may ask in a minute"
+    description = "Requests a minute from one address"
 
     match {
       versioned_expr = "SRC_IPS_V1"
@@ -97,7 +97,7 @@ resource "google_compute_security_policy" "public" {
       }
     }
 
-    # By address alone: what a client says of itself, a key say, it could change with each request.
+    # By address only: anything that a client sends, such as a key, it could change with each request.
     rate_limit_options {
       conform_action = "allow"
       exceed_action  = "deny(429)"
@@ -110,7 +110,7 @@ resource "google_compute_security_policy" "public" {
     }
   }
 
-  # The one that every policy has. Should the rule above ever go, nobody gets in.
+  # Every policy has this default rule. If the rule above were ever removed, nobody would get in.
   rule {
     action      = "deny(403)"
     priority    = 2147483647
@@ -127,8 +127,8 @@ resource "google_compute_security_policy" "public" {
   depends_on = [google_project_service.apis]
 }
 
-# Whom the Identity-Aware Proxy lets through. GKE names the load balancer's backends, so the role is on all of the project
-# that is behind that proxy, and its condition keeps it to this host.
+# Who may pass the Identity-Aware Proxy. GKE chooses the names of the load balancer's backends, so the role applies to
+# everything behind that proxy in the project, and its condition limits it to this host.
 resource "google_iap_web_iam_member" "public" {
   for_each = local.iap_members
 

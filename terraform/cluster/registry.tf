@@ -1,5 +1,5 @@
 resource "google_artifact_registry_repository" "images" {
-  #checkov:skip=CKV_GCP_84:Google's keys encrypt it; a key of one's own is for those who must be able to take it away.
+  #checkov:skip=CKV_GCP_84:Google's keys encrypt it; a key of your own is only needed if you must be able to revoke it.
   repository_id = "alexnet" # the repository that kserve/runtime/cloudbuild.yaml pushes to
   location      = local.region
   format        = "DOCKER"
@@ -15,7 +15,7 @@ resource "google_artifact_registry_repository" "images" {
     }
   }
 
-  # Keeping wins over deleting: a roll-back finds its image, tagged or not.
+  # KEEP wins over DELETE: a roll-back finds its image, tagged or not.
   cleanup_policies {
     id     = "keep-newest"
     action = "KEEP"
@@ -24,7 +24,7 @@ resource "google_artifact_registry_repository" "images" {
     }
   }
 
-  # Scans what is pushed, as containerscanning.googleapis.com, switched on in apis.tf, says.
+  # Scans pushed images, since apis.tf enables containerscanning.googleapis.com.
   vulnerability_scanning_config {
     enablement_config = "INHERITED"
   }
@@ -32,10 +32,10 @@ resource "google_artifact_registry_repository" "images" {
   depends_on = [google_project_service.apis]
 }
 
-# Every new serving node pulls KServe's storage initializer, which is on Docker Hub: all nodes by one address (network.tf),
-# which Docker Hub counts. Here it is fetched once. The images of system nodes alone, from elsewhere, do not repay a mirror.
+# Every new serving node pulls KServe's storage initializer from Docker Hub. All nodes share one address (network.tf), whose
+# pulls Docker Hub limits. The mirror fetches it once. Images from other registries, used only by system nodes, need no mirror.
 resource "google_artifact_registry_repository" "docker_hub" {
-  #checkov:skip=CKV_GCP_84:Google's keys encrypt it; these images are public, and nobody has to be able to take them away.
+  #checkov:skip=CKV_GCP_84:Google's keys encrypt it; these images are public, and nobody has to be able to revoke them.
   count = var.docker_hub_mirror ? 1 : 0
 
   repository_id = "${var.cluster_name}-docker-hub"
@@ -51,7 +51,7 @@ resource "google_artifact_registry_repository" "docker_hub" {
     }
   }
 
-  # Fetched again when it is asked for.
+  # They are fetched again when needed.
   cleanup_policies {
     id     = "delete-old"
     action = "DELETE"
@@ -60,7 +60,7 @@ resource "google_artifact_registry_repository" "docker_hub" {
     }
   }
 
-  # A scan is billed for each image, and these are not ours to mend.
+  # A scan is billed for each image, and these are not ours to fix.
   vulnerability_scanning_config {
     enablement_config = "DISABLED"
   }
@@ -79,9 +79,9 @@ resource "google_artifact_registry_repository_iam_member" "docker_hub" {
 
 # --- Image streaming --------------------------------------------------------------------------------------------------
 
-# A node of these pools mounts an image of Artifact Registry and reads what a container asks for, while the rest arrives. Not
-# for all: Google warns that what reads most of its image before it does anything may start later, and that has been measured
-# by nobody here. https://docs.cloud.google.com/kubernetes-engine/docs/how-to/image-streaming
+# A node of these pools mounts an image of Artifact Registry and reads what a container needs while the rest arrives. Not
+# for all pools: Google warns that a container that reads most of its image first may start later, which we have not measured.
+# https://docs.cloud.google.com/kubernetes-engine/docs/how-to/image-streaming
 locals {
   streaming_pools = [
     for name, pool in var.node_pools : name if coalesce(pool.image_streaming, pool.gpu != null)
@@ -95,7 +95,7 @@ resource "google_project_service" "image_streaming" {
   disable_on_destroy = false
 }
 
-# Nodes that run as an account of ours, as these do, need it for that.
+# Image streaming needs it on nodes that run as an account of our own, as these do.
 resource "google_project_iam_member" "image_streaming" {
   count = length(local.streaming_pools) > 0 ? 1 : 0
 

@@ -11,9 +11,9 @@ resource "helm_release" "cert_manager" {
   values = [yamlencode({
     crds = { enabled = true }
     global = {
-      # GKE keeps kube-system to itself, where cert-manager would choose its leader.
+      # By default cert-manager elects its leader in kube-system, which GKE reserves for itself.
       leaderElection = { namespace = "cert-manager" }
-      nodeSelector   = local.system_nodes # of all its pods, the job of the check at the end among them
+      nodeSelector   = local.system_nodes # of all its pods, including the final check's job
     }
   })]
 }

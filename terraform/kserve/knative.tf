@@ -15,9 +15,9 @@ resource "helm_release" "knative_operator" {
   })]
 }
 
-# The operator makes Knative Serving and Kourier of one object. It is in a chart, because kubernetes_manifest would look
-# for its kind when it plans, before the operator has brought it. Helm waits for Deployments, not for an object that makes
-# some: a job in the chart does. KServe looks once, when it starts, whether Knative's kinds are there.
+# The operator creates Knative Serving and Kourier from one object. The object is in a chart, because kubernetes_manifest
+# would look up its kind when it plans, before the operator has installed it. Helm waits for Deployments, not for an object
+# that creates some: a job in the chart does. KServe checks only once, when it starts, whether Knative's kinds exist.
 resource "helm_release" "knative_serving" {
   count = local.knative ? 1 : 0
 
@@ -35,8 +35,8 @@ resource "helm_release" "knative_serving" {
   depends_on = [helm_release.knative_operator]
 }
 
-# Knative asks the registry for an image's digest itself, as its controller, whose Kubernetes ServiceAccount is its name for
-# Google (Workload Identity): the nodes' right to pull is not its right.
+# Knative's controller itself asks the registry for an image's digest, as its Kubernetes ServiceAccount (Workload Identity):
+# the nodes' permission to pull does not apply to it.
 resource "google_artifact_registry_repository_iam_member" "knative" {
   count = local.knative ? 1 : 0
 

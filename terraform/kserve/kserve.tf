@@ -2,7 +2,7 @@ locals {
   charts  = "oci://ghcr.io/kserve/charts"
   knative = var.deployment_mode == "Knative"
 
-  # Seconds that a release may take, there and back: a node for it must be made first, perhaps, and images pulled.
+  # Seconds that installing or removing a release may take: it may first need a new node, and pulls images.
   timeout = 900
 
   # Without a Gateway the URL of a service is where it answers: within the cluster.
@@ -10,7 +10,7 @@ locals {
   domain_template = var.gateway == null ? "{{ .Name }}-predictor.{{ .Namespace }}.{{ .IngressDomain }}" : "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}"
 }
 
-# Apart from the rest, as KServe has it: CRDs outlive what uses them, and are there before it.
+# A separate release, as in KServe: CRDs exist before their users, and outlive them.
 resource "helm_release" "kserve_crd" {
   name             = "kserve-crd"
   repository       = local.charts
@@ -31,7 +31,7 @@ resource "helm_release" "kserve" {
 
   values = [yamlencode({
     kserve = {
-      # Agent and router are put into pods that ask for a logger, a batcher or a graph.
+      # KServe adds agent and router to pods that request a logger, a batcher or a graph.
       agent  = { image = "${local.docker_hub}kserve/agent" }
       router = { image = "${local.docker_hub}kserve/router" }
       controller = {
@@ -41,22 +41,22 @@ resource "helm_release" "kserve" {
         gateway = {
           domain         = local.domain
           domainTemplate = local.domain_template
-          # Without a Gateway there is nothing that a route could attach to, and no service would ever be ready.
+          # Without a Gateway there is nothing for a route to attach to, and no service would ever be ready.
           disableIngressCreation = !local.knative && var.gateway == null
-          # Istio is not there; Knative's own routes are Kourier's.
+          # Istio is not installed; Kourier serves Knative's routes.
           disableIstioVirtualHost = true
           ingressGateway = {
-            # With it, KServe does not start where the kinds of the Gateway API are not there.
+            # With it, KServe does not start unless the Gateway API's kinds exist.
             enableGatewayApi = var.gateway != null
-            # Read only with the Gateway API, but then it must be a name.
+            # Used only with the Gateway API, but it must always be a name.
             kserveGateway = var.gateway == null ? "kserve/kserve-ingress-gateway" : var.gateway.name
           }
         }
       }
       storage = {
-        # Every replica begins with it, so every new serving node pulls it.
+        # Every replica starts with it, so every new serving node pulls it.
         image = "${local.docker_hub}kserve/storage-initializer"
-        # What Pod Security asks for in a namespace that enforces restricted, whatever the pod itself says.
+        # What Pod Security requires of each container in a namespace that enforces restricted.
         containerSecurityContext = {
           allowPrivilegeEscalation = false
           privileged               = false

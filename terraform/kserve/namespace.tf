@@ -1,4 +1,4 @@
-# The ServiceAccount alexnet in it, which may read the bucket, comes with kserve/base.
+# kserve/base adds the ServiceAccount alexnet, which may read the bucket.
 resource "kubernetes_namespace_v1" "service" {
   metadata {
     name = local.cluster.namespace
@@ -12,10 +12,10 @@ resource "kubernetes_namespace_v1" "service" {
   }
 
   lifecycle {
-    # What else others put on it, Istio or a policy engine say, is theirs.
+    # Others, such as Istio or a policy engine, may add their own.
     ignore_changes = [metadata[0].annotations]
   }
 
-  # In reverse at the teardown: services go while KServe is there to take their finalizers away.
+  # At the teardown the order is reversed: services go while KServe is there to remove their finalizers.
   depends_on = [helm_release.kserve]
 }

@@ -1,11 +1,11 @@
 # Where this folder's pods run, and where their images come from.
 
 locals {
-  # A label of terraform/cluster's node pools. On the serving nodes, which are spot and come and go with the load, a webhook
-  # would go with its node, and refuse the very pods that replace what the node lost (failurePolicy: Fail).
+  # A label of terraform/cluster's node pools. Serving nodes are spot nodes that come and go with the load. A webhook there
+  # would disappear with its node, and so block the very pods that replace the lost ones (failurePolicy: Fail).
   system_nodes = { "torchserve-alexnet/role" = "system" }
 
-  # For charts that know affinity alone.
+  # For charts that support only affinity.
   only_system_nodes = {
     nodeAffinity = {
       requiredDuringSchedulingIgnoredDuringExecution = {
@@ -18,6 +18,6 @@ locals {
     }
   }
 
-  # What stands before the name of an image of Docker Hub: the mirror in Artifact Registry where terraform/cluster made one.
+  # The prefix for Docker Hub images: the mirror in Artifact Registry, if terraform/cluster created one.
   docker_hub = local.cluster.docker_hub_mirror == "" ? "" : "${local.cluster.docker_hub_mirror}/"
 }

@@ -1,8 +1,8 @@
-# Why a folder of its own: the two providers below need the cluster's address when they plan. Beside the cluster they
-# would plan against an address that is not known yet, at the first apply and whenever the cluster is made anew, and
-# Terraform cannot order a provider after a resource. Here the cluster is read, and is there or the plan ends.
+# Why this is a separate folder: the two providers below need the cluster's address when they plan. In the cluster's own
+# folder, that address would not be known yet at the first apply or whenever the cluster is recreated, and Terraform cannot
+# order a provider after a resource. Here the cluster is read: if it does not exist, the plan fails.
 
-# What terraform/cluster made of the same environment, so that nothing is said twice.
+# The outputs of terraform/cluster of the same environment, so that nothing has to be given twice.
 data "terraform_remote_state" "cluster" {
   backend = "gcs"
 
@@ -18,7 +18,7 @@ data "terraform_remote_state" "cluster" {
           "cluster_name", "docker_hub_mirror", "image_repository", "location", "namespace", "project_id", "project_number",
         ] : can(self.outputs[name])
       ])
-      error_message = "terraform/cluster of ${var.environment} lacks outputs that are read here: apply it first."
+      error_message = "terraform/cluster of ${var.environment} lacks outputs that this folder reads: apply it first."
     }
   }
 }
@@ -30,8 +30,8 @@ locals {
 provider "google" {
   project = local.cluster.project_id
 
-  # Requests count for this project. Else those of a login of gcloud's count for a project of Google's, which some APIs
-  # refuse: the provider does not read the quota project of Application Default Credentials.
+  # Requests count against this project's quota. Otherwise those of a gcloud login count against a project of Google's, which
+  # some APIs refuse: the provider does not read the quota project of Application Default Credentials.
   user_project_override = true
   billing_project       = local.cluster.project_id
 }
@@ -45,13 +45,13 @@ data "google_container_cluster" "this" {
       condition = (
         try(self.control_plane_endpoints_config[0].dns_endpoint_config[0].endpoint, "") != "" || try(self.endpoint, "") != ""
       )
-      error_message = "No such cluster, or none that can be reached from here: apply terraform/cluster first."
+      error_message = "The cluster does not exist or has no endpoint: apply terraform/cluster first."
     }
   }
 }
 
 locals {
-  # As kubectl does: a token is asked for when it is needed. data.google_client_config would write one into the state.
+  # As kubectl does: a token is requested when it is needed. data.google_client_config would write one into the state.
   login = {
     api_version = "client.authentication.k8s.io/v1beta1"
     command     = "gke-gcloud-auth-plugin"
@@ -65,7 +65,7 @@ locals {
     local.address == "" ? null : "https://${local.address}"
   )
 
-  # The certificate of the DNS name is signed by a public authority; that of the address by the cluster's own.
+  # A public authority signs the certificate of the DNS name; the cluster's own authority signs that of the address.
   certificate = local.by_name ? null : try(
     base64decode(data.google_container_cluster.this.master_auth[0].cluster_ca_certificate), null
   )

@@ -1,10 +1,10 @@
 terraform {
   required_version = ">= 1.9"
 
-  # Bucket and prefix, one for each environment, are named at init: terraform/state prints the line.
+  # Bucket and prefix, one for each environment, are given at init: terraform/state prints the command.
   backend "gcs" {}
 
-  # Each range begins with what the tests know: ../README.md says whom that leaves out.
+  # Each range begins with the version that the tests use: ../README.md says whom that excludes.
   required_providers {
     google = {
       source  = "hashicorp/google"

@@ -1,39 +1,39 @@
 resource "google_project_service" "storage" {
   service = "storage.googleapis.com"
 
-  # Other things in the project may use it, and it costs nothing.
+  # Others in the project may use it, and it costs nothing.
   disable_on_destroy = false
 }
 
 resource "google_storage_bucket" "state" {
-  #checkov:skip=CKV_GCP_62:Google advises audit logs in place of usage logs, and those are the project's to switch on.
+  #checkov:skip=CKV_GCP_62:Google recommends audit logs instead of usage logs, and the project decides whether to enable those.
   name     = coalesce(var.bucket_name, "${var.project_id}-terraform")
   location = var.location
 
-  # Those of terraform/cluster, by default: the bucket is on the same bill.
+  # As terraform/cluster's by default: the bucket is on the same bill.
   labels = { application = "torchserve-alexnet" }
 
-  # State holds every attribute of every resource: nobody but those named on this bucket may read it.
+  # State holds every attribute of every resource: only those named on this bucket may read it.
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  # A state that was overwritten by mistake is the one before it.
+  # A state that was overwritten by mistake can be restored.
   versioning {
     enabled = true
   }
 
-  # lifecycle.prevent_destroy takes no variable; this does the same, and the teardown can switch it off.
+  # lifecycle.prevent_destroy accepts no variable; this does the same, and the teardown can switch it off.
   deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
 
-  # The bucket is never empty, since versions of state stay: protected, it is refused; else it goes with them.
+  # The bucket is never empty, since it keeps versions of state: if protected, deleting it is refused; otherwise they go too.
   force_destroy = !var.deletion_protection
 
-  # For versions and a bucket that are deleted by mistake. Unprotected, nothing is kept, nor billed, afterwards.
+  # For versions, or the bucket, that are deleted by mistake. Unprotected, nothing is kept or billed afterwards.
   soft_delete_policy {
     retention_duration_seconds = var.deletion_protection ? 7 * 24 * 60 * 60 : 0
   }
 
-  # Both conditions must hold, so the newest ten stay however old they are.
+  # Both conditions must hold, so the newest ten are kept however old they are.
   lifecycle_rule {
     action {
       type = "Delete"

@@ -4,7 +4,7 @@ output "bucket_name" {
 }
 
 output "init" {
-  description = "The lines to run next: in each environment, each of the other folders has a prefix of its own."
+  description = "The commands to run next: in each environment, each of the other folders has its own prefix."
   value = {
     for folder in ["cluster", "kserve"] : folder => join(" ", [
       "terraform -chdir=terraform/${folder} init",

@@ -5,7 +5,7 @@ variable "bucket_name" {
 
   validation {
     condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "bucket_name: 3 to 63 of a-z 0-9 _ -, with a letter or a digit at both ends."
+    error_message = "bucket_name: 3 to 63 characters of a-z 0-9 _ -, beginning and ending with a letter or a digit."
   }
   validation {
     condition     = var.bucket_name == null || !can(regex("^goog|google", var.bucket_name))
@@ -28,19 +28,19 @@ variable "location" {
 
   validation {
     condition     = can(regex("^([a-z]+-[a-z]+[0-9]+|EU|US|ASIA)$", var.location))
-    error_message = "location: a region such as europe-west4, or one of EU, US and ASIA. A bucket is in no zone."
+    error_message = "location: must be a region such as europe-west4, or EU, US or ASIA. Buckets are not in zones."
   }
 }
 
 variable "noncurrent_days" {
-  description = "Days after which a version of state that is no longer current is deleted; the newest ten stay."
+  description = "Days after which a version of state that is no longer current is deleted; the newest ten are kept."
   type        = number
   default     = 90
   nullable    = false
 
   validation {
     condition     = var.noncurrent_days >= 1 && var.noncurrent_days == floor(var.noncurrent_days)
-    error_message = "noncurrent_days: a whole number, 1 or more."
+    error_message = "noncurrent_days: must be a whole number, 1 or more."
   }
 }
 
@@ -51,18 +51,18 @@ variable "project_id" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
-    error_message = "project_id: 6 to 30 of a-z 0-9 -, beginning with a letter: the ID, not the name or the number."
+    error_message = "project_id: 6 to 30 characters of a-z 0-9 -, beginning with a letter: the ID, not the name or the number."
   }
 }
 
 variable "writers" {
-  description = "Who else plans and applies, and so reads and writes state: user:…, group:… or serviceAccount:…."
+  description = "Who else may plan and apply, and so read and write state: user:…, group:… or serviceAccount:…."
   type        = set(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for writer in var.writers : can(regex("^(user|group|serviceAccount):[^@\\s]+@[^@\\s]+$", writer))])
-    error_message = "writers: user:NAME@DOMAIN, group:… or serviceAccount:…; never the public."
+    error_message = "writers: must be user:NAME@DOMAIN, group:… or serviceAccount:…, never the public."
   }
 }

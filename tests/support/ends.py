@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-ASKS_FOR = re.compile(r"in namespace \S+ this has been asked for, and the cluster goes on with it: .*--delete", re.S)
+ASKS_FOR = re.compile(r"in namespace \S+ this was requested, and the cluster is still working on it: .*--delete", re.S)
 
 
 @dataclass

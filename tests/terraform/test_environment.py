@@ -191,4 +191,4 @@ def test_without_terraform_a_line_says_so(tmp_path: Path) -> None:
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
     done = run_script(CHECKOUT / "scripts" / "environment.sh", PATH=str(tmp_path / "bin"))
     assert (done.returncode, done.stdout) == (1, NOTHING_STAYS)
-    assert done.stderr == "error: terraform is not installed: terraform/README.md says what is needed\n"
+    assert done.stderr == "error: terraform is not installed: see terraform/README.md for what you need\n"

@@ -42,15 +42,15 @@ def test_the_page_has_the_times_of_a_shutdown() -> None:
 REFUSALS = {
     ("machine_types", "a_zone_without_the_machines_is_refused"): (
         "node_pools.serving: europe-west4-a has no c3-standard-4. In europe-west4 these have it: "
-        "europe-west4-b, europe-west4-c. Set location, or zones of the pool."
+        "europe-west4-b, europe-west4-c. Set location, or the pool's zones."
     ),
     ("machine_types", "machines_that_the_region_does_not_have_are_refused"): (
         "node_pools.serving: europe-west4-b has no c3d-standard-4. "
         "No zone of europe-west4 has it: choose another machine_type, or another location."
     ),
     ("machine_types", "an_arm64_machine_is_refused"): (
-        "node_pools.serving: c4a-standard-4 is an arm64 machine, and the serving image is built and tested for "
-        "x86-64 alone: take an x86-64 machine_type, such as c3-standard-4."
+        "node_pools.serving: c4a-standard-4 is an arm64 machine, and the serving image is built and tested only "
+        "for x86-64: choose an x86-64 machine_type, such as c3-standard-4."
     ),
     ("refusals", "a_long_shutdown_before_gke_1_35_is_refused"): (
         "node_pools.serving: GKE lengthens the shutdown of spot nodes from 1.35 on, and the cluster has "

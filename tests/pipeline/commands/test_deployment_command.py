@@ -61,14 +61,14 @@ def test_it_prints_the_way_in_alone_and_says_on_stderr_what_it_does(
     assert done.stderr.splitlines() == [
         "cluster      test, Kubernetes v1.33.1, namespace models",
         "KServe       0.20.0",
-        "permissions  all that is needed",
+        "permissions  all that are needed",
         "image        registry.example/alexnet:1: a tag can be moved to another image, a digest (NAME@sha256:…) cannot",
         f"version      {uri} is whole",
         "applied      ServiceAccount alexnet, ServingRuntime alexnet-torchserve, InferenceService alexnet",
         "waiting      0 of 1 pods ready; alexnet-predictor-new: downloading the model",
         "waiting      ready",
         "waiting      asking the model",
-        "predicted    tench (of a black picture)",
+        "predicted    tench (for a black picture)",
         "inside       http://alexnet-predictor.models.svc.cluster.local",
     ]
 
@@ -127,7 +127,7 @@ def test_a_version_is_compared_before_it_takes_the_place_of_another(run: Run, ap
     api.answers[ONE] = 500, {"error": "broken"}
     done = run("--storage-uri", ONE, "--golden", photographs)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith("; not deployed, what serves was not changed")
+    assert done.stderr.splitlines()[-1].endswith("; not deployed, the live version was not changed")
     assert api.storage_uri == TWO
 
 
@@ -158,7 +158,7 @@ def test_a_pull_that_fails_by_turns_in_two_words_is_told_once(run: Run, api: Api
     assert done.returncode == 0
     assert waits(done) == [
         f"kserve-container of alexnet-predictor-new: the image cannot be pulled, {said}: give another --image",
-        "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
+        "0 of 1 pods ready; alexnet-predictor-new: loading the model",
         "ready",
         "asking the model",
     ]
@@ -173,8 +173,8 @@ def test_a_container_that_crashes_and_starts_again_is_told_once(run: Run, api: A
     done = run("--storage-uri", ONE)
     assert done.returncode == 0
     assert waits(done) == [
-        "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
-        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), restarted once",
+        "0 of 1 pods ready; alexnet-predictor-new: loading the model",
+        "kserve-container of alexnet-predictor-new exited with status 1 (CrashLoopBackOff), restarted once",
         "ready",
         "asking the model",
     ]
@@ -188,7 +188,7 @@ def test_a_version_that_fails_is_rolled_back_and_the_reason_is_the_last_line(run
     assert (done.returncode, done.stdout) == (1, "")
     assert "kserve-container: ValueError: no such layer\n" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "error: kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), restarted 3 times; "
+        "error: kserve-container of alexnet-predictor-new exited with status 1 (CrashLoopBackOff), restarted 3 times; "
         f"rolled back to {ONE}, which is ready again"
     )
 
@@ -199,8 +199,8 @@ def test_no_rollback_leaves_it(run: Run, api: ApiServer) -> None:
     done = run("--storage-uri", TWO, "--no-rollback")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "error: ready, but the model does not answer a prediction (500: broken); "
-        "it is left as it is (--rollback returns to what was before)"
+        "error: ready, but the model does not answer predictions (500: broken); "
+        "it is left as it is (--rollback returns to the version before)"
     )
     assert api.storage_uri == TWO
 
@@ -222,7 +222,7 @@ def test_without_a_kube_config_there_is_one_line(option: str, run: Run, monkeypa
 def test_what_is_no_name_is_one_line(run: Run, api: ApiServer) -> None:
     done = run("--storage-uri", ONE, "--name", "Cats")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("error: 'Cats' cannot be a service's name: lower-case letters, digits and hyphens")
+    assert done.stderr.startswith("error: 'Cats' cannot be a service's name: use lower-case letters, digits and")
     assert api.calls == []
 
 
@@ -238,7 +238,7 @@ ENDINGS = {
 def test_a_new_service_does_not_take_what_belongs_to_another(ending: str, run: Run, api: ApiServer) -> None:
     done = run("--storage-uri", ONE, "--name", f"alexnet-{ending}")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith(f"error: a service's name does not end in -{ending}: ")
+    assert done.stderr.startswith(f"error: a service's name may not end in -{ending}: ")
     assert ENDINGS[ending] in done.stderr
     assert api.calls == []
 
@@ -298,7 +298,7 @@ def test_stopped_while_it_waits_it_names_the_state(number: signal.Signals, deplo
     stdout, stderr = started.communicate(timeout=30)
     assert (started.returncode, stdout) == (128 + number, "")
     assert stderr.splitlines()[-1] == (
-        "interrupted; in namespace models this has been asked for, and the cluster goes on with it: apply "
+        "interrupted; in namespace models this was requested, and the cluster is still working on it: apply "
         f"ServiceAccount alexnet, apply ServingRuntime alexnet-torchserve, apply InferenceService alexnet with {ONE}; "
         "run this again to follow it, or use --rollback or --delete"
     )

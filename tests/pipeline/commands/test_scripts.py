@@ -60,7 +60,7 @@ def test_a_python_that_is_gone_is_told(another: Path) -> None:
     (another / ".venv" / "bin").mkdir(parents=True)
     (another / ".venv" / "bin" / "python").symlink_to("/gone/python3")
     (another / ".venv" / ".ready").touch()
-    assert refusal(run(another / "scripts" / "serve.sh")).startswith(f"the Python of {another / '.venv'} is gone")
+    assert refusal(run(another / "scripts" / "serve.sh")).startswith(f"the Python of {another / '.venv'} is missing")
 
 
 def test_a_python_that_is_not_ours_to_run_is_not_said_to_be_gone(another: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_python_that_is_not_ours_to_run_is_not_said_to_be_gone(another: Path, 
         said = refusal(run(*as_others, another / "scripts" / "serve.sh"))
     finally:
         (tmp_path / "closed").chmod(0o755)
-    assert said.startswith(f"you may not run {another / '.venv' / 'bin' / 'python'}, or what it leads to (")
+    assert said.startswith(f"you may not run {another / '.venv' / 'bin' / 'python'}, or what it links to (")
 
 
 def test_make_setup_is_unfinished_until_its_end(tmp_path: Path) -> None:
@@ -138,7 +138,8 @@ def test_the_environment_takes_no_other_argument() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == "error: --halp: an environment is named by a-z 0-9 -, as dev: see scripts/environment.sh --help\n"
+        == "error: --halp: an environment's name may have only a-z 0-9 -, such as dev: see scripts/environment.sh "
+        "--help\n"
     )
 
 

@@ -45,7 +45,7 @@ def test_the_image_is_the_one_of_the_overlay_or_the_one_given(api: ApiServer, de
 
 
 def test_an_image_has_no_place_in_an_overlay_without_a_runtime(api: ApiServer, deploy: Deploy) -> None:
-    assert "leave --image out" in reason(lambda: deploy(ONE, "stock-runtime", image="registry.example/alexnet:2"))
+    assert "leave out --image" in reason(lambda: deploy(ONE, "stock-runtime", image="registry.example/alexnet:2"))
     assert deploy(ONE, "stock-runtime") == URL
     assert api.applied == ["ServiceAccount", "InferenceService"]
 

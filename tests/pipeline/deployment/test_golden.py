@@ -36,9 +36,9 @@ def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bound", "sentence"),
     [
-        ("MOST_PICTURES", "has too many pictures: choose 2 of them at most"),
+        ("MOST_PICTURES", "has too many pictures: choose at most 2 of them"),
         ("MOST_BYTES_OF_ONE", "0.jpg has more than 2 bytes, which the model refuses"),
-        ("MOST_BYTES", "have more than 2 bytes: choose some of them"),
+        ("MOST_BYTES", "have more than 2 bytes: choose fewer of them"),
     ],
 )
 def test_it_is_bounded(bound: str, sentence: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,5 +63,5 @@ def test_a_bucket(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason(lambda: read_golden(f"gs://{bucket}/none", 1)).startswith(f"no pictures in gs://{bucket}/none")
     assert reason(lambda: read_golden("gs://other-bucket", 1)).startswith("there is no bucket gs://other-bucket")
     monkeypatch.setattr("pipeline.deployment.golden.MOST_PICTURES", 1)
-    with pytest.raises(PipelineError, match="too many pictures: choose 1 of them at most"):
+    with pytest.raises(PipelineError, match="too many pictures: choose at most 1 of them"):
         read_golden(f"gs://{bucket}/set", 1)

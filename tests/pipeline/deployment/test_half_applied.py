@@ -78,4 +78,4 @@ def test_a_runtime_that_another_machine_applies_meanwhile_is_noticed(api: ApiSer
     with quick(api):
         end = world.deploy(BEFORE, disturb=interfere)
     assert ends[-1].interrupted
-    assert str(end.error).startswith("somebody else deployed alexnet meanwhile")
+    assert str(end.error).startswith("somebody else deployed alexnet in the meantime")

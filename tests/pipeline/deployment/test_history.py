@@ -233,7 +233,7 @@ def test_what_is_there_and_gives_no_answer_is_none_to_go_back_to(api: ApiServer,
     api.answers[ONE] = (500, {"error": "model: broken"})
     api.scripts[TWO] = [BROKEN]
     assert "there is no earlier version to go back to" in reason(lambda: deploy(TWO))
-    assert f"{ONE}, which is there, does not serve: it will not be gone back to" in heard.warned
+    assert f"{ONE}, the live version, does not serve: it will not be rolled back to" in heard.warned
 
 
 def test_what_somebody_else_changed_is_asked_again_and_is_what_one_goes_back_to(api: ApiServer, deploy: Deploy) -> None:
@@ -305,7 +305,7 @@ def test_a_version_that_serves_and_cannot_be_noted_serves_all_the_same(
 
     api.trouble = broken
     assert deploy(ONE) == URL
-    assert heard.warned[-1].startswith(f"that {ONE} serves could not be noted: you may not update configmaps")
+    assert heard.warned[-1].startswith(f"could not record that {ONE} serves: you may not update configmaps")
 
 
 def test_notes_that_somebody_has_spoilt_are_none(api: ApiServer, deploy: Deploy) -> None:
@@ -410,7 +410,7 @@ def test_that_the_live_version_is_out_of_reach_is_said(api: ApiServer, deploy: D
 
     api.trouble = unreachable
     reason(lambda: deploy(TWO))
-    sentence = f"whether {ONE}, which is there, serves cannot be told: ready, but the API server"
+    sentence = f"cannot tell whether {ONE}, the live version, serves: ready, but the API server"
     assert any(line.startswith(sentence) for line in heard.warned)
 
 

@@ -62,8 +62,8 @@ def test_what_cannot_be_left_out_is_refused(version: KServeVersion) -> None:
     with pytest.raises(NotInKServe) as raised:
         fitted(service(storageContainerName="restricted"), version)
     assert str(raised.value) == (
-        f"the overlay needs spec.predictor.storageContainerName, which KServe has from 0.20 on, and this cluster has "
-        f"{number}: upgrade KServe, or take the component that uses it out of the overlay"
+        f"the overlay needs spec.predictor.storageContainerName, which KServe has had since 0.20, and this cluster has "
+        f"{number}: upgrade KServe, or remove the component that uses it from the overlay"
     )
 
 

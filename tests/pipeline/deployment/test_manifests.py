@@ -25,7 +25,7 @@ def test_the_placeholder_of_an_image_is_not_deployed(api: ApiServer, refusal: At
     placeholder = "REGION-docker.pkg.dev/PROJECT/alexnet/alexnet-torchserve:1"
     manifests.write_text(manifests.read_text().replace("registry.example/alexnet:1", placeholder))
     assert refusal() == (
-        f"{placeholder} is the placeholder of an image: give --image, or edit "
+        f"{placeholder} is a placeholder for an image: give --image, or edit "
         f"{overlays.parent.name}/{overlays.name}/standard/kustomization.yaml"
     )
     assert api.calls == []
@@ -83,8 +83,8 @@ def test_an_overlay_that_chooses_its_namespace_is_not_put_into_another(
 ) -> None:
     """Where what it says of its own would not hold."""
     sentence = (
-        "overlay restricted belongs in namespace guarded, and not models, where what it says of that namespace would "
-        "not hold: give --namespace guarded, or edit the overlay"
+        "overlay restricted is for namespace guarded, not models, where its settings for guarded would not apply: "
+        "give --namespace guarded, or edit the overlay"
     )
     assert refusal(overlay=restricted) == sentence
     with closing(Cluster()) as cluster:

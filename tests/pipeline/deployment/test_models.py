@@ -80,7 +80,7 @@ def test_a_version_in_cloud_storage_tells_its_model_and_the_service_is_called_so
     assert {name for _, name in api.objects} == {"pets", "pets-torchserve", "pets-public", "pets-deployments"}
     assert (model_at("pets", api), paths_of("pets", api)) == ("pets", ["/v1/models/pets:predict", "/v1/models/pets"])
     assert asked(api) == {"/v1/models/pets:predict"}
-    assert "predicted    tench (of a black picture)" in heard.said
+    assert "predicted    tench (for a black picture)" in heard.said
     make(name="pets").delete()
     assert api.objects == {}
 
@@ -132,7 +132,7 @@ def test_an_overlay_may_tell_the_model(api: ApiServer, make: Make, overlays: Pat
 
 def test_another_model_than_was_said_is_refused(api: ApiServer, make: Make, pets_uri: str) -> None:
     assert reason(lambda: make(model="cats").deploy(pets_uri)) == (
-        f"{pets_uri} is a version of pets, and not of cats: give the file of that model, or none"
+        f"{pets_uri} is a version of pets, not of cats: give that model's file, or none"
     )
     assert api.writes == []
 
@@ -195,7 +195,7 @@ def test_what_is_no_name_becomes_no_part_of_a_path(api: ApiServer, make: Make, s
 def test_a_model_whose_name_cannot_be_a_services_needs_one(api: ApiServer, make: Make, model: str) -> None:
     api.models[ONE] = model
     said = reason(lambda: make(model=model).deploy(ONE))
-    assert said.startswith("the service would be called as the model: ")
+    assert said.startswith("the service would be named after the model: ")
     assert said.endswith("give --name")
     make(name="shop", model=model).deploy(ONE)
     assert asked(api) == {f"/v1/models/{model}:predict"}

@@ -79,7 +79,7 @@ def test_one_that_fails_is_rolled_back_alone_and_its_name_is_in_what_to_do(
     make(name="cats").deploy(TWO)
     assert reason(lambda: make(name="cats").deploy(THREE)).endswith(f"; rolled back to {TWO}, which is ready again")
     left = reason(lambda: make(name="cats").deploy(THREE, rollback=False))
-    assert left.endswith("; it is left as it is (--rollback --name cats returns to what was before)")
+    assert left.endswith("; it is left as it is (--rollback --name cats returns to the version before)")
     assert of("alexnet", api) == before
 
 
@@ -120,7 +120,7 @@ def test_an_overlay_may_name_its_service(api: ApiServer, deploy: Deploy, make: M
 
 def test_an_overlay_that_names_its_service_has_no_other_name(api: ApiServer, make: Make, staging: str) -> None:
     assert reason(lambda: make(name="cats").deploy(ONE, staging)) == (
-        "overlay staging calls its service alexnet-staging itself: leave --name out, or say --name alexnet-staging"
+        "overlay staging names its service alexnet-staging itself: leave out --name, or give --name alexnet-staging"
     )
     assert api.calls == []
 
@@ -131,7 +131,7 @@ NO_NAMES = ["", "Cats", "1cat", "cats.dogs", "cats-", "-cats", "c_ts", "kätzche
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
 def test_what_kserve_would_not_take_for_a_name_is_refused(name: str, api: ApiServer, make: Make) -> None:
     assert reason(lambda: make(name=name)).startswith(
-        f"{name!r} cannot be a service's name: lower-case letters, digits"
+        f"{name!r} cannot be a service's name: use lower-case letters, digits"
     )
     assert api.calls == []
 

@@ -47,8 +47,8 @@ def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: A
         ({"image": "kserve/kserve-controller:v0.15.2@sha256:0123"}, "KServe       0.15.2"),
         ({"image": "registry:5000/kserve-controller:v0.18.0-rc1"}, "KServe       0.18.0"),
         ({"image": "mirror/c@sha256:0", "labels": {"app.kubernetes.io/version": "v0.19.1"}}, "KServe       0.19.1"),
-        ({"image": "kserve/kserve-controller:latest"}, "warning: KServe's version cannot be told"),
-        (None, "warning: KServe's version cannot be told"),
+        ({"image": "kserve/kserve-controller:latest"}, "warning: KServe's version is unknown"),
+        (None, "warning: KServe's version is unknown"),
         ({"image": "kserve/kserve-controller:v0.22.0"}, "warning: the cluster has KServe 0.22.0, which is newer"),
     ],
     ids=["tag", "tag and digest", "registry with a port", "label", "latest", "not to be seen", "newer"],
@@ -98,7 +98,7 @@ def test_knative_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Atte
     use(overlays, "Knative")
     del api.kinds["serving.knative.dev/v1"]
     assert refusal() == (
-        "the cluster does not have Knative Serving (serving.knative.dev/v1), which this overlay is for: install it "
+        "the cluster does not have Knative Serving (serving.knative.dev/v1), which this overlay needs: install it "
         "and restart KServe's controller, or choose another --overlay"
     )
     assert api.writes == []
@@ -108,7 +108,7 @@ def test_keda_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Attempt
     use(overlays, "Standard", "keda")
     del api.kinds["keda.sh/v1alpha1"]
     assert refusal() == (
-        "the cluster does not have KEDA (keda.sh/v1alpha1), to which this overlay leaves the number of pods: "
+        "the cluster does not have KEDA (keda.sh/v1alpha1), which sets the number of pods in this overlay: "
         "install it, or use the component autoscaling-hpa instead"
     )
     assert api.writes == []
@@ -132,7 +132,7 @@ def test_an_autoscaler_without_metrics_is_warned_of(
     lose(api)
     deploy(ONE)
     assert heard.warned[0] == (
-        "the cluster has no metrics of pods (metrics.k8s.io/v1beta1), so their number will stay as it is: "
+        "the cluster has no pod metrics (metrics.k8s.io/v1beta1), so the number of pods will not change: "
         "install metrics-server"
     )
 

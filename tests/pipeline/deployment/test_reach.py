@@ -74,7 +74,7 @@ def test_what_is_not_this_model_is_not_printed(
 ) -> None:
     ingress.put(QUESTION, body, status, Location="http://127.0.0.1:9/")
     assert deploy(ONE) == URL
-    assert outside(heard) == [f"outside      not {ingress.url}: what answers there is not this model ({status})"]
+    assert outside(heard) == [f"outside      not {ingress.url}: the answer is not this model's ({status})"]
 
 
 def test_an_address_where_nobody_is_is_not_printed(

@@ -23,7 +23,7 @@ def test_a_cluster_that_does_not_answer_is_named(
     url = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("KUBECONFIG", str(write_kube_config(tmp_path / "kube-config", url)))
     assert refusal().startswith(
-        f"the cluster of context test does not answer at {url} (connection refused): check that it runs"
+        f"the cluster of context test does not answer at {url} (connection refused): check that it is running"
     )
 
 
@@ -67,7 +67,7 @@ def test_what_is_forbidden_all_the_same_is_named(verb: str, api: ApiServer, refu
             500,
             'Internal error occurred: failed calling webhook "inferenceservice.kserve": connection refused',
             "the admission webhook inferenceservice.kserve does not answer (connection refused): "
-            "see kubectl -n kserve get pods, and wait until KServe runs",
+            "see kubectl -n kserve get pods, and wait until KServe is running",
         ),
         (
             403,

@@ -35,7 +35,7 @@ def test_delete_leaves_an_object_of_the_same_name_that_somebody_else_applied(
     api.put("serviceaccounts", account, "terraform", "Apply")
     make().delete()
     assert list(api.objects) == [("serviceaccounts", "alexnet")]
-    assert heard.warned == ["ServiceAccount alexnet was not applied by this tool: it stays"]
+    assert heard.warned == ["ServiceAccount alexnet was not applied by this tool: it is kept"]
     assert heard.said[-1] == "nothing to delete"
 
 
@@ -55,7 +55,7 @@ def test_what_does_not_go_is_named_with_what_it_waits_for(api: ApiServer, deploy
     deploy(ONE)
     api.finalized = False
     sentence = reason(lambda: make(Pace(timeout=0.02, poll=0.001)).delete())
-    assert sentence.startswith("InferenceService alexnet is being deleted, but not gone within 0.02 s")
+    assert sentence.startswith("InferenceService alexnet is being deleted, but was not gone within 0.02 s")
     assert "inferenceservice.finalizers" in sentence
 
 

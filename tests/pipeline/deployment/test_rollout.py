@@ -34,10 +34,10 @@ def test_progress_is_told_down_to_the_download(api: ApiServer, deploy: Deploy, h
     api.scripts[ONE] = [Moment(has_deployment=False, has_pod=False), PENDING, DOWNLOADING, DOWNLOADING, LOADING, READY]
     deploy(ONE)
     assert list(dict.fromkeys(heard.waited)) == [
-        "waiting for KServe to make the Deployment",
+        "waiting for KServe to create the Deployment",
         "0 of 1 pods ready; alexnet-predictor-new: being scheduled",
         "0 of 1 pods ready; alexnet-predictor-new: downloading the model",
-        "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded",
+        "0 of 1 pods ready; alexnet-predictor-new: loading the model",
         "ready",
         "asking the model",
     ]
@@ -78,12 +78,12 @@ def test_that_it_is_not_stopped_is_nothing_to_wait_for(
     api.scripts[ONE] = [Moment(READY.pod, conditions=[STOPPED]), unready, READY]
     deploy(ONE)
     assert heard.waited[:2] == [
-        "1 of 1 pods ready; waiting for the pods before it to end",
+        "1 of 1 pods ready; waiting for the old pods to end",
         "1 of 1 pods ready; waiting for IngressReady",
     ]
     api.scripts[TWO] = [Moment(conditions=[STOPPED], has_deployment=False, has_pod=False)]
     failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001)).deploy(TWO))
-    assert failed.startswith("not ready within 0.05 s: waiting for KServe to make the Deployment; ")
+    assert failed.startswith("not ready within 0.05 s: waiting for KServe to create the Deployment; ")
 
 
 PULL = "Back-off pulling image: not found"
@@ -98,15 +98,15 @@ FAILURES = {
     ),
     "crash loop": (
         BROKEN,
-        "kserve-container of alexnet-predictor-new ends with status 1 (CrashLoopBackOff), restarted 3 times",
+        "kserve-container of alexnet-predictor-new exited with status 1 (CrashLoopBackOff), restarted 3 times",
     ),
     "out of memory": (
         running(restartCount=3, state={"running": {}}, lastState={"terminated": {"reason": "OOMKilled"}}),
-        "kserve-container of alexnet-predictor-new was killed for its memory (OOMKilled), restarted 3 times",
+        "kserve-container of alexnet-predictor-new ran out of memory (OOMKilled), restarted 3 times",
     ),
     "download": (
         initializing(restartCount=3, state={"terminated": CRASHED}),
-        "storage-initializer of alexnet-predictor-new could not bring the model, restarted 3 times",
+        "storage-initializer of alexnet-predictor-new could not fetch the model, restarted 3 times",
     ),
     "no quota": (
         Moment(
@@ -114,7 +114,7 @@ FAILURES = {
             {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: cpu"}]},
             has_pod=False,
         ),
-        "no pod can be made: exceeded quota: cpu",
+        "no pod can be created: exceeded quota: cpu",
     ),
     "runtime that is not there": (
         Moment(
@@ -194,7 +194,7 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
     [
         (Moment({"conditions": [UNSCHEDULABLE]}), "alexnet-predictor-new cannot be scheduled: 0/3 nodes fit"),
         (PENDING, "alexnet-predictor-new: FailedMount: no such secret"),
-        (LOADING, "0 of 1 pods ready; alexnet-predictor-new: the model is being loaded"),
+        (LOADING, "0 of 1 pods ready; alexnet-predictor-new: loading the model"),
     ],
     ids=["unschedulable", "event", "slow"],
 )
@@ -229,7 +229,7 @@ def test_the_time_that_a_node_takes_to_be_made_is_not_the_version_s(api: ApiServ
     api.events = [scaling("TriggeredScaleUp", MADE)]
     api.scripts[ONE] = [*[NO_NODE] * 100, READY]  # 0.1 s at least
     assert make(Pace(timeout=0.05, poll=0.001)).deploy(ONE) == URL
-    assert "alexnet-predictor-new waits for a node, which is being made" in heard.waited
+    assert "alexnet-predictor-new is waiting for a node, which is being created" in heard.waited
 
 
 def test_a_node_that_never_comes_ends_the_wait(api: ApiServer, make: Make) -> None:
@@ -237,7 +237,8 @@ def test_a_node_that_never_comes_ends_the_wait(api: ApiServer, make: Make) -> No
     api.scripts[ONE] = [NO_NODE]
     failed = reason(lambda: make(Pace(timeout=0.05, node=0.05, poll=0.001)).deploy(ONE))
     assert failed.startswith(
-        "not ready within 0.05 s, and 0.05 s for a node: alexnet-predictor-new waits for a node, which is being made; "
+        "not ready within 0.05 s, plus 0.05 s for a node: alexnet-predictor-new is waiting for a node, which is being "
+        "created; "
     )
 
 
@@ -279,7 +280,7 @@ def test_what_is_wrong_with_a_pod_counts_before_another_waits_for_a_node(api: Ap
         trouble = find_trouble(cluster, {}, [], [waiting, crashing], patience=60)
         first = find_trouble(cluster, {}, [], [waiting], patience=60)
     assert trouble
-    assert "kserve-container of alexnet-predictor-two ends with status 1" in trouble.reason
+    assert "kserve-container of alexnet-predictor-two exited with status 1" in trouble.reason
     assert first
     assert first.awaits_node
 
@@ -355,7 +356,7 @@ def test_what_is_not_about_this_version_or_mends_at_once_ends_nothing(
     api.events = [event]
     api.scripts[ONE] = [NOTHING_MADE]
     failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001, patience=0.001)).deploy(ONE))
-    assert failed.startswith("not ready within 0.05 s: waiting for KServe to make the Deployment; ")
+    assert failed.startswith("not ready within 0.05 s: waiting for KServe to create the Deployment; ")
 
 
 def test_a_warning_that_mended_ends_nothing(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
@@ -389,7 +390,7 @@ def test_a_deployment_of_somebody_else_meanwhile_is_noticed(api: ApiServer, depl
 
     api.scripts[ONE] = [LOADING]
     api.trouble = interfere
-    assert "somebody else deployed alexnet meanwhile" in reason(lambda: deploy(ONE))
+    assert "somebody else deployed alexnet in the meantime" in reason(lambda: deploy(ONE))
 
 
 def test_a_passing_error_of_the_api_server_ends_no_wait(api: ApiServer, deploy: Deploy) -> None:

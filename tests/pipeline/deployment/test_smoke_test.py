@@ -18,13 +18,13 @@ pytest_plugins = ["tests.support.deployments"]
 WRONG = {
     "error": (
         (500, {"error": "out of memory"}),
-        "ready, but the model does not answer a prediction (500: out of memory)",
+        "ready, but the model does not answer predictions (500: out of memory)",
     ),
-    "busy": ((503, {"error": "busy"}), "ready, but the model does not answer a prediction (503: busy)"),
-    "another model": ((200, {"predictions": [[0.1]]}), "ready, but what answers is not this model"),
-    "no JSON": ((200, "<html>"), "ready, but what answers is not this model"),
-    "JSON without end": ((200, "[" * 100_000), "ready, but what answers is not this model"),
-    "no classes": ((200, {"predictions": [{"classes": []}]}), "ready, but what answers is not this model"),
+    "busy": ((503, {"error": "busy"}), "ready, but the model does not answer predictions (503: busy)"),
+    "another model": ((200, {"predictions": [[0.1]]}), "ready, but the answer is not this model's"),
+    "no JSON": ((200, "<html>"), "ready, but the answer is not this model's"),
+    "JSON without end": ((200, "[" * 100_000), "ready, but the answer is not this model's"),
+    "no classes": ((200, {"predictions": [{"classes": []}]}), "ready, but the answer is not this model's"),
 }
 
 
@@ -41,8 +41,8 @@ def test_a_service_that_answers_wrongly_is_rolled_back(name: str, api: ApiServer
 @pytest.mark.parametrize(
     ("route", "sentence"),
     [
-        ("/v1/models/alexnet:predict", "the model does not answer a prediction"),
-        ("/v1/models/alexnet", "the model does not say that it answers"),
+        ("/v1/models/alexnet:predict", "the model does not answer predictions"),
+        ("/v1/models/alexnet", "the model does not report that it is ready"),
     ],
 )
 def test_a_model_that_is_silent_is_rolled_back(
@@ -97,7 +97,7 @@ def test_a_service_that_wants_credentials_is_asked_whether_its_model_answers(
     asked = [(call.method, call.path.partition("/proxy")[2]) for call in api.calls if "/proxy/" in call.path]
     assert asked == [("POST", "/v1/models/alexnet:predict"), ("GET", "/v1/models/alexnet")]
     assert heard.said[-2] == (
-        "ready        the model says so; a prediction was not tried, since the service wants credentials"
+        "ready        the model says so; no prediction was tried, since the service requires credentials"
     )
     assert not any("predicted" in line for line in heard.said)
 
@@ -111,20 +111,20 @@ def test_so_is_one_in_knative_mode(api: ApiServer, deploy: Deploy) -> None:
 NOT_READY = {
     "silent": (
         (503, {"error": "model: not ready: the model does not answer"}),
-        "ready, but the model does not say that it answers (503: model: not ready: the model does not answer)",
+        "ready, but the model does not report that it is ready (503: model: not ready: the model does not answer)",
     ),
     "older": (
         (401, {"error": "credentials: none, or not valid"}),
-        "ready, but the model does not say that it answers (401: credentials: none, or not valid)",
+        "ready, but the model does not report that it is ready (401: credentials: none, or not valid)",
     ),
     "not there": (
         (404, {"error": "path: there is nothing here"}),
-        "ready, but the model does not say that it answers (404: path: there is nothing here)",
+        "ready, but the model does not report that it is ready (404: path: there is nothing here)",
     ),
-    "not yet": ((200, {"name": "alexnet", "ready": False}), "ready, but what answers is not this model"),
-    "in another form": ((200, {"name": "alexnet", "ready": "True"}), "ready, but what answers is not this model"),
-    "another": ((200, {"name": "resnet", "ready": True}), "ready, but what answers is not this model"),
-    "a page": ((200, "<html>"), "ready, but what answers is not this model"),
+    "not yet": ((200, {"name": "alexnet", "ready": False}), "ready, but the answer is not this model's"),
+    "in another form": ((200, {"name": "alexnet", "ready": "True"}), "ready, but the answer is not this model's"),
+    "another": ((200, {"name": "resnet", "ready": True}), "ready, but the answer is not this model's"),
+    "a page": ((200, "<html>"), "ready, but the answer is not this model's"),
 }
 
 
@@ -200,4 +200,4 @@ def test_in_knative_mode_one_that_never_got_ready_has_no_revision_to_ask(
     never_ready = {"components": created}
     monkeypatch.setattr(api, "_status", lambda service: was(service) | (never_ready if api.storage_uri == ONE else {}))
     assert deploy(TWO)
-    assert heard.warned[-1].startswith(f"{ONE}, which is there, does not serve: ")
+    assert heard.warned[-1].startswith(f"{ONE}, the live version, does not serve: ")

@@ -29,7 +29,7 @@ from tests.support.deployments import BROKEN, FAST, ONE, THREE, TWO, Deploy, Hea
 pytest_plugins = ["tests.support.deployments"]
 
 GOLDEN = Golden("here", [Picture(f"{number}.jpg", b"picture") for number in range(20)], 0.98)
-UNTOUCHED = "; not deployed, what serves was not changed"
+UNTOUCHED = "; not deployed, the live version was not changed"
 
 
 def prediction(*labels: str) -> Any:
@@ -74,7 +74,7 @@ def test_a_version_that_agrees_is_deployed_and_its_candidate_is_gone(
     assert not [name for _, name in api.objects if name.endswith("-candidate")]
     assert api.storage_uris == [TWO, TWO]  # the candidate, and then the service
     said = "\n".join(heard.said)
-    assert f"candidate    alexnet-candidate with {TWO}, beside what serves" in said
+    assert f"candidate    alexnet-candidate with {TWO}, next to the live version" in said
     assert "100.0%, 20 of 20 pictures" in said
     assert f"B: new, {TWO}" in said
 
@@ -92,7 +92,7 @@ def test_both_are_asked_by_turns_before_the_service_is_applied(live: object, api
 
 def test_the_first_version_has_nothing_to_be_compared_with(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     assert deploy(ONE, golden=GOLDEN) == URL
-    assert "golden       not asked: there is no version before to compare with" in heard.said
+    assert "golden       skipped: there is no live version to compare with" in heard.said
     assert api.storage_uris == [ONE]
 
 
@@ -124,9 +124,9 @@ def test_a_version_that_answers_otherwise_is_refused_and_nothing_is_changed(
         ((200, prediction("a", "b")), "the comparison did not finish: A answers with 3 classes and B with 2"),
         (
             (500, {"error": "broken"}),
-            "the new version does not answer (ready, but the model does not answer a prediction",
+            "the new version does not answer (ready, but the model does not answer predictions",
         ),
-        ((401, {"error": "credentials: none, or not valid"}), "the new version wants credentials"),
+        ((401, {"error": "credentials: none, or not valid"}), "the new version requires credentials"),
     ],
 )
 def test_a_version_that_does_not_answer_so_is_refused(
@@ -144,7 +144,7 @@ def test_one_that_does_not_get_ready_is_refused_with_its_last_words(
 ) -> None:
     api.scripts[TWO] = [BROKEN]
     failed = reason(lambda: deploy(TWO, golden=GOLDEN))
-    assert failed.startswith("the new version does not get ready: kserve-container of alexnet-candidate-predictor-new")
+    assert failed.startswith("the new version does not become ready: kserve-container of alexnet-candidate-predictor-")
     assert "kserve-container: two" in heard.warned
     assert kept(api) == live
 
@@ -253,14 +253,14 @@ def test_a_live_version_that_wants_credentials_is_told_before_anything_is_applie
 ) -> None:
     api.answers[ONE] = status, {"error": "credentials: none, or not valid"}
     assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
-        "the version that serves wants credentials, which --golden does not have: deploy without it" + UNTOUCHED
+        "the live version requires credentials, which --golden does not have: deploy without it" + UNTOUCHED
     )
     assert api.writes == []
 
 
 def test_a_live_version_that_does_not_answer_is_told(live: object, api: ApiServer, deploy: Deploy) -> None:
     api.answers[ONE] = 500, {"error": "broken"}
-    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith("the version that serves does not answer (")
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith("the live version does not answer (")
     assert api.writes == []
 
 
@@ -281,7 +281,7 @@ def test_pods_of_the_version_before_the_live_one_are_not_compared_with(
     api.scripts[THREE] = [BROKEN]
     reason(lambda: deploy(THREE, rollback=False))
     api.calls.clear()
-    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(f"{THREE}, which is there, is not what answers, so")
+    assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(f"{THREE}, the live version, is not what answers")
     assert api.writes == []
 
 
@@ -314,7 +314,7 @@ def test_a_version_that_came_meanwhile_is_not_replaced(
     api.answers[THREE] = 200, SAME
     during_questions(api, lambda: elsewhere(overlays, storage_uri=THREE))
     assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
-        "somebody else deployed alexnet during the comparison: see that one end first" + UNTOUCHED
+        "somebody else deployed alexnet during the comparison: wait until that one ends" + UNTOUCHED
     )
     assert api.storage_uri == THREE
     assert not [name for _, name in api.objects if name.endswith("-candidate")]
@@ -349,8 +349,8 @@ def test_two_machines_do_not_judge_or_remove_each_others_candidate(
 
     during_questions(api, be_replaced)
     assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
-        "the comparison did not finish: somebody else deployed alexnet-candidate meanwhile, and what this run applied "
-        "is no longer there: see that one end first" + UNTOUCHED
+        "the comparison did not finish: somebody else deployed alexnet-candidate in the meantime, and replaced what "
+        "this run applied: wait until that one ends" + UNTOUCHED
     )
     assert api.storage_uri == ONE
     assert sorted(name for _, name in kept(api) if name.endswith("-candidate")) == sorted(others)
@@ -364,7 +364,7 @@ def test_so_is_a_runtime_that_another_has_applied(live: object, api: ApiServer, 
 
     during_questions(api, be_replaced)
     assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(
-        "the comparison did not finish: another run replaced alexnet-candidate: see that one end first"
+        "the comparison did not finish: another run replaced alexnet-candidate: wait until that one ends"
     )
     assert ("servingruntimes", "alexnet-torchserve-candidate") in kept(api)
     assert api.storage_uri == ONE
@@ -409,9 +409,9 @@ def test_a_candidate_that_may_be_another_runs_is_left_alone(
     api.calls.clear()
     failed = reason(lambda: deploy(TWO, golden=GOLDEN))
     assert re.match(
-        r"InferenceService alexnet-candidate was made \d+ s ago, perhaps by another run with --golden", failed
+        r"InferenceService alexnet-candidate was created \d+ s ago, perhaps by another run with --golden", failed
     )
-    assert failed.endswith(f"where it was killed, {REMOVE}{UNTOUCHED}")
+    assert failed.endswith(f"if it was killed, {REMOVE}{UNTOUCHED}")
     assert api.writes == []
     api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     deploy(TWO, golden=GOLDEN)
@@ -432,7 +432,7 @@ def test_what_only_has_the_name_is_left_alone(live: object, api: ApiServer, depl
     api.put("inferenceservices", theirs, MANAGER, "Apply")
     api.calls.clear()
     assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith(
-        "InferenceService alexnet-candidate is there, and no candidate of this tool"
+        "InferenceService alexnet-candidate already exists and is not a candidate of this tool"
     )
     assert api.writes == []
     make().delete()
@@ -498,7 +498,7 @@ def test_where_an_interrupted_one_cannot_be_removed_nobody_is_told_to_roll_back(
     with mock.patch("pipeline.deployment.trial.ask_both", side_effect=Terminated(15)), pytest.raises(Terminated):
         deploy(TWO, golden=GOLDEN)
     assert "apply InferenceService alexnet-candidate" in heard.warned[-1]
-    assert heard.warned[-1].endswith(f"; what serves was not changed, and the candidate goes with {REMOVE}")
+    assert heard.warned[-1].endswith(f"; the live version was not changed; to remove the candidate: {REMOVE}")
 
 
 def test_what_follows_one_that_could_not_be_removed_has_its_own_state(
@@ -572,5 +572,5 @@ def test_a_name_without_room_for_the_ending_is_told(live: object, api: ApiServer
     name = "a" * 40
     make(name=name).deploy(ONE)
     api.calls.clear()
-    assert reason(lambda: make(name=name).deploy(TWO, golden=GOLDEN)).startswith("--golden deploys aaaa")
+    assert reason(lambda: make(name=name).deploy(TWO, golden=GOLDEN)).startswith("--golden needs the name aaaa")
     assert api.writes == []
