@@ -1,1 +1,1 @@
-"""A version on a cluster."""
+"""Deploying a version to a cluster."""

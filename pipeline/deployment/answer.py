@@ -16,7 +16,7 @@ class Answer:
 
     @property
     def body(self) -> Any:
-        """What the JSON says; {} where it is none."""
+        """The parsed JSON; {} if it is not JSON."""
         try:
             return json.loads(self.text)
         except (ValueError, RecursionError):
@@ -24,11 +24,11 @@ class Answer:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Those of the body; none where it is no JSON object."""
+        """The body's fields; empty if it is not a JSON object."""
         body = self.body
         return body if isinstance(body, dict) else {}
 
     @property
     def message(self) -> str:
-        """The sentence of a Kubernetes Status, on one line; or the body, where it is something else."""
+        """The message of a Kubernetes Status, on one line; or the body, if it is something else."""
         return one_line(self.fields.get("message") or self.text, 500)

@@ -1,4 +1,4 @@
-"""What one manager has applied of an object, as `metadata.managedFields` keeps it: all that is needed to restore it.
+"""The part of an object that one manager applied, according to `metadata.managedFields`: enough to restore it.
 
 https://kubernetes.io/docs/reference/using-api/server-side-apply/ ; the format (`f:` a field, `k:` an item by its keys,
 `v:` an item by its value, `i:` an item by its place, `.` the thing itself) is
@@ -15,7 +15,7 @@ from pipeline.deployment.objects import Object
 
 
 def applied_by(manager: str, live: Object) -> Object | None:
-    """The object as this manager applied it last; None where it has not applied anything."""
+    """The object as this manager last applied it; None if it has not applied anything."""
     entry = _entry(manager, live)
     if entry is None:
         return None
@@ -27,7 +27,7 @@ def applied_by(manager: str, live: Object) -> Object | None:
 
 
 def applied_at(manager: str, live: Object) -> datetime | None:
-    """When this manager last applied something else than before, to the second; None where that cannot be told."""
+    """When this manager last applied a change, to the second; None if unknown."""
     entry = _entry(manager, live)
     return datetime.fromisoformat(entry["time"]) if entry and "time" in entry else None
 
@@ -52,7 +52,7 @@ def _picked(value: Any, fields: dict[str, Any]) -> Any:
 
 
 def _items(value: list[Any], fields: dict[str, Any]) -> list[tuple[Any, str]]:
-    """The items that the fields name, in their order in the list, with that name."""
+    """The items that the fields name, in the list's order, each with its name."""
     found = []
     for place, item in enumerate(value):
         for key in fields:

@@ -1,4 +1,4 @@
-"""A new version beside the one that serves: an InferenceService of its own, with one pod, which nobody is routed to."""
+"""A new version next to the live one: a separate InferenceService with one pod, to which nobody is routed."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from pipeline.deployment.objects import (
 from pipeline.deployment.resources import OF_SERVICE
 from pipeline.shared.errors import PipelineError
 
-# An annotation: whose candidate this is. Without it, what has the name is not ours to remove.
+# An annotation: whose candidate this is. Without it, an object with the name is not ours to remove.
 CANDIDATE_OF = "torchserve-alexnet/candidate-of"
-# And of which run it is: what another has put in its place is neither to be asked nor to be removed.
+# And the run that applied it: a replacement by another run must be neither called nor removed.
 RUN = "torchserve-alexnet/candidate-run"
 
 SCALING = ("maxReplicas", "scaleMetric", "scaleMetricType", "scaleTarget", "autoScaling")
-OF_SEVERAL = ("canaryTrafficPercent", "topologySpreadConstraints")  # what makes sense among several pods alone
+OF_SEVERAL = ("canaryTrafficPercent", "topologySpreadConstraints")  # only useful with several pods
 NETWORK_POLICY = "NetworkPolicy"
 KINDS = (NETWORK_POLICY, SERVING_RUNTIME, INFERENCE_SERVICE)  # in the order in which they are applied
 FOR_MONITORS = "torchserve-alexnet/service"
 
-# With these, KServe makes neither an Ingress nor an HTTPRoute, and Knative no public route.
+# With these, KServe creates neither an Ingress nor an HTTPRoute, and Knative no public route.
 # https://github.com/kserve/kserve/blob/v0.20.0/pkg/constants/constants.go
 LOCAL = {"Standard": "networking.kserve.io/visibility", "Knative": "networking.knative.dev/visibility"}
 
 
 def candidate_of(objects: list[Object]) -> list[Object]:
-    """The runtime and the service of these objects, and the NetworkPolicies of its pods, renamed, in the order in which
-    they are applied.
+    """The runtime and the service of these objects, and the NetworkPolicies of its pods, renamed, in the order of
+    applying.
 
-    They keep the rest, above all the ServiceAccount, which may read the bucket. Raises PipelineError where the name of
-    the service leaves no room for the ending.
+    Everything else stays the same, above all the ServiceAccount, which may read the bucket. Raises PipelineError if the
+    service's name leaves no room for the ending.
     """
     name = name_of(service_of(objects))
     if len(name) + len(CANDIDATE) > LONGEST:
@@ -74,14 +74,14 @@ def _rank(thing: Object) -> int:
 
 
 def _selected_by(thing: Object) -> str | None:
-    """The service whose pods this NetworkPolicy is about; None of any other object."""
+    """The service whose pods this NetworkPolicy selects; None for any other object."""
     selector = thing.get("spec", {}).get("podSelector", {}) if thing["kind"] == NETWORK_POLICY else {}
     name = selector.get("matchLabels", {}).get(OF_SERVICE)
     return None if name is None else str(name)
 
 
 def _alone(service: Object, runtimes: set[str]) -> None:
-    """One pod, without what scales it or leads to it. runtimes: those that are renamed too."""
+    """Reduces it to one pod, without autoscaling or routes. runtimes: those that are renamed too."""
     annotations, predictor = service["metadata"]["annotations"], service["spec"]["predictor"]
     if AUTOSCALER in annotations:
         annotations[AUTOSCALER] = "none"
@@ -98,31 +98,31 @@ def _alone(service: Object, runtimes: set[str]) -> None:
 
 
 def candidates_left(cluster: Cluster, objects: list[Object]) -> list[Object]:
-    """What is left of a candidate of these objects, as the cluster has it, in the order in which it was applied."""
+    """What is left of a candidate of these objects, as the cluster has it, in the order of applying."""
     names = [found | {"metadata": {"name": name_of(found) + CANDIDATE}} for found in objects if found["kind"] in KINDS]
     return live_of(cluster, sorted(names, key=_rank))
 
 
 def live_of(cluster: Cluster, candidate: list[Object]) -> list[Object]:
-    """The same objects as the cluster has them, without those that it does not have, or that are no candidate's."""
+    """The same objects as the cluster has them, without those that are missing or belong to no candidate."""
     live = [cluster.get(cluster.resource_of(thing), name_of(thing)) for thing in candidate]
     return [found for found in live if found is not None and CANDIDATE_OF in annotations_of(found)]
 
 
 def own_of(cluster: Cluster, candidate: list[Object]) -> list[Object]:
-    """Those of `live_of` that this very run has applied."""
+    """Those of `live_of` that this run applied."""
     runs = {annotations_of(thing)[RUN] for thing in candidate}
     return [found for found in live_of(cluster, candidate) if annotations_of(found).get(RUN) in runs]
 
 
 def age_of(live: Object) -> float:
-    """In seconds, by the clock of this machine and that of the API server; without end where that is not known."""
+    """In seconds, by the clocks of this machine and the API server; infinite if unknown."""
     made = live["metadata"].get("creationTimestamp")
     return (datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds() if made else math.inf
 
 
 def check_free(cluster: Cluster, candidate: list[Object]) -> None:
-    """Raises PipelineError where something else has the name of the candidate."""
+    """Raises PipelineError if something else has the candidate's name."""
     for thing in candidate:
         live = cluster.get(cluster.resource_of(thing), name_of(thing))
         if live is not None and CANDIDATE_OF not in annotations_of(live):

@@ -1,4 +1,4 @@
-"""What the cluster was asked to change, so that whoever is stopped can be told how far it came."""
+"""Which changes were requested from the cluster, so that an interrupted run can say how far it got."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Changes:
         self.begin()
 
     def begin(self, then: str | None = None) -> None:
-        """From here on, nothing was changed. then: how to go on after what follows, where that is no deployment."""
+        """Starts again with no changes. then: how to go on after the changes that follow, if they are no deployment."""
         self._then = then
         self._made: list[str] = []
         self._under_way: str | None = None
 
     @contextmanager
     def making(self, change: str) -> Iterator[None]:
-        """One change, such as `delete ServiceAccount alexnet`. Where it fails, it may have come through."""
+        """One change, such as `delete ServiceAccount alexnet`. If it fails, it may still have taken effect."""
         self._under_way = change
         yield
         self._made.append(change)
@@ -34,7 +34,7 @@ class Changes:
 
     @contextmanager
     def named_when_stopped(self, warn: Line) -> Iterator[None]:
-        """A signal that ends what is done here leaves a state that `warn` is told."""
+        """If a signal ends this block, `warn` gets the state that it leaves."""
         self.begin()
         try:
             yield
@@ -43,7 +43,7 @@ class Changes:
             raise
 
     def state(self) -> str:
-        """What the cluster was asked for, and how to go on."""
+        """What was requested from the cluster, and how to go on."""
         made = [*self._made, *([f"perhaps {self._under_way}"] if self._under_way else [])]
         if not made:
             return "nothing was changed"

@@ -1,4 +1,4 @@
-"""Asking a cluster, and applying objects."""
+"""Reading from a cluster, and applying objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = (5, 30)  # seconds, to connect and to read
 class Cluster:
     """The cluster of the current kube context. Every call raises PipelineError: Unreachable, or Refused.
 
-    namespace: without one, that of the context, or else `default`.
+    namespace: by default the context's, or else `default`.
     """
 
     def __init__(self, namespace: str | None = None) -> None:
@@ -38,15 +38,15 @@ class Cluster:
 
     @cached_property
     def version(self) -> str:
-        """Of Kubernetes. The first call to make: it needs no permission."""
+        """Kubernetes' version. Call this first: it needs no permission."""
         return str(self.ask("GET", "/version").fields.get("gitVersion", "of an unknown version"))
 
     def knows(self, api_version: str, kind: str) -> bool:
-        """Whether it has this kind."""
+        """Whether the cluster has this kind."""
         return self._resource(api_version, kind) is not None
 
     def resource_of(self, thing: Object) -> Resource:
-        """Raises PipelineError where the cluster does not have the kind of this object."""
+        """Raises PipelineError if the cluster does not have this object's kind."""
         found = self._resource(thing["apiVersion"], thing["kind"])
         if found is None:
             raise PipelineError(
@@ -56,22 +56,22 @@ class Cluster:
         return found
 
     def _resource(self, api_version: str, kind: str) -> Resource | None:
-        """One call for each apiVersion, whose refusal is told.
+        """One call for each apiVersion; a refusal is raised.
 
-        The library's dynamic client makes three, and keeps what it is told in /tmp under a name that everybody can work
-        out: whoever writes that file first says where objects are sent.
+        The library's dynamic client makes three, and caches the answers in /tmp under a name that anybody can guess:
+        whoever writes that file first decides where objects are sent.
         """
         if api_version not in self._resources:
             listed = self.ask("GET", path_of(api_version), allowed=(404,)).fields.get("resources", [])
             self._resources[api_version] = {
                 found["kind"]: Resource(api_version, found["name"], found["namespaced"])
                 for found in listed
-                if "/" not in found["name"]  # those are of subresources
+                if "/" not in found["name"]  # those are subresources
             }
         return self._resources[api_version].get(kind)
 
     def get(self, resource: Resource, name: str) -> Object | None:
-        """None where there is none."""
+        """None if it does not exist."""
         answer = self.ask("GET", resource.path(self.namespace, name), allowed=(404,))
         return answer.body if answer.status == 200 else None
 
@@ -91,27 +91,27 @@ class Cluster:
         return bool(self.ask("POST", path, body=review).fields.get("status", {}).get("allowed"))
 
     def apply(self, thing: Object, dry_run: bool = False) -> Object:
-        """Server-side apply; fields of other managers are left to them, or refused."""
+        """Server-side apply. Fields of other managers are left alone; a conflict is refused."""
         query = {"fieldManager": FIELD_MANAGER, "force": "false"} | ({"dryRun": "All"} if dry_run else {})
         path = self.resource_of(thing).path(self.namespace, name_of(thing))
         applied: Object = self.ask("PATCH", path, query, thing, "application/apply-patch+yaml").body
         return applied
 
     def write(self, thing: Object) -> None:
-        """All of an object that nobody else has a part in: a new one, or in the place of its resourceVersion."""
+        """Writes a whole object that only we manage: a new one, or a replacement for that resourceVersion."""
         resource = self.resource_of(thing)
         is_new = "resourceVersion" not in thing["metadata"]
         path = resource.path(self.namespace, "" if is_new else name_of(thing))
         self.ask("POST" if is_new else "PUT", path, {"fieldManager": FIELD_MANAGER}, thing)
 
     def delete(self, resource: Resource, live: Object) -> None:
-        """This very object, not one of the same name that came after it; and what it owns, first."""
+        """Deletes exactly this object, not a later one of the same name, and first what it owns."""
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": live["metadata"]["uid"]}}
         path = resource.path(self.namespace, name_of(live))
         self.ask("DELETE", path, body=body, allowed=(404,))
 
     def logs(self, pod: str, container: str, previous: bool, lines: int) -> list[str]:
-        """The last lines of a container, or of its previous run; none where there are none to have."""
+        """The last lines of a container, or of its previous run; empty if they cannot be read."""
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         try:
             return self.ask("GET", f"{PODS.path(self.namespace, pod)}/log", query).text.splitlines()[-lines:]
@@ -129,7 +129,7 @@ class Cluster:
         headers: dict[str, str] | None = None,
         timeout: tuple[float, float] = TIMEOUT,
     ) -> Answer:
-        """One call. `allowed`: statuses that are answers like any other, beside 2xx. `timeout`: to connect, to read."""
+        """One call. `allowed`: statuses besides 2xx that are not errors. `timeout`: to connect, and to read."""
         headers = {"Accept": "application/json, */*", "User-Agent": FIELD_MANAGER} | (headers or {})
         if body is not None:
             headers["Content-Type"] = content_type

@@ -1,4 +1,4 @@
-"""Deploying a version on KServe: checked, applied, waited for, asked a question; and back to the version before."""
+"""Deploys a version on KServe: checks, applies, waits, tests it with a question, and rolls back to the one before."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ from pipeline.shared.errors import PipelineError
 
 
 class Deployment:
-    """An InferenceService of kserve/overlays in one namespace of a cluster, which may have several.
+    """An InferenceService of kserve/overlays in one namespace of a cluster, which may hold several.
 
-    name: of the service; without one, as the overlay has it; where that has none of its own, that of the model.
-    model: its name, where it is known: a version in Cloud Storage tells it too, and an overlay or a service may.
+    name: the service's; by default the overlay's own, or else the model's.
+    model: its name, if known: a version in Cloud Storage has it too, and an overlay or a service may.
 
-    Every method raises PipelineError. A signal that ends one (see Terminated) leaves a state that `voice.warn` names.
+    Every method raises PipelineError. If a signal ends one (see Terminated), `voice.warn` gets the state it leaves.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Deployment:
         self._voice = voice or Voice()
         self._pace = pace or Pace()
         self._changes = Changes(cluster.namespace, self._called)
-        self._kserve: KServeVersion | None = None  # until the cluster was asked
+        self._kserve: KServeVersion | None = None  # until it is read from the cluster
 
     def deploy(
         self,
@@ -110,10 +110,10 @@ class Deployment:
         rollback: bool = True,
         golden: Golden | None = None,
     ) -> str:
-        """Applies a version, and waits until it answers → how it can be called from here, see `way_in`.
+        """Applies a version, and waits until it answers → how to call it from here, see `way_in`.
 
-        One that does not is rolled back, where there is a version to go back to, before this raises.
-        golden: what the version has to answer as the live one does, before that is changed.
+        A version that does not answer is rolled back, if there is one to go back to, before this raises.
+        golden: pictures that the version must answer as the live one does, before the live one is changed.
         """
         with self._changes.named_when_stopped(self._voice.warn):
             storage_uri, version = self._version_at(storage_uri)
@@ -126,7 +126,7 @@ class Deployment:
             self._apply_dry(rendered)
             history = self._history(rendered)
             if version is None and self._model is None and model_of(service_of(rendered)) == MODEL_NAME:
-                rendered = with_model(rendered, history.model)  # nobody says another, so it is still that one
+                rendered = with_model(rendered, history.model)  # no other is named, so it is still that one
             objects = history.noted_in(rendered, overlay)
             if golden is not None:
                 trial = Trial(self._cluster, self._kserve, self._changes, self._voice, self._pace)
@@ -135,9 +135,9 @@ class Deployment:
             return self._roll_out(objects, history.before(objects), rollback)
 
     def roll_back(self) -> str:
-        """Returns to the version before, of those that have proved themselves → as `deploy`.
+        """Returns to the previous version that has proved itself → as `deploy`.
 
-        Done twice, it is where it was.
+        Doing it twice ends where it began.
         """
         with self._changes.named_when_stopped(self._voice.warn):
             self._check_cluster()
@@ -160,7 +160,7 @@ class Deployment:
             return url
 
     def delete(self, overlay: str | None = None) -> None:
-        """Removes what this applied of an overlay (without one: of all that were), and nothing else."""
+        """Removes what this tool applied from an overlay (by default: from all of them), and nothing else."""
         with self._changes.named_when_stopped(self._voice.warn):
             check_cluster(self._cluster, self._voice.say)
             perhaps = self._perhaps_applied(overlay)
@@ -169,20 +169,20 @@ class Deployment:
             objects += candidates_left(self._cluster, objects)
             Removal(self._cluster, self._changes, self._voice, self._pace).remove(objects)
 
-    # --- What is to be applied, and what was --------------------------------------------------------------------------
+    # --- What to apply, and what was applied --------------------------------------------------------------------------
 
     @property
     def _called(self) -> str:
-        """The service, where no overlay says what it is called."""
+        """The service's name, if no overlay gives one."""
         return self._named or SERVICE
 
     @property
     def _named(self) -> str | None:
-        """The service as the caller calls it; None where an overlay may call it as it likes."""
+        """The name that the caller gave; None if the overlay may choose."""
         return self._name or (None if self._model == SERVICE else self._model)
 
     def _version_at(self, storage_uri: str) -> tuple[str, Version | None]:
-        """As `version_at`. Raises PipelineError where it is of another model than was said."""
+        """As `version_at`. Raises PipelineError if it is a version of another model than the given one."""
         storage_uri, version = version_at(storage_uri)
         if version and self._model not in (None, version.model):
             raise PipelineError(
@@ -191,7 +191,7 @@ class Deployment:
         return storage_uri, version
 
     def _rendered(self, overlay: str, storage_uri: str, image: str | None, model: str | None) -> list[Object]:
-        """model: its name, where that is known."""
+        """model: its name, if known."""
         objects = render(self._overlays, overlay, self._name)
         check_namespace(objects, overlay, self._cluster.namespace)
         model = model or model_of(service_of(objects))
@@ -200,13 +200,13 @@ class Deployment:
         objects = with_model(placed(objects, storage_uri, image), model)
         chosen = image_of(objects) or ""
         repository = re.sub(r"(@.*|:[^/:]*)$", "", chosen)
-        if repository != repository.lower():  # which no registry has
+        if repository != repository.lower():  # which no registry allows
             folder = f"{self._overlays.parent.name}/{self._overlays.name}/{overlay}"
             raise PlaceholderImage(chosen, f"{folder}/kustomization.yaml")
         return in_namespace(objects, self._cluster.namespace)
 
     def _perhaps_applied(self, overlay: str | None) -> list[Object]:
-        """What this overlay has; without one, what the last had, and by their names what those before it had."""
+        """This overlay's objects; by default the last overlay's, and those of earlier ones by their names."""
         if overlay is not None:
             objects = render(self._overlays, overlay, self._named)
             check_namespace(objects, overlay, self._cluster.namespace)
@@ -227,7 +227,7 @@ class Deployment:
         self._kserve = check_kserve(self._cluster, self._voice)
 
     def _check_objects(self, objects: list[Object]) -> None:
-        """What can be known of them before the API server looks at them."""
+        """The checks that need no dry run."""
         check_helpers(self._cluster, service_of(objects), self._voice.warn)
         check_registry(self._cluster, service_of(objects), self._kserve, self._voice.warn)
         check_permissions(self._cluster, [*to_apply(self._cluster, objects), *NEEDED_TO_WAIT], self._voice.say)
@@ -239,7 +239,7 @@ class Deployment:
             self._cluster.apply(found, dry_run=True)
 
     def _history(self, objects: list[Object]) -> History:
-        """What was there before these objects. If it serves, and that is not the latest that was noted, it is now."""
+        """What was there before these objects. If it serves, but is not the latest record, it is recorded now."""
         live = self._live(objects)
         service = service_in(live)
         records = Records(self._cluster, name_of(service_of(objects)))
@@ -260,7 +260,7 @@ class Deployment:
         return history
 
     def _live(self, objects: list[Object]) -> list[Object]:
-        """These objects as the cluster has them, those that it has; of runtimes, the one that the service names."""
+        """Those of these objects that the cluster has, as it has them; of runtimes, the one that the service names."""
         looked_for = [self._cluster.get(self._cluster.resource_of(thing), name_of(thing)) for thing in objects]
         found = [thing for thing in looked_for if thing]
         service = service_in(found)
@@ -270,10 +270,10 @@ class Deployment:
             live.append(thing)
         return in_order(live)
 
-    # --- There, and back ----------------------------------------------------------------------------------------------
+    # --- Rolling out and back -----------------------------------------------------------------------------------------
 
     def _roll_out(self, objects: list[Object], earlier: list[Object] | None, rollback: bool) -> str:
-        """earlier: what one can go back to where these objects do not serve. rollback: whether to."""
+        """earlier: what to go back to if these objects do not serve. rollback: whether to go back."""
         try:
             return self._apply_and_prove(objects)
         except VersionFailed as failure:
@@ -298,14 +298,14 @@ class Deployment:
         raise RolledBack(failure, storage_uri) from None
 
     def _note(self, objects: list[Object], service: Object) -> None:
-        """They serve, whether that can be noted or not: the next deployment asks again where it was not."""
+        """A failure to record does not matter: the version serves, and the next deployment asks it again."""
         try:
             Records(self._cluster, name_of(service)).add(proved(objects), service)
         except PipelineError as error:
             self._voice.warn(f"could not record that {storage_uri_of(service)} serves: {error}")
 
     def _apply_and_prove(self, objects: list[Object]) -> str:
-        """→ the way in. Raises VersionFailed, or what the cluster raises."""
+        """→ how to call it. Raises VersionFailed, or what the cluster raises."""
         for found in objects:
             of_which = f" with {storage_uri_of(found)}" if found["kind"] == INFERENCE_SERVICE else ""
             with self._changes.making(f"apply {title_of(found)}{of_which}"):
@@ -325,7 +325,7 @@ class Deployment:
 
 
 def _as_service(model: str) -> str:
-    """A model's name as that of its service. Raises PipelineError where it cannot be."""
+    """A model's name as its service's name. Raises PipelineError if it is not valid as one."""
     try:
         check_name(model)
         check_free_ending(model)

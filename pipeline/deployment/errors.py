@@ -1,28 +1,28 @@
 """What stops a deployment.
 
 PipelineError
-├── KubeConfigUnusable      there is no way to a cluster
-├── Unreachable             nobody answered, or nobody could: it may pass
-│   └── NoAnswer            who was asked took the question, and said nothing in time
-├── Refused                 the API server refuses: carries the HTTP status
+├── KubeConfigUnusable      the kube config leads to no cluster
+├── Unreachable             no answer: it may be temporary
+│   └── NoAnswer            the request arrived, but no answer came in time
+├── Refused                 the API server refused: carries the HTTP status
 │   └── MayNot (403)        a permission is missing
 ├── NoNamespace             the cluster does not have the namespace
-├── OverlayUnusable         an overlay that cannot be rendered, or is none of this project's
-├── OtherNamespace          an overlay that chooses its namespace itself, and another is wanted
-├── NotInKServe             what an overlay promises is not to be had of this version of KServe
-├── PlaceholderImage        an overlay whose image nobody has chosen
-├── NotDeployed             there is nothing of which to find the version before
+├── OverlayUnusable         an overlay that cannot be rendered, or is not one of this project
+├── OtherNamespace          the overlay sets a namespace, and another was requested
+├── NotInKServe             this version of KServe lacks something that the overlay needs
+├── PlaceholderImage        the overlay's image has not been chosen yet
+├── NotDeployed             there is nothing to roll back
 ├── NoVersionBefore         there is nothing to go back to
-├── NotPromoted             a new version was compared with the one that serves, or could not be
+├── NotPromoted             a new version differs from the live one, or could not be compared with it
 ├── VersionFailed           what was applied does not serve: the one reason to roll back
-│   ├── NotReady            its pods do not come up: carries their last words
-│   └── SmokeTestFailed     it is ready, and does not answer as this model does
-├── OutOfReach              it is ready, and the API server cannot ask it
-├── LeftAsItIs              a version failed, and nobody wanted to go back
+│   ├── NotReady            its pods do not become ready: carries their last log lines
+│   └── SmokeTestFailed     it is ready, but does not answer as this model does
+├── OutOfReach              it is ready, but the API server cannot reach it
+├── LeftAsItIs              a version failed, and rolling back was switched off
 ├── NothingToReturnTo       a version failed, and it is the first
 ├── RolledBack              a version failed, and the one before is back
 ├── WayBackFailed           a version failed, and the one before now fails too
-└── NotGone                 what is being deleted does not go
+└── NotGone                 an object is being deleted, but is still there
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Refused(PipelineError):
 
 
 class MayNot(Refused):
-    """what: verbs and resources, `get pods/log`. namespace: None for what has none."""
+    """what: verbs and resources, such as `get pods/log`. namespace: None for resources without one."""
 
     def __init__(self, what: str, namespace: str | None) -> None:
         where = f"in namespace {namespace}" if namespace else "in the cluster"
@@ -77,7 +77,7 @@ class OverlayUnusable(PipelineError):
 
 
 class OtherNamespace(PipelineError):
-    """chosen: by the overlay. namespace: where it was to go."""
+    """chosen: the overlay's. namespace: the requested one."""
 
     def __init__(self, overlay: str, chosen: str, namespace: str) -> None:
         super().__init__(
@@ -87,7 +87,7 @@ class OtherNamespace(PipelineError):
 
 
 class NotInKServe(PipelineError):
-    """field: of the InferenceService. since, version: of KServe."""
+    """field: the InferenceService's. since, version: KServe's."""
 
     def __init__(self, field: str, since: str, version: str) -> None:
         super().__init__(
@@ -120,7 +120,7 @@ class NotPromoted(PipelineError):
 
 
 class VersionFailed(PipelineError):
-    """logs: what the container that failed said last."""
+    """logs: the last lines of the failed container."""
 
     def __init__(self, reason: str, logs: Sequence[str] = ()) -> None:
         super().__init__(reason)
@@ -167,14 +167,14 @@ class RolledBack(PipelineError):
 
 
 class WayBackFailed(PipelineError):
-    """state: what the cluster was asked for."""
+    """state: what was requested from the cluster."""
 
     def __init__(self, failure: VersionFailed, storage_uri: str, again: PipelineError, state: str) -> None:
         super().__init__(f"{failure}; going back to {storage_uri} failed as well: {again} ({state})")
 
 
 class NotGone(PipelineError):
-    """live: the object as the cluster has it. seconds: how long it was waited for."""
+    """live: the object as the cluster has it. seconds: how long this waited."""
 
     def __init__(self, live: Object, seconds: float) -> None:
         waits_for = ", ".join(live["metadata"].get("finalizers", [])) or "nothing it names"

@@ -1,4 +1,4 @@
-"""What controllers say in Events, of which nothing is in a status."""
+"""What controllers report only in Events, and in no status."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pipeline.deployment.objects import INFERENCE_SERVICE, Object, name_of
 from pipeline.deployment.resources import EVENTS
 from pipeline.shared.text import one_line
 
-# What the cluster autoscaler says of a pod that fits on no node, GKE's too: it makes one; it could not, for want of
-# machines or quota; it will not, since the pod would fit on none that it may make.
+# The cluster autoscaler's Events (GKE's too) for a pod that fits on no node: it is creating one; it could not, for lack
+# of machines or quota; it will not, since the pod would fit on none that it may create.
 # https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md#what-events-are-emitted-by-ca
 MAKES_A_NODE = "TriggeredScaleUp"
 SCALING = (MAKES_A_NODE, "FailedScaleUp", "NotTriggerScaleUp")
 
 
 def warnings_of(cluster: Cluster, kind: str, name: str) -> list[Object]:
-    """All that are kept (for an hour, mostly), the last one last."""
+    """All that are still kept (usually for an hour), the latest last."""
     selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
     return sorted(cluster.find(EVENTS, fieldSelector=selector), key=lambda event: _times(event)[-1:])
 
 
 def scaling_of(cluster: Cluster, pod: str) -> Object | None:
-    """What an autoscaler said of a pod last, if there is one: an Event of SCALING."""
+    """The latest Event of SCALING for a pod, if there is one."""
     events = cluster.find(EVENTS, fieldSelector=f"involvedObject.kind=Pod,involvedObject.name={pod}")
     said = [event for event in events if event.get("reason") in SCALING]
     return max(said, key=lambda event: _times(event)[-1:], default=None)
 
 
 def warnings_since_applied(cluster: Cluster, service: Object) -> list[Object]:
-    """Those of this very InferenceService that were given, or given again, after it was applied; the last one last.
+    """Warnings about exactly this InferenceService that were given, or repeated, after it was applied; the latest last.
 
-    The API server's clock says when that was, in whole seconds. Most Events are no more exact.
+    The API server's clock records that time in whole seconds. Most Events are no more exact.
     """
     since = applied_at(FIELD_MANAGER, service)
     uid = service["metadata"].get("uid")

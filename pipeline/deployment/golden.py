@@ -1,4 +1,4 @@
-"""The golden set: pictures that a new version has to answer as the one that serves does."""
+"""The golden set: pictures that a new version has to answer as the live one does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.serving.picture_files import picture_files, read
 from pipeline.shared.errors import PipelineError
 from pipeline.store.storage_uri import SCHEME, StorageUri
 
-# They are kept in memory, and each is asked four times, through the API server.
+# They are kept in memory, and each is sent four times, through the API server.
 MOST_PICTURES = 1000
 MOST_BYTES_OF_ONE = 10 * 1024 * 1024  # handler/model-config.yaml, max_image_bytes
 MOST_BYTES = 256 * 1024 * 1024
@@ -18,7 +18,7 @@ MOST_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Golden:
-    """place: where they are from, for sentences. required: see `Comparison.shortfall`."""
+    """place: where they are from, for messages. required: see `Comparison.shortfall`."""
 
     place: str
     pictures: list[Picture]
@@ -26,7 +26,7 @@ class Golden:
 
 
 def read_golden(place: str, required: float | None) -> Golden:
-    """place: a folder, or gs://BUCKET/PREFIX. Raises PipelineError: there are none, too many, or one cannot be read."""
+    """place: a folder, or gs://BUCKET/PREFIX. Raises PipelineError: there are none, too many, or one is unreadable."""
     return Golden(
         place, _bounded(place, _in_bucket(place) if place.startswith(SCHEME) else _in_folder(place)), required
     )

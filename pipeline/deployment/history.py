@@ -1,4 +1,4 @@
-"""What was there before a deployment, and which version one returns to."""
+"""What was there before a deployment, and which version to return to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.deployment.records import Proved, Version, now
 
 
 def proved(objects: list[Object]) -> Proved:
-    """A record of these objects, which have just proved themselves."""
+    """A record of these objects, which have just proved that they serve."""
     overlay = our_annotations_of(service_of(objects)).get(OVERLAY, STANDARD)
     model = model_of(service_of(objects))
     return Proved(**asdict(_version(objects)), overlay=overlay, at=now(), objects=objects, model=model)
@@ -40,9 +40,9 @@ def _version(objects: list[Object]) -> Version:
 
 
 class History:
-    """live: the objects of a deployment as the cluster has them; those that it does not have are left out.
+    """live: the objects of a deployment as the cluster has them, without the missing ones.
 
-    records: of the versions that have proved themselves, the latest first.
+    records: the versions that have proved themselves, the latest first.
     """
 
     def __init__(self, live: list[Object], records: list[Proved]) -> None:
@@ -52,7 +52,7 @@ class History:
 
     @property
     def model(self) -> str:
-        """That of the live version; without one, that of the base."""
+        """The live version's model; without a live version, the base's."""
         service = service_in(self._live)
         return model_of(service) if service else MODEL_NAME
 
@@ -64,7 +64,7 @@ class History:
     def live_as_proved(self) -> Proved:
         """A record of the live version, which has just proved itself.
 
-        It is the one that there is; or what is live, field for field where this tool has applied what matters of it.
+        It is the existing record; otherwise a new one, with the live fields if this tool applied those that matter.
         """
         if known := next((found for found in self._records if found.is_same_as(self._version)), None):
             return replace(known, at=now())
@@ -75,23 +75,23 @@ class History:
         return Proved(**asdict(self._version), overlay=overlay, at=now(), objects=objects, model=self.model)
 
     def noted_in(self, objects: list[Object], overlay: str) -> list[Object]:
-        """These objects, to be applied, with annotations that say what they are."""
+        """These objects, ready to apply, with annotations that say what they are."""
         ours = {OVERLAY: overlay, OBJECTS: self._list_with(objects)}
-        if not self._records:  # what an older release remembered is all that there is
+        if not self._records:  # keep what an older release remembered
             ours |= {name: was for name, was in self._annotations.items() if name in (PREVIOUS_URI, PREVIOUS_IMAGE)}
         return fingerprinted(objects, ours)
 
     def before(self, objects: list[Object]) -> list[Object] | None:
-        """What to apply where these objects, from `noted_in`, do not serve; None where there is nothing.
+        """What to apply if these objects, from `noted_in`, do not serve; None if there is nothing.
 
-        It is the latest other version that has proved itself; or where none has, what an older release remembered.
+        It is the latest other version that has proved itself, or else what an older release remembered.
         """
         if found := self._latest_but(_version(objects)):
             return self._restored(found, objects)
         return self._remembered(objects)
 
     def before_live(self) -> list[Object] | None:
-        """The latest version that has proved itself, other than the live one; or else as in `before`."""
+        """The latest version, other than the live one, that has proved itself; or else as in `before`."""
         own = self._applied_by_us()
         others = own if service_in(own) else None
         if found := self._latest_but(self._version):
@@ -99,26 +99,26 @@ class History:
         return self._remembered(others)
 
     def _restored(self, found: Proved, others: list[Object] | None) -> list[Object] | None:
-        """As it was applied; or where somebody else did that, others with that version."""
+        """As it was applied; or, if somebody else applied it, `others` with that version."""
         ours = {OVERLAY: found.overlay, OBJECTS: self._list_with([*(found.objects or []), *(others or [])])}
         if found.objects is not None:
             return annotated(found.objects, ours | {DEPLOYED: found.deployed})
         if others is None or (found.image is None and image_of(others)):
-            return None  # nobody knows with which image it answered
+            return None  # the image with which it answered is unknown
         others = with_model(others, found.model)
         return fingerprinted(placed(others, found.storage_uri, found.image if image_of(others) else None), ours)
 
     def _remembered(self, others: list[Object] | None) -> list[Object] | None:
-        """Older releases noted the storageUri and the image before, in annotations: others with these."""
+        """`others` with the previous storageUri and image, which older releases noted in annotations."""
         if others is None or PREVIOUS_URI not in self._annotations or service_in(self._live) is None:
             return None
         image = self._annotations.get(PREVIOUS_IMAGE) if image_of(others) else None
         kept = {OVERLAY: self._annotations.get(OVERLAY, STANDARD), OBJECTS: self._list_with(others)}
-        others = with_model(others, MODEL_NAME)  # they knew no other
+        others = with_model(others, MODEL_NAME)  # older releases had no other
         return fingerprinted(placed(others, self._annotations[PREVIOUS_URI], image), kept)
 
     def _has_applied(self, found: Proved) -> bool:
-        """Whether the InferenceService says so too: who may write ConfigMaps alone has no other objects applied."""
+        """Whether the InferenceService confirms it: writing ConfigMaps alone must not get other objects applied."""
         if OBJECTS not in self._annotations:
             return True
         applied = {reference_to(thing) for thing in objects_from_list(self._annotations[OBJECTS])}
@@ -135,5 +135,5 @@ class History:
         return [own for found in self._live if (own := applied_by(FIELD_MANAGER, found))]
 
     def _list_with(self, objects: list[Object]) -> str:
-        """What these objects are called, and those of the deployments before."""
+        """The names of these objects, and of earlier deployments' objects."""
         return list_of_objects([*objects, *objects_from_list(self._annotations.get(OBJECTS, ""))])

@@ -1,4 +1,4 @@
-"""Getting into the cluster of the current kube context."""
+"""Connecting to the cluster of the current kube context."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Context:
 
 
 def current_context() -> Context:
-    """Raises PipelineError: there is no kube config, it cannot be used, or its credentials plugin failed."""
+    """Raises PipelineError if there is no kube config, it cannot be used, or its credentials plugin failed."""
     where = os.environ.get("KUBECONFIG") or DEFAULT_CONFIG
     files = [os.path.expanduser(file) for file in where.split(os.pathsep) if file]
     if not any(os.path.exists(file) for file in files):
         raise PipelineError(f"no kube config at {where}: {GET_CREDENTIALS}")
     configuration = client.Configuration()
     try:
-        with _errors_logged() as lines:  # there the kubernetes package says what its plugins could not do
+        with _errors_logged() as lines:  # the kubernetes package logs its plugins' failures
             _, current = config.list_kube_config_contexts(where)  # type: ignore[no-untyped-call]
             config.load_kube_config(  # type: ignore[no-untyped-call]
                 where, client_configuration=configuration, persist_config=False

@@ -1,4 +1,4 @@
-"""An overlay of kserve/ as objects, with the version, the image and the namespace in their places."""
+"""An overlay of kserve/ as objects, with the version, the image and the namespace filled in."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pipeline.deployment.objects import (
 )
 from pipeline.shared.errors import PipelineError
 
-STANDARD = "standard"  # the overlay of those who name none
+STANDARD = "standard"  # the default overlay
 
-GUARD = "GCPBackendPolicy"  # a service is limited, and asks who comes, before it has a way in
+GUARD = "GCPBackendPolicy"  # limits and authentication come before a route to the service
 
 FIRST = ("Namespace", "ClusterStorageContainer", "ServiceAccount", SERVING_RUNTIME, GUARD)
 LAST = (INFERENCE_SERVICE,)
-IN_NO_NAMESPACE = ("Namespace", "ClusterStorageContainer")  # of the kinds that overlays have
+IN_NO_NAMESPACE = ("Namespace", "ClusterStorageContainer")  # among the kinds that overlays have
 
 
 def overlay_names(overlays: Path) -> list[str]:
@@ -38,12 +38,12 @@ def overlay_names(overlays: Path) -> list[str]:
 
 
 def render(overlays: Path, overlay: str, name: str | None = None) -> list[Object]:
-    """The objects of an overlay, in the order in which they are applied. Nothing in the checkout is changed.
+    """The objects of an overlay, in the order of applying. Nothing in the checkout is changed.
 
-    name: what the service is called, and all that is called after it; without one, as the overlay has it.
+    name: the service's, from which other names derive; by default the overlay's.
 
-    Raises PipelineError: there is no such overlay, nothing that renders it, or it cannot be rendered; or it has a name
-    of its own, and another one is wanted.
+    Raises PipelineError if there is no such overlay, no program to render it, it cannot be rendered, or it has its own
+    name and another one is requested.
     """
     names = overlay_names(overlays)
     if overlay not in names:
@@ -63,7 +63,7 @@ def render(overlays: Path, overlay: str, name: str | None = None) -> list[Object
 
 def _rendered(folder: Path, overlay: str) -> list[Object]:
     command = _renderer()
-    # Google's kubectl asks the cluster for its version even so, and waits where there is none: it is shown none.
+    # Google's kubectl asks the cluster for its version even for this, and hangs without one: so hide the kube config.
     environment = os.environ | {"KUBECONFIG": os.devnull}
     done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -76,7 +76,7 @@ def _rendered(folder: Path, overlay: str) -> list[Object]:
 
 
 def in_order(objects: list[Object]) -> list[Object]:
-    """In which they are applied: what others refer to comes before them."""
+    """In the order of applying: objects come before those that refer to them."""
     return sorted(objects, key=lambda found: _rank(found["kind"]))
 
 
@@ -97,9 +97,9 @@ def _rank(kind: str) -> int:
 
 
 def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[Object]:
-    """The same objects with another version and, if there is one, another image.
+    """The same objects with another version and, if given, another image.
 
-    Raises PipelineError where there is no place for the image.
+    Raises PipelineError if there is no container for the image.
     """
     objects = copy.deepcopy(objects)
     service_of(objects)["spec"]["predictor"]["model"]["storageUri"] = storage_uri
@@ -115,7 +115,7 @@ def placed(objects: list[Object], storage_uri: str, image: str | None) -> list[O
 
 
 def in_namespace(objects: list[Object], namespace: str) -> list[Object]:
-    """The same objects in this namespace, but for those that are in none."""
+    """The same objects in this namespace, except those that belong to none."""
     return [
         found
         if found["kind"] in IN_NO_NAMESPACE
@@ -125,7 +125,7 @@ def in_namespace(objects: list[Object], namespace: str) -> list[Object]:
 
 
 def check_namespace(objects: list[Object], overlay: str, namespace: str) -> None:
-    """Raises OtherNamespace where the overlay chooses one itself: what it says of that would not hold in this one."""
+    """Raises OtherNamespace if the overlay sets another one: its settings for that would not apply in this one."""
     chosen = {found["metadata"]["namespace"] for found in objects if "namespace" in found["metadata"]}
     if others := sorted(chosen - {namespace}):
         raise OtherNamespace(overlay, others[0], namespace)

@@ -1,4 +1,4 @@
-"""Which model a service has: it is in the path of predict calls, of the smoke test's and of a public route's."""
+"""Which model a service has: its name is in the path of predict calls, of the smoke test and of a public route."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ HTTP_ROUTE = "HTTPRoute"
 
 
 def model_of(service: Object) -> str:
-    """Its annotation says so; a service without it is from before there was more than one model.
+    """The name in its annotation; a service without one is from before there were several models.
 
-    What is no name of a model is none here either: it would become a part of a path that the API server is asked.
+    An invalid name is ignored, since it would become part of a path for the API server.
     """
     said = annotations_of(service).get(MODEL, MODEL_NAME)
     return said if NAME.fullmatch(said) else MODEL_NAME
 
 
 def with_model(objects: list[Object], model: str) -> list[Object]:
-    """The same objects for a model of this name: the annotation that says so, the label, and the public paths."""
+    """The same objects for a model of this name: in the annotation, the label, and the public paths."""
     was = model_of(service_of(objects))
     if was == model:
         return objects
@@ -44,7 +44,7 @@ def with_model(objects: list[Object], model: str) -> list[Object]:
 
 
 def _moved(value: Any, old: str, new: str) -> Any:
-    """JSON in which a model's paths, `/v1/models/alexnet:predict` or `/v2/models/alexnet/infer`, are another's."""
+    """JSON with a model's paths, `/v1/models/alexnet:predict` or `/v2/models/alexnet/infer`, replaced by another's."""
     if isinstance(value, dict):
         return {key: _moved(inner, old, new) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What a service is called, and what is called after it."""
+"""The names of a service, and of what is named after it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pipeline.shared.errors import PipelineError
 
 SERVICE = "alexnet"  # the InferenceService of kserve/base
 
-# A DNS label is at most 63 characters long, and the longest that is made of the name is Knative's NAME-predictor-00001.
+# A DNS label has at most 63 characters, and the longest name derived from this one is Knative's NAME-predictor-00001.
 LONGEST = 47
-CANDIDATE = "-candidate"  # ends the name of a new version that is compared with the one that serves
+CANDIDATE = "-candidate"  # ends the name of a new version that is compared with the live one
 
-# What has a service's name with an ending: a service so called would take what belongs to another.
+# Endings that objects add to a service's name: a service with such a name would take over another's objects.
 TAKEN = {
     "-predictor": "KServe's Service for another service",
     "-metrics": "the Service of monitoring-prometheus for another service",
@@ -21,12 +21,12 @@ TAKEN = {
     CANDIDATE: "the candidate of --golden for another service",
 }
 
-# Stands before every name in a rendering of which the service's name is not known yet.
+# Marks every name in a rendering until the service's name is known.
 MARK = "name-to-come-"
 
 
 def check_name(name: str) -> None:
-    """Raises PipelineError where KServe would refuse an InferenceService of this name."""
+    """Raises PipelineError if KServe would refuse an InferenceService of this name."""
     # https://github.com/kserve/kserve/blob/v0.20.0/pkg/apis/serving/v1beta1/inference_service_validation.go
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > LONGEST:
         raise PipelineError(
@@ -36,9 +36,9 @@ def check_name(name: str) -> None:
 
 
 def check_free_ending(name: str) -> None:
-    """Raises PipelineError where a new service would be mixed up with what belongs to another.
+    """Raises PipelineError if a new service's name would clash with another service's objects.
 
-    One that is there may have had its name before the ending was taken: it can still be rolled back and deleted.
+    An existing service may be older than the rule: it can still be rolled back and deleted.
     """
     for ending, whose in TAKEN.items():
         if name.endswith(ending):
@@ -48,10 +48,10 @@ def check_free_ending(name: str) -> None:
 
 
 def named(value: Any, own: str, name: str) -> Any:
-    """JSON in which names are marked, with their names.
+    """JSON in which names are marked, with the marks replaced.
 
-    own: what the marked rendering calls the service. That becomes `name`, what begins with it begins with `name`, and
-    any other name has `name-` before it.
+    own: the service's name in the marked rendering. It becomes `name`, names that begin with it begin with `name`, and
+    any other name gets the prefix `name-`.
     """
     if isinstance(value, dict):
         return {key: named(inner, own, name) for key, inner in value.items()}
@@ -63,5 +63,5 @@ def named(value: Any, own: str, name: str) -> Any:
 
 
 def with_name(option: str, name: str) -> str:
-    """An option of scripts/deploy.sh as it is given for this service: `--delete --name cats`."""
+    """An option of scripts/deploy.sh for this service: `--delete --name cats`."""
     return option if name == SERVICE else f"{option} --name {name}"

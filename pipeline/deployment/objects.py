@@ -1,4 +1,4 @@
-"""A Kubernetes object as its JSON has it, and what is often asked of one."""
+"""A Kubernetes object as JSON, and what is often read from one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ Object = dict[str, Any]
 
 INFERENCE_SERVICE = "InferenceService"
 SERVING_RUNTIME = "ServingRuntime"
-CONTAINER = "kserve-container"  # KServe's name for the one that serves
+CONTAINER = "kserve-container"  # KServe's name for the serving container
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
-ON_KNATIVE = ("Knative", "Serverless")  # its name from KServe 0.16 on, and before
+ON_KNATIVE = ("Knative", "Serverless")  # its names from KServe 0.16 on, and before
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a controller says of an object. `status`: `True`, `False` or `Unknown`, as text."""
+    """A controller's report about an object. `status`: `True`, `False` or `Unknown`, as text."""
 
     type: str
     status: str
@@ -30,7 +30,7 @@ def name_of(thing: Object) -> str:
 
 
 def title_of(thing: Object) -> str:
-    """For a sentence: `InferenceService alexnet`."""
+    """For messages: `InferenceService alexnet`."""
     return f"{thing['kind']} {name_of(thing)}"
 
 
@@ -40,7 +40,7 @@ def annotations_of(thing: Object) -> dict[str, str]:
 
 
 def is_on_knative(service: Object) -> bool:
-    """As its status says; before it has one, as its annotation does."""
+    """According to its status or, before it has one, its annotation."""
     mode = service.get("status", {}).get("deploymentMode") or annotations_of(service).get(MODE)
     return mode in ON_KNATIVE
 
@@ -53,7 +53,7 @@ def conditions_of(thing: Object) -> list[Condition]:
 
 
 def lacking(thing: Object) -> list[Condition]:
-    """What is not as it is when all is well: `Stopped` is false then, which nobody waits for."""
+    """The conditions that are not met. `Stopped` is left out: it is false when all is well."""
     return [found for found in conditions_of(thing) if found.status != "True" and found.type != "Stopped"]
 
 
@@ -67,7 +67,7 @@ def service_in(objects: list[Object]) -> Object | None:
 
 
 def service_of(objects: list[Object]) -> Object:
-    """The InferenceService of objects that have one."""
+    """The InferenceService; there must be one."""
     service = service_in(objects)
     assert service is not None
     return service
@@ -79,12 +79,12 @@ def storage_uri_of(service: Object) -> str | None:
 
 
 def server_containers(objects: list[Object]) -> list[Object]:
-    """Those of the ServingRuntime that serve; none where the runtime is not one of these objects."""
+    """The ServingRuntime's serving containers; none if the runtime is not one of these objects."""
     runtimes = [found for found in objects if found["kind"] == SERVING_RUNTIME]
     containers = [found for runtime in runtimes for found in runtime["spec"].get("containers", [])]
     return [found for found in containers if found["name"] == CONTAINER]
 
 
 def image_of(objects: list[Object]) -> str | None:
-    """Of the server's container; None where the runtime is not one of these objects."""
+    """The server container's image; None if the runtime is not one of these objects."""
     return next((str(found["image"]) for found in server_containers(objects) if "image" in found), None)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Pace:
     """In seconds.
 
-    `node`: so much of the time in which a version waits for a node that is being made does not count towards `timeout`:
-    after 15 minutes the autoscaler itself gives up on a node (its --max-node-provision-time). `patience`: how long to
-    see a failure that may mend, before it is believed. `answer`: to the smoke test's question: to connect to the API
-    server, and for its proxy, which tries 30 s, and the model.
+    `node`: the most that waiting for a new node adds to `timeout`: after 15 minutes the autoscaler itself gives up on a
+    node (its --max-node-provision-time). `patience`: how long a failure that may be temporary has to last before it
+    counts. `answer`: for the smoke test's question: to connect to the API server, and for its proxy, which tries for
+    30 s, and the model.
     """
 
     timeout: float = 600
@@ -24,5 +24,5 @@ class Pace:
 
     @property
     def longest(self) -> float:
-        """That a version may take, with its nodes, until it is ready or has failed."""
+        """The longest that a version may take, with its nodes, until it is ready or has failed."""
         return self.timeout + self.node

@@ -1,4 +1,4 @@
-"""What a pod says of its containers, as far as a deployment looks at it."""
+"""What a pod reports about its containers, as far as a deployment needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Container:
-    """`waits_for`: why it does not run, `ImagePullBackOff` for one. `ended`: this run; `ended_before`: the last."""
+    """`waits_for`: why it does not run, such as `ImagePullBackOff`. `ended`: this run; `ended_before`: the previous."""
 
     name: str
     restarts: int
@@ -35,12 +35,12 @@ def init_containers_of(pod: Object) -> list[Container]:
 
 
 def containers_of(pod: Object) -> list[Container]:
-    """Without those that initialize it."""
+    """Without init containers."""
     return [_container(status) for status in pod.get("status", {}).get("containerStatuses", [])]
 
 
 def doing_of(pod: Object) -> str:
-    """What a pod that is not ready yet is at, in words for the user."""
+    """What a pod that is not ready yet is doing, for the user."""
     for container in init_containers_of(pod):
         if container.name == INITIALIZER and container.is_running:
             return "downloading the model"

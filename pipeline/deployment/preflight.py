@@ -1,4 +1,4 @@
-"""What is checked before anything in the cluster is changed. Each check has a line for the user."""
+"""The checks before anything in the cluster is changed. Each has a line for the user."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ NEEDED_TO_WAIT: tuple[Permission, ...] = (
     ("get", PODS, "log"),
     ("list", EVENTS, ""),
     ("create", SERVICES, "proxy"),
-    ("get", SERVICES, "proxy"),  # of a service that wants credentials
-    *((verb, CONFIG_MAPS, "") for verb in ("get", "create", "update")),  # what has proved itself
+    ("get", SERVICES, "proxy"),  # for a service that requires credentials
+    *((verb, CONFIG_MAPS, "") for verb in ("get", "create", "update")),  # the record of versions
 )
 
 
@@ -56,13 +56,13 @@ def check_cluster(cluster: Cluster, say: Line) -> None:
     except Refused as error:
         if error.status != 403:
             raise
-        return  # one may work in a namespace without seeing it
+        return  # a role may allow work in a namespace without reading it
     if found is None:
         raise NoNamespace(cluster.namespace)
 
 
 def check_kserve(cluster: Cluster, voice: Voice) -> KServeVersion | None:
-    """→ KServe's version, as `kserve_version`. Raises PipelineError where KServe is not installed, or too old."""
+    """→ KServe's version, as `kserve_version`. Raises PipelineError if KServe is not installed, or too old."""
     for resource, kind in ((INFERENCE_SERVICES, INFERENCE_SERVICE), (SERVING_RUNTIMES, SERVING_RUNTIME)):
         if not cluster.knows(resource.api_version, kind):
             raise PipelineError(
@@ -82,7 +82,7 @@ def check_kserve(cluster: Cluster, voice: Voice) -> KServeVersion | None:
 
 
 def kserve_version(cluster: Cluster) -> KServeVersion | None:
-    """By its controller's image, or by the label that Helm gives it; None where neither is to be seen.
+    """From its controller's image, or the label that Helm gives it; None if neither can be read.
 
     The CustomResourceDefinitions and the ConfigMap inferenceservice-config do not have it.
     """
@@ -101,7 +101,7 @@ def kserve_version(cluster: Cluster) -> KServeVersion | None:
 
 
 def _version_texts(controller: Object) -> list[str]:
-    """Where its version may be told, the surest first."""
+    """Texts that may contain its version, the most reliable first."""
     containers = controller["spec"]["template"]["spec"]["containers"]
     images = [str(found["image"]) for found in containers if found["name"] == "manager"]
     tags = [image.partition("@")[0].rpartition(":")[2] for image in images]
@@ -109,9 +109,9 @@ def _version_texts(controller: Object) -> list[str]:
 
 
 def check_helpers(cluster: Cluster, service: Object, warn: Line) -> None:
-    """What this InferenceService leaves to others than KServe has to be in the cluster: Knative, KEDA, metrics.
+    """What this InferenceService needs besides KServe has to be in the cluster: Knative, KEDA, metrics.
 
-    Raises PipelineError where one is not. Without metrics a version serves, with as few pods as may be.
+    Raises PipelineError if one is missing. Without metrics a version serves, with its minimum of pods.
     """
     if is_on_knative(service):
         if not cluster.knows("serving.knative.dev/v1", "Service"):
@@ -136,12 +136,12 @@ def check_helpers(cluster: Cluster, service: Object, warn: Line) -> None:
 def _has_metrics(cluster: Cluster) -> bool:
     try:
         return cluster.knows("metrics.k8s.io/v1beta1", "PodMetrics")
-    except Unreachable:  # the API server has only heard of it: who makes them does not answer
+    except Unreachable:  # the API is registered, but its server does not answer
         return False
 
 
 def check_permissions(cluster: Cluster, permissions: list[Permission], say: Line) -> None:
-    """Raises MayNot, which names all that are missing."""
+    """Raises MayNot, which names all missing permissions."""
     missing = [
         f"{verb} {resource.name}{'/' + subresource if subresource else ''}"
         for verb, resource, subresource in dict.fromkeys(permissions)
@@ -165,7 +165,7 @@ def _permissions(cluster: Cluster, objects: list[Object], *verbs: str) -> list[P
 
 
 def check_image(image: str | None, say: Line) -> None:
-    """Says where a way back may bring another image. One without a registry is on the nodes, where nobody pulls it."""
+    """Says if a roll-back could get another image. An image without a registry is on the nodes, and never pulled."""
     host, slash, _ = (image or "").partition("/")
     is_of_a_registry = bool(slash) and (host == "localhost" or "." in host or ":" in host)
     if is_of_a_registry and "@" not in str(image):

@@ -1,4 +1,4 @@
-"""Whether what is live serves: asked before it is replaced, where nobody has noted that it does."""
+"""Whether the live version serves: checked before it is replaced, if there is no record that it does."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 def serves(cluster: Cluster, service: Object, image: str | None, pace: Pace) -> bool:
     """Whether every pod that takes requests is of this version, and the model answers.
 
-    service: the InferenceService as the cluster has it. image: the server's; None where that is not known.
-    Raises OutOfReach where it cannot be asked, or what else the cluster raises.
+    service: the InferenceService as the cluster has it. image: the server's; None if unknown.
+    Raises OutOfReach if it cannot be reached, or what else the cluster raises.
     """
     on_knative = is_on_knative(service)
     if not on_knative and not _are_all_of(cluster, service, image):
-        return False  # nobody could say which of them answered
+        return False  # it would be unclear which of them answered
     try:
-        ask_model(cluster, service, pace)  # which wakes one that has no pod
+        ask_model(cluster, service, pace)  # which wakes a service without pods
     except SmokeTestFailed:
         return False
     return not on_knative or _are_all_of(cluster, service, image)
 
 
 def _are_all_of(cluster: Cluster, service: Object, image: str | None) -> bool:
-    """On Knative, of the revision that is asked: pods of others may be left for a while."""
+    """On Knative, only of the revision that is called: pods of others may stay for a while."""
     pods = [pod for pod in cluster.find(PODS, **pods_of(service)) if is_ready(pod) and not _is_going(pod)]
     if is_on_knative(service):
         revision = service["status"]["components"]["predictor"]["latestReadyRevision"]
@@ -47,7 +47,7 @@ def _is_going(pod: Object) -> bool:
 def is_of(pod: Object, service: Object, image: str | None) -> bool:
     """Whether a pod, or a template of pods, is of this version.
 
-    The fingerprint alone does not say so: who applies a runtime, or a storageUri, by other means leaves it as it is.
+    The fingerprint alone is not enough: applying a runtime or a storageUri by other means leaves it unchanged.
     """
     of_pod, of_service, uri = annotations_of(pod), annotations_of(service), storage_uri_of(service)
     containers = [found for found in pod.get("spec", {}).get("containers", []) if found["name"] == CONTAINER]
@@ -59,5 +59,5 @@ def is_of(pod: Object, service: Object, image: str | None) -> bool:
 
 
 def _is_image(found: str, image: str) -> bool:
-    """KServe appends -gpu on a GPU; Knative puts a digest in the place of a tag, which says nothing of that."""
+    """KServe appends -gpu on a GPU; Knative replaces a tag with a digest, which cannot be compared with it."""
     return found in (image, f"{image}-gpu") or ("@" in found and "@" not in image)

@@ -23,23 +23,23 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.http import http_client, proxy_of, trusted
 from pipeline.shared.text import one_line
 
-# Nobody is there: https://www.rfc-editor.org/rfc/rfc6761. KServe's ingressDomain is example.com until somebody sets it.
+# Never real hosts: https://www.rfc-editor.org/rfc/rfc6761. KServe's ingressDomain is example.com until it is set.
 RESERVED = re.compile(r"(.*\.)?(example\.(com|net|org)|example|invalid)\.?", re.IGNORECASE)
 
 TIMEOUT = httpx.Timeout(5, connect=3)  # seconds
-LONGEST_S = 10  # names are looked up without an end of their own
+LONGEST_S = 10  # name look-ups have no timeout of their own
 MOST_ANSWER_BYTES = 64 * 1024
 
 LONGEST_NAME = 63  # of a Service
-PORT_HERE = 8080  # where scripts/predict.sh asks
+PORT_HERE = 8080  # the default of scripts/predict.sh
 PORT_OF_SERVICE = 80
 USUAL_PORTS = {"http": 80, "https": 443}
 
 
 def way_in(cluster: Cluster, service: Object, objects: list[Object], voice: Voice) -> str:
-    """The public address, if it answers from here; or else the kubectl command that brings its port here.
+    """The public address, if it answers from here; or else the kubectl command that forwards its port.
 
-    service: as the cluster has it, ready. objects: that were applied with it.
+    service: as the cluster has it, ready. objects: those that were applied with it.
     """
     inside = _inside(service, cluster.namespace)
     voice.say(f"inside       {inside}")
@@ -48,7 +48,7 @@ def way_in(cluster: Cluster, service: Object, objects: list[Object], voice: Voic
         problem = _problem(url, model_of(service))
         if problem is None:
             return url
-        if url != inside:  # which KServe calls the URL too where there is no ingress at all
+        if url != inside:  # which is also KServe's URL if there is no ingress at all
             voice.say(f"outside      not {url}: {problem}")
     return _port_forward(cluster, service)
 
@@ -59,7 +59,7 @@ def _inside(service: Object, namespace: str) -> str:
 
 
 def _of_gateways(objects: list[Object]) -> Iterator[str]:
-    """The addresses of the component public-gateway."""
+    """The addresses from the component public-gateway."""
     for gateway in objects:
         if gateway["kind"] != "Gateway":
             continue
@@ -70,7 +70,7 @@ def _of_gateways(objects: list[Object]) -> Iterator[str]:
 
 
 def _of_status(service: Object) -> Iterator[str]:
-    """That of KServe's ingress, which KServe writes down whether there is one or not."""
+    """The address of KServe's ingress, which KServe reports whether there is one or not."""
     try:
         url = httpx.URL(service["status"].get("url") or "")
     except httpx.InvalidURL:
@@ -80,7 +80,7 @@ def _of_status(service: Object) -> Iterator[str]:
 
 
 def _problem(address: str, model: str) -> str | None:
-    """Why this model does not answer there; None where it does, though it may want credentials for predictions."""
+    """Why this model does not answer there; None if it does, even if predictions require credentials."""
     url = httpx.URL(address + model_route(model))
     proxy = proxy_of(url)
     try:
@@ -113,7 +113,7 @@ def _answer(url: httpx.URL, proxy: str | None) -> Answer:
 def _port_forward(cluster: Cluster, service: Object) -> str:
     target, port = f"{name_of(service)}-predictor", PORT_OF_SERVICE
     if is_on_knative(service):
-        # There that is an alias of the ingress gateway, which kubectl takes no port from.
+        # On Knative that Service is an alias of the ingress gateway, to which kubectl cannot forward.
         target = _private_service(str(service["status"]["components"]["predictor"]["latestReadyRevision"]))
     elif found := _headless(cluster, target):
         port = found
@@ -121,7 +121,7 @@ def _port_forward(cluster: Cluster, service: Object) -> str:
 
 
 def _private_service(revision: str) -> str:
-    """Knative's name for it: kmeta.ChildName of https://github.com/knative/pkg shortens what is too long by a hash."""
+    """Knative's name for it: kmeta.ChildName of https://github.com/knative/pkg shortens long names with a hash."""
     suffix = "-private"
     room = LONGEST_NAME - len(suffix)
     if len(revision) > room:
@@ -131,13 +131,13 @@ def _private_service(revision: str) -> str:
 
 
 def _headless(cluster: Cluster, name: str) -> int | None:
-    """Of a Service without an address (KServe's serviceClusterIPNone), kubectl takes the port for that of the pod.
+    """The pod's port, if the Service has no address (KServe's serviceClusterIPNone): kubectl then expects that one.
 
     https://github.com/kubernetes/kubectl/blob/v0.35.0/pkg/util/service_port.go
     """
     try:
         found = cluster.get(SERVICES, name) if cluster.may("get", SERVICES) else None
-    except PipelineError:  # the version serves, whatever is not to be had now
+    except PipelineError:  # the version serves, even if this cannot be read
         found = None
     spec = (found or {}).get("spec", {})
     if spec.get("clusterIP") != "None":

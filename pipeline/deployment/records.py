@@ -1,8 +1,8 @@
 """Which versions have proved themselves: all their pods were ready, and they answered the smoke test.
 
-It is kept in a ConfigMap NAME-deployments beside the InferenceService, and goes with that. The InferenceService itself
-has no place for it: KServe copies its annotations to the pods, and a change would start those anew. Its condition
-`Ready` is false while one more pod starts beside those that serve, and true while pods of the version before still do.
+They are kept in a ConfigMap NAME-deployments, which is deleted with the InferenceService. The InferenceService itself
+cannot hold them: KServe copies its annotations to the pods, so a change would restart those. Its condition `Ready` is
+no proof: it is false while an additional pod starts, and true while old pods still serve.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from pipeline.deployment.objects import Object, name_of
 from pipeline.deployment.resources import CONFIG_MAPS
 
 KEY = "deployments.json"
-MOST = 5  # so many are kept, each of about 10 kB
+MOST = 5  # records, each of about 10 kB
 MOST_CHARACTERS = 900_000  # a ConfigMap has room for 1 MiB
-CHANGED = (404, 409)  # it is gone, or another, since it was read
+CHANGED = (404, 409)  # it was deleted or replaced since it was read
 ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class Version:
-    """What is told apart. deployed: the fingerprint of what was applied; image: None where it is not ours to say."""
+    """What identifies a version. deployed: the fingerprint of what was applied. image: None if not ours to set."""
 
     deployed: str
     storage_uri: str
     image: str | None
 
     def is_same_as(self, other: Version) -> bool:
-        """Somebody else may have changed either the URI or the image, and left the fingerprint."""
+        """Compares more than the fingerprint: somebody else may have changed only the URI or the image."""
         has_images = self.image is not None and other.image is not None
         is_another_image = has_images and self.image != other.image
         return (self.deployed, self.storage_uri) == (other.deployed, other.storage_uri) and not is_another_image
@@ -43,12 +43,12 @@ class Version:
 
 @dataclass(frozen=True)
 class Proved(Version):
-    """A version that answered. objects: all that was applied; None where somebody else did that. model: its name."""
+    """A version that answered. objects: all that was applied; None if somebody else did. model: its name."""
 
     overlay: str
     at: str
     objects: list[Object] | None
-    model: str = MODEL_NAME  # of records from before there was more than one
+    model: str = MODEL_NAME  # for records from before there were several
 
 
 def now() -> str:
@@ -56,20 +56,21 @@ def now() -> str:
 
 
 class Records:
-    """Of the InferenceService of this name. Every method raises PipelineError."""
+    """The records of the InferenceService of this name. Every method raises PipelineError."""
 
     def __init__(self, cluster: Cluster, service: str) -> None:
         self._cluster = cluster
         self._name = f"{service}-deployments"
 
     def read(self, service: Object | None) -> list[Proved]:
-        """The latest first. service: as the cluster has it; what is left of one before it is none of its own."""
+        """The latest first. service: as the cluster has it; the records of an earlier one of its name are ignored."""
         return _entries(self._cluster.get(CONFIG_MAPS, self._name), service)
 
     def add(self, proved: Proved, service: Object) -> None:
-        """Makes it the latest. service: the InferenceService as the cluster has it, to which the record belongs.
+        """Makes it the latest. service: the InferenceService as the cluster has it, which owns the record.
 
-        Whoever writes at the same time loses nothing: what is there by then was read, or the API server refuses this.
+        Concurrent writers lose nothing: if the ConfigMap changed since it was read, the API server refuses, and this
+        tries again.
         """
         for attempt in range(ATTEMPTS):
             found = self._cluster.get(CONFIG_MAPS, self._name)
@@ -96,7 +97,7 @@ class Records:
 
 
 def _written(entries: list[Proved]) -> str:
-    """As many of them as there is room for. Secrets are left out: many may read a ConfigMap who may not read those."""
+    """As many as fit. Secrets are left out: more people may read a ConfigMap than a Secret."""
     told = []
     for entry in entries[:MOST]:
         objects = entry.objects and [found for found in entry.objects if found["kind"] != "Secret"]
@@ -107,7 +108,7 @@ def _written(entries: list[Proved]) -> str:
 
 
 def _entries(found: Object | None, service: Object | None) -> list[Proved]:
-    """Without those that are of another form, since somebody, or another release, has written them."""
+    """Without entries in another form, which somebody else, or another release, wrote."""
     owners = [owner.get("uid") for owner in (found or {}).get("metadata", {}).get("ownerReferences", [])]
     if found is None or service is None or service["metadata"]["uid"] not in owners:
         return []

@@ -1,4 +1,4 @@
-"""What went wrong with a call to the API server, in one line with its remedy."""
+"""What went wrong with a call to the API server, in one line, with what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.shared.text import one_line
 
 
 def unreachable(error: Exception, context: str, host: str) -> Unreachable:
-    """What to raise where no answer came. context: the name of that of the kube config."""
+    """What to raise if there was no answer. context: its name in the kube config."""
     reason = getattr(error, "reason", None) or error
     kind = NoAnswer if isinstance(reason, urllib3.exceptions.ReadTimeoutError) else Unreachable
     said = one_line(reason, 300)
@@ -31,9 +31,9 @@ def unreachable(error: Exception, context: str, host: str) -> Unreachable:
 
 
 def refusal(answer: Answer, method: str, path: str) -> Refused | Unreachable:
-    """What to raise for an answer with a status that is not 2xx."""
+    """What to raise for an answer whose status is not 2xx."""
     said, status = answer.message, answer.status
-    is_passing = status == 500 and method == "GET"  # "etcdserver: leader changed", for one
+    is_passing = status == 500 and method == "GET"  # for example "etcdserver: leader changed"
     if is_passing or status in (429, 502, 503, 504):
         return Unreachable(f"the API server is busy ({status}: {said}): run this again in a minute")
     if status == 401 or "system:anonymous" in said:
@@ -49,7 +49,7 @@ def refusal(answer: Answer, method: str, path: str) -> Refused | Unreachable:
 
 
 def _of_admission(said: str, path: str) -> str | None:
-    """Where the object is not let in, whoever sent it."""
+    """If admission refuses the object, whoever sent it."""
     if webhook := re.search(r'admission webhook "([^"]+)" denied the request: (?:\[?denied by \S+\]? )?(.*)', said):
         return f"{_title(path)} is refused by the admission webhook {webhook[1]}: {webhook[2]}"
     if webhook := re.search(r'failed calling webhook "([^"]+)": (.*)', said):

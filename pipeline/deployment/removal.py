@@ -22,12 +22,12 @@ class Removal:
         self._pace = pace
 
     def remove(self, objects: list[Object]) -> None:
-        """The last of them first. Raises NotGone, or what the cluster raises."""
+        """In reverse order. Raises NotGone, or what the cluster raises."""
         removed = [title_of(found) for found in reversed(objects) if self._remove(found)]
         self._voice.say(f"deleted      {', '.join(removed)}" if removed else "nothing to delete")
 
     def _remove(self, thing: Object) -> bool:
-        """Whether it was there, and ours."""
+        """Whether it existed and was ours."""
         resource, title = self._cluster.resource_of(thing), title_of(thing)
         live = self._cluster.get(resource, name_of(thing))
         if live is None:
@@ -35,7 +35,7 @@ class Removal:
         if applied_by(FIELD_MANAGER, live) is None:
             self._voice.warn(f"{title} was not applied by this tool: it is kept")
             return False
-        if thing["kind"] in IN_NO_NAMESPACE:  # with what is not ours
+        if thing["kind"] in IN_NO_NAMESPACE:  # it may hold others' objects
             self._voice.warn(f"{title} is kept, others may use it: kubectl delete {thing['kind']} {name_of(thing)}")
             return False
         with self._changes.making(f"delete {title}"):
@@ -44,7 +44,7 @@ class Removal:
         return True
 
     def wait_until_gone(self, thing: Object, uid: str) -> None:
-        """uid: of what is being deleted. Raises NotGone."""
+        """uid: of the object that is being deleted. Raises NotGone."""
         deadline = time.monotonic() + self._pace.timeout
         resource = self._cluster.resource_of(thing)
         while (live := self._cluster.get(resource, name_of(thing))) and live["metadata"]["uid"] == uid:

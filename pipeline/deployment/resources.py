@@ -1,4 +1,4 @@
-"""Kinds of objects as the API server calls them, and its paths to them."""
+"""Kinds of objects by their names and paths in the API server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.deployment.objects import Object, name_of
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind as the API server calls it: `inferenceservices` of `serving.kserve.io/v1beta1`."""
+    """A kind by the API server's name for it: `inferenceservices` of `serving.kserve.io/v1beta1`."""
 
     api_version: str
     plural: str
@@ -22,7 +22,7 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """As kubectl and error messages have it."""
+        """As in kubectl and error messages."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str, name: str = "") -> str:
@@ -31,7 +31,7 @@ class Resource:
 
 
 def path_of(api_version: str) -> str:
-    """The core's, `v1`, has another than those of groups."""
+    """The core API, `v1`, has another path than API groups."""
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
@@ -48,5 +48,5 @@ OF_SERVICE = "serving.kserve.io/inferenceservice"  # a label of its pods
 
 
 def pods_of(service: Object) -> dict[str, str]:
-    """The query for what KServe makes of an InferenceService: its pods, and its Deployments."""
+    """The query for what KServe creates from an InferenceService: its pods, and its Deployments."""
     return {"labelSelector": f"{OF_SERVICE}={name_of(service)}"}

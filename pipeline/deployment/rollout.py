@@ -1,8 +1,8 @@
 """Waiting until a new version serves.
 
-A service can be ready with the pods it had before. Those of a new version are told by an annotation: KServe hands the
-annotations of an InferenceService on to its Deployment and pods. (`status.observedGeneration` says nothing of it: in
-Standard mode it is the Deployment's.)
+A service can be ready with its old pods. An annotation identifies the pods of a new version: KServe copies the
+annotations of an InferenceService to its Deployment and pods. (`status.observedGeneration` does not help: in Standard
+mode it is the Deployment's.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOG_LINES = 10
 
 @dataclass(frozen=True)
 class View:
-    """One look at the service. `summary` is a line for the user."""
+    """The service at one moment. `summary` is a line for the user."""
 
     service: Object
     ready: bool
@@ -46,7 +46,7 @@ class View:
 
 
 class Rollout:
-    """objects: as they were applied, the InferenceService with its fingerprint. progress: called at every look."""
+    """objects: as they were applied, the InferenceService with its fingerprint. progress: called at every poll."""
 
     def __init__(self, cluster: Cluster, objects: list[Object], pace: Pace, progress: Line) -> None:
         self._cluster = cluster
@@ -58,9 +58,9 @@ class Rollout:
         self._progress = progress
 
     def wait(self) -> Object:
-        """The InferenceService, once it serves the new version. Raises NotReady, or PipelineError where it is gone."""
+        """The InferenceService, once it serves the new version. Raises NotReady, or PipelineError if it is gone."""
         began = seen = last = time.monotonic()
-        for_nodes = 0.0  # of the time since: see Pace.node
+        for_nodes = 0.0  # seconds spent waiting for nodes: see Pace.node
         trouble: Trouble | None = None
         told: Trouble | None = None
         while True:
@@ -78,7 +78,7 @@ class Rollout:
                 time.sleep(self._pace.poll)
                 continue
             if told and view.trouble and view.trouble.is_same_as(told):
-                self._progress(told.reason)  # in the words in which it was told first
+                self._progress(told.reason)  # in the words of its first report
             else:
                 self._progress(view.summary)
                 told = view.trouble or told
@@ -103,7 +103,7 @@ class Rollout:
         return [f"{trouble.container}: {line}" for line in lines]
 
     def live(self) -> Object:
-        """The InferenceService. Raises PipelineError where it is gone, or somebody else's by now."""
+        """The InferenceService. Raises PipelineError if it is gone, or somebody else has replaced it."""
         service = self._cluster.get(INFERENCE_SERVICES, self._name)
         if service is None:
             raise PipelineError(f"the InferenceService {self._name} was deleted in the meantime: run this again")
@@ -115,7 +115,7 @@ class Rollout:
         return service
 
     def _is_as_applied(self, service: Object) -> bool:
-        """The runtime too: of two that deploy at once, each may have applied one of both last."""
+        """Checks the runtime too: of two concurrent deployments, each may have applied one of the two objects last."""
         runtime = self._runtime and self._cluster.get(SERVING_RUNTIMES, name_of(self._runtime))
         is_the_image = self._runtime is None or (runtime is not None and image_of([runtime]) == self._image)
         is_the_version = storage_uri_of(service) == storage_uri_of(self._service)
@@ -134,16 +134,16 @@ class Rollout:
         return View(service, False, _summary(service, deployments, pods, least))
 
     def _is_new(self, found: Object) -> bool:
-        """Of a Deployment it is the pods' annotation that counts; Knative's has it there too."""
+        """For a Deployment, its pod template's annotation counts; Knative sets it there too."""
         template = found.get("spec", {}).get("template", found)
         is_going = "deletionTimestamp" in found["metadata"]
         return is_of(template, self._service, self._image) and not is_going
 
 
 def _least_replicas(service: Object) -> int:
-    """As many as an autoscaler will ask for, though a new Deployment has one at first: KServe leaves the number to it.
+    """The autoscaler's minimum: KServe leaves the number to it, so a new Deployment starts with one replica.
 
-    One that is not KServe's own (`external`) may ask for fewer.
+    An autoscaler that is not KServe's own (`external`) may go lower.
     """
     is_external = annotations_of(service).get(AUTOSCALER) == "external"
     return 0 if is_external else int(service["spec"]["predictor"].get("minReplicas", 1))
@@ -154,7 +154,7 @@ def _replicas(deployment: Object, least: int) -> int:
 
 
 def _is_complete(deployment: Object, least: int) -> bool:
-    """All its pods are of the new version, and available; and none of the old one take requests."""
+    """All its pods are of the new version and available, and no old pod takes requests."""
     status, wanted = deployment.get("status", {}), _replicas(deployment, least)
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
     return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [wanted] * 3

@@ -1,15 +1,15 @@
-"""The kubernetes package, as all of this folder imports it."""
+"""The kubernetes package, as this whole folder imports it."""
 
 from __future__ import annotations
 
 import sys
 
-# Where kubernetes_validate is installed, as it is for the tests, that package imports it for a check that nothing here
-# asks for, and with it a grammar that takes more than a second of each deploy.sh to build.
+# If kubernetes_validate is installed, as it is for the tests, the kubernetes package imports it for a check that is not
+# used here, and with it a grammar that takes each deploy.sh more than a second to build.
 UNWANTED = "kubernetes_validate"
 
 _imported = sys.modules.get(UNWANTED)
-sys.modules[UNWANTED] = None  # type: ignore[assignment]  # it cannot be imported
+sys.modules[UNWANTED] = None  # type: ignore[assignment]  # makes importing it fail
 try:
     from kubernetes import client, config
 finally:

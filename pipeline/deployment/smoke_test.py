@@ -1,4 +1,4 @@
-"""The smoke test: one real question to a service that is ready, through the API server's proxy."""
+"""The smoke test: one real request to a service that is ready, through the API server's proxy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pipeline.serving.route import model_route, predict_route
 ANY_ERROR = tuple(range(400, 600))
 NO_PREDICTION = "the model does not answer predictions"
 NO_WORD = "the model does not report that it is ready"
-CREDENTIALS = "credentials:"  # where the front door puts what is wrong with a client's (kserve/runtime/envoy.yaml)
+CREDENTIALS = "credentials:"  # how the front door's errors about them begin (kserve/runtime/envoy.yaml)
 
 
 def ask_model(cluster: Cluster, service: Object, pace: Pace) -> str | None:
-    """The label that the model gives to a black picture; None where the service wants credentials for that.
+    """The model's label for a black picture; None if the service requires credentials for that.
 
-    The server then says whether its model has answered lately, and that has to be so.
+    In that case the server itself must report that its model has answered lately.
 
     Raises SmokeTestFailed, OutOfReach, or what the cluster raises. service: as the cluster has it, ready.
     """
@@ -50,14 +50,14 @@ def _require_readiness(answer: Answer, model: str) -> None:
 
 
 def wants_credentials(answer: Answer) -> bool:
-    """Whether this is the door's own 401 or 403. The API server's are a Status."""
+    """Whether this is the door's own 401 or 403. The API server answers with a Status instead."""
     said = answer.fields.get("error")
     is_the_doors = answer.fields.keys() == {"error"} and isinstance(said, str) and said.startswith(CREDENTIALS)
     return answer.status in (401, 403) and is_the_doors
 
 
 def said_in(answer: Answer) -> str:
-    """What is wrong, by who answered."""
+    """What is wrong, according to the answer."""
     return f"{answer.status}: {answer.fields.get('error') or answer.message}"
 
 
@@ -69,7 +69,7 @@ def _another_model(answer: Answer) -> SmokeTestFailed:
 def answer_of(
     cluster: Cluster, service: Object, pace: Pace, problem: str, method: str, route: str, body: Any = None
 ) -> Answer:
-    """That of the service, or of its front door. Raises what is the API server's own. problem: of silence."""
+    """The answer of the service or its front door. Raises the API server's own errors. problem: if nothing answers."""
     target, headers = _target(service, cluster.namespace)
     path = f"/api/v1/namespaces/{cluster.namespace}/services/http:{target}:80/proxy{route}"
     deadline = time.monotonic() + pace.smoke
@@ -80,7 +80,7 @@ def answer_of(
             raise SmokeTestFailed(f"{problem} within {pace.answer[1]:g} s") from None
         if answer.status not in (502, 503, 504) or time.monotonic() >= deadline:
             break
-        time.sleep(pace.poll)  # the proxy may learn of a new pod a moment after it is ready
+        time.sleep(pace.poll)  # the proxy may notice a new pod only a moment after it is ready
     if "error trying to reach service" in answer.message and "timeout" in answer.message:
         raise OutOfReach(answer.message)
     if answer.status in (401, 403) and not wants_credentials(answer):
@@ -89,11 +89,11 @@ def answer_of(
 
 
 def _target(service: Object, namespace: str) -> tuple[str, dict[str, str]]:
-    """The Service to ask, and the headers to ask it with. Raises SmokeTestFailed where there is none."""
+    """The Service to call, and the headers for it. Raises SmokeTestFailed if there is none."""
     if not is_on_knative(service):
         return f"{name_of(service)}-predictor", {}
-    # There that name is an alias of the ingress gateway; a revision's own Service may lead to the activator, which
-    # learns from these headers what to wake.
+    # On Knative that name is an alias of the ingress gateway. A revision's own Service may lead to the activator, which
+    # reads from these headers what to wake.
     revision = service.get("status", {}).get("components", {}).get("predictor", {}).get("latestReadyRevision")
     if revision is None:
         raise SmokeTestFailed("KServe has no ready revision of it")

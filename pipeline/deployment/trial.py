@@ -1,4 +1,4 @@
-"""Promotion by evidence: before traffic moves, a new version is asked the same pictures as the one that serves."""
+"""Promotion by evidence: before traffic moves, a new version gets the same pictures as the live one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WIDTH = 100  # of the table, in characters
 
 @dataclass(frozen=True)
 class Compared:
-    """A live version, as far as another would differ from it. deployed: its fingerprint."""
+    """What identifies a live version. deployed: its fingerprint."""
 
     name: str
     uid: str
@@ -48,7 +48,7 @@ class Compared:
 
 
 class Trial:
-    """Of a version that is about to be applied. Whatever happens, what serves is not touched, and the candidate goes.
+    """Tries a version before it is applied. Whatever happens, the live version stays, and the candidate is removed.
 
     Every method raises PipelineError.
     """
@@ -64,9 +64,9 @@ class Trial:
         self._removal = Removal(cluster, changes, voice, pace)
 
     def compare(self, objects: list[Object], golden: Golden) -> None:
-        """objects: what is to be applied. Raises NotPromoted, whatever went wrong: nothing that serves was changed.
+        """objects: those to apply. Raises NotPromoted, whatever went wrong: the live version was not changed.
 
-        Without a version that serves there is nothing to compare with, and that is said.
+        Without a live version there is nothing to compare with; a line says so.
         """
         try:
             self._judge(objects, golden)
@@ -106,7 +106,7 @@ class Trial:
         raise NotPromoted(f"{what} requires credentials, which --golden does not have: deploy without it")
 
     def _require_that_it_serves(self, live: Object) -> None:
-        """Else the pods of the version before it may have answered, or those of both."""
+        """Otherwise the old version's pods may have answered, or those of both."""
         if not serves(self._cluster, live, self._image_of(live), self._pace):
             raise NotPromoted(
                 f"{storage_uri_of(live)}, the live version, is not what answers, so --golden has nothing to compare: "
@@ -114,7 +114,7 @@ class Trial:
             )
 
     def _require_still(self, compared: Compared) -> None:
-        """What was compared with is what is replaced; what came meanwhile was compared with nothing."""
+        """The version to be replaced must be the one that was compared, not one that was deployed in the meantime."""
         live = self._cluster.get(INFERENCE_SERVICES, compared.name)
         if live is None or self._version_of(live) != compared:
             raise NotPromoted(f"somebody else deployed {compared.name} during the comparison: wait until that one ends")
@@ -131,7 +131,7 @@ class Trial:
     # --- The candidate ------------------------------------------------------------------------------------------------
 
     def _prepare(self, candidate: list[Object]) -> None:
-        """All that can be known beforehand; and what a run before has left behind, goes."""
+        """The checks beforehand; also removes what an earlier run left behind."""
         check_permissions(self._cluster, to_delete(self._cluster, candidate), lambda _: None)
         check_free(self._cluster, candidate)
         if left := live_of(self._cluster, candidate):
@@ -143,8 +143,8 @@ class Trial:
             self._cluster.apply(thing, dry_run=True)
 
     def _require_abandoned(self, left: list[Object]) -> None:
-        """One that is younger than a deployment takes may be another run's, at work. Where the clocks are apart, an
-        older one may be as well: that run notices, and refuses its version."""
+        """A candidate younger than the longest deployment may belong to another run that is still going. If the clocks
+        differ, an older one may too: that run then notices, and refuses its version."""
         for live in left:
             age = age_of(live)
             if "deletionTimestamp" not in live["metadata"] and age < self._pace.longest:
@@ -154,8 +154,8 @@ class Trial:
                 )
 
     def _tried(self, live: Object, candidate: list[Object], golden: Golden) -> Comparison:
-        """No signal comes between the candidate and its removal. A request to apply it is not cut off: it may have come
-        through, and be carried out after the removal."""
+        """No signal prevents the candidate's removal. Nor does one cut off a request to apply it, which might take
+        effect after the removal."""
         with NotedSignals() as signals:
             try:
                 self._changes.begin(self._then(candidate))
@@ -199,13 +199,13 @@ class Trial:
         return comparison
 
     def _require_own(self, rollout: Rollout, candidate: list[Object]) -> None:
-        """That nobody has put another in its place, which then was asked."""
+        """Nobody may have replaced the candidate: then the replacement would have answered."""
         rollout.live()
         if len(own_of(self._cluster, candidate)) < len(candidate):
             raise PipelineError(f"another run replaced {name_of(service_of(candidate))}: wait until that one ends")
 
     def _told(self, outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
-        """Tells after each tenth how far it is."""
+        """Reports the progress after each tenth."""
         tenths = 0
         for number, outcome in enumerate(outcomes, 1):
             if number * 10 // count > tenths:
@@ -214,8 +214,8 @@ class Trial:
             yield outcome
 
     def _ask(self, service: Object) -> Ask:
-        """Through the API server's proxy. It sends JSON: not every runtime has the front door, which takes bytes."""
-        once = replace(self._pace, smoke=0)  # what is not answered counts as that, and no wait as latency
+        """Through the API server's proxy. It sends JSON: not every runtime has the front door, which accepts bytes."""
+        once = replace(self._pace, smoke=0)  # no retries: they would hide failures, and count as latency
         route = predict_route(model_of(service))
 
         def ask(picture: Picture, classes: int) -> list[Class]:
@@ -235,10 +235,10 @@ class Trial:
 
         return ask
 
-    # --- Its end ------------------------------------------------------------------------------------------------------
+    # --- Its removal --------------------------------------------------------------------------------------------------
 
     def _remove(self, candidate: list[Object], those: Callable[[Cluster, list[Object]], list[Object]]) -> None:
-        """Asks for the removal of those of it, and says what is left where that cannot be had."""
+        """Requests the removal of `those` of it; if that fails, says what is left."""
         self._voice.progress("removing the candidate")
         try:
             left = those(self._cluster, candidate)
@@ -261,7 +261,7 @@ class Trial:
         return f"kubectl --namespace {self._cluster.namespace} delete {names}"
 
     def _wait_until_gone(self, candidate: list[Object]) -> None:
-        """Its pod has the room that the next one may need."""
+        """Its pod takes room that the next one may need."""
         for live in live_of(self._cluster, candidate):
             if "deletionTimestamp" in live["metadata"]:
                 self._removal.wait_until_gone(live, live["metadata"]["uid"])

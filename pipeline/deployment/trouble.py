@@ -1,4 +1,4 @@
-"""What keeps a new version from being ready, and how long one waits for that to mend."""
+"""What keeps a new version from becoming ready, and how long to wait for that to pass."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pipeline.deployment.objects import Object, conditions_of, is_ready, lacking
 from pipeline.deployment.pods import INITIALIZER, Container, containers_of, init_containers_of
 from pipeline.shared.text import one_line
 
-CRASHES = 3  # so many, and it will not mend by itself
+CRASHES = 3  # after this many it will not recover
 
 CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 NEVER_PULLS = ("InvalidImageName", "ErrImageNeverPull")
 CANNOT_START = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
-# KServe goes on without what the first misses, and the second follows from what is known otherwise. What lost against
-# another's change is tried again at once. https://github.com/kserve/kserve/blob/v0.20.0/pkg/controller/v1beta1/
-# inferenceservice/controller.go has all that it warns of; other versions from 0.15 on warn of nothing else.
+# KServe works without what the first one misses, and the second one only repeats other conditions. It retries at once
+# after a conflicting change. All its warnings are in https://github.com/kserve/kserve/blob/v0.20.0/pkg/controller/
+# v1beta1/inferenceservice/controller.go; versions from 0.15 on have no others.
 HARMLESS = ("VirtualServiceCRDNotFound", "InferenceServiceNotReady")
 PASSING = "the object has been modified"
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """`patience`: how long to see it before it is believed, in seconds; None: until the time is over.
+    """`patience`: how long it has to last before it counts, in seconds; None: until the time-out.
 
-    `kind`: troubles that have the same are one: Kubernetes words a failing pull in several ways, by turns.
+    `kind`: troubles of the same kind are one: Kubernetes alternates between several wordings of a failing pull.
     """
 
     reason: str
@@ -35,7 +35,7 @@ class Trouble:
     kind: str = ""
     pod: str = ""
     container: str = ""
-    previous: bool = False  # it is the run before this one that failed
+    previous: bool = False  # the previous run failed, not this one
     awaits_node: bool = False  # nothing is wrong: a node is being made
 
     def is_same_as(self, other: Trouble | None) -> bool:
@@ -45,10 +45,10 @@ class Trouble:
 def find_trouble(
     cluster: Cluster, service: Object, deployments: list[Object], pods: list[Object], patience: float
 ) -> Trouble | None:
-    """The trouble that says most: a pod's own, else that of the Deployments, else that of the InferenceService, of
-    which a part is in Events alone.
+    """The most specific trouble: a pod's own, or else the Deployments', or else the InferenceService's, of which some
+    is only in Events.
 
-    deployments, pods: of the new version. patience: with failures that may mend, in seconds.
+    deployments, pods: of the new version. patience: with failures that may be temporary, in seconds.
     """
     troubles = [trouble for pod in pods if (trouble := _of_pod(cluster, pod, patience))]
     if troubles:
@@ -56,7 +56,7 @@ def find_trouble(
     for deployment in deployments:
         for condition in conditions_of(deployment):
             if condition.type == "ReplicaFailure" and condition.status == "True":
-                # Its message has the name of a pod, another one each time.
+                # Its message contains a pod's name, a different one each time.
                 return Trouble(f"no pod can be created: {one_line(condition.message)}", patience, kind="no pod")
     return (
         _of_specification(service, patience)
@@ -75,13 +75,13 @@ def _of_pod(cluster: Cluster, pod: Object, patience: float) -> Trouble | None:
         if trouble := _of_image(name, container, patience) or _of_run(name, container):
             return trouble
     is_waiting = pod.get("status", {}).get("phase") == "Pending" and not containers
-    if is_waiting and (warnings := warnings_of(cluster, "Pod", name)):  # a volume that is not there, for one
+    if is_waiting and (warnings := warnings_of(cluster, "Pod", name)):  # for example, a missing volume
         return Trouble(f"{name}: {sentence_of(warnings[-1])}", kind=f"warning {warnings[-1].get('reason')}")
     return None
 
 
 def _of_scheduling(cluster: Cluster, pod: str, said: str) -> Trouble:
-    """A pod for which no node has room: what an autoscaler does about that says more than the scheduler."""
+    """A pod for which no node has room: an autoscaler's Event says more than the scheduler's."""
     scaling = scaling_of(cluster, pod)
     if scaling and scaling.get("reason") == MAKES_A_NODE:
         return Trouble(f"{pod} is waiting for a node, which is being created", kind="awaits a node", awaits_node=True)
@@ -90,7 +90,7 @@ def _of_scheduling(cluster: Cluster, pod: str, said: str) -> Trouble:
 
 
 def _of_image(pod: str, container: Container, patience: float) -> Trouble | None:
-    """A container that cannot be made from its image."""
+    """A container that cannot be created from its image."""
     reason, said = container.waits_for, one_line(container.message)
     if reason in CANNOT_PULL:
         return Trouble(
@@ -104,12 +104,12 @@ def _of_image(pod: str, container: Container, patience: float) -> Trouble | None
 
 
 def _of_run(pod: str, container: Container) -> Trouble | None:
-    """A container that ended badly, and has not been running well since."""
+    """A container that failed, and has not recovered since."""
     ended = container.ended or container.ended_before
     if ended is None or (container.ended and container.ended.exit_code == 0):
         return None
     if container.is_running and container.restarts < CRASHES:
-        return None  # it may do better this time
+        return None  # it may succeed this time
     if container.name == INITIALIZER:
         what = "could not fetch the model"
     elif ended.reason == "OOMKilled":
@@ -139,9 +139,9 @@ def _of_specification(service: Object, patience: float) -> Trouble | None:
 def _of_events(
     cluster: Cluster, service: Object, deployments: list[Object], pods: list[Object], patience: float
 ) -> Trouble | None:
-    """Why KServe makes no Deployment; or why the service is not ready, though its pods are, which may yet mend."""
+    """Why KServe creates no Deployment; or why the service is not ready although its pods are, which may pass."""
     if deployments and (is_ready(service) or not all(map(is_ready, pods))):
-        return None  # it is made, and on its way
+        return None  # it exists, and is making progress
     for event in reversed(warnings_since_applied(cluster, service)):
         if event.get("reason") not in HARMLESS and PASSING not in str(event.get("message")):
             said = f"KServe warns: {sentence_of(event)}"

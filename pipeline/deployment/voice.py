@@ -1,4 +1,4 @@
-"""How a deployment speaks."""
+"""How a deployment reports to the user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Line = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Voice:
-    """`progress` is called at every look, mostly with what it said already."""
+    """`progress` is called at every poll, usually with the same text as before."""
 
     say: Line = lambda _: None
     warn: Line = lambda _: None

@@ -1,6 +1,6 @@
-"""`make image` asks the registry once which digest the base image has, and holds it from then on.
+"""`make image` asks the registry once for the base image's digest, and uses it from then on.
 
-No engine that builds images is here: a script in docker's place says what docker says.
+There is no engine here that builds images: a script in docker's place prints what docker prints.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def project(checkout: Path, tmp_path: Path) -> Path:
 
 
 def make_image(project: Path, digests: str = f"docker.io/library/python@{DIGEST}") -> tuple[int, list[str], str]:
-    """The exit status, what docker was asked, and what was said."""
+    """The exit status, docker's arguments, and the output."""
     environment = {
         "PATH": f"{project / 'bin'}:{os.environ['PATH']}",
         "REPO_DIGESTS": digests,
@@ -74,7 +74,7 @@ def test_an_engine_that_knows_no_digest_builds_nothing(project: Path) -> None:
 
 
 def test_whatever_pip_installs_here_has_hashes(checkout: Path) -> None:
-    """But for PyTorch from its own index, which says itself which hashes its files have."""
+    """Except for PyTorch from its own index, which gives its files' hashes itself."""
     makefile = (checkout / "Makefile").read_text()
     assert re.search(r"^LOCKED = \$\(PIP\) --require-hashes --requirement requirements/locked$", makefile, re.MULTILINE)
     used = re.findall(r"\$\(PIP\) (\S+ \S+)", makefile)

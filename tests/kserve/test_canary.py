@@ -1,4 +1,4 @@
-"""The component canary-standard divides the public requests between two services, as its README says."""
+"""The component canary-standard splits the public requests between two services, as its README says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rendering(components: tuple[str, ...]) -> list[Object]:
 
 
 def test_a_canary_divides_the_public_requests_and_nothing_else() -> None:
-    """The same requests as before, between two Services, and each is asked for its health."""
+    """The same requests as before, split between two Services, each with a health check."""
     without, with_it = rendering(GATEWAY), rendering(BOTH)
     (before,) = one(without, "HTTPRoute")["spec"]["rules"]
     (now,) = one(with_it, "HTTPRoute")["spec"]["rules"]
@@ -72,7 +72,7 @@ def test_the_next_version_is_the_service_that_its_readme_deploys() -> None:
 
 
 class Recorder(ThreadingHTTPServer):
-    """Of the API, what kubectl asks for before it applies something, and then what it applies, and as whom."""
+    """The part of the API that kubectl reads before it applies something; records what it applies, and as whom."""
 
     def __init__(self, objects: list[Object]) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
@@ -124,7 +124,7 @@ class Answering(BaseHTTPRequestHandler):
 
 
 def test_new_weights_are_applied_without_the_pods(tmp_path: Path, user_environment: None) -> None:
-    """As deploy.sh, so that neither refuses what is the other's; and nothing that would start pods anew."""
+    """As deploy.sh, so that the two do not conflict; and nothing that would restart pods."""
     (command,) = re.findall(r"^ +(kubectl apply -k .*\n.*)$", README, re.MULTILINE)
     words = shlex.split(command.replace("\\\n", " "))
     render_with(BOTH, tmp_path)

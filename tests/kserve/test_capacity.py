@@ -1,6 +1,6 @@
-"""Requests, nodes and limits add up, so that no overlay asks for pods that have no place.
+"""Requests, nodes and limits add up, so that no overlay requests pods that fit nowhere.
 
-Read from the files themselves: the renderings, the READMEs' commands, and Terraform's pools.
+They are read from the files themselves: the renderings, the READMEs' commands, and Terraform's pools.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ WITH_GPU = [choice for choice in IN_THE_CLOUD if "gpu" in choice]
 WITHOUT_GPU = [choice for choice in IN_THE_CLOUD if "gpu" not in choice]
 
 
-# --- what is wanted ---------------------------------------------------------------------------------------------------
+# --- what is requested ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Of a service: each pod, how many at least and at most, and how many more while a version is rolled out."""
+    """A service's needs: each pod, its minimum and maximum number, and how many more while a version is rolled out."""
 
     pod: Room
     least: int
@@ -89,12 +89,12 @@ def wanted_of(objects: list[Object]) -> Wanted:
     pod = requested(container["resources"]["requests"])
     least = max(predictor["minReplicas"], 1)
     most = max(predictor.get("maxReplicas", least), least)
-    if service["metadata"]["annotations"][MODE] == "Knative":  # which starts a revision beside the one before
+    if service["metadata"]["annotations"][MODE] == "Knative":  # which starts a new revision next to the old one
         return Wanted(Room(pod.cpu + QUEUE_PROXY, pod.memory, pod.disk), least, most, 1)
     return Wanted(pod, least, most, predictor["deploymentStrategy"]["rollingUpdate"]["maxSurge"])
 
 
-# --- what is there ----------------------------------------------------------------------------------------------------
+# --- what is available ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ def walk_through() -> Pool:
     (command,) = re.findall(r"^ *(gcloud container clusters create .*)$", text, re.MULTILINE)
     words = shlex.split(command)
     options = {name: value for name, value in itertools.pairwise(words) if name.startswith("--")}
-    assert "--enable-autoscaling" in options, "what does not grow has no place for a second version"
+    assert "--enable-autoscaling" in options, "a fixed number of nodes has no room for a second version"
     least, started = int(options["--min-nodes"]), int(options["--num-nodes"])
-    assert least == started, "the autoscaler would take away what was there first"
+    assert least == started, "the autoscaler would remove the first nodes"
     return Pool(options["--machine-type"], 100, least, int(options["--max-nodes"]))  # GKE's own disks have 100 GB
 
 
 def pools(text: str) -> dict[str, Pool]:
-    """Those of a map in HCL, with what a pool has where it says nothing."""
+    """The pools of a map in HCL, with their defaults."""
     variables = (CHECKOUT / "terraform" / "cluster" / "variables.tf").read_text()
     (least,) = re.findall(r"min_nodes += optional\(number, (\d+)\)", variables)
     (disk,) = re.findall(r"disk_gb += optional\(number, (\d+)\)", variables)
@@ -171,7 +171,7 @@ def test_every_pool_is_read() -> None:
 
 
 def test_a_node_gives_what_google_says() -> None:
-    """The example on Google's page: four processors, 16 GiB and a disk of 100 GB; and its rates, for two and eight."""
+    """The example on Google's page: four processors, 16 GiB and a 100 GB disk; and its rates, for two and eight."""
     room = allocatable("e2-standard-4", 100)
     assert room.cpu == 3920
     assert room.memory == pytest.approx(13498416 / 1024, rel=0.001)
@@ -202,7 +202,7 @@ def test_a_gpu_is_there_for_each_replica_and_for_a_new_version(choice: tuple[str
 
 
 def test_the_walk_through_starts_with_places_for_its_service_and_for_what_serves_it() -> None:
-    """Without a wait for a node: `standard`, GKE's own pods and KServe on the nodes of the beginning."""
+    """Without waiting for a node: `standard`, GKE's own pods and KServe fit on the first nodes."""
     pool, service = walk_through(), wanted(("standard",))
     assert pool.least * pool.node.holds(service.pod) >= service.least
     left = pool.node - service.pod

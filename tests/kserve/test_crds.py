@@ -1,4 +1,4 @@
-"""Where KServe's CRDs come from: a folder that is named, one beside the checkout, or a download that is checked."""
+"""Where KServe's CRDs come from: a given folder, one next to the checkout, or a download that is verified."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGES = {"one.yaml": b"spec: 1\n", "two.yaml": b"spec: 2\n"}
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where downloads are kept; nothing is yet."""
+    """The downloads' cache, still empty."""
     monkeypatch.delenv("KSERVE_CRDS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kserve_crds, "SHA256", {name: sha256(page).hexdigest() for name, page in PAGES.items()})

@@ -37,7 +37,7 @@ PATIENCE_S = 60
 CLIENTS = 16
 IMAGE = "registry.example/alexnet-torchserve@sha256:" + "0" * 64
 
-# A root that cannot be written to, but for TMPDIR. Everything else of the machine stays as it is.
+# A read-only root, except TMPDIR. Everything else on the machine stays the same.
 READ_ONLY = 'mount -t tmpfs tmpfs "$TMPDIR" && mount -o remount,ro,bind / && exec "$@"'
 
 
@@ -58,7 +58,7 @@ class Container:
             [*before, sys.executable, *arguments, str(models)],
             cwd="/",
             env=settings
-            | {"PYTHONPATH": str(checkout / "kserve" / "runtime")}  # in the image a .pth file leads to it
+            | {"PYTHONPATH": str(checkout / "kserve" / "runtime")}  # in the image a .pth file adds it to the path
             | {"PATH": os.environ["PATH"], "JAVA_HOME": str(java_home()), "TMPDIR": str(scratch), "HOME": str(scratch)}
             | {f"TS_{name}_ADDRESS": f"http://127.0.0.1:{port}" for name, port in addresses.items()}
             | {"TS_GRPC_INFERENCE_PORT": str(ports[3]), "TS_GRPC_MANAGEMENT_PORT": str(ports[4])}
@@ -101,7 +101,7 @@ class Container:
         assert self.process.poll() is None, "".join(self.lines)
 
     def stopped(self) -> int:
-        """Waits for the end, and for that of everything it has started: its exit status."""
+        """Waits until it and everything it started have ended: its exit status."""
         status = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)  # the pipe ends with the last process that holds it
         assert not self._reader.is_alive()
@@ -143,10 +143,10 @@ def start(checkout: Path, directory: Path, tmp_path_factory: pytest.TempPathFact
 
 
 class Load:
-    """Clients that ask one question after the other, until they are told to leave.
+    """Clients that send one request after the other, until they are told to leave.
 
-    obedient: each leaves for good where an answer says `Connection: close`, as a client does whose next connection the
-    Service leads to another pod. `told_to_close` counts these answers.
+    obedient: each leaves for good after an answer with `Connection: close`, like a client whose next connection the
+    Service routes to another pod. `told_to_close` counts these answers.
     """
 
     def __init__(self, port: int, keep_alive: bool, obedient: bool = False) -> None:
@@ -198,7 +198,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 def running(start: Start) -> Container:
-    """One for the tests that only ask it something."""
+    """A shared one for tests that only send requests."""
     made = start(SERVING_IMAGE=IMAGE)
     assert made.probe("/startup") in (None, 503)  # the model is not loaded yet
     made.wait_until_started()
@@ -229,7 +229,7 @@ def test_every_line_of_the_log_is_an_object(running: Container) -> None:
 
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_no_request_is_lost_when_it_is_asked_to_end(start: Start, keep_alive: bool) -> None:
-    """As in a roll-out: the signal comes under load, the clients leave a little later."""
+    """As in a roll-out: the signal arrives under load, and the clients leave a little later."""
     container = start()
     container.wait_until_started()
     load = Load(container.port, keep_alive)
@@ -245,7 +245,7 @@ def test_no_request_is_lost_when_it_is_asked_to_end(start: Start, keep_alive: bo
 
 
 def test_where_there_is_little_time_clients_with_a_connection_leave_because_each_answer_ends_it(start: Start) -> None:
-    """As on a spot node. Nobody tells them to leave: they would go on asking, and break off at the end."""
+    """As on a spot node. Nobody tells them to leave: they would go on, and be cut off at the end."""
     container = start(DRAIN_AT_LEAST_S="1", DRAIN_AT_MOST_S="4")
     container.wait_until_started()
     load = Load(container.port, keep_alive=True, obedient=True)
@@ -299,7 +299,7 @@ def test_a_port_that_another_server_has_is_told_and_not_shared(start: Start, run
 
 
 def test_what_a_killed_server_has_left_is_removed_by_the_next(start: Start, tmp_path: Path) -> None:
-    """As a container that is killed: the pod's /tmp outlives it."""
+    """As with a killed container: the pod's /tmp outlives it."""
     shared = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     try:
         first = start(TMPDIR=str(shared))
@@ -367,7 +367,7 @@ def test_it_does_not_wait_for_ever_for_clients(start: Start) -> None:
 
 
 def test_there_is_a_worker_for_each_processor_of_the_limit(start: Start) -> None:
-    """The JVM reads the limit from its cgroup; here it is told."""
+    """The JVM reads the limit from its cgroup; here it is given."""
     container = start(JAVA_TOOL_OPTIONS="-XX:ActiveProcessorCount=3", TS_DEFAULT_WORKERS_PER_MODEL="0")
     container.wait_until(lambda: sum("precision=" in line for line in container.lines) == 3)
     assert sum("Torch worker started" in message for message in container.messages()) == 3
@@ -401,7 +401,7 @@ def test_without_a_model_it_says_so_and_ends(start: Start, tmp_path: Path) -> No
 
 @pytest.fixture
 def signed(directory: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A folder with what a key has signed, and the file of the public key."""
+    """A folder with content that a key has signed, and the public key's file."""
     key, public_key, models = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "signed"
     private = ec.generate_private_key(ec.SECP256R1())
     key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -444,7 +444,7 @@ def test_what_it_has_not_signed_is_told_in_one_line_and_not_served(
 ) -> None:
     models, public_key = signed
     fault = change(models)
-    container = start(models, ALEXNET_PUBLIC_KEY=str(public_key), JAVA_HOME="/none")  # which it does not come to need
+    container = start(models, ALEXNET_PUBLIC_KEY=str(public_key), JAVA_HOME="/none")  # which it never gets to use
     assert container.stopped() == 1
     assert container.messages() == [f"{fault}: TorchServe is not started, since ALEXNET_PUBLIC_KEY is set"]
 
@@ -490,4 +490,4 @@ def test_clients_are_counted_where_the_kernel_knows_no_ipv6(tmp_path: Path, monk
         address = listening.getsockname()
         assert connections(address[1]) == 0
         with socket.create_connection(address), listening.accept()[0]:
-            assert connections(address[1]) == 1  # the end that has the port: the client's has another
+            assert connections(address[1]) == 1  # the server's end; the client's has another port

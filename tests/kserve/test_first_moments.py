@@ -1,6 +1,6 @@
-"""A signal to the container's main process in its first moments, while it imports and hashes: it is not lost.
+"""A signal to the container's main process in its first moments, while it imports and hashes, is not lost.
 
-The kernel passes on to process 1 only what that has asked for. So the processes here are number 1 of a namespace.
+The kernel delivers to process 1 only signals that it handles. So the processes here are number 1 of a namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 ENDS_WITHIN_S = 60
 AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--kill-child"]
 
-# What the server imports last takes as long as the test wants.
+# The server's last import takes as long as the test needs.
 SLOW_IMPORT = """
 import os, sys
 open(os.environ["IMPORTING"]).read()
@@ -68,8 +68,8 @@ def begin(checkout: Path, directory: Path) -> Iterator[Begin]:
 
 
 def ended_by_a_signal_while_it_reads(pipe: Path, process: subprocess.Popen[str], content: bytes) -> tuple[int, str]:
-    """The signal comes once somebody has opened the pipe for reading, and the content after that."""
-    watch = threading.Timer(ENDS_WITHIN_S, process.kill)  # else the next line would wait for a reader for ever
+    """The signal is sent once the pipe is open for reading, and the content follows."""
+    watch = threading.Timer(ENDS_WITHIN_S, process.kill)  # otherwise the next line would wait for a reader for ever
     watch.start()
     try:
         with open(pipe, "wb") as writer:

@@ -1,4 +1,4 @@
-"""What the server lets into its log: lines that nobody can forge, of a length, and not without end."""
+"""What the server writes to its log: lines that nobody can forge, with a bounded length and number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server import log
 
 @pytest.fixture
 def passed_on(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Text that a process prints → the entries of the log."""
+    """Text that a process prints → log entries."""
     lines: queue.Queue[str] = queue.Queue(10_000)
     monkeypatch.setattr(log, "LINES", lines)
     monkeypatch.setattr(log, "ROOM", log.Room())

@@ -1,4 +1,4 @@
-"""Every overlay, and the base with every component and every pair that goes together, renders and is sound."""
+"""Every overlay, and the base with every component and every compatible pair, renders and is sound."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_every_kustomization_is_short_and_every_file_is_used() -> None:
         }
         named = [*used.get("resources", []), *used.get("configurations", [])]
         assert there == {name for name in named if name.endswith(".yaml")}, file
-    for name in OVERLAYS:  # which only combine
+    for name in OVERLAYS:  # overlays only combine
         used = yaml.safe_load((MANIFESTS / "overlays" / name / "kustomization.yaml").read_text())
         assert used.keys() <= {"apiVersion", "kind", "resources", "components", "images"}
 
@@ -177,7 +177,7 @@ def properties() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def ports(properties: dict[str, str]) -> dict[str, int]:
-    """What the container listens to for other machines."""
+    """The ports that other machines can reach."""
     return {
         "inference": int(properties["inference_address"].rpartition(":")[2]),
         "metrics": int(properties["metrics_address"].rpartition(":")[2]),
@@ -203,7 +203,7 @@ def test_knative_gets_one_port(ports: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("before", [(), ("knative",), ("public-gateway",)])
 def test_grpc_gets_through_by_the_name_of_the_port(before: tuple[str, ...]) -> None:
-    """KServe 0.15 to 0.20 make appProtocol of a name that has h2c in it; Knative takes h2c and http1."""
+    """KServe 0.15 to 0.20 set appProtocol for a name that contains h2c; Knative accepts h2c and http1."""
     objects = rendering("base", *before, "grpc")
     (container,) = one(objects, "ServingRuntime")["spec"]["containers"]
     assert [port["name"] for port in container["ports"]] == ["h2c"]
@@ -219,7 +219,7 @@ def test_the_runtime_says_which_protocols_it_has() -> None:
 
 
 def test_knative_gets_no_liveness_probe() -> None:
-    """It would send one to the port of the requests, which answers 404 to it."""
+    """It would send one to the requests' port, which answers 404."""
     probed = {name: "livenessProbe" in container(name) for name in OVERLAYS if name != "stock-runtime"}
     assert probed == {"gpu": True, "kind": True, "knative": False, "standard": True}
 
@@ -249,7 +249,7 @@ def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> 
 
 
 def ways_out(*components: str) -> set[tuple[str, int]]:
-    """(where to, port) of each connection that leaves a pod."""
+    """(destination, port) of each connection that may leave a pod."""
     policy = one(rendering("base", *components), "NetworkPolicy")["spec"]
     assert "Egress" in policy["policyTypes"]  # without it, everything is allowed
     return {
@@ -310,7 +310,7 @@ def test_the_runtime_takes_the_image_from_where_deployments_put_it() -> None:
 
 
 def with_variable(place: str, tmp_path: Path) -> list[Object]:
-    """The base with a component that gives the runtime a variable at this place, and then knative."""
+    """The base with a component that adds a variable to the runtime at this place, and then knative."""
     patch = json.dumps(
         [{"op": "add", "path": f"/spec/containers/0/env/{place}", "value": {"name": "OURS", "value": "1"}}]
     )
@@ -337,7 +337,7 @@ def test_on_knative_no_variable_goes_in_place_of_the_image(tmp_path: Path) -> No
 
 
 def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All of who may ask at once, with every volume that the signature needs too."""
+    """All authentication variables at once, and every volume that the signature needs too."""
     objects = rendering("base", "api-keys", "jwt", "rate-limit", "signature")
     model = one(objects, "InferenceService")["spec"]["predictor"]["model"]
     for variable in model["env"]:
@@ -356,7 +356,7 @@ def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pyte
 
 
 def test_the_public_route_is_that_of_the_model() -> None:
-    """Predictions, their preflights, and whether the model answers; nothing else of what the door tells of itself."""
+    """Predictions, their preflights, and whether the model answers; nothing else that the door says about itself."""
     (rule,) = one(rendering("base", "public-gateway"), "HTTPRoute")["spec"]["rules"]
     let_through = [(match["path"]["type"], match["path"]["value"]) for match in rule["matches"]]
     assert let_through == [
@@ -445,7 +445,7 @@ def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe,
     for name in names:
         (line,) = (line for line in metrics.splitlines() if line.startswith(f"{name}{{"))
         labels.add(line.partition("{")[2].partition("}")[0])
-    assert len(labels) == 1, "a quotient needs the same labels on both sides"
+    assert len(labels) == 1, "a division needs the same labels on both sides"
 
 
 def test_the_stock_runtimes_start_command_serves_without_the_envelope(
@@ -475,12 +475,12 @@ def test_the_stock_runtimes_start_command_serves_without_the_envelope(
             start_new_session=True,
         )
     try:
-        transport = httpx.HTTPTransport(retries=7)  # half a second, one, two … until it listens
+        transport = httpx.HTTPTransport(retries=7)  # 0.5 s, 1 s, 2 s … until it listens
         with httpx.Client(transport=transport, timeout=60) as http:
             url = f"http://127.0.0.1:{ports.inference}/v1/models/alexnet:predict"
             image = photographs[0].read_bytes()
             as_json = http.post(url, json={"instances": [{"b64": base64_text(image)}]})
-            # The envelope takes JSON alone.
+            # The envelope accepts only JSON.
             as_image = http.post(url, content=image, headers={"Content-Type": "image/jpeg"})
             for answer in (as_json, as_image):
                 assert answer.status_code == 200, answer.text
@@ -497,7 +497,7 @@ def test_the_stock_runtimes_start_command_serves_without_the_envelope(
 
 
 def at(path: str, value: object) -> Callable[[Object], None]:
-    """Sets, deletes (None) or adds what is at a path such as `spec.rules.0.matches`."""
+    """Sets, deletes (None) or adds the value at a path such as `spec.rules.0.matches`."""
 
     def change(object_: Object) -> None:
         part: Any = object_

@@ -1,4 +1,4 @@
-"""A second service beside the first in a namespace: whatever refers to one of the two does not mean the other."""
+"""A second service in the same namespace: nothing that refers to one of the two refers to the other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not here, which renders the manifests"),
 ]
 
-# How the second service comes by its name, and that name.
+# How the second service gets its name, and that name.
 WAYS = {"nameSuffix": "alexnet-staging", "namePrefix": "my-alexnet", "--name": "cats"}
 
 
@@ -68,7 +68,7 @@ def test_two_services_have_no_object_in_common(choice: Choice, way: str) -> None
     assert same <= {"Namespace"}, "which they are both in"
 
 
-# What has a name of the project's in it, and does not follow the service's.
+# Texts that contain one of the project's names, and do not follow the service's.
 STAYS = {
     "what it is": r".*/metadata/labels/app\.kubernetes\.io~(name|part-of)=(torchserve-)?alexnet",
     "the namespace": r"(Namespace/metadata/name|.*/metadata/namespace)=alexnet",
@@ -127,7 +127,7 @@ def test_the_autoscaler_counts_the_requests_of_its_own_pods(way: str) -> None:
         query = predictor["autoScaling"]["metrics"][0]["external"]["metric"]["query"]
         chosen, again = re.findall(r'pod=~"([^"]*)"', query)
         assert chosen == again
-        # As a Deployment and its ReplicaSet call them; Prometheus compares the whole label.
+        # As a Deployment and its ReplicaSet name them; Prometheus compares the whole label.
         found = [other for other in names.values() if re.fullmatch(chosen, f"{other}-predictor-6d5f8c7b9-x2x4z")]
         assert found == [name]
 
@@ -139,7 +139,7 @@ PATCH = "- {op: add, path: /metadata/annotations/torchserve-alexnet~1model, valu
 
 @cache
 def of_pets(choice: Choice) -> list[Object]:
-    """With the line that kserve/overlays/README.md says to write for kubectl, beside a name of its own."""
+    """With the line from kserve/overlays/README.md for kubectl, and its own name."""
     with TemporaryDirectory() as scratch:
         patches = [{"target": {"kind": "InferenceService"}, "patch": PATCH}]
         return render(write_overlay(Path(scratch) / "overlay", choice, nameSuffix="-pets", patches=patches))
@@ -147,7 +147,7 @@ def of_pets(choice: Choice) -> list[Object]:
 
 @each
 def test_whatever_has_the_models_name_follows_one_line(choice: Choice) -> None:
-    """The public path does; and nothing else has that name in it, by which a request would be routed or counted."""
+    """The public path does; nothing else by which requests are routed or counted contains that name."""
     objects = of_pets(choice)
     assert model_of(one(objects, "InferenceService")) == "pets"
     for found in objects:
@@ -162,7 +162,7 @@ def test_whatever_has_the_models_name_follows_one_line(choice: Choice) -> None:
 
 @each
 def test_the_script_renders_a_model_as_kubectl_does(choice: Choice) -> None:
-    """But for the label that says what the application is."""
+    """Except for the label that names the application."""
     assert unlabelled(with_model(rendering(choice, "nameSuffix"), "pets")) == unlabelled(
         [renamed(found) for found in of_pets(choice)]
     )
@@ -171,7 +171,7 @@ def test_the_script_renders_a_model_as_kubectl_does(choice: Choice) -> None:
 
 
 def renamed(found: Object) -> Object:
-    """As the other suffix has it."""
+    """As with the other suffix."""
     made: Object = json.loads(json.dumps(found).replace("-pets", "-staging"))
     return made
 
@@ -200,7 +200,7 @@ def test_a_name_is_given_where_components_are_added(tmp_path: Path) -> None:
 
 
 def test_both_fit_into_one_kustomization(tmp_path: Path) -> None:
-    """Where each has a suffix, and no component with `vars`: overlays/README.md."""
+    """If each has a suffix, and no component with `vars`: overlays/README.md."""
     chosen = ("standard", "api-keys", "signature", "monitoring-google", "monitoring-prometheus", "network-policy")
     write_overlay(tmp_path / "one", chosen, nameSuffix="-live")
     write_overlay(tmp_path / "two", chosen, nameSuffix="-staging")
@@ -211,7 +211,7 @@ def test_both_fit_into_one_kustomization(tmp_path: Path) -> None:
 
 
 def test_a_configuration_of_ones_own_follows_too(tmp_path: Path) -> None:
-    """ConfigMaps and Secrets that an overlay makes, wherever a container of KServe's refers to them."""
+    """ConfigMaps and Secrets that an overlay creates, wherever a KServe container refers to them."""
     patch = """
 - op: add
   path: /spec/predictor/model/envFrom
@@ -269,7 +269,7 @@ def test_what_components_leave_for_one_to_make_may_be_made_in_the_overlay(tmp_pa
 
 @pytest.mark.parametrize("way", [None, "--name", "nameSuffix"])
 def test_the_readme_says_what_follows(way: str | None) -> None:
-    """Each name in the column of this way is one that a rendering has, or that KServe makes."""
+    """Each name in this way's column is in a rendering, or created by KServe."""
     readme = (MANIFESTS / "overlays" / "README.md").read_text()
     _, _, table = readme.partition("| follows the service's name |")
     rows = [row.split(" | ") for row in re.findall(r"^\|(.+)\|$", table.partition("\n\n")[0], re.MULTILINE)[1:]]
@@ -283,7 +283,7 @@ def test_the_readme_says_what_follows(way: str | None) -> None:
 
 
 def by_kind(objects: list[Object]) -> dict[str, Object]:
-    """Of which there is one each, but for those that are about a Service: the next version has its own."""
+    """There is one of each kind, except for those about a Service: the next version has its own."""
     found = {object_["kind"] + about(object_): object_ for object_ in objects}
     assert len(found) == len(objects)
     return found
@@ -295,7 +295,7 @@ def about(found: Object) -> str:
 
 
 def texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every text in a JSON, with where it is."""
+    """Every string in JSON, with its path."""
     if isinstance(value, dict):
         for key in sorted(value):
             yield from texts(value[key], f"{path}/{key.replace('/', '~')}")

@@ -1,4 +1,4 @@
-"""A service that public-endpoint publishes is closed to whoever has no key, and finds what Terraform made for it."""
+"""A service that public-endpoint publishes is closed to anybody without a key, and finds what Terraform created."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_proxy_asks_before_every_version() -> None:
 
 @EITHER
 def test_no_version_is_in_the_route_without_a_limit(components: tuple[str, ...]) -> None:
-    """Also the next one, whose Service another component brings."""
+    """Also the next version, whose Service another component adds."""
     objects = rendering((*components, "canary-standard"))
     (rule,) = one(objects, "HTTPRoute")["spec"]["rules"]
     policies = {policy["spec"]["targetRef"]["name"]: policy["spec"]["default"] for policy in every(objects, GUARD)}
@@ -117,7 +117,7 @@ def test_the_guards_come_before_what_they_guard(components: tuple[str, ...], tmp
     assert last_guard < min(kinds.index(kind) for kind in ("Gateway", "HTTPRoute", "InferenceService"))
 
 
-# --- What the load balancer is told -----------------------------------------------------------------------------------
+# --- The load balancer's settings -------------------------------------------------------------------------------------
 
 
 @EITHER
@@ -156,7 +156,7 @@ def test_the_load_balancer_waits_for_as_long_as_an_answer_may_take() -> None:
 
 
 def test_the_log_has_the_clients_address_behind_googles_load_balancer(directory: Path, eventually: Eventually) -> None:
-    """Which appends the client's and its own: https://cloud.google.com/load-balancing/docs/https#x-forwarded-for_header."""
+    """It appends the client's and its own: https://cloud.google.com/load-balancing/docs/https#x-forwarded-for_header."""
     variables = one(rendering(BY_KEY), "InferenceService")["spec"]["predictor"]["model"]["env"]
     (hops,) = (variable for variable in variables if variable["name"] == "TRUSTED_HOPS")
     with serving(directory, {"TRUSTED_HOPS": hops["value"]}) as (running, heard, _):
@@ -206,7 +206,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]
 
 
 def with_overlay(overlay: str, folder: Path) -> list[Object]:
-    """What kubectl makes of it beside the others."""
+    """Its rendering by kubectl, next to the others."""
     shutil.copytree(MANIFESTS, folder / "kserve")
     (folder / "kserve" / "overlays" / "public").mkdir()
     (folder / "kserve" / "overlays" / "public" / "kustomization.yaml").write_text(overlay)

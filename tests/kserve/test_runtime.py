@@ -1,4 +1,4 @@
-"""The image, the ServingRuntime and the server's settings say the same."""
+"""The image, the ServingRuntime and the server's settings agree."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from vision.model.weights import MOST_SHARED_BYTES
 
 PATIENCE_S = 30
 MEBIBYTES = {"m": 1, "g": 1024}
-# Measured with 100 of the largest requests at once, in a control group: docs/reliability.md. One that nobody asks has
-# 300 MB, and 130 MB of weights that all share.
+# Measured with 100 of the largest requests at once, in a control group: docs/reliability.md. An idle worker has 300 MB,
+# and all share 130 MB of weights.
 LOADED_WORKER_MEBIBYTES = 1000
-JVM_MEBIBYTES = 250  # beside heap and direct memory
+JVM_MEBIBYTES = 250  # besides heap and direct memory
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def container(runtime: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def instructions(checkout: Path) -> Callable[[str], list[str]]:
-    """Those of the Dockerfile that have a name, without it, continued lines joined."""
+    """The Dockerfile's instructions of this name, without the name, with continued lines joined."""
     text = (checkout / "kserve" / "runtime" / "Dockerfile").read_text().replace("\\\n", " ")
 
     def named(name: str) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_probes_ask_what_is_answered(container: dict[str, Any], health: Heal
 
 
 def test_a_full_queue_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a pod that is busy for minutes would hardly ever get its question in, and be taken for dead."""
+    """Otherwise a pod that is busy for minutes could hardly ever ask its model, and would count as dead."""
     monkeypatch.setattr("server.model.ASK_EVERY_S", 3600)
     monkeypatch.setattr("server.model.ASK_AGAIN_S", 0)
     statuses = iter([200, 503, 507, None, 200])
@@ -124,7 +124,7 @@ def test_a_full_queue_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
-    """It answers the probes of a model that is well. It lets a silent client stay for long."""
+    """It answers probes for a healthy model, and lets a silent client stay connected for long."""
     model = Model(0, "/")
     model._answered_at = time.monotonic()
     monkeypatch.setattr("server.health.HEALTH_PORT", 0)
@@ -142,7 +142,7 @@ def test_a_probe_gets_in_whoever_holds_connections_open(health: HealthServer) ->
             connection.request("GET", path)
             assert connection.getresponse().status == 200
         for one in silent[: 2 * CONNECTIONS]:
-            assert one.recv(1) == b"", "the oldest make room"
+            assert one.recv(1) == b"", "the oldest connections make room"
 
 
 def test_a_client_that_breaks_off_is_not_a_line_in_the_log(
@@ -180,7 +180,7 @@ def test_it_writes_where_a_volume_is(
 
 
 def test_that_volume_has_room_for_the_weights_that_workers_write(runtime: dict[str, Any]) -> None:
-    """Beside the archive's: half as much, and a last layer that stays float32. A pod that has more is evicted."""
+    """Besides the archive's: half as much, and a last layer that stays float32. A pod that uses more is evicted."""
     (volume,) = runtime["spec"]["volumes"]
     assert volume["emptyDir"]["sizeLimit"] == "1Gi"
     assert 1.55 * MOST_SHARED_BYTES + 64 * 2**20 < 2**30
@@ -232,7 +232,7 @@ def test_what_the_image_copies_is_there_and_reaches_the_build(
 def test_python_finds_the_server_whatever_pythonpath_says(
     checkout: Path, instructions: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    """The image's own instruction, in a virtual environment of its own."""
+    """The image's own instruction, in a separate virtual environment."""
     (line,) = [text for text in instructions("RUN") if "torchserve.pth" in text]
     venv.create(tmp_path / "venv", symlinks=True)
     line = line.replace("/opt/venv", str(tmp_path / "venv"))
@@ -245,7 +245,7 @@ def test_python_finds_the_server_whatever_pythonpath_says(
 
 
 def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path, instructions: Callable[[str], list[str]]) -> None:
-    """The image takes it by its line in a locked file."""
+    """The image installs it from its line in a locked file."""
     (line,) = [text for text in instructions("RUN") if "--require-hashes" in text]
     (pattern,) = re.findall(r"grep -o '([^']+)'", line)
     (pinned,) = re.findall(pattern, (checkout / "requirements" / "locked" / "torch.txt").read_text(), re.MULTILINE)
@@ -267,7 +267,7 @@ def test_all_else_in_the_image_has_its_version_and_its_hashes(checkout: Path) ->
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[str], Folder]:
-    """One whose settings are this text."""
+    """A folder with these settings."""
 
     def made(settings: str) -> Folder:
         (tmp_path / CONFIG).parent.mkdir(exist_ok=True)
@@ -278,7 +278,7 @@ def folder(tmp_path: Path) -> Callable[[str], Folder]:
 
 
 def store(root: Path, *entries: str) -> None:
-    """A model store with these: empty archives, folders for what ends with a slash, links for what has an arrow."""
+    """A model store with these: empty archives, folders for names ending with a slash, links for those with an arrow."""
     (root / "model-store").mkdir(exist_ok=True)
     for entry in entries:
         path = root / entry if entry.startswith("model-store") else root / "model-store" / entry
@@ -315,7 +315,7 @@ def test_the_route_and_the_archive_follow_from_the_settings(
 def test_the_route_has_the_name_that_the_archive_gives_itself(
     folder: Callable[[str], Folder], tmp_path: Path, said: object, name: str
 ) -> None:
-    """As TorchServe has it: the file's name counts where there is no other."""
+    """As in TorchServe: the file's name counts if there is no other."""
     (tmp_path / "model-store").mkdir()
     with zipfile.ZipFile(tmp_path / "model-store" / "v2.mar", "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(said))
@@ -349,7 +349,7 @@ def test_the_version_is_the_published_one_or_else_the_archives(
 
 
 def damaged(archive: bytes) -> bytes:
-    """In the middle of what is deflated."""
+    """In the middle of the deflated data."""
     at = archive.index(b"MANIFEST.json") + len(b"MANIFEST.json") + 4
     return archive[:at] + bytes([archive[at] ^ 0xFF, archive[at + 1] ^ 0xFF]) + archive[at + 2 :]
 
@@ -397,7 +397,7 @@ def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_environment_goes_first(folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in TorchServe: a signature is about what will be loaded."""
+    """As in TorchServe: a signature covers what will be loaded."""
     monkeypatch.setenv("TS_LOAD_MODELS", "other.mar")
     assert folder("load_models=alexnet.mar\nenable_envvars_config=true\n").archive == "model-store/other.mar"
     for no in ("", "enable_envvars_config=false\n"):
@@ -419,7 +419,7 @@ def test_settings_without_an_archive_are_refused(folder: Callable[[str], Folder]
         folder("inference_address=http://0.0.0.0:8080\n")
 
 
-# What lies in a store, by TorchServe's own rules (ModelServer.initModelStore), and which archive is served, if one is.
+# The content of a store by TorchServe's own rules (ModelServer.initModelStore), and which archive is served, if any.
 STORES: list[tuple[tuple[str, ...], str | None]] = [
     (("pets.mar",), "pets.mar"),
     (("pets.mar", "README.md", "pets.mar.sig", ".pets.mar.x7d2", ".other.mar", "old.model", "folder/"), "pets.mar"),
@@ -479,7 +479,7 @@ def test_a_laptop_serves_the_archive_that_the_image_does(
         found.append(None)
     try:
         found.append(archive_in(tmp_path))
-    except PipelineError:  # which says at once what TorchServe says of an archive that is named and not there
+    except PipelineError:  # which fails at once, as TorchServe does for a missing archive
         found.append(found[0] if found[0] and not found[0].is_file() else None)
     assert found[0] == found[1]
 
@@ -487,7 +487,7 @@ def test_a_laptop_serves_the_archive_that_the_image_does(
 def test_a_variable_that_torchserve_does_not_know_chooses_no_archive(
     folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be another one than that which is loaded."""
+    """It would not be the one that is loaded."""
     monkeypatch.setenv("TS_MODEL_SNAPSHOT", '{"models": {"b": {"1": {"marName": "b.mar"}}}}')
     assert folder("load_models=a.mar\nenable_envvars_config=true\n").archive == "model-store/a.mar"
 
@@ -515,7 +515,7 @@ def test_numbers_have_a_least_and_a_most() -> None:
 def test_seconds_that_make_no_sense_are_told_before_anything_is_served(
     said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are read where the module is imported, which nobody sees."""
+    """They are read when the module is imported, where an error would not be visible."""
     monkeypatch.setattr(variables, "_faults", [])
     variables.check()
     monkeypatch.setenv("DRAIN_AT_MOST_S", said)

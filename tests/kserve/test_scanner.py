@@ -1,4 +1,4 @@
-"""trivy scans the Deployment that KServe makes of a rendering; into KServe's own kinds it does not see."""
+"""trivy scans the Deployment that KServe creates from a rendering; it does not understand KServe's own kinds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.slow
 OVERLAYS = sorted(found.parent.name for found in (MANIFESTS / "overlays").glob("*/kustomization.yaml"))
 OF_ITS_OWN = [name for name in OVERLAYS if name != "stock-runtime"]  # KServe's runtime is not in the rendering
 
-# Knative refuses a securityContext of the pod (KSV-0118); that of the container has all that `restricted` asks for.
+# Knative refuses a pod's securityContext (KSV-0118); the container's has everything that `restricted` requires.
 EXPLAINED = {"knative": ["KSV-0118"]}
 
-# Of the InferenceService's model, which KServe merges into the runtime's container.
+# Fields of the InferenceService's model, which KServe merges into the runtime's container.
 NOT_A_CONTAINERS = {"modelFormat", "runtime", "protocolVersion", "storageUri"}
 
 
@@ -54,14 +54,14 @@ def deployment(objects: list[Object]) -> Object:
 
 
 def findings(trivy: Path, scratch: Path, *objects: Object) -> list[str]:
-    """The identifiers of what it finds high or critical."""
+    """The IDs of its high and critical findings."""
     (scratch / "objects.yaml").write_text(yaml.safe_dump_all(objects))
     command: list[str | Path] = [trivy, "config", "--quiet", "--skip-check-update", "--skip-version-check"]
     command += ["--format", "json", "--severity", "HIGH,CRITICAL", "--cache-dir", scratch / "cache"]
     command += [scratch / "objects.yaml"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     results: list[dict[str, Any]] = json.loads(done.stdout)["Results"]
-    assert results[0]["MisconfSummary"]["Successes"] > 0  # it has understood what it was given
+    assert results[0]["MisconfSummary"]["Successes"] > 0  # it has recognised the file
     return sorted(found["ID"] for result in results for found in result.get("Misconfigurations", []))
 
 

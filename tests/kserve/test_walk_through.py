@@ -1,4 +1,4 @@
-"""kserve/README.md can be followed, and what it and the overlay kind tell KServe is what KServe takes."""
+"""kserve/README.md can be followed, and KServe accepts its settings and those of the overlay kind."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_the_page_can_be_followed_from_top_to_bottom(tmp_path: Path) -> None:
 
 @pytest.fixture(params=[PAGE, KIND], ids=["the walk-through", "kind"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, dict[str, object]]:
-    """KServe's ConfigMap after the page's patch, as kubectl makes it of one that has other settings too."""
+    """KServe's ConfigMap after kubectl applied the page's patch to one that has other settings too."""
     if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not here")
+        pytest.skip("kubectl is not installed")
     page = "".join(line[4:] + "\n" for line in request.param.read_text().splitlines() if line.startswith("    "))
     (patch,) = re.findall(r"^kubectl patch configmap inferenceservice-config .*? --patch '(.*?)'$", page, re.M | re.S)
     before = {
@@ -78,11 +78,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, dict[s
 
 
 def test_kserve_is_told_what_it_takes(settings: dict[str, dict[str, object]]) -> None:
-    """Fields that KServe 0.15 to 0.20 knows: pkg/apis/serving/v1beta1/configmap.go."""
+    """The fields that KServe 0.15 to 0.20 know: pkg/apis/serving/v1beta1/configmap.go."""
     assert settings["deploy"] == {"defaultDeploymentMode": "Standard"}
     assert settings["ingress"] == {
-        "disableIstioVirtualHost": True,  # or every service has an Event that Istio's CRD is not there
-        "disableIngressCreation": True,  # or there is an Ingress of the class istio, which nothing serves
+        "disableIstioVirtualHost": True,  # otherwise every service has an Event about Istio's missing CRD
+        "disableIngressCreation": True,  # otherwise there is an Ingress of the class istio, which nothing serves
         "ingressDomain": "svc.cluster.local",
         "domainTemplate": "{{ .Name }}-predictor.{{ .Namespace }}.{{ .IngressDomain }}",
         "ingressGateway": "knative-serving/knative-ingress-gateway",  # not used, but without it nothing is reconciled

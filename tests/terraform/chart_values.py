@@ -1,6 +1,6 @@
-"""What the charts that terraform/kserve installs take of the values that it sets, as they and their programs say.
+"""The values that the charts of terraform/kserve accept, according to the charts and their programs.
 
-Helm passes over a value that no template reads: a misspelt one changes nothing, and nobody is told.
+Helm ignores a value that no template reads: a misspelt one changes nothing, without any message.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from tests.terraform.validators import Check, Values, matches, one_of
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: `source` is where its values.yaml is, `version` that of the release that was read there."""
+    """A chart: `source` is where its values.yaml is, `version` the release that was read there."""
 
     source: str
     version: str
     values: Mapping[str, Check]
-    # Which of them Kubernetes reads, and what they are in a pod: `affinity`, `containers.securityContext`, …
+    # Which values become part of a pod, and where: `affinity`, `containers.securityContext`, …
     of_a_pod: Mapping[str, str]
 
 
@@ -105,7 +105,7 @@ def unread(values: Values, known: Mapping[str, Check], within: str = "") -> list
     return found
 
 
-# Of operator.knative.dev/v1beta1 KnativeServing, what terraform/kserve/charts/knative-serving sets. Source, at
+# Fields of operator.knative.dev/v1beta1 KnativeServing that terraform/kserve/charts/knative-serving sets. Source, at
 # knative-v1.21.1: knative/operator, config/crd/bases/operator.knative.dev_knativeservings.yaml.
 STRING = {"type": "string"}
 KNATIVE_SERVING = {

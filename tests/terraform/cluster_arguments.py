@@ -1,7 +1,7 @@
-"""What hashicorp/helm and hashicorp/kubernetes ask of each argument that terraform/kserve sets, as their own code says.
+"""What hashicorp/helm and hashicorp/kubernetes require of each argument in terraform/kserve, from their own code.
 
-Read at ecffae077 (helm, after 3.1.2) and 3a33fb6cc (kubernetes, after 3.2.1), the nearest to the stand-ins' 3.3.0 and
-3.4.0 that are public source here. ANY is for what was looked up and has no validator.
+Read at ecffae077 (helm, after 3.1.2) and 3a33fb6cc (kubernetes, after 3.2.1), the nearest public source to the
+stand-ins' 3.3.0 and 3.4.0. ANY is for arguments that were looked up and have no validator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ IN_CLUSTER: dict[str, Kind] = {
             "repository": ANY,
             "timeout": WHOLE,
             "values": ANY,  # chart_values.py
-            "version": ANY,  # that of the chart itself, which a plan fetches: chart_values.py
+            "version": ANY,  # the chart's own, which a plan fetches: chart_values.py
         },
     ),
     "kubernetes_namespace_v1": Kind("kubernetes/schema_metadata.go: metadataSchema", METADATA),

@@ -1,4 +1,4 @@
-"""terraform/ is copied once, and its own tests run once, for all tests that ask what they plan."""
+"""terraform/ is copied once, and its own tests run once, for all tests that use their plans."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def messages(terraform: Terraform) -> dict[str, list[Resource]]:
-    """By folder, what `terraform test` says: one message a line."""
+    """By folder, the output of `terraform test`: one message a line."""
 
     def run(path: Path) -> list[Resource]:
-        # Of plans that are refused there is nothing to see, and showing plans takes most of the time.
+        # Refused plans have nothing to show, and showing plans takes most of the time.
         shown = [] if path.name == "refusals.tftest.hcl" else ["-verbose"]
         done = terraform(path.parent.parent.name, "test", "-json", *shown, f"-filter=tests/{path.name}")
         lines = [without_schemas(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -58,7 +58,7 @@ def messages(terraform: Terraform) -> dict[str, list[Resource]]:
 
 
 def without_schemas(message: Resource) -> Resource:
-    """What is asked of a message. All of them fill gigabytes, through which the later tests would have to go."""
+    """The used part of a message. Whole messages fill gigabytes, which the later tests would have to read."""
     short: Resource = {
         name: message[name] for name in ("type", "@level", "@message", "test_summary") if name in message
     }

@@ -1,7 +1,7 @@
-"""What hashicorp/google asks of each argument that terraform/ sets, as its own code says.
+"""What hashicorp/google requires of each argument in terraform/, from its own code.
 
-Read at commit e03b7622a2 (21 August 2026), where 8.0.0 had been merged: the nearest to the stand-ins' 8.7.0 that is
-public source here. Sources are beneath google/ there. ANY is for what was looked up and has no validator.
+Read at commit e03b7622a2 (21 August 2026), where 8.0.0 had been merged: the nearest public source to the
+stand-ins' 8.7.0. Paths are relative to google/ there. ANY is for arguments that were looked up and have no validator.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def features_of_ones_own_are_for_the_profile_custom(policy: Values) -> str:
 def what_comes_in_has_a_source(rule: Values) -> str:
     """services/compute/resource_compute_firewall.go: resourceComputeFirewallSourceFieldsCustomizeDiff.
 
-    That asks for one to be there, an empty list too; and Google then takes 0.0.0.0/0, which is refused here.
+    The provider accepts an empty list, for which Google then uses 0.0.0.0/0; that is refused here.
     """
     sources = any(rule.get(name) for name in ("source_ranges", "source_service_accounts", "source_tags"))
     if (rule.get("direction") or "INGRESS") != "EGRESS" and not sources:

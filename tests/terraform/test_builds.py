@@ -1,4 +1,4 @@
-"""What `gcloud builds submit` sends to be built: what the Dockerfile takes, and nothing of an installation."""
+"""`gcloud builds submit` sends the files that the Dockerfile needs, and nothing from an installation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# What lies about in a checkout that was worked with, and that no build may see.
+# Files of a used checkout that no build may see.
 LEFT_BEHIND = (
     ".git/config",
     ".venv/bin/python",

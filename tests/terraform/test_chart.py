@@ -1,4 +1,4 @@
-"""terraform/kserve/charts/knative-serving renders to what Knative's operator reads, with helm where it is installed."""
+"""terraform/kserve/charts/knative-serving renders to what Knative's operator reads; needs helm."""
 
 from __future__ import annotations
 

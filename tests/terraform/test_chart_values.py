@@ -14,14 +14,14 @@ from tests.support.terraform import CHECKOUT, Resource
 from tests.terraform.chart_values import CHARTS, KNATIVE_SERVING, Chart, chart_of, unread
 from tests.terraform.validators import listed
 
-pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
+pytestmark = pytest.mark.timeout(600)  # the first test that needs it waits for all of `terraform test`
 
 OWN = CHECKOUT / "terraform" / "kserve" / "charts" / "knative-serving"
 
 
 @pytest.fixture(scope="module")
 def releases(planned: list[Resource]) -> list[Resource]:
-    """What is planned of each helm_release, its values read."""
+    """The plan of each helm_release, with its values parsed."""
     found = [resource["values"] for resource in planned if resource["type"] == "helm_release"]
     assert found
     return [{**release, "read": [yaml.safe_load(text) for text in release.get("values") or ()]} for release in found]
@@ -65,7 +65,7 @@ def test_what_is_part_of_a_pod_is_what_kubernetes_takes(releases: list[Resource]
 
 
 def part(schema: Schema, place: str) -> Schema:
-    """`containers.securityContext` of a pod's schema: a list's is that of each."""
+    """`containers.securityContext` in a pod's schema; for a list, the items' schema."""
     for name in place.split("."):
         schema = schema.get("items", schema)["properties"][name]
     return schema
@@ -96,13 +96,13 @@ def test_our_own_chart_says_what_its_values_are() -> None:
 
 
 def skeleton(template: str) -> list[dict[str, Any]]:
-    """A template's objects without helm: its actions left out, and `text` where a value would be."""
+    """A template's objects without helm: without its actions, and with `text` in place of values."""
     lines = [line for line in template.splitlines() if not re.fullmatch(r"\s*\{\{.*\}\}", line)]
     return [found for found in yaml.safe_load_all(re.sub(r"\{\{.*?\}\}", "text", "\n".join(lines))) if found]
 
 
 def filled(value: Any) -> Any:
-    """Without what only an action would have filled."""
+    """Without the parts that only an action would fill."""
     if isinstance(value, dict):
         return {name: filled(inner) for name, inner in value.items() if inner is not None}
     return [filled(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""scripts/environment.sh prints what Terraform made as lines for a shell, or says in one line what is missing."""
+"""scripts/environment.sh prints what Terraform created as lines for a shell, or says in one line what is missing."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ OUTPUTS = (CHECKOUT / "terraform" / "cluster" / "outputs.tf").read_text()
 TAGGED = f"alexnet-torchserve:{version()}"
 
 
-# What a shell that evaluates it forgets, where the script fails.
+# Variables that are unset in the shell if the script fails.
 NOTHING_STAYS = "unset BUCKET BUILDER IMAGE NAMESPACE REGION\n"
 BUILDER = "projects/my-project/serviceAccounts/alexnet-build@my-project.iam.gserviceaccount.com"
 
 
 def kept() -> dict[str, str]:
-    """The environment, without what would change what Terraform does."""
+    """The environment, without variables that affect Terraform."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "ENVIRONMENT"))} | {
         "CHECKPOINT_DISABLE": "1"
     }
 
 
 def exported(lines: str) -> dict[str, str]:
-    """What a shell makes of them: names and values, and nothing else that the lines do."""
+    """The names and values that a shell gets from the lines, which must do nothing else."""
     done = subprocess.run(
         ["env", "-i", "sh", "-euc", f'{lines}\nunset PWD OLDPWD SHLVL _; exec "$0" -0', shutil.which("env") or "env"],
         check=True,
@@ -73,7 +73,7 @@ def run_script(script: Path, *arguments: str, **changes: str) -> subprocess.Comp
 
 
 def the_output() -> str:
-    """The output `environment` of terraform/cluster, over values that its resources would have."""
+    """The output `environment` of terraform/cluster, with values that its resources could have."""
     found = re.search(r'^output "environment" \{\n.*?^\}', OUTPUTS, re.MULTILINE | re.DOTALL)
     assert found
     values = "".join(
@@ -101,12 +101,12 @@ def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
 
 
 def test_the_image_is_tagged_as_make_tags_it() -> None:
-    """tests/test_version.py holds that make takes the version."""
+    """tests/test_version.py checks that make uses the version."""
     assert f'IMAGE     = "${{local.image_repository}}/{TAGGED}"' in OUTPUTS
 
 
 def test_an_environment_is_restored_by_its_name(tmp_path: Path) -> None:
-    """In a new shell: what Terraform made there, and what tells Terraform that it works there."""
+    """In a new shell: what Terraform created there, and the variables that make Terraform work there."""
     script = a_folder_with(the_output(), tmp_path)
     applied(script)
     done = run_script(script, "dev")
@@ -169,7 +169,7 @@ def test_what_is_missing_is_said_in_a_line(
 
 
 def test_where_it_fails_nothing_of_another_environment_stays(tmp_path: Path) -> None:
-    """Else what follows would be deployed there."""
+    """Otherwise the next command would deploy there."""
     line = (
         f'IMAGE=dev:1 BUCKET=dev; eval "$({a_folder_with("", tmp_path)} prod)"; echo "${{IMAGE-none}} ${{BUCKET-none}}"'
     )

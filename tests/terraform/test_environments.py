@@ -1,4 +1,4 @@
-"""docs/environments.md can be followed where a version goes from one environment to another, with stand-ins."""
+"""The steps in docs/environments.md that promote a version to another environment work, with stand-ins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.walks import commands, walked
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "environments.md"
 
-# What prod has; dev's image is what the shell had before.
+# Prod's values; the shell still has dev's image.
 ANSWERS = """
 "environment.sh"*) printf "export %s='%s'\\n" PROJECT p REGION r NAMESPACE ns BUCKET prod-models IMAGE prod:1 ;;
 "terraform -chdir=terraform/cluster output -raw get_credentials"*) echo gcloud get-credentials ;;
@@ -28,7 +28,7 @@ def test_a_version_is_promoted_with_its_image(tmp_path: Path) -> None:
 
 
 def test_a_second_environment_begins_with_its_project_and_its_apis(tmp_path: Path) -> None:
-    """A plan asks the project which machines it has, and would be answered 403."""
+    """Otherwise a plan, which asks the project for its machines, would get 403."""
     beginning = PAGE.read_text().partition("-chdir=terraform/cluster init")[0]
     assert "gcloud config set project $PROJECT" in beginning.partition("gcloud services enable")[0]
     script = f"STATE=s\n{commands(PAGE, 'A file of values and two states')}"

@@ -1,4 +1,4 @@
-"""docs/nodes.md says what terraform/cluster does, and what is refused is refused with what to do about it."""
+"""docs/nodes.md says what terraform/cluster does, and refusals say what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = (CHECKOUT / "docs" / "nodes.md").read_text()
 
 
 def pools(text: str) -> list[str]:
-    """Each `node_pools` of a text, without its spaces."""
+    """Each `node_pools` in a text, without spaces."""
     return [re.sub(r"\s+", " ", found) for found in re.findall(r"node_pools = \{.*?\n +\}", text, re.DOTALL)]
 
 

@@ -23,7 +23,7 @@ PAGE = CHECKOUT / "terraform" / "README.md"
 THERE, BACK = "From an empty project to a prediction", "Back to nothing"
 PROGRAMS = {"gcloud", "terraform", "kubectl", "docker", "make", "sleep"}
 
-# What the page reads of the programs that it calls. One API is not awake when it is asked first.
+# The output of the programs that the page calls. One API is not ready at its first call.
 LOGIN = (
     "gcloud container clusters get-credentials alexnet --location europe-west4-b --project the-project --dns-endpoint"
 )
@@ -42,7 +42,7 @@ ANSWERS = rf"""
 
 
 def fences(title: str) -> list[str]:
-    """What somebody may run in the place of a block of the page, or if need be."""
+    """Commands that replace a block of the page, or are only needed sometimes."""
     return re.findall(r"^```sh\n(.*?)^```$", section(PAGE, title), re.MULTILINE | re.DOTALL)
 
 
@@ -59,7 +59,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 @pytest.fixture(scope="module")
 def asides(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """What the fences of the page call, of which each is run in a shell of its own."""
+    """The calls of the page's fences, each run in its own shell."""
     known = "PROJECT=the-project REGION=r IMAGE=i:1\n"
     return [
         walked(tmp_path_factory.mktemp("aside"), known + fence, PROGRAMS, ANSWERS)
@@ -138,7 +138,7 @@ def test_gcloud_knows_its_commands(walk: tuple[Path, list[str]], asides: list[li
 
 
 def test_kubectl_knows_its_commands(walk: tuple[Path, list[str]], tmp_path: Path) -> None:
-    """It parses a command before it asks the API server, which is not there: what else is wrong it says first."""
+    """It parses a command before it calls the API server, which does not exist: other errors come first."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     lines = [line for line in walk[1] if re.match(r"kubectl (get|delete) ", line)]
@@ -169,7 +169,7 @@ def test_terraform_is_told_what_it_asks_for_and_nothing_else(folder: str, walk: 
 
 
 def test_all_apis_are_switched_on_before_anything_uses_one(walk: tuple[Path, list[str]]) -> None:
-    """Those of terraform/cluster, and the two by which Terraform reads the project and switches on the others."""
+    """Those of terraform/cluster, and the two with which Terraform reads the project and enables the others."""
     _, record = walk
     [enabled] = [line for line in record if line.startswith("gcloud services enable ")]
     text = (CHECKOUT / "terraform" / "cluster" / "apis.tf").read_text()
@@ -211,7 +211,7 @@ def test_the_page_names_the_role_that_makes_each_resource() -> None:
 
 
 def test_no_line_is_a_comment() -> None:
-    """zsh, the shell of macOS, takes comments in scripts alone: at its prompt, an apostrophe in one begins a string."""
+    """zsh, the shell of macOS, accepts comments only in scripts: at its prompt, an apostrophe begins a string."""
     script = commands(PAGE, THERE) + commands(PAGE, BACK) + "".join(fences(THERE) + fences(BACK))
     assert [line for line in script.splitlines() if re.search(r"(^|\s)#", line)] == []
 
@@ -243,7 +243,7 @@ def test_the_totals_are_those_of_the_rows() -> None:
     totals = [[float(cell) for cell in row[1:]] for row in rows if len(row) == 3 and re.search(r"^\d", row[1])]
 
     def figure(cell: str) -> float:
-        """The one that it begins with; what ends in `nothing` is none, and `once` is not of every month."""
+        """The figure at its start; 0 for cells that end in `nothing`, or `once`, which is not monthly."""
         found = re.match(r"(?:less than )?([\d.]+)", cell)
         return 0.0 if not found or cell.endswith(("nothing", "once")) else float(found[1])
 

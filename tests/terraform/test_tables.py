@@ -1,4 +1,4 @@
-"""terraform/VARIABLES.md is what the folders' variables and outputs say of themselves."""
+"""terraform/VARIABLES.md matches the folders' variables and outputs."""
 
 from __future__ import annotations
 

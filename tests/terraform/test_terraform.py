@@ -1,4 +1,4 @@
-"""terraform/ is formatted and valid, its own tests pass, and what it plans keeps to a policy."""
+"""terraform/ is formatted and valid, its own tests pass, and its plans follow a policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.artefact.model import MODEL_NAME
 from pipeline.store.explanations import READER, WRITER
 from tests.support.terraform import CHECKOUT, FOLDERS, LEFT_BEHIND, Resource, Terraform, environment, of, said, texts
 
-pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
+pytestmark = pytest.mark.timeout(600)  # the first test that needs it waits for all of `terraform test`
 
 ALLOWED_ROLES = {
     "roles/artifactregistry.reader",
@@ -64,7 +64,7 @@ def test_its_own_tests_pass(folder: str, messages: dict[str, list[Resource]]) ->
 
 
 def mocked_outputs() -> str:
-    """Those of a cluster, as terraform/kserve's own tests have them."""
+    """A cluster's outputs, as in terraform/kserve's own tests."""
     tests = (CHECKOUT / "terraform" / "kserve" / "tests" / "kserve.tftest.hcl").read_text()
     found = re.search(r"outputs = (\{.*?\n    \})", tests, re.DOTALL)
     assert found
@@ -72,7 +72,7 @@ def mocked_outputs() -> str:
 
 
 def read_by_kserve(cluster: str) -> str:
-    """What terraform/kserve reads before it plans, as a mock: the outputs of a cluster, and the cluster."""
+    """A mock of what terraform/kserve reads before it plans: a cluster's outputs, and the cluster."""
     return (
         f"override_data {{\n  target = data.terraform_remote_state.cluster\n  values = {{ outputs = {cluster} }}\n}}\n"
         'override_data {\n  target = data.google_container_cluster.this\n  values = { endpoint = "172.16.0.2" }\n}\n'
@@ -90,7 +90,7 @@ def test_the_example_values_are_taken(example: str, commented: bool, terraform: 
     shutil.rmtree(tmp_path / "folder" / "tests")
     (tmp_path / "folder" / "tests").mkdir()
     values = (CHECKOUT / "terraform" / "environments" / example).read_text()
-    if commented:  # what stands commented out: an assignment, and the lines of its value
+    if commented:  # values that are commented out: an assignment, and the lines of its value
         values = re.sub(r"^# (\w+ +=|  \w+ += |\})", r"\1", values, flags=re.MULTILINE)
         if folder == "kserve":  # each is for the other mode
             values = re.sub(r"^deployment_mode .*$", "", values, flags=re.MULTILINE)
@@ -115,7 +115,7 @@ def test_what_kserve_reads_of_the_cluster_is_put_out_there() -> None:
     assert read <= outputs("cluster")
     checked = re.search(r"for name in \[(.*?)\] : can\(self\.outputs", source("kserve"), re.DOTALL)
     assert checked
-    assert set(re.findall(r'"(\w+)"', checked[1])) == read, "a state without it is to be refused in a sentence"
+    assert set(re.findall(r'"(\w+)"', checked[1])) == read, "a state without it must be refused with a message"
     assert set(re.findall(r"(\w+) +=", mocked_outputs())) == read
 
 
@@ -155,7 +155,7 @@ def tracked() -> list[str]:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_requests_count_for_the_project_that_is_worked_on(folder: str) -> None:
-    """Else with a login of gcloud's they count for a project of Google's, which IAP and others refuse."""
+    """Otherwise, with a gcloud login, they count against a project of Google's, which IAP and others refuse."""
     [block] = re.findall(r'^provider "google" \{\n(.*?)^\}', source(folder), re.MULTILINE | re.DOTALL)
     [project] = re.findall(r"^  project += (.*)$", block, re.MULTILINE)
     assert re.search(r"^  user_project_override = true$", block, re.MULTILINE)
@@ -177,13 +177,13 @@ def required(folder: str) -> set[str]:
 
 
 def unlocked(lock: str, providers: set[str]) -> set[str]:
-    """The providers of which a lock file has no checksum that the registry signed: stand-ins have none."""
+    """The providers for which a lock file has no checksum signed by the registry: stand-ins have none."""
     blocks = re.findall(r'provider "registry\.terraform\.io/(\S+)" \{(.*?)\n\}', lock, re.DOTALL)
     return providers - {name for name, block in blocks if '"zh:' in block}
 
 
 def test_a_lock_file_is_of_real_providers() -> None:
-    # Here is none; a fork commits its own.
+    # There is none here; a fork commits its own.
     assert subprocess.run(
         ["git", "-C", str(CHECKOUT), "check-ignore", "--quiet", "terraform/cluster/.terraform.lock.hcl"],
         timeout=60,
@@ -239,7 +239,7 @@ def test_roles_are_these_and_none_is_basic(planned: list[Resource]) -> None:
 
 
 def test_a_workflow_has_the_roles_that_applying_takes(planned: list[Resource]) -> None:
-    """Those of the page on the project; it reads the pool that lets it in, and does not change it."""
+    """The page's roles on the project; it may read the pool that lets it in, but not change it."""
     page = (CHECKOUT / "terraform" / "README.md").read_text().partition("## What the applying identity needs")[2]
     rows = re.findall(r"^\| (`roles/.*?) \|", page.partition("\n\nTerraform acts as")[0], re.MULTILINE)
     listed = {role for row in rows if "billing account" not in row for role in re.findall(r"`(roles/[\w.]+)`", row)}
@@ -353,7 +353,7 @@ def test_trivy_finds_nothing_high_that_is_not_explained(tmp_path: Path) -> None:
 
 CHECKOV = CHECKOUT / ".venv-checkov" / "bin" / "checkov"
 
-# Offline, checkov rates nothing: every one of its checks counts as high.
+# Offline, checkov gives no severities: each of its checks counts as high.
 SKIP = re.compile(r"^ *#checkov:skip=(CKV2?_GCP_\d+):(.*)\n", re.MULTILINE)
 
 
@@ -382,7 +382,7 @@ def test_checkov_finds_nothing_that_is_not_explained(tmp_path: Path) -> None:
         explained += SKIP.findall(text)
         path.write_text(SKIP.sub("", text))
     assert all(len(reason.split()) > 5 for _, reason in explained), explained
-    assert findings(copy) == sorted(identifier for identifier, _ in explained)  # and none is explained for nothing
+    assert findings(copy) == sorted(identifier for identifier, _ in explained)  # and no explanation is superfluous
 
 
 # --- The same names as elsewhere --------------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ def test_the_reader_of_the_bucket_is_the_service_account_of_the_manifests() -> N
 
 def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:
     build = yaml.safe_load((CHECKOUT / "kserve" / "runtime" / "cloudbuild.yaml").read_text())
-    assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"  # the account may write no log elsewhere
+    assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"  # the account may not write logs elsewhere
     repository = build["substitutions"]["_IMAGE"].split("/")[2]
     assert f'repository_id = "{repository}" # the repository that' in source("cluster")
 
@@ -482,7 +482,7 @@ def test_variables_are_alphabetical_and_each_says_what_it_is(folder: str) -> Non
     for name, block in blocks:
         assert re.search(r"^  description\s+= ", block, re.MULTILINE), name
         assert re.search(r"^  type\s+= ", block, re.MULTILINE), name
-        # Null means something where it is the default, and nothing elsewhere.
+        # Null has a meaning only where it is the default.
         assert bool(re.search(r"^  nullable\s+= false", block, re.MULTILINE)) != bool(
             re.search(r"^  default\s+= null", block, re.MULTILINE)
         ), name

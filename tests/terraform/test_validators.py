@@ -1,4 +1,4 @@
-"""What terraform/'s own tests plan would pass the providers' validators, and each argument was looked up for one."""
+"""The plans of terraform/'s own tests would pass the providers' validators, and each argument was looked up."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from tests.terraform.validators import (
 )
 from tests.terraform.watching_arguments import WATCHING
 
-pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
+pytestmark = pytest.mark.timeout(600)  # the first test that needs it waits for all of `terraform test`
 
 KINDS = GOOGLE | WATCHING | IN_CLUSTER
 
 
 def arguments(folder: str) -> Arguments:
-    """Of each resource and data source of a folder."""
+    """The arguments of each resource and data source of a folder."""
     found: Arguments = {}
     for path in sorted((CHECKOUT / "terraform" / folder).glob("*.tf")):
         found |= set_arguments(path.read_text())
@@ -100,7 +100,7 @@ def unknown(values: Any, path: str) -> bool:
 
 
 def refused(resource: Resource) -> list[str]:
-    """What its provider would say to it: to what its text sets, and no mock."""
+    """What its provider would refuse in the values that its text sets, not a mock's."""
     address = address_of(resource)
     to_come = frozenset(path for path in SET[address] if unknown(resource["unknown"], path))
     values = only(resource["values"], SET[address])
@@ -127,7 +127,7 @@ def test_every_check_met_a_value(planned: list[Resource], read: list[Resource]) 
 
 # --- The checks themselves --------------------------------------------------------------------------------------------
 
-# Each as the Go function answers that its docstring names.
+# The answers of the Go function that each docstring names.
 TAKEN: list[tuple[Check, list[Any], list[Any]]] = [
     (one_of("A", "b"), ["A", "b"], ["B", "", "Ab"]),
     (each(one_of("A", "b")), [[], ["A"], ["b", "A"]], [["A", "c"]]),

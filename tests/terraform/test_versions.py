@@ -1,4 +1,4 @@
-"""The ranges of Terraform and its providers begin where the tests do; terraform/README.md says whom they leave out."""
+"""The version ranges begin with the tests' versions; terraform/README.md says whom they exclude."""
 
 from __future__ import annotations
 

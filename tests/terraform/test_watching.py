@@ -1,4 +1,4 @@
-"""What terraform/cluster/monitoring.tf asks for is what a server tells: metrics, their labels, and what they mean."""
+"""A server really has the metrics and labels that terraform/cluster/monitoring.tf uses, with the same meaning."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.support.one_worker import ONE_WORKER
 from tests.support.terraform import CHECKOUT, Resource, of
 from tests.support.waiting import Eventually
 
-pytestmark = pytest.mark.timeout(600)  # the first that asks for it waits for all of `terraform test`
+pytestmark = pytest.mark.timeout(600)  # the first test that needs it waits for all of `terraform test`
 
-# What Google's collector adds to each: https://cloud.google.com/stackdriver/docs/managed-prometheus/setup-managed
+# The labels that Google's collector adds: https://cloud.google.com/stackdriver/docs/managed-prometheus/setup-managed
 COLLECTED = {"cluster", "namespace", "job", "pod"}
 FUNCTIONS = {"absent", "changes", "count", "histogram_quantile", "rate", "sum"}
 WORDS = {"by", "or"}
@@ -31,7 +31,7 @@ Samples = dict[str, list[dict[str, str]]]  # by name, the labels of each
 
 @pytest.fixture(scope="module")
 def queries(planned: list[Resource]) -> set[str]:
-    """Every one, in PromQL."""
+    """All queries, in PromQL."""
     found = {
         condition["condition_prometheus_query_language"][0]["query"]
         for policy in of(planned, "google_monitoring_alert_policy")
@@ -45,7 +45,7 @@ def queries(planned: list[Resource]) -> set[str]:
 
 
 def selectors(query: str) -> list[tuple[str, str]]:
-    """Metrics, and what stands in the braces behind them: without any, a metric would be that of every cluster."""
+    """Metrics with their selectors: without one, a metric would be every cluster's."""
     assert query.count("(") == query.count(")")
     found = re.findall(r"(\w+)\{([^}]*)\}", query)
     rest = re.sub(r'\w+\{[^}]*\}|\[\d+m\]|"[^"]*"|\bby \([\w, ]+\)', " ", query)
@@ -64,7 +64,7 @@ def scraped(server: TorchServe) -> Samples:
 
 @pytest.fixture(scope="module")
 def told(server: TorchServe, door_url: str, photographs: list[Path], eventually: Eventually) -> Samples:
-    """What a server tells that has answered a call, once Envoy has renewed its histograms."""
+    """The metrics of a server that has answered a call, once Envoy has updated its histograms."""
     httpx.post(
         server.predict_url,
         content=photographs[0].read_bytes(),
@@ -89,7 +89,7 @@ def test_every_metric_is_one_that_a_server_tells(queries: set[str], told: Sample
 
 
 def test_every_word_that_is_asked_for_is_one_that_a_server_says(queries: set[str], told: Samples) -> None:
-    """But for what only a failure says: a status 5xx, other protocols."""
+    """Except for values that only failures have: a status 5xx, other protocols."""
     for metric, labels in {pair for query in queries for pair in selectors(query)}:
         for name, relation, value in re.findall(r'(\w+)(=~|=)"([^"]*)"', labels):
             if name in COLLECTED or value == "5..":
@@ -114,7 +114,7 @@ def test_every_query_keeps_to_its_own_cluster_and_namespace(queries: set[str]) -
 
 
 def test_the_services_are_told_apart_by_what_the_collector_calls_them() -> None:
-    """`job` is the name of the PodMonitoring, which is that of the service."""
+    """`job` is the PodMonitoring's name, which is the service's."""
     monitor = yaml.safe_load(
         (CHECKOUT / "kserve" / "components" / "monitoring-google" / "pod-monitoring.yaml").read_text()
     )
@@ -149,7 +149,7 @@ def loads(server: TorchServe) -> dict[str, float]:
 
 
 def test_a_worker_that_begins_anew_is_a_change_of_what_it_says(directory: Path, eventually: Eventually) -> None:
-    """By which `changes` counts it: it says another time, and two starts never take the same, in milliseconds."""
+    """That is how `changes` counts it: the reported time changes, since two starts never take the same milliseconds."""
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=ONE_WORKER) as server:
         ((worker, took),) = eventually(lambda: loads(server)).items()
         for process in server.processes():

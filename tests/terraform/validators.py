@@ -1,8 +1,8 @@
-"""What a provider's own code refuses when it plans, as checks that need no provider.
+"""Checks of what a provider's own code refuses when it plans, without the provider.
 
-The stand-ins for providers know schemas: names, types, what is required. A real provider also has validators
-(ValidateFunc, ConflictsWith, ExactlyOneOf, AtLeastOneOf, RequiredWith, CustomizeDiff), and those a plan meets first
-in somebody's project. The tables (google_arguments.py, …) have them, each argument's read in the provider's code.
+The stand-ins for providers know only schemas: names, types, required arguments. A real provider also has validators
+(ValidateFunc, ConflictsWith, ExactlyOneOf, AtLeastOneOf, RequiredWith, CustomizeDiff), which would first run in
+somebody's project. The tables (google_arguments.py, …) have them, taken from the provider's code for each argument.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Check:
-    """What a provider asks of one argument or block. Paths of others are absolute, without indices.
+    """What a provider requires of one argument or block. Paths of others are absolute, without indices.
 
-    `wanted` says what `fits` takes. The others count where the argument is set: to anything, also to false or 0.
+    `wanted` says what `fits` accepts. The others apply if the argument is set: to anything, even to false or 0.
     """
 
     wanted: str = ""
@@ -38,11 +38,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a provider asks of a resource: `source` is where its code says so."""
+    """What a provider requires of a resource: `source` is where its code is."""
 
     source: str
     arguments: Mapping[str, Check]
-    # What it asks of several at once (CustomizeDiff, and what it refuses as it applies): what is wrong, or nothing.
+    # Checks of several arguments at once (CustomizeDiff, and refusals when it applies): what is wrong, or nothing.
     whole: tuple[Callable[[Values], str], ...] = field(default=())
 
 
@@ -50,7 +50,7 @@ ANY = Check()
 
 
 def one_of(*names: str) -> Check:
-    """StringInSlice, ValidateEnum: one of these, in this case."""
+    """StringInSlice, ValidateEnum: one of these, case-sensitive."""
     return Check(f"one of {', '.join(map(repr, names))}", lambda value: value in names)
 
 
@@ -61,12 +61,12 @@ def matches(pattern: str, wanted: str = "") -> Check:
 
 
 def each(check: Check) -> Check:
-    """Of a list or a set, every element."""
+    """Applies to every element of a list or a set."""
     return Check(f"a list, each {check.wanted}", lambda values: all(map(check.fits, values)))
 
 
 def items(least: int, most: int) -> Check:
-    """MinItems, MaxItems of a list or set that is no block: schemas as JSON leave them out."""
+    """MinItems, MaxItems of a list or set that is not a block: JSON schemas leave them out."""
     return Check(f"a list of {least} to {most}", lambda values: least <= len(values) <= most)
 
 
@@ -94,12 +94,12 @@ def float_between(least: float, most: float) -> Check:
 
 
 def length(least: int, most: int) -> Check:
-    """StringLenBetween; bytes count, as Go's len has it."""
+    """StringLenBetween; counts bytes, as Go's len does."""
     return Check(f"{least} to {most} bytes", lambda value: least <= len(value.encode()) <= most)
 
 
 def network(least: int, most: int) -> Check:
-    """IsCIDRNetwork: a range that begins at its first address, its prefix within bounds, also one of IPv6."""
+    """IsCIDRNetwork: a CIDR with no host bits set and a prefix within bounds, IPv4 or IPv6."""
 
     def fits(value: str) -> bool:
         try:
@@ -144,7 +144,7 @@ DURATION = Check(
 
 
 def listed(values: Any, path: str) -> list[Any]:
-    """What an argument is set to, once for each block that it stands in."""
+    """An argument's values, one for each block that contains it."""
     name, _, rest = path.partition(".")
     if isinstance(values, list):
         return [found for value in values for found in listed(value, path)]
@@ -154,7 +154,7 @@ def listed(values: Any, path: str) -> list[Any]:
 
 
 def only(values: Any, paths: Collection[str]) -> Any:
-    """Of a resource's values, those of the arguments that its text sets."""
+    """The values of the arguments that a resource's text sets."""
     if isinstance(values, list):
         return [only(value, paths) for value in values]
     inner = {name: [path.partition(".")[2] for path in paths if path.startswith(f"{name}.")] for name in values}
@@ -166,10 +166,10 @@ def only(values: Any, paths: Collection[str]) -> Any:
 
 
 def refusals(kind: Kind, values: Values, to_come: frozenset[str] = frozenset()) -> Iterator[str]:
-    """What the provider would say to a resource: `place: what is wrong`.
+    """What the provider would refuse in a resource: `place: what is wrong`.
 
-    values: as a plan has them, blocks as lists; null and [] are what is not set.
-    to_come: arguments that are set to what is known only later. Nothing is asked of their values yet.
+    values: as in a plan, with blocks as lists; null and [] mean not set.
+    to_come: arguments whose values are known only later, and are not checked yet.
     """
 
     def is_set(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""What hashicorp/google asks of each argument of terraform/cluster/monitoring.tf: see google_arguments.py."""
+"""What hashicorp/google requires of each argument in terraform/cluster/monitoring.tf: see google_arguments.py."""
 
 from __future__ import annotations
 

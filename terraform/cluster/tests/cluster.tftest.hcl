@@ -95,7 +95,7 @@ run "a_spot_node_leaves_its_pods_the_time_that_they_take" {
   }
 }
 
-# The arguments are computed too where they are not given, and unknown in a plan.
+# Where the arguments are not given, they are computed, and so unknown in a plan.
 run "gke_takes_a_long_shutdown_of_spot_pools_alone" {
   command = apply
   variables {
@@ -109,7 +109,7 @@ run "gke_takes_a_long_shutdown_of_spot_pools_alone" {
   assert {
     condition = alltrue([
       for pool in google_container_node_pool.this :
-      pool.node_config[0].kubelet_config[0].shutdown_grace_period_seconds == 0 # a mock's number: not given
+      pool.node_config[0].kubelet_config[0].shutdown_grace_period_seconds == 0 # a mock's value: not given
     ])
     error_message = "GKE refuses it on machines that are not spot, and before 1.35"
   }
@@ -224,7 +224,7 @@ run "the_bucket_keeps_what_was_published_and_little_else" {
 }
 
 run "the_server_reads_the_bucket_as_its_kubernetes_service_account" {
-  # Applied, since identities are known only then.
+  # Applied, since identities are known only afterwards.
   command = apply
   variables {
     publisher = "group:ml@example.com"
@@ -481,7 +481,7 @@ run "on_demand_stands_in_for_spot" {
     }
   }
 
-  # A pod that fits one fits the other, so that the price alone decides.
+  # A pod that fits one fits the other, so that only the price decides.
   assert {
     condition = alltrue([
       for name in ["serving", "on-demand"] :

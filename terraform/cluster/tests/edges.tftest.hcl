@@ -1,5 +1,5 @@
-# The least and the most that the variables take: tests/terraform/test_validators.py holds what is planned here, too, to what
-# the provider takes.
+# The least and the most that the variables accept: tests/terraform/test_validators.py also checks these plans against the
+# provider's rules.
 mock_provider "google" {}
 
 run "the_least_that_the_variables_take" {

@@ -1,4 +1,4 @@
-# A region whose zone a has no C3 machines, and whose zone c has those of an arm64 kind too.
+# A region whose zone a has no C3 machines, and whose zone c also has arm64 machines.
 mock_provider "google" {
   mock_data "google_compute_zones" {
     defaults = {

@@ -1,4 +1,4 @@
-"""One server for all tests here, with everything on."""
+"""One server for all tests here, with everything enabled."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.website import Website
 
 @pytest.fixture(scope="package")
 def site() -> Iterator[Website]:
-    """Where a page of another origin comes from."""
+    """The site of a page with another origin."""
     with in_a_thread(Website()) as made:
         yield made
 
 
 @pytest.fixture(scope="package")
 def running(directory: Path, site: Website, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Everything is on."""
+    """Everything is enabled."""
     folder = tmp_path_factory.mktemp("who")
     issuer, secret = Issuer(), Secret(folder / "keys")
     (folder / "jwks.json").write_text(issuer.jwks())

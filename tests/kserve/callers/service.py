@@ -1,4 +1,4 @@
-"""A server that asks who may ask, and those who ask it."""
+"""A server that authenticates its callers, and callers for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def base64url(data: bytes) -> str:
 
 
 class Issuer:
-    """Makes tokens, as RFC 7519 has them."""
+    """Issues tokens, as in RFC 7519."""
 
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -51,7 +51,7 @@ class Issuer:
         return json.dumps({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "one", "n": n, "e": e}]})
 
     def token(self, algorithm: str = "RS256", **claims: object) -> str:
-        """claims: beside, or in the place of, good ones; None takes one away."""
+        """claims: added to valid ones, or replacing them; None removes one."""
         good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "somebody", "exp": int(time.time()) + 3600}
         said = {name: value for name, value in (good | claims).items() if value is not None}
         parts = [{"alg": algorithm, "typ": "JWT", "kid": "one"}, said]
@@ -70,7 +70,7 @@ class Issuer:
 
 
 class Secret:
-    """A folder that Kubernetes mounts and changes: ..data is a link to a folder of that moment."""
+    """A folder that Kubernetes mounts and changes: ..data is a link to the current content's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,7 +79,7 @@ class Secret:
         self.hold({})
 
     def hold(self, files: dict[str, str]) -> None:
-        """As kubelet's AtomicWriter does it."""
+        """As kubelet's AtomicWriter does."""
         new = self.folder / f"..{next(self._moments)}"
         new.mkdir()
         for name, content in files.items():
@@ -116,7 +116,7 @@ class Heard(ServerLog):
 
 
 class Service:
-    """A running server, and all that one needs to ask it."""
+    """A running server, and everything needed to call it."""
 
     def __init__(self, running: TorchServe, heard: Heard, scratch: Path, issuer: Issuer, secret: Secret) -> None:
         self.running, self.heard, self.scratch, self.issuer, self.secret = running, heard, scratch, issuer, secret
@@ -131,11 +131,11 @@ class Service:
         return self.http.post(self.predict_url, json=QUESTION, headers=said)
 
     def new_key(self, eventually: Eventually) -> str:
-        """Of a client that nobody has seen before, so that its minute is whole; others' keys go."""
+        """The key of a new client, whose minute is unused; others' keys are removed."""
         number = next(self._numbers)
         key = f"key-{number}-{'k' * 32}"
         self.secret.hold({f"client-{number}": key + "\n"})
-        # A refused request costs the client nothing, and a body that is no request costs the model nothing.
+        # A refused request does not count against the client, and an invalid body costs the model nothing.
         eventually(lambda: self.http.post(self.predict_url, headers=self.both(key)).status_code == 400)
         return key
 

@@ -1,4 +1,4 @@
-"""Keys, tokens and rate limits, by the real Envoy before a real TorchServe."""
+"""Keys, tokens and rate limits, with a real Envoy in front of a real TorchServe."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_call_needs_a_known_key_and_a_good_token(running: Service, eventually:
         running.ask(key),
         running.ask(key, key),
         running.http.post(running.predict_url, params={"x-api-key": key}, json=QUESTION),
-        # The name of the client, which the filter itself tells the rest by this header.
+        # The client's name, which the filter passes on in this header.
         running.ask(token=token, x_api_client="client-0"),
     ]
     for answer in refused:
@@ -73,7 +73,7 @@ def test_keys_come_change_and_go_while_the_server_runs(running: Service, eventua
     first, second, third = (f"{name}-{'x' * 32}" for name in ("first", "second", "third"))
 
     def known() -> list[bool]:
-        """Whether each is let in; waiting for it may use up a client's minute, which is 429."""
+        """Whether each is let in; waiting for it may use up a client's minute, which gives 429."""
         statuses = [running.ask(key, token).status_code for key in (first, second, third)]
         assert set(statuses) <= {200, 401, 429}
         return [status != 401 for status in statuses]
@@ -109,7 +109,7 @@ def test_no_key_and_no_token_gets_into_a_log_or_a_file_of_others(running: Servic
     assert running.ask(key, token + "x").status_code == 401
     eventually(lambda: sum('"status": 401' in line for line in running.heard.lines[before:]) >= 2)
     text = "".join(running.heard.lines)
-    assert "API_KEYS: 1 clients may ask" in text, "it is the log"
+    assert "API_KEYS: 1 clients may ask" in text, "it is not the log"
     for secret in (key, "k" * 32, wrong, token, token.rpartition(".")[2]):
         assert secret not in text
     holding = [path for path in running.scratch.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
@@ -151,7 +151,7 @@ def test_a_token_is_from_the_issuer_for_us_and_for_now(running: Service, eventua
 
 
 def test_a_token_in_the_address_is_none(running: Service, eventually: Eventually) -> None:
-    """It would be in the logs of every gateway."""
+    """It would appear in the logs of every gateway."""
     headers = {"x-api-key": running.new_key(eventually)}
     url = f"{running.predict_url}?access_token={running.issuer.token()}"
     assert running.http.post(url, json=QUESTION, headers=headers).status_code == 401
@@ -161,7 +161,7 @@ def test_a_token_in_the_address_is_none(running: Service, eventually: Eventually
 
 
 def taken(ask: Callable[[], httpx.Response], limit: int) -> httpx.Response:
-    """Asks until it is too much. The minute comes back evenly, so a slow machine gets more answers."""
+    """Calls until the limit. The minute refills evenly, so a slow machine gets more answers."""
     began, granted = time.monotonic(), 0
     while (answer := ask()).status_code != 429:
         granted += 1
@@ -181,14 +181,14 @@ def test_each_client_has_its_own_limit_by_its_key(running: Service, eventually: 
     def ask(headers: dict[str, str]) -> httpx.Response:
         return running.http.post(running.predict_url, headers=headers)
 
-    # Another name in the header that the count goes by changes nothing.
+    # Another name in the header by which calls are counted changes nothing.
     numbers = count()
     taken(lambda: ask(one | {"x-api-client": str(next(numbers))}), PER_CLIENT)
-    assert ask(two).status_code == 400, "the other's minute is its own"
+    assert ask(two).status_code == 400, "the other client has its own minute"
     for _ in range(PER_CLIENT):
         assert running.http.get(f"{running.url}/v2", headers=two).status_code == 200
         assert running.http.get(running.predict_url, headers=two).status_code == 405
-    assert ask(two).status_code == 400, "what is no predict call is not counted"
+    assert ask(two).status_code == 400, "only predict calls are counted"
 
 
 class Keys(ThreadingHTTPServer):
@@ -214,7 +214,7 @@ class Keys(ThreadingHTTPServer):
 
 @pytest.fixture
 def open_to_any_page(directory: Path, tmp_path: Path) -> Iterator[Service]:
-    """No keys; tokens of an issuer that is asked for its keys, addresses from a gateway, and every origin."""
+    """Without API keys; with tokens of an issuer whose keys are fetched, addresses from a gateway, and every origin."""
     issuer, authority = Issuer(), trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with in_a_thread(Keys(authority, issuer.jwks())) as keys:
@@ -241,13 +241,13 @@ def test_addresses_and_the_whole_pod_have_limits(open_to_any_page: Service, even
     def ask(address: str) -> Callable[[], httpx.Response]:
         return lambda: service.ask(token=token, x_forwarded_for=address, origin=OTHER_ORIGIN)
 
-    eventually(lambda: ask("192.0.2.1")().status_code == 200)  # the issuer's keys have come
+    eventually(lambda: ask("192.0.2.1")().status_code == 200)  # the issuer's keys have arrived
     assert service.ask(token=Issuer().token(), x_forwarded_for="192.0.2.2").status_code == 401
     answer = taken(ask("192.0.2.2"), TOO_FEW)
     assert answer.headers["access-control-allow-origin"] in ("*", OTHER_ORIGIN)
     assert ask("192.0.2.3")().status_code == 200
     assert ask("2001:db8:0:1::1")().status_code == 200
     addresses = (f"2001:db8:0:1::{number:x}" for number in count(2))
-    taken(lambda: ask(next(addresses))(), TOO_FEW)  # they are all one client's
+    taken(lambda: ask(next(addresses))(), TOO_FEW)  # all are one client's
     addresses = (f"198.51.100.{number}" for number in count(1))
-    taken(lambda: ask(next(addresses))(), PER_POD)  # they are not, but all together are too many
+    taken(lambda: ask(next(addresses))(), PER_POD)  # they are different clients', but too many together

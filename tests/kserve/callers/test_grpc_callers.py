@@ -1,4 +1,4 @@
-"""Who may ask by gRPC: the same as in REST, with gRPC's statuses."""
+"""Who may call by gRPC: the same as with REST, with gRPC's statuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stub(running: Service) -> Iterator[Any]:
 
 
 def refused(stub: Any, headers: dict[str, str]) -> tuple[str, str]:
-    """Of a call that asks for nothing, so that whoever may make it learns that."""
+    """The status of an empty call, which an allowed caller is told is invalid."""
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(pb.ModelInferRequest(), metadata=list(headers.items()), timeout=PATIENCE_S)
     return caught.value.code().name, caught.value.details()

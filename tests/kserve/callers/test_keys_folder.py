@@ -30,7 +30,7 @@ def test_only_what_is_a_key_is_taken(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder").mkdir()
     keys, faults = api_keys.read(tmp_path)
-    # In the order of the names: "double" comes before "good".
+    # In alphabetical order: "double" comes before "good".
     assert keys == {
         "double": good,
         "longest": "k" * 512,
@@ -53,12 +53,12 @@ def test_the_file_for_envoy_is_the_servers_alone_and_changes_whole(tmp_path: Pat
         empty = json.loads(file.read_text())
         first = file.stat()
         keys.look()
-        assert file.stat().st_ino == first.st_ino, "nothing has changed"
+        assert file.stat().st_ino == first.st_ino, "nothing changed"
         (folder / "one").write_text("0123456789abcdef")
         keys.look()
     finally:
         os.umask(mask)
-    assert file.stat().st_ino != first.st_ino, "Envoy would not hear of it"
+    assert file.stat().st_ino != first.st_ino, "Envoy would not notice"
     assert stat.S_IMODE(first.st_mode) == stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in scratch.iterdir()] == [file.name]
     assert empty["resources"][0]["typed_config"]["credentials"] == []

@@ -1,4 +1,4 @@
-"""Pages of other origins: what a browser is told, and a page in Chromium."""
+"""Pages of other origins: the headers for browsers, and a page in Chromium."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def preflight(http: httpx.Client, url: str, origin: str, method: str = "POST") -
 
 
 def allowed(answer: httpx.Response, origin: str) -> bool:
-    """https://fetch.spec.whatwg.org/#concept-cors-check, and that no cache mixes origins up."""
+    """https://fetch.spec.whatwg.org/#concept-cors-check, and caches must not mix origins up."""
     said = answer.headers.get_list("access-control-allow-origin")
     assert said in ([], [origin])
     if said and answer.request.method != "OPTIONS":
@@ -168,7 +168,7 @@ def browser(url: str, scratch: Path) -> Iterator[None]:
     """A headless Chromium that opens a page."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        pytest.skip("Chromium is not here: no `chromium` in PATH (Debian has a package of that name)")
+        pytest.skip("Chromium is not installed: no `chromium` in PATH (Debian has a package of that name)")
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"]
     process = subprocess.Popen(
@@ -232,7 +232,7 @@ def test_a_page_in_chromium_asks_where_its_origin_is_allowed_and_nowhere_else(
     without_a_browser = running.http.post(running.predict_url, files=files, headers=headers)
     assert (form[0], form[2]) == (without_a_browser.status_code, True), form
     assert (status[0], status[2]) == (200, True)
-    # The same page by another name of its host is of another origin, and the other service allows none.
+    # Under another name of its host, the same page has another origin, and the other service allows none.
     elsewhere = site.url.replace("127.0.0.1", "localhost")
     for number, (origin, service) in enumerate([(elsewhere, running.url), (site.url, server.url)]):
         found = seen_by_a_page(site, origin, service, credentials, tmp_path / str(number), eventually)

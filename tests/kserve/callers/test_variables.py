@@ -1,4 +1,4 @@
-"""The variables that say who may ask: Envoy takes what is good, and what is wrong is named."""
+"""The variables that say who may call: Envoy accepts valid ones, and wrong ones are named."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BAD = {
 
 
 def valid(text: str, folder: Path) -> bool:
-    """Whether Envoy takes it."""
+    """Whether Envoy accepts it."""
     file = folder / "envoy.yaml"
     file.write_text(text)
     command = [str(find_envoy()), "--mode", "validate", "-c", str(file)]
@@ -78,7 +78,7 @@ def test_envoy_takes_each_combination(left_out: str | None, monkeypatch: pytest.
 
 
 def test_envoy_takes_a_long_name_and_many_origins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It refuses patterns above a size, unless it is told another."""
+    """It refuses patterns above a size unless the limit is raised."""
     monkeypatch.setenv("CORS_ALLOWED_ORIGINS", ",".join(f"https://{number}.page.example" for number in range(200)))
     assert valid(filled_in(tmp_path, "n" * 200), tmp_path)
 

@@ -1,6 +1,6 @@
-"""Whatever happens in whatever order: the way back leads to what has answered, and every end names the state.
+"""Whatever happens, in any order: a roll-back leads to a version that answered, and every ending names the state.
 
-DEPLOYMENTS_EXAMPLES=2000 plays more of it than CI has time for.
+DEPLOYMENTS_EXAMPLES=2000 plays more examples than CI has time for.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def terminate() -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """good: the live version, which this tool has proved and nobody has touched since."""
+    """good: the live version, which this tool has proved and nobody has changed since."""
 
     new_world: Callable[[], World]
 
@@ -85,7 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(version=versions, second=versions, at=calls, until=calls)
     def another_is_interrupted_meanwhile(self, version: Version, second: Version, at: int, until: int) -> None:
-        """A second machine begins at this call of the first, and is interrupted at a call of its own."""
+        """A second machine begins at this call of the first, and is interrupted at one of its own calls."""
         self.good = None
         other = at_call(until, terminate)
         with self.world.shared():
@@ -93,7 +93,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(version=versions, second=versions, at=calls, until=calls)
     def two_at_once(self, version: Version, second: Version, at: int, until: int) -> None:
-        """A second machine begins at this call of the first, waits at a call of its own, and ends after the first."""
+        """A second machine begins at this call of the first, waits at one of its own, and ends after the first."""
         self.good = None
 
         def deploy_second() -> None:
@@ -177,7 +177,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(version=st.sampled_from(GOOD), is_there=st.booleans())
     def archive_goes_or_comes(self, version: Version, is_there: bool) -> None:
-        """Pods that run go on without it."""
+        """Running pods do not need it."""
         self.good = None
         self.kserve.fates[version.uri] = SERVES if is_there else MISSING
 
@@ -249,7 +249,7 @@ def machine(api: ApiServer, scaled: Path) -> Iterator[type[AnyOrder]]:
         yield Here
 
 
-@pytest.mark.timeout(900)  # a failure is made as short as can be
+@pytest.mark.timeout(900)  # shrinks a failure as far as possible
 def test_the_way_back_leads_to_what_has_answered_and_every_end_names_the_state(machine: type[AnyOrder]) -> None:
     run_state_machine_as_test(
         machine,

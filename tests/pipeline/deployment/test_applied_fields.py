@@ -1,4 +1,4 @@
-"""What one manager applied, out of an object as the API server keeps it."""
+"""The part of an object that one manager applied, according to the API server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of an overlay's objects so that they run beside the live version, and nobody is led to them."""
+"""How an overlay's objects change to run next to the live version without getting any requests."""
 
 from __future__ import annotations
 

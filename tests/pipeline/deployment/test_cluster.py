@@ -1,7 +1,7 @@
 """What deploy.sh leaves in a cluster, whatever goes wrong.
 
-`make cluster-test CONTEXT=…` plays it in a real one, with KServe: see kserve/README.md. Without that, the context is
-one of the tests, and leads to their API server.
+`make cluster-test CONTEXT=…` runs this in a real cluster with KServe: see kserve/README.md. Otherwise the context is
+the tests' own, with their API server.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ NO_ARCHIVE = "no/archive/there"
 
 @dataclass(frozen=True)
 class Place:
-    """Where it is played: a context of the kube config, and what scripts/deploy.sh is given there; "" for its defaults.
+    """Where this runs: a context of the kube config, and the options for scripts/deploy.sh; "" for its defaults.
 
-    versions: two that serve, by their storageUri. patience: how long a command may take, in seconds.
+    versions: two working ones, by their storageUri. patience: how long a command may take, in seconds.
     """
 
     context: str
@@ -77,7 +77,7 @@ def simulated(config: Path) -> Iterator[Place]:
 
 @contextmanager
 def entered(place: Place, config: Path) -> Iterator[Place]:
-    """With a kube config that has this context alone. What was deployed is removed at the end, and nothing else."""
+    """With a kube config that has only this context. At the end, what was deployed is removed, and nothing else."""
     shown = ["kubectl", "config", "view", "--raw", "--minify", "--flatten", "--context", place.context]
     config.touch(mode=0o600)
     config.write_text(subprocess.run(shown, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -86,7 +86,7 @@ def entered(place: Place, config: Path) -> Iterator[Place]:
         name = place.name or "alexnet"
         with closing(Cluster(place.namespace or None)) as cluster:
             is_there = cluster.get(INFERENCE_SERVICES, name) is not None
-        assert not is_there, f"there is an InferenceService {name}, which is not to be touched: choose another NAME"
+        assert not is_there, f"there is an InferenceService {name}, which must not be touched: choose another NAME"
         try:
             yield place
         finally:
@@ -105,7 +105,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def served(place: Place, start: Start) -> Iterator[Lab]:
-    """Where two versions have been deployed, the second of which serves."""
+    """A place where two versions have been deployed, and the second one serves."""
     one, two = place.versions.split()
     with closing(Cluster(place.namespace or None)) as cluster:
         name = place.name or "alexnet"
@@ -123,7 +123,7 @@ def test_a_broken_version_is_rolled_back_to_the_one_that_serves(served: Lab) -> 
 
 
 def test_a_path_without_an_archive_changes_nothing_that_lasts(served: Lab) -> None:
-    """In Cloud Storage that is known beforehand."""
+    """In Cloud Storage, preflight notices that."""
     error = str(served.deploy(f"{served.one}/{NO_ARCHIVE}").error)
     assert f"; rolled back to {served.two}, which is ready again" in error or served.one.startswith("gs://")
     assert served.serves(served.two)
@@ -169,5 +169,5 @@ def test_two_at_once_leave_one_of_both(served: Lab) -> None:
 def test_delete_leaves_nothing(served: Lab, eventually: Eventually) -> None:
     assert served.delete().error is None
     assert served.service is None
-    # The cluster removes it a moment after what it belongs to.
+    # The cluster removes it a moment after its owner.
     eventually(lambda: served.cluster.get(CONFIG_MAPS, f"{served.name}-deployments") is None)

@@ -1,4 +1,4 @@
-"""A deployment, against an API server of our own: what is applied, and in which order."""
+"""A deployment, against our own API server: what is applied, and in which order."""
 
 from __future__ import annotations
 

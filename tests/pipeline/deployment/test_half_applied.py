@@ -32,7 +32,7 @@ def stop(method: str, target: str) -> None:
 
 @pytest.fixture
 def half_applied(api: ApiServer, scaled: Path, kserve: SimulatedKServe) -> Iterator[World]:
-    """KServe heeds the runtime alone: pods have its image, and the annotations of the version before."""
+    """KServe acts on the runtime alone: pods have its image, and the annotations of the version before."""
     world = World(api, scaled, kserve)
 
     with quick(api):

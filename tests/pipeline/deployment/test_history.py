@@ -1,4 +1,4 @@
-"""The way back, by itself and when asked for: to which version, with what, and what is remembered."""
+"""Rolling back, automatically and on request: to which version, with which objects, and what is recorded."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_no_more_than_five_are_kept(api: ApiServer, deploy: Deploy) -> None:
 
 
 def test_one_goes_back_to_the_live_version_though_one_more_pod_is_starting(api: ApiServer, deploy: Deploy) -> None:
-    """While an autoscaler adds a pod, or a lost one is replaced, KServe says that the service is not ready."""
+    """While an autoscaler adds a pod, or a lost one is replaced, KServe reports the service as not ready."""
     deploy(ONE)
     deploy(TWO)
     missing = {"type": "PredictorReady", "status": "False", "reason": "MinimumReplicasUnavailable"}
@@ -209,7 +209,7 @@ def test_one_goes_back_to_the_live_version_though_one_more_pod_is_starting(api: 
 def test_one_does_not_go_back_to_a_version_whose_predecessor_serves_in_its_place(
     api: ApiServer, deploy: Deploy
 ) -> None:
-    """The pods of the version before keep the service ready, whatever was applied since."""
+    """The old version's pods keep the service ready, whatever was applied since."""
     deploy(ONE)
     api.scripts[TWO] = [Moment(BROKEN.pod, ready=False)]
     reason(lambda: deploy(TWO, rollback=False))
@@ -330,7 +330,7 @@ def stopped_on_the_way_back(api: ApiServer, deploy: Deploy, make: Make) -> None:
 def test_what_one_has_gone_back_to_is_not_left_for_what_one_went_from(
     stopped_on_the_way_back: None, api: ApiServer, deploy: Deploy
 ) -> None:
-    """It was not noted, and serves by now."""
+    """It was not recorded, and serves by now."""
     assert reason(lambda: deploy(THREE)).endswith(back_to(ONE))
     assert uris(api) == [ONE, TWO]
 
@@ -345,7 +345,7 @@ def test_what_is_live_and_no_longer_serves_does_not_come_before_what_did_later(
 def test_what_was_never_applied_is_not_applied_because_a_record_has_it(
     api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
-    """More people may write ConfigMaps than may do what whoever deploys may do."""
+    """More people may write ConfigMaps than may deploy."""
     deploy(ONE)
     deploy(TWO)
     told = records(api)
@@ -369,7 +369,7 @@ def test_secrets_are_in_no_record(api: ApiServer, deploy: Deploy, overlays: Path
 
 
 def test_a_service_on_knative_that_sleeps_is_woken_and_asked(api: ApiServer, deploy: Deploy) -> None:
-    """A service without requests has no pod there, or one of a revision before."""
+    """A service without requests has no pod there, or one of an earlier revision."""
     api.mode = "Knative"
     deploy(ONE)
     del api.objects[RECORDS]
@@ -415,7 +415,7 @@ def test_that_the_live_version_is_out_of_reach_is_said(api: ApiServer, deploy: D
 
 
 def test_a_record_of_a_service_before_it_is_none_of_its_own(api: ApiServer, deploy: Deploy, make: Make) -> None:
-    """The garbage collector comes a moment after --delete."""
+    """The garbage collector runs a moment after --delete."""
     deploy(ONE)
     record = copy.deepcopy(api.objects[RECORDS])
     make().delete()

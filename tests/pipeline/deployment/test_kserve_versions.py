@@ -1,4 +1,4 @@
-"""What an older KServe gets of the overlays, and what is refused there."""
+"""What an older KServe gets from the overlays, and what is refused there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def service(mode: str = "Standard", autoscaler: str | None = None, **predictor: 
     [("Standard", "RawDeployment", "Standard"), ("Knative", "Serverless", "Knative")],
 )
 def test_the_mode_has_the_name_that_kserve_knows(written: str, old: str, new: str) -> None:
-    """Beside a name that it does not know, each refuses deploymentStrategy; later ones beside RawDeployment too."""
+    """Each refuses deploymentStrategy with a mode that it does not know; later ones also with RawDeployment."""
     for version in EVERY:
         expected = old if version is not None and version < (0, 16) else new
         for name in (old, new):
@@ -39,7 +39,7 @@ def test_the_mode_has_the_name_that_kserve_knows(written: str, old: str, new: st
 
 
 def test_what_0_15_does_not_know_of_an_autoscaler_is_left_to_kubernetes() -> None:
-    """What the component says there is what a HorizontalPodAutoscaler does without it."""
+    """The component only repeats what a HorizontalPodAutoscaler does by default."""
     metrics, behavior = [{"type": "External"}], {"scaleDown": {"stabilizationWindowSeconds": 300}}
     given = service(autoscaler="keda", autoScaling={"metrics": metrics, "behavior": behavior})
     for version in EVERY:
@@ -49,7 +49,7 @@ def test_what_0_15_does_not_know_of_an_autoscaler_is_left_to_kubernetes() -> Non
 
 
 def test_as_many_replicas_as_it_says_are_had_from_0_15_0_too() -> None:
-    """Which knows no autoscaler `none`, and refuses it; 0.15.1 does."""
+    """0.15.0 does not know the autoscaler `none`, and refuses it; 0.15.1 knows it."""
     for version in EVERY:
         found = service_of(fitted(service(autoscaler="none"), version))
         told = annotations_of(found)[AUTOSCALER], found["spec"]["predictor"].get("maxReplicas")

@@ -1,4 +1,4 @@
-"""Getting into the cluster of the current kube context, and what is said where that fails."""
+"""Connecting to the cluster of the current kube context, and the messages if that fails."""
 
 from __future__ import annotations
 

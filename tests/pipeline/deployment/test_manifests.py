@@ -65,7 +65,7 @@ def test_kustomize_renders_where_there_is_no_kubectl(
 
 @pytest.fixture
 def restricted(api: ApiServer, overlays: Path) -> str:
-    """An overlay that says of a namespace that it is restricted, and belongs in it."""
+    """An overlay that makes a namespace restricted, and belongs in it."""
     api.namespaces.add("guarded")
     (overlays / "restricted").mkdir()
     (overlays / "restricted" / "kustomization.yaml").write_text(
@@ -81,7 +81,7 @@ def restricted(api: ApiServer, overlays: Path) -> str:
 def test_an_overlay_that_chooses_its_namespace_is_not_put_into_another(
     api: ApiServer, refusal: Attempt, restricted: str, overlays: Path
 ) -> None:
-    """Where what it says of its own would not hold."""
+    """Its settings for its own namespace would not apply there."""
     sentence = (
         "overlay restricted is for namespace guarded, not models, where its settings for guarded would not apply: "
         "give --namespace guarded, or edit the overlay"

@@ -1,4 +1,4 @@
-"""Models of other names: the service, its routes and what it is asked follow; a rollback brings them back."""
+"""Models with other names: the service, its routes and requests to it follow; a rollback restores them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Make = Callable[..., Deployment]
 
 @pytest.fixture
 def make(api: ApiServer, overlays: Path, heard: Heard) -> Iterator[Make]:
-    """A deployment; model: that of the file which the user gives."""
+    """A deployment; model: from the file that the user gives."""
     api.kinds["gateway.networking.k8s.io/v1"] = {"HTTPRoute": "httproutes"}
     manifests = overlays / "standard" / "manifests.yaml"
     manifests.write_text(f"{manifests.read_text()}---{ROUTE}")
@@ -160,7 +160,7 @@ def test_one_that_fails_is_rolled_back_to_the_model_before(api: ApiServer, make:
 
 
 def test_what_kubectl_applied_comes_back_with_its_model(api: ApiServer, make: Make, pets_uri: str) -> None:
-    """What this tool has not applied is put together anew of what it has."""
+    """A version that this tool did not apply is rebuilt from the objects it has."""
     make(name="shop").deploy(ONE)
     del api.objects["configmaps", "shop-deployments"]
     live = api.objects["inferenceservices", "shop"]
@@ -184,7 +184,7 @@ def test_a_service_from_before_there_were_others_is_alexnet(api: ApiServer, make
 
 @pytest.mark.parametrize("said", ["../../../../secrets", "pets/../..", "pets?x=", "", "a b"])
 def test_what_is_no_name_becomes_no_part_of_a_path(api: ApiServer, make: Make, said: str) -> None:
-    """Whoever may write InferenceServices would choose what the API server is asked with the user's rights."""
+    """Otherwise, writing an InferenceService would be enough to choose API calls that run with the user's rights."""
     make(name="shop").deploy(ONE)
     api.objects["inferenceservices", "shop"]["metadata"]["annotations"][MODEL] = said
     make(name="shop").deploy(TWO)

@@ -21,7 +21,7 @@ Objects = dict[tuple[str, str], Object]
 
 
 def of(name: str, api: ApiServer) -> Objects:
-    """A copy of what a service has, with what follows its name."""
+    """A copy of a service's objects, including those that follow its name."""
     return {key: copy.deepcopy(found) for key, found in api.objects.items() if key[1].startswith(name)}
 
 
@@ -97,7 +97,7 @@ def test_one_that_is_not_there_is_named(api: ApiServer, deploy: Deploy, make: Ma
 
 @pytest.fixture
 def staging(overlays: Path) -> str:
-    """An overlay that has a name of its own for its service."""
+    """An overlay with its own name for its service."""
     (overlays / "staging").mkdir()
     (overlays / "staging" / "kustomization.yaml").write_text("nameSuffix: -staging\nresources: [../standard]\n")
     return "staging"

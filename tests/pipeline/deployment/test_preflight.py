@@ -1,4 +1,4 @@
-"""What is checked before a deployment changes anything, and what is said where a check fails."""
+"""The checks before a deployment changes anything, and the messages if one fails."""
 
 from __future__ import annotations
 

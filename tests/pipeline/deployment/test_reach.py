@@ -1,4 +1,4 @@
-"""What is printed at the end: an address that answers from here, or the command that brings its port here."""
+"""What is printed at the end: an address that answers from here, or the command that forwards its port."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INSIDE = "inside       http://alexnet-predictor.models.svc.cluster.local"
 
 @pytest.fixture
 def ingress(website: Website, api: ApiServer) -> Website:
-    """That of KServe, which the status of the InferenceService names."""
+    """KServe's ingress, which the InferenceService's status names."""
     api.url_of = lambda _: website.url
     return website
 

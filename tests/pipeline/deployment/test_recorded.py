@@ -1,4 +1,4 @@
-"""What a real control plane showed, played to the code of deploy.sh: recorded/*.yaml."""
+"""What a real control plane showed, replayed to the code of deploy.sh: recorded/*.yaml."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE = "registry.example/alexnet:1"
 
 
 class Player:
-    """Does the steps of a scenario, one after the other."""
+    """Plays the steps of a scenario in order."""
 
     def __init__(self, api: ApiServer, overlays: Path, answers: dict[str, str]) -> None:
         self._api = api
@@ -67,7 +67,7 @@ class Player:
         return end
 
     def _command(self, text: str, look: int | None = None, meanwhile: Callable[[], object] = lambda: None) -> End:
-        """look: before which of the step's looks at the InferenceService something else happens."""
+        """look: something else happens before this of the step's looks at the InferenceService."""
         verb, *words = text.split()
 
         def disturb(method: str, target: str) -> None:

@@ -1,4 +1,4 @@
-"""What is said where the API server does not answer, or refuses; before anything is changed."""
+"""The messages if the API server does not answer, or refuses, before anything is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release has one name: the image as it was given, and the archive's version, in the cluster as in GET /."""
+"""A release is named by its image, as given, and the archive's version, both in the cluster and in GET /."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_it_goes_back_with_them(api: ApiServer, deploy: Deploy, make: Make) -> N
         ("localhost:5000/alexnet:2", True),
         (DIGEST, False),
         (BOTH, False),
-        ("alexnet-torchserve:1", False),  # of the node: nobody pulls it
+        ("alexnet-torchserve:1", False),  # on the node: never pulled
     ],
 )
 def test_a_tag_in_a_registry_is_said_to_move(image: str, moves: bool, deploy: Deploy, heard: Heard) -> None:

@@ -1,4 +1,4 @@
-"""Removing: what was applied, all of it, and nothing else."""
+"""Removal: everything that was applied, and nothing else."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_all_of_it_works_from_nothing_to_nothing_again(api: ApiServer, deploy: D
 
 @pytest.fixture
 def guarded(overlays: Path) -> str:
-    """An overlay with an object more than `standard` has."""
+    """An overlay with one object more than `standard`."""
     (overlays / "guarded").mkdir()
     (overlays / "guarded" / "kustomization.yaml").write_text("resources: [../standard, budget.yaml]\n")
     (overlays / "guarded" / "budget.yaml").write_text(
@@ -89,7 +89,7 @@ def test_delete_knows_what_an_earlier_overlay_had(api: ApiServer, deploy: Deploy
 def test_delete_takes_the_service_before_what_it_needs_also_of_earlier_overlays(
     api: ApiServer, deploy: Deploy, make: Make, heard: Heard
 ) -> None:
-    """Its runtime is of an overlay before this one."""
+    """Its runtime comes from an earlier overlay."""
     deploy(ONE)
     deploy(TWO, "stock-runtime")
     make().delete()

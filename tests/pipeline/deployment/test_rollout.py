@@ -1,4 +1,4 @@
-"""Waiting until a version serves: what is told meanwhile, which failures end it, and with which reason."""
+"""Waiting until a version serves: the progress lines, which failures end it, and with which reason."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_service_that_is_ready_with_the_old_pods_is_waited_for(api: ApiServer,
 def test_as_many_replicas_are_waited_for_as_an_autoscaler_will_ask_for(
     api: ApiServer, deploy: Deploy, overlays: Path, heard: Heard
 ) -> None:
-    """KServe leaves the number of replicas to it: the Deployment has one at first, which is ready before the others."""
+    """KServe leaves the number of replicas to it: the Deployment starts with one, which is ready before the others."""
     manifests = overlays / "standard" / "manifests.yaml"
     manifests.write_text(manifests.read_text().replace("minReplicas: 1", "minReplicas: 2"))
     one = Moment(READY.pod, ready=True, replicas=1)
@@ -208,7 +208,7 @@ def test_what_is_never_ready_ends_at_the_timeout_with_what_is_known(
     assert reason(lambda: make(pace).deploy(ONE)).startswith(f"not ready within 0.05 s: {sentence}; ")
 
 
-# --- A node that must be made first -----------------------------------------------------------------------------------
+# --- A node that must be created first --------------------------------------------------------------------------------
 
 NO_NODE = Moment({"conditions": [UNSCHEDULABLE]})
 MADE = "pod triggered scale-up: [{https://www.googleapis.com/compute/v1/…/gke-alexnet-serving-grp 0->1 (max: 9)}]"
@@ -219,7 +219,7 @@ NOWHERE = "pod didn't trigger scale-up: 2 node(s) didn't match Pod's node affini
 
 
 def scaling(reason: str, message: str, when: str = "00:00", pod: str = "alexnet-predictor-new") -> Object:
-    """As the cluster autoscaler and GKE write it; only the second of these is a warning."""
+    """As the cluster autoscaler and GKE write them; only the second one is a warning."""
     kind = "Warning" if reason == "FailedScaleUp" else "Normal"
     about = {"involvedObject": {"kind": "Pod", "name": pod}, "lastTimestamp": f"2026-01-01T00:{when}Z"}
     return {"type": kind, "reason": reason, "message": message} | about
@@ -285,7 +285,7 @@ def test_what_is_wrong_with_a_pod_counts_before_another_waits_for_a_node(api: Ap
     assert first.awaits_node
 
 
-# --- What KServe says in Events alone ---------------------------------------------------------------------------------
+# --- What KServe reports only in Events -------------------------------------------------------------------------------
 
 NOTHING_MADE = Moment(has_deployment=False, has_pod=False)
 NO_KNATIVE = "It is not possible to use Knative deployment mode when Knative Services are not available"

@@ -1,4 +1,4 @@
-"""What a deployment imports is little, and hides nothing from others."""
+"""A deployment imports little, and hides nothing from other code."""
 
 from __future__ import annotations
 

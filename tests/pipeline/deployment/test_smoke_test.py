@@ -1,4 +1,4 @@
-"""One question to what is ready: what counts as an answer, and what follows where there is none."""
+"""One request to a service that is ready: what counts as an answer, and what happens without one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_service_that_only_the_api_server_cannot_reach_is_not_rolled_back(api:
     assert api.storage_uri == TWO
 
 
-# What the front door answers where the components api-keys or jwt are there.
+# The front door's answers with the components api-keys or jwt.
 DOOR = (CHECKOUT / "kserve" / "runtime" / "envoy.yaml").read_text()
 WANTS_CREDENTIALS = {
     int(status): {"error": sentence} for status, sentence in re.findall(r'^ *\((401|403), .*, "(.*)"\),$', DOOR, re.M)

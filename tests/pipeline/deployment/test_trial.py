@@ -1,4 +1,4 @@
-"""Promotion by evidence: what is deployed beside the live version, what is asked of both, and that it always goes."""
+"""Promotion by evidence: the candidate next to the live version, the requests to both, and its certain removal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SAME, OTHER = prediction("a", "b", "c"), prediction("b", "a", "c")
 
 @pytest.fixture
 def live(api: ApiServer, deploy: Deploy) -> dict[tuple[str, str], Object]:
-    """What there is once a version serves."""
+    """The objects once a version serves."""
     api.answers[ONE] = api.answers[TWO] = 200, SAME
     deploy(ONE)
     api.calls.clear()
@@ -54,12 +54,12 @@ def live(api: ApiServer, deploy: Deploy) -> dict[tuple[str, str], Object]:
 
 
 def kept(api: ApiServer) -> dict[tuple[str, str], Object]:
-    """What there is, but for what is being deleted."""
+    """The objects that exist and are not being deleted."""
     return {key: found for key, found in api.objects.items() if "deletionTimestamp" not in found["metadata"]}
 
 
 def asked(api: ApiServer) -> list[str]:
-    """The Services whose models were asked."""
+    """The Services whose models were called."""
     return [call.path.partition("http:")[2].partition(":80")[0] for call in api.calls if call.path.endswith(":predict")]
 
 
@@ -153,7 +153,7 @@ def test_one_that_does_not_get_ready_is_refused_with_its_last_words(
 def test_where_the_cluster_refuses_it_is_said_that_nothing_was_changed(
     method: str, live: object, api: ApiServer, deploy: Deploy
 ) -> None:
-    """A quota, say, which a dry run does not see; and what is read later."""
+    """For example a quota, which a dry run does not check; and later reads."""
 
     def refuse(call: Call) -> None:
         was_applied = ("servingruntimes", "alexnet-torchserve-candidate") in api.objects
@@ -183,7 +183,7 @@ def test_one_that_stops_answering_disagrees(live: object, api: ApiServer, deploy
 
 
 def test_nobody_waits_for_an_answer_that_does_not_come(live: object, api: ApiServer, make: Make) -> None:
-    """Each question is asked once: what is retried is no error in the table, and the wait counts as latency."""
+    """Each question is asked once: retries would hide errors from the table, and count as latency."""
     count = 0
 
     def fail(call: Call) -> None:
@@ -200,7 +200,7 @@ def test_nobody_waits_for_an_answer_that_does_not_come(live: object, api: ApiSer
 def test_where_calls_are_limited_it_waits(
     live: object, api: ApiServer, deploy: Deploy, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that come through the API server are one client of the component rate-limit."""
+    """All requests through the API server count as one client of the component rate-limit."""
     monkeypatch.setattr("pipeline.serving.comparing.PAUSE", 0.001)
     count = 0
 
@@ -234,7 +234,7 @@ def test_where_it_answers_less_than_half_nothing_is_promoted(live: object, api: 
 
 
 def only_answered(api: ApiServer, count: int) -> Golden:
-    """Pictures of which the live version answers so many."""
+    """Pictures of which the live version answers only so many."""
     golden = Golden("here", [Picture(f"{number}.jpg", bytes([number])) for number in range(20)], 0.98)
     refused = [b64_instance(picture.content) for picture in golden.pictures[count:]]
 
@@ -277,7 +277,7 @@ def test_permissions_are_asked_for_before_anything_is_applied(
 def test_pods_of_the_version_before_the_live_one_are_not_compared_with(
     live: object, api: ApiServer, deploy: Deploy
 ) -> None:
-    """A deployment that failed or was interrupted: what answers is not what the table would name."""
+    """After a failed or interrupted deployment, another version answers than the one that the table would name."""
     api.scripts[THREE] = [BROKEN]
     reason(lambda: deploy(THREE, rollback=False))
     api.calls.clear()
@@ -285,11 +285,11 @@ def test_pods_of_the_version_before_the_live_one_are_not_compared_with(
     assert api.writes == []
 
 
-# --- What happens meanwhile -------------------------------------------------------------------------------------------
+# --- What happens in the meantime -------------------------------------------------------------------------------------
 
 
 def during_questions(api: ApiServer, act: Callable[[], object]) -> None:
-    """Does that once, when the candidate is asked for the tenth time."""
+    """Does that once, at the candidate's tenth request."""
     count = 0
 
     def trouble(call: Call) -> None:
@@ -331,7 +331,7 @@ def test_the_way_back_is_that_of_the_end_of_the_comparison(api: ApiServer, deplo
 def test_two_machines_do_not_judge_or_remove_each_others_candidate(
     live: object, api: ApiServer, deploy: Deploy, overlays: Path, heard: Heard
 ) -> None:
-    """The second takes the first's for one that was left, as where their clocks are apart."""
+    """The second takes the first's for an abandoned one, as if their clocks differed."""
     api.answers[TWO], api.answers[THREE] = (200, OTHER), (200, SAME)
     others: list[str] = []
 
@@ -370,7 +370,7 @@ def test_so_is_a_runtime_that_another_has_applied(live: object, api: ApiServer, 
     assert api.storage_uri == ONE
 
 
-# --- What is left, and what is not ours -------------------------------------------------------------------------------
+# --- Leftovers, and what is not ours ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -477,7 +477,7 @@ def test_it_goes_whenever_signals_come(
 
 @contextmanager
 def on_stopping_terminated() -> Iterator[None]:
-    """As scripts/deploy.sh runs."""
+    """As in scripts/deploy.sh."""
     handlers = on_stopping(terminate)
     try:
         yield
@@ -504,7 +504,7 @@ def test_where_an_interrupted_one_cannot_be_removed_nobody_is_told_to_roll_back(
 def test_what_follows_one_that_could_not_be_removed_has_its_own_state(
     live: object, api: ApiServer, deploy: Deploy
 ) -> None:
-    """The candidate was warned of; the deployment goes on."""
+    """There was a warning about the candidate; the deployment goes on."""
 
     def refuse(call: Call) -> None:
         if call.method == "DELETE" or (call.method == "PATCH" and call.is_write and api.storage_uris.count(TWO) > 1):
@@ -543,7 +543,7 @@ spec:
 def test_its_pod_is_under_the_network_policy_of_the_others(
     name: str | None, api: ApiServer, make: Make, overlays: Path
 ) -> None:
-    """The components' too: kserve/components/network-policy."""
+    """Including the component's own: kserve/components/network-policy."""
     file = overlays / "standard" / "manifests.yaml"
     file.write_text(f"{file.read_text().strip()}\n---{NETWORK_POLICY}")
     api.kinds["networking.k8s.io/v1"] = {"NetworkPolicy": "networkpolicies"}
