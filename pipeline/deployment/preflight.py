@@ -116,7 +116,7 @@ def check_helpers(cluster: Cluster, service: Object, warn: Line) -> None:
     if is_on_knative(service):
         if not cluster.knows("serving.knative.dev/v1", "Service"):
             raise PipelineError(
-                "the cluster does not have Knative Serving (serving.knative.dev/v1), which this overlay is for: "
+                "the cluster does not have Knative Serving (serving.knative.dev/v1), which this overlay needs: "
                 "install it and restart KServe's controller, or choose another --overlay"
             )
         return

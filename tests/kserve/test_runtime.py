@@ -278,7 +278,7 @@ def folder(tmp_path: Path) -> Callable[[str], Folder]:
 
 
 def store(root: Path, *entries: str) -> None:
-    """A model store with these: empty archives, folders for names ending with a slash, links for those with an arrow."""
+    """A model store with these: empty archives, folders for names ending with a slash, links for ones with an arrow."""
     (root / "model-store").mkdir(exist_ok=True)
     for entry in entries:
         path = root / entry if entry.startswith("model-store") else root / "model-store" / entry
