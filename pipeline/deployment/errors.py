@@ -139,8 +139,8 @@ class SmokeTestFailed(VersionFailed):
 class OutOfReach(PipelineError):
     def __init__(self, said: str) -> None:
         super().__init__(
-            f"ready, but the API server cannot reach it ({said}): a NetworkPolicy or a firewall may block that: "
-            "ask it from elsewhere with scripts/predict.sh --url URL"
+            f"ready, but the API server cannot reach it ({said}): a NetworkPolicy or a firewall may block that, "
+            "so ask it from elsewhere with scripts/predict.sh --url URL"
         )
 
 

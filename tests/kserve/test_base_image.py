@@ -50,7 +50,7 @@ def make_image(project: Path, digests: str = f"docker.io/library/python@{DIGEST}
     return done.returncode, (project / "log").read_text().splitlines(), done.stdout + done.stderr
 
 
-def test_the_digest_is_asked_for_once_and_written_down(project: Path) -> None:
+def test_the_digest_is_fetched_once_and_recorded(project: Path) -> None:
     status, asked, said = make_image(project)
     assert status == 0, said
     assert asked[0] == f"pull --platform linux/amd64 {BASE}"
@@ -65,7 +65,7 @@ def test_the_digest_is_asked_for_once_and_written_down(project: Path) -> None:
     assert f"--build-arg BASE={BASE}@sha256:{'f' * 64} " in build
 
 
-def test_an_engine_that_knows_no_digest_builds_nothing(project: Path) -> None:
+def test_without_a_digest_nothing_is_built(project: Path) -> None:
     status, asked, said = make_image(project, digests="")
     assert status != 0
     assert f"does not say which digest {BASE} has" in said

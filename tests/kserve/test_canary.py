@@ -37,7 +37,7 @@ def rendering(components: tuple[str, ...]) -> list[Object]:
         return render_with(components, Path(scratch))
 
 
-def test_a_canary_divides_the_public_requests_and_nothing_else() -> None:
+def test_a_canary_splits_only_the_public_requests() -> None:
     """The same requests as before, split between two Services, each with a health check."""
     without, with_it = rendering(GATEWAY), rendering(BOTH)
     (before,) = one(without, "HTTPRoute")["spec"]["rules"]
@@ -55,7 +55,7 @@ def test_a_canary_divides_the_public_requests_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("components", [("canary-standard",), ("canary-standard", "public-gateway")], ids=len)
-def test_a_canary_without_the_route_that_it_divides_is_refused(components: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_canary_without_the_route_that_it_splits_is_refused(components: tuple[str, ...], tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render_with(components, tmp_path)
     assert "HTTPRoute.v1.gateway.networking.k8s.io/alexnet-public" in refused.value.stderr
@@ -123,7 +123,7 @@ class Answering(BaseHTTPRequestHandler):
         pass
 
 
-def test_new_weights_are_applied_without_the_pods(tmp_path: Path, user_environment: None) -> None:
+def test_new_weights_are_applied_without_restarting_pods(tmp_path: Path, user_environment: None) -> None:
     """As deploy.sh, so that the two do not conflict; and nothing that would restart pods."""
     (command,) = re.findall(r"^ +(kubectl apply -k .*\n.*)$", README, re.MULTILINE)
     words = shlex.split(command.replace("\\\n", " "))

@@ -170,7 +170,7 @@ def test_every_pool_is_read() -> None:
 # --- the sums ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_node_gives_what_google_says() -> None:
+def test_a_node_offers_what_google_says() -> None:
     """The example on Google's page: four processors, 16 GiB and a 100 GB disk; and its rates, for two and eight."""
     room = allocatable("e2-standard-4", 100)
     assert room.cpu == 3920
@@ -187,7 +187,7 @@ def test_a_node_holds_a_pod(place: str, choice: tuple[str, ...]) -> None:
 
 @every_place
 @pytest.mark.parametrize("choice", WITHOUT_GPU, ids="+".join)
-def test_all_replicas_have_a_place_and_a_new_version_and_a_canary_too(place: str, choice: tuple[str, ...]) -> None:
+def test_there_is_room_for_all_replicas_a_new_version_and_a_canary(place: str, choice: tuple[str, ...]) -> None:
     """At its limit, a service can still be rolled out, while a second one (a canary) has its fewest pods."""
     pool, service = PLACES[place](), wanted(choice)
     places = pool.most * pool.node.holds(service.pod)
@@ -195,13 +195,13 @@ def test_all_replicas_have_a_place_and_a_new_version_and_a_canary_too(place: str
 
 
 @pytest.mark.parametrize("choice", WITH_GPU, ids="+".join)
-def test_a_gpu_is_there_for_each_replica_and_for_a_new_version(choice: tuple[str, ...]) -> None:
+def test_there_is_a_gpu_for_each_replica_and_for_a_new_version(choice: tuple[str, ...]) -> None:
     pool, service = example_pools()["gpu"], wanted(choice)
     assert pool.node.holds(service.pod) >= 1
     assert pool.most >= service.most + service.surge, "a node has one GPU, and a pod takes it"
 
 
-def test_the_walk_through_starts_with_places_for_its_service_and_for_what_serves_it() -> None:
+def test_the_walk_through_starts_with_room_for_its_service_and_the_system() -> None:
     """Without waiting for a node: `standard`, GKE's own pods and KServe fit on the first nodes."""
     pool, service = walk_through(), wanted(("standard",))
     assert pool.least * pool.node.holds(service.pod) >= service.least
@@ -258,7 +258,7 @@ def test_a_laptop_holds_both_pods_of_a_roll_out() -> None:
 
 
 @pytest.mark.parametrize("component", ["autoscaling-hpa", "autoscaling-keda", "scale-to-zero"])
-def test_what_scales_says_for_how_many_pods_it_needs_room(component: str) -> None:
+def test_autoscaling_components_say_how_many_pods_need_room(component: str) -> None:
     service = wanted(("base", *in_order((component,))))
     readme = (MANIFESTS / "components" / component / "README.md").read_text()
     (pods,) = re.findall(r"room for (\w+) pods", readme)

@@ -39,7 +39,7 @@ def test_they_are_downloaded_once(source: str, website: Website, kept: Path, tmp
     assert website.asked == ["/one.yaml", "/two.yaml"]
 
 
-def test_what_was_damaged_is_downloaded_again(source: str, website: Website, kept: Path, tmp_path: Path) -> None:
+def test_a_damaged_download_is_repeated(source: str, website: Website, kept: Path, tmp_path: Path) -> None:
     crd_folder(tmp_path / "none", source)
     (kept / "two.yaml").write_text("spec: 3\n")
     crd_folder(tmp_path / "none", source)
@@ -54,13 +54,13 @@ def test_another_file_is_refused_and_not_kept(source: str, website: Website, kep
     assert [file.name for file in kept.iterdir()] == ["one.yaml"]
 
 
-def test_an_answer_that_is_no_file_is_told(source: str, website: Website, tmp_path: Path) -> None:
+def test_an_answer_that_is_not_a_file_is_reported(source: str, website: Website, tmp_path: Path) -> None:
     website.put("/one.yaml", b"", 404)
     with pytest.raises(Skipped, match=r"could not be downloaded from .*/one\.yaml \(.*404.*\): set KSERVE_CRDS=DIR$"):
         crd_folder(tmp_path / "none", source)
 
 
-def test_without_a_network_that_is_the_reason_for_which_tests_are_skipped(
+def test_without_a_network_tests_are_skipped_with_that_reason(
     user_environment: None, kept: Path, tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
@@ -74,7 +74,7 @@ def test_without_a_network_that_is_the_reason_for_which_tests_are_skipped(
     assert not kept.exists()
 
 
-def test_a_proxy_is_asked(website: Website, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_proxy_is_used(website: Website, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HTTP_PROXY", website.url)
     for name, page in PAGES.items():
         website.put(f"http://crds.invalid/{name}", page)
@@ -91,7 +91,7 @@ def test_a_proxy_that_cannot_be_used_counts_as_no_network(
         crd_folder(tmp_path / "none")
 
 
-def test_a_cache_that_cannot_be_written_to_is_told(source: str, kept: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_to_is_reported(source: str, kept: Path, tmp_path: Path) -> None:
     kept.parent.parent.write_text("no folder")
     with pytest.raises(Skipped, match=f"{kept.parent.parent}.*set KSERVE_CRDS=DIR"):
         crd_folder(tmp_path / "none", source)

@@ -209,13 +209,13 @@ def test_the_probes_are_true_when_the_model_answers(running: Container) -> None:
     assert [running.probe(path) for path in ("/startup", "/ready", "/live")] == [200, 200, 200]
 
 
-def test_it_tells_its_image(running: Container) -> None:
+def test_it_reports_its_image(running: Container) -> None:
     with closing(HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_S)) as connection:
         connection.request("GET", "/")
         assert json.loads(connection.getresponse().read())["image"] == IMAGE
 
 
-def test_nothing_else_is_answered_there(running: Container) -> None:
+def test_the_probes_port_answers_nothing_else(running: Container) -> None:
     assert [running.probe(path) for path in ("/", "/metrics", "/v1/models/alexnet")] == [404, 404, 404]
 
 
@@ -244,7 +244,7 @@ def test_no_request_is_lost_when_it_is_asked_to_end(start: Start, keep_alive: bo
     assert container.stopped() == 0
 
 
-def test_where_there_is_little_time_clients_with_a_connection_leave_because_each_answer_ends_it(start: Start) -> None:
+def test_with_little_time_clients_leave_because_each_answer_closes_its_connection(start: Start) -> None:
     """As on a spot node. Nobody tells them to leave: they would go on, and be cut off at the end."""
     container = start(DRAIN_AT_LEAST_S="1", DRAIN_AT_MOST_S="4")
     container.wait_until_started()
@@ -259,7 +259,7 @@ def test_where_there_is_little_time_clients_with_a_connection_leave_because_each
     assert not any("still connected" in message for message in container.messages())
 
 
-def test_torchserve_that_dies_while_clients_leave_is_told(start: Start) -> None:
+def test_torchserve_that_dies_while_clients_leave_is_reported(start: Start) -> None:
     container = start(DRAIN_AT_LEAST_S="30")
     container.wait_until_started()
     container.process.send_signal(signal.SIGTERM)
@@ -290,7 +290,7 @@ def test_the_door_that_dies_while_clients_leave_is_started_again_and_sends_them_
     assert container.stopped() == 0
 
 
-def test_a_port_that_another_server_has_is_told_and_not_shared(start: Start, running: Container) -> None:
+def test_a_port_in_use_is_reported_and_not_shared(start: Start, running: Container) -> None:
     container = start(TS_INFERENCE_ADDRESS=f"http://127.0.0.1:{running.port}")
     assert container.stopped() == 1
     assert container.messages()[-1].startswith("Envoy ended at its start, with exit status 1")
@@ -298,7 +298,7 @@ def test_a_port_that_another_server_has_is_told_and_not_shared(start: Start, run
     assert running.probe("/ready") == 200
 
 
-def test_what_a_killed_server_has_left_is_removed_by_the_next(start: Start, tmp_path: Path) -> None:
+def test_the_next_server_removes_what_a_killed_one_left(start: Start, tmp_path: Path) -> None:
     """As with a killed container: the pod's /tmp outlives it."""
     shared = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     try:
@@ -331,7 +331,7 @@ def test_a_model_that_falls_silent_is_not_ready_and_then_not_alive(start: Start)
     container.wait_until(lambda: container.probe("/ready") == container.probe("/live") == 200)
 
 
-def test_output_that_is_no_text_stops_nothing(start: Start, tmp_path: Path) -> None:
+def test_output_that_is_not_text_does_no_harm(start: Start, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").write_text("#!/bin/sh\nprintf 'a \\377 byte\\n'\necho and more\nexit 3\n")
     (tmp_path / "bin" / "java").chmod(0o755)
@@ -366,7 +366,7 @@ def test_it_does_not_wait_for_ever_for_clients(start: Start) -> None:
     assert any("1 clients are still connected after 1 s" in message for message in container.messages())
 
 
-def test_there_is_a_worker_for_each_processor_of_the_limit(start: Start) -> None:
+def test_there_is_a_worker_for_each_cpu_of_the_limit(start: Start) -> None:
     """The JVM reads the limit from its cgroup; here it is given."""
     container = start(JAVA_TOOL_OPTIONS="-XX:ActiveProcessorCount=3", TS_DEFAULT_WORKERS_PER_MODEL="0")
     container.wait_until(lambda: sum("precision=" in line for line in container.lines) == 3)
@@ -413,7 +413,7 @@ def signed(directory: Path, tmp_path: Path) -> tuple[Path, Path]:
     return models, public_key
 
 
-def test_what_the_key_has_signed_is_served(start: Start, signed: tuple[Path, Path]) -> None:
+def test_signed_content_is_served(start: Start, signed: tuple[Path, Path]) -> None:
     models, public_key = signed
     container = start(models, ALEXNET_PUBLIC_KEY=str(public_key))
     container.wait_until_started()
@@ -450,7 +450,7 @@ def test_what_it_has_not_signed_is_told_in_one_line_and_not_served(
 
 
 @pytest.mark.parametrize("public_key", ["/none/key.pub", "", "/"])
-def test_a_public_key_that_is_not_there_is_no_reason_to_serve_anything(start: Start, public_key: str) -> None:
+def test_with_a_missing_public_key_nothing_is_served(start: Start, public_key: str) -> None:
     container = start(ALEXNET_PUBLIC_KEY=public_key, JAVA_HOME="/none")
     assert container.stopped() == 1
     (message,) = container.messages()

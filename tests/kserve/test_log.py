@@ -28,20 +28,20 @@ def passed_on(monkeypatch: pytest.MonkeyPatch) -> Any:
     return forwarded
 
 
-def test_what_is_no_json_becomes_it(passed_on: Any) -> None:
+def test_other_lines_become_json(passed_on: Any) -> None:
     (entry,) = passed_on("WARNING: of the JVM\n\n")
     assert (entry["severity"], entry["logger"], entry["message"]) == ("INFO", "torchserve", "WARNING: of the JVM")
     assert [one["message"] for one in passed_on("[1]\n5\n{\n" + "[" * 5000 + "\n")][:3] == ["[1]", "5", "{"]
 
 
-def test_control_characters_are_gone_but_for_the_lines_of_a_stack_trace(passed_on: Any) -> None:
+def test_control_characters_are_removed_except_in_stack_traces(passed_on: Any) -> None:
     (entry,) = passed_on(json.dumps({"message": "a\x1b[31m\r\tb\x00\x9b\u2028c\n at d"}) + "\n")
     assert entry["message"] == "a�[31m��b���c\n at d"
     (entry,) = passed_on("\x1b[2Jforged\n")
     assert entry["message"] == "�[2Jforged"
 
 
-def test_a_line_is_cut(passed_on: Any) -> None:
+def test_a_long_line_is_cut(passed_on: Any) -> None:
     (entry,) = passed_on(json.dumps({"message": "x" * 10_000}) + "\n")
     assert entry["message"] == "x" * 4096 + "…"
     cut, after = passed_on('{"message": "' + "y" * 1_000_000 + '"}\nafter\n')
@@ -49,7 +49,7 @@ def test_a_line_is_cut(passed_on: Any) -> None:
     assert after["message"] == "after"
 
 
-def test_refusals_fill_no_disk(passed_on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_do_not_fill_the_disk(passed_on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("server.log.time.monotonic", lambda: now)
     monkeypatch.setattr(log, "ROOM", log.Room())

@@ -94,7 +94,7 @@ def test_a_rendering_fits_kserves_crds(choice: tuple[str, ...], crd_schemas: Sch
     assert crd_faults(rendering(*choice), crd_schemas) == []
 
 
-def test_the_crds_are_those_of_the_kinds_that_are_used(crd_schemas: Schemas) -> None:
+def test_the_crds_cover_the_kinds_that_are_used(crd_schemas: Schemas) -> None:
     used = {"serving.kserve.io/v1beta1 InferenceService", "serving.kserve.io/v1alpha1 ServingRuntime"}
     assert used <= crd_schemas.keys()
 
@@ -155,7 +155,7 @@ def test_an_overlay_chooses_the_image_where_it_is_ours() -> None:
         assert images == expected.get(name, pushed), name
 
 
-def test_modes_and_autoscalers_are_the_overlays_own() -> None:
+def test_each_overlay_has_its_mode_and_autoscaler() -> None:
     found = {name: one(rendering(name), "InferenceService")["metadata"]["annotations"] for name in OVERLAYS}
     assert {name: (its[MODE], its.get(AUTOSCALER)) for name, its in found.items()} == {
         "gpu": ("Standard", "none"),
@@ -202,7 +202,7 @@ def test_knative_gets_one_port(ports: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("before", [(), ("knative",), ("public-gateway",)])
-def test_grpc_gets_through_by_the_name_of_the_port(before: tuple[str, ...]) -> None:
+def test_the_ports_name_lets_grpc_through(before: tuple[str, ...]) -> None:
     """KServe 0.15 to 0.20 set appProtocol for a name that contains h2c; Knative accepts h2c and http1."""
     objects = rendering("base", *before, "grpc")
     (container,) = one(objects, "ServingRuntime")["spec"]["containers"]
@@ -229,7 +229,7 @@ def container(overlay: str) -> Object:
     return first
 
 
-def test_components_speak_to_the_ports_that_are_there(ports: dict[str, int]) -> None:
+def test_components_use_existing_ports(ports: dict[str, int]) -> None:
     def of(component: str, kind: str) -> Object:
         spec: Object = one(rendering("base", component), kind)["spec"]
         return spec
@@ -276,13 +276,13 @@ def test_what_leaves_the_pods_is_what_a_policy_says() -> None:
 
 
 @pytest.mark.parametrize("variant", ["network-policy-private-google", "network-policy-offline"])
-def test_fewer_ways_out_without_the_policy_itself_are_refused(variant: str, tmp_path: Path) -> None:
+def test_egress_components_without_the_policy_itself_are_refused(variant: str, tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render_with((variant,), tmp_path)
     assert "NetworkPolicy.v1.networking.k8s.io/alexnet" in refused.value.stderr
 
 
-def test_metrics_listen_to_other_machines_only_where_a_component_collects_them(ports: dict[str, int]) -> None:
+def test_other_machines_reach_metrics_only_where_a_component_collects_them(ports: dict[str, int]) -> None:
     for choice in CHOICES:
         variables = one(rendering(*choice), "InferenceService")["spec"]["predictor"]["model"]["env"]
         values = {variable["name"]: variable["value"] for variable in variables}
@@ -303,7 +303,7 @@ VARIABLES = {
 }
 
 
-def test_the_runtime_takes_the_image_from_where_deployments_put_it() -> None:
+def test_the_runtime_reads_the_image_where_deployments_put_it() -> None:
     (variable,) = one(rendering("base"), "ServingRuntime")["spec"]["containers"][0]["env"]
     place = f"metadata.annotations['{IMAGE_IS_NOTED}']"
     assert variable == {"name": IMAGE, "valueFrom": {"fieldRef": {"fieldPath": place}}}
@@ -324,19 +324,19 @@ def with_variable(place: str, tmp_path: Path) -> list[Object]:
     return render(tmp_path)
 
 
-def test_on_knative_the_image_goes_from_the_runtimes_variables_and_others_stay(tmp_path: Path) -> None:
+def test_on_knative_only_the_image_is_removed_from_the_runtimes_variables(tmp_path: Path) -> None:
     assert not one(rendering("base", "knative"), "ServingRuntime")["spec"]["containers"][0]["env"]
     container = one(with_variable("-", tmp_path), "ServingRuntime")["spec"]["containers"][0]
     assert container["env"] == [{"name": "OURS", "value": "1"}]
 
 
-def test_on_knative_no_variable_goes_in_place_of_the_image(tmp_path: Path) -> None:
+def test_on_knative_no_other_variable_is_removed_instead(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         with_variable("0", tmp_path)
     assert "/spec/containers/0/env/0/name" in refused.value.stderr
 
 
-def test_a_components_variables_are_ones_that_the_server_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_server_accepts_the_components_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All authentication variables at once, and every volume that the signature needs too."""
     objects = rendering("base", "api-keys", "jwt", "rate-limit", "signature")
     model = one(objects, "InferenceService")["spec"]["predictor"]["model"]
@@ -377,7 +377,7 @@ def test_one_user_owns_the_download_and_the_server() -> None:
     assert re.findall(r"^USER (\d+)", dockerfile, re.MULTILINE)[-1:] == [str(runtime["runAsUser"])]
 
 
-def test_the_pod_that_takes_the_archive_in_is_sound() -> None:
+def test_the_upload_pod_is_sound() -> None:
     objects = rendering("kind")
     upload = yaml.safe_load((MANIFESTS / "overlays" / "kind" / "upload.yaml").read_text())
     found = [*kind_faults(upload), *metadata_faults(upload), *image_faults(upload), *pod_security_faults([upload])]
@@ -395,7 +395,7 @@ def test_a_roll_out_never_has_fewer_replicas_and_leaves_time_to_drain() -> None:
     assert predictor["terminationGracePeriodSeconds"] > drain.DRAIN_AT_MOST_S + stopping
 
 
-def test_a_spot_node_gives_a_pod_what_it_takes() -> None:
+def test_a_spot_node_gives_a_pod_enough_time() -> None:
     pools = (CHECKOUT / "terraform" / "cluster" / "node_pools.tf").read_text()
     ((whole, critical),) = re.findall(r"shutdown = \{ whole = (\d+), critical = (\d+)", pools)
     predictor = one(rendering("standard"), "InferenceService")["spec"]["predictor"]
@@ -412,7 +412,7 @@ def test_a_short_shutdown_ends_a_pod_in_time() -> None:
     assert f"drains for {told['DRAIN_AT_LEAST_S']:g} to {told['DRAIN_AT_MOST_S']:g} s" in readme
 
 
-def test_replicas_are_in_several_zones_and_on_several_nodes_where_there_are_some() -> None:
+def test_replicas_are_spread_over_zones_and_nodes_where_there_are_several() -> None:
     spread = one(rendering("standard"), "InferenceService")["spec"]["predictor"]["topologySpreadConstraints"]
     assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     for each in spread:
@@ -420,7 +420,7 @@ def test_replicas_are_in_several_zones_and_on_several_nodes_where_there_are_some
         assert each["labelSelector"]["matchLabels"] == {"serving.kserve.io/inferenceservice": "alexnet"}
 
 
-def test_replicas_tolerate_the_nodes_that_are_kept_for_them() -> None:
+def test_replicas_tolerate_the_nodes_reserved_for_them() -> None:
     kept = {"key": "torchserve-alexnet/role", "value": "serving", "effect": "NoSchedule"}
     gpu = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
     for name in OVERLAYS:
@@ -428,7 +428,7 @@ def test_replicas_tolerate_the_nodes_that_are_kept_for_them() -> None:
         assert tolerations == ([kept, gpu] if name == "gpu" else [kept]), name
 
 
-def test_the_autoscaler_asks_for_metrics_that_torchserve_has(server: TorchServe, photographs: list[Path]) -> None:
+def test_the_autoscaler_uses_metrics_that_torchserve_has(server: TorchServe, photographs: list[Path]) -> None:
     httpx.post(
         server.predict_url,
         content=photographs[0].read_bytes(),
@@ -693,7 +693,7 @@ CRD_BROKEN = {
 
 
 @pytest.mark.parametrize("name", CRD_BROKEN)
-def test_what_the_crds_refuse_is_found(name: str, crd_schemas: Schemas) -> None:
+def test_violations_of_the_crds_are_found(name: str, crd_schemas: Schemas) -> None:
     kind, change, sentence = CRD_BROKEN[name]
     objects = copy.deepcopy(rendering("base"))
     change(one(objects, kind))

@@ -100,7 +100,7 @@ def test_whatever_has_the_services_name_follows_it(choice: Choice, way: str) -> 
 
 @both
 @each
-def test_no_selector_of_one_finds_what_belongs_to_the_other(choice: Choice, way: str) -> None:
+def test_no_selector_of_one_matches_the_others_objects(choice: Choice, way: str) -> None:
     for ours, others in ((None, way), (way, None)):
         theirs = rendering(choice, others)
         labels = [pod_labels(theirs), *(found["metadata"]["labels"] for found in theirs if found["kind"] == "Service")]
@@ -210,7 +210,7 @@ def test_both_fit_into_one_kustomization(tmp_path: Path) -> None:
     assert found == sorted(render(tmp_path / "one") + render(tmp_path / "two"), key=json.dumps)
 
 
-def test_a_configuration_of_ones_own_follows_too(tmp_path: Path) -> None:
+def test_an_overlays_own_configuration_follows_too(tmp_path: Path) -> None:
     """ConfigMaps and Secrets that an overlay creates, wherever a KServe container refers to them."""
     patch = """
 - op: add
@@ -249,7 +249,7 @@ def test_a_configuration_of_ones_own_follows_too(tmp_path: Path) -> None:
     assert set(used) == set(names.values())
 
 
-def test_what_components_leave_for_one_to_make_may_be_made_in_the_overlay(tmp_path: Path) -> None:
+def test_objects_that_components_leave_to_the_user_may_be_in_the_overlay(tmp_path: Path) -> None:
     folder = write_overlay(
         tmp_path / "own",
         ("base", "api-keys", "public-gateway", "signature"),

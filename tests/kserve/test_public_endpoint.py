@@ -100,7 +100,7 @@ def test_no_version_is_in_the_route_without_a_limit(components: tuple[str, ...])
     assert all(policy["securityPolicy"] for policy in policies.values())
 
 
-def test_a_version_without_a_limit_would_be_seen() -> None:
+def test_a_version_without_a_limit_would_be_found() -> None:
     objects = [
         found
         for found in rendering((*BY_KEY, "canary-standard"))
@@ -129,7 +129,7 @@ def test_https_is_the_only_way_in(components: tuple[str, ...]) -> None:
 
 @EITHER
 @pytest.mark.parametrize(("name", "suffix"), [("alexnet", ""), ("alexnet-staging", "-staging")])
-def test_everything_is_found_by_the_name_that_terraform_gives_it(
+def test_everything_has_the_name_that_terraform_gives_it(
     components: tuple[str, ...], name: str, suffix: str, tmp_path: Path
 ) -> None:
     given = set(re.findall(r'^  name += "(.*)"$', TERRAFORM, re.MULTILINE))

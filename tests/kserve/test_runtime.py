@@ -79,7 +79,7 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def test_the_ports_are_those_of_the_server(
+def test_the_ports_match_the_servers(
     container: dict[str, Any],
     runtime: dict[str, Any],
     properties: dict[str, str],
@@ -92,12 +92,12 @@ def test_the_ports_are_those_of_the_server(
     assert properties["management_address"].startswith("http://127.0.0.1:")
 
 
-def test_the_probes_ask_what_is_answered(container: dict[str, Any], health: HealthServer) -> None:
+def test_the_probes_use_paths_that_are_answered(container: dict[str, Any], health: HealthServer) -> None:
     asked = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert asked == [{"path": path, "port": HEALTH_PORT} for path in health.probes]
 
 
-def test_a_full_queue_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_probed_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a pod that is busy for minutes could hardly ever ask its model, and would count as dead."""
     monkeypatch.setattr("server.model.ASK_EVERY_S", 3600)
     monkeypatch.setattr("server.model.ASK_AGAIN_S", 0)
@@ -133,7 +133,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
         yield server
 
 
-def test_a_probe_gets_in_whoever_holds_connections_open(health: HealthServer) -> None:
+def test_a_probe_gets_in_even_if_others_hold_connections_open(health: HealthServer) -> None:
     address = ("127.0.0.1", health.server_port)
     with ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(address, PATIENCE_S)) for _ in range(3 * CONNECTIONS)]
@@ -145,7 +145,7 @@ def test_a_probe_gets_in_whoever_holds_connections_open(health: HealthServer) ->
             assert one.recv(1) == b"", "the oldest connections make room"
 
 
-def test_a_client_that_breaks_off_is_not_a_line_in_the_log(
+def test_a_client_that_disconnects_leaves_no_line_in_the_log(
     health: HealthServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     address = ("127.0.0.1", health.server_port)
@@ -163,7 +163,7 @@ def test_a_silent_worker_is_replaced_before_the_pod_is(checkout: Path) -> None:
     assert READY_WITHIN_S < settings["responseTimeout"] < ANSWER_TIMEOUT_S < LIVE_WITHIN_S
 
 
-def test_it_is_the_user_of_the_image(container: dict[str, Any], instructions: Callable[[str], list[str]]) -> None:
+def test_it_runs_as_the_images_user(container: dict[str, Any], instructions: Callable[[str], list[str]]) -> None:
     context = container["securityContext"]
     assert instructions("USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
     assert context["runAsUser"] > 0
@@ -215,7 +215,7 @@ def test_everything_is_pinned(
     assert '--build-arg VERSION="$$version"' in step["args"][-1]
 
 
-def test_what_the_image_copies_is_there_and_reaches_the_build(
+def test_the_files_that_the_image_copies_exist_and_reach_the_build(
     checkout: Path, instructions: Callable[[str], list[str]]
 ) -> None:
     kept = [line[1:] for line in (checkout / ".dockerignore").read_text().splitlines() if line.startswith("!")]
@@ -252,7 +252,7 @@ def test_torch_is_the_one_that_the_tests_ran_with(checkout: Path, instructions: 
     assert f"\n{pinned}\n" in (checkout / "requirements" / "constraints.txt").read_text()
 
 
-def test_all_else_in_the_image_has_its_version_and_its_hashes(checkout: Path) -> None:
+def test_everything_else_in_the_image_is_pinned_with_hashes(checkout: Path) -> None:
     locked = (checkout / "requirements" / "locked" / "image.txt").read_text()
     pins = dict(re.findall(r"^([\w.-]+)==(\S+) ", locked, re.MULTILINE))
     runtime = (checkout / "requirements" / "runtime.txt").read_text()
@@ -366,7 +366,7 @@ def damaged(archive: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("said", ['{"model": {"modelName": "pets"}}', "[" * 100_000, " " * 20_000_000 + "{}"])
-def test_an_archive_that_is_damaged_is_left_to_torchserve(
+def test_a_damaged_archive_is_left_to_torchserve(
     folder: Callable[[str], Folder], tmp_path: Path, spoil: Callable[[bytes], bytes], said: str
 ) -> None:
     (tmp_path / "model-store").mkdir()
@@ -389,14 +389,14 @@ def test_an_address_without_a_port_is_refused(folder: Callable[[str], Folder], a
         _ = served.inference
 
 
-def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_settings_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / CONFIG).parent.mkdir()
     (tmp_path / CONFIG).write_bytes(b"load_models=\xff.mar\n")
     with pytest.raises(NotServed, match=r"config\.properties is not text: publish it again$"):
         Folder(tmp_path)
 
 
-def test_the_environment_goes_first(folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence(folder: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch) -> None:
     """As in TorchServe: a signature covers what will be loaded."""
     monkeypatch.setenv("TS_LOAD_MODELS", "other.mar")
     assert folder("load_models=alexnet.mar\nenable_envvars_config=true\n").archive == "model-store/other.mar"
@@ -467,7 +467,7 @@ def test_a_store_with_several_archives_or_none_is_named_with_them(
 
 @pytest.mark.parametrize("settings", ["load_models=all\n", "load_models=a.mar\n", "load_models=b.mar\n"])
 @pytest.mark.parametrize("entries", [entries for entries, _ in STORES if "a b.mar" not in entries])
-def test_a_laptop_serves_the_archive_that_the_image_does(
+def test_a_laptop_serves_the_same_archive_as_the_image(
     folder: Callable[[str], Folder], tmp_path: Path, entries: tuple[str, ...], settings: str
 ) -> None:
     store(tmp_path, *entries)
@@ -495,7 +495,7 @@ def test_a_variable_that_torchserve_does_not_know_chooses_no_archive(
 # --- Variables --------------------------------------------------------------------------------------------------------
 
 
-def test_numbers_have_a_least_and_a_most() -> None:
+def test_numbers_have_a_minimum_and_a_maximum() -> None:
     assert variables.whole_number("N", "007", 1, 10) == 7
     for wrong in ("", "0", "11", "-1", "1.0", "1e1", " 1", "٣", "9" * 5000, "one", "0x1"):
         with pytest.raises(NotServed, match=r"^N=.* is no whole number from 1 to 10$"):
@@ -512,9 +512,7 @@ def test_numbers_have_a_least_and_a_most() -> None:
 
 
 @pytest.mark.parametrize("said", ["abc", "1m", "nan", "-1", "inf", "1e9"])
-def test_seconds_that_make_no_sense_are_told_before_anything_is_served(
-    said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_seconds_are_reported_before_anything_is_served(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read when the module is imported, where an error would not be visible."""
     monkeypatch.setattr(variables, "_faults", [])
     variables.check()
@@ -536,9 +534,7 @@ def test_seconds_that_make_no_sense_are_told_before_anything_is_served(
         ("CORS_ALLOWED_ORIGINS", ","),
     ],
 )
-def test_a_variable_of_the_door_that_makes_no_sense_is_named(
-    name: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_variable_of_the_door_is_named(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, said)
     with pytest.raises(NotServed, match=rf"^{name}={re.escape(said)} \S"):
         door.NAMES[next(key for key, variable in door.NAMES.items() if variable.name == name)].value()
@@ -547,7 +543,7 @@ def test_a_variable_of_the_door_that_makes_no_sense_is_named(
 # --- A folder of our own ----------------------------------------------------------------------------------------------
 
 
-def test_what_the_dead_have_left_is_removed_and_what_the_living_have_is_not(temporary: Path) -> None:
+def test_only_the_folders_of_dead_servers_are_removed(temporary: Path) -> None:
     left = temporary / "ts-dead"
     left.mkdir()
     (left / "lock").touch()

@@ -71,7 +71,7 @@ def test_nothing_high_is_found(overlay: str, trivy: Path, tmp_path: Path) -> Non
     assert findings(trivy, tmp_path, deployment(objects), *objects) == EXPLAINED.get(overlay, [])
 
 
-def test_it_would_be_found(trivy: Path, tmp_path: Path) -> None:
+def test_a_finding_would_be_noticed(trivy: Path, tmp_path: Path) -> None:
     broken = deployment(render(MANIFESTS / "overlays" / "standard"))
     broken["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     assert "KSV-0017" in findings(trivy, tmp_path, broken)

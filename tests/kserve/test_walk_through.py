@@ -77,7 +77,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, dict[s
     return {name: json.loads(value) for name, value in json.loads(done.stdout)["data"].items()}
 
 
-def test_kserve_is_told_what_it_takes(settings: dict[str, dict[str, object]]) -> None:
+def test_kserve_accepts_its_settings(settings: dict[str, dict[str, object]]) -> None:
     """The fields that KServe 0.15 to 0.20 know: pkg/apis/serving/v1beta1/configmap.go."""
     assert settings["deploy"] == {"defaultDeploymentMode": "Standard"}
     assert settings["ingress"] == {
@@ -90,14 +90,14 @@ def test_kserve_is_told_what_it_takes(settings: dict[str, dict[str, object]]) ->
     assert settings["storageInitializer"] == {"image": "a:1"}
 
 
-def test_the_url_is_that_of_the_service_in_the_cluster(settings: dict[str, dict[str, object]]) -> None:
+def test_the_url_is_the_services_in_the_cluster(settings: dict[str, dict[str, object]]) -> None:
     ingress = settings["ingress"]
     fields = {"Name": "alexnet", "Namespace": "default", "IngressDomain": str(ingress["ingressDomain"])}
     url = re.sub(r"\{\{ \.(\w+) \}\}", lambda field: fields[field[1]], str(ingress["domainTemplate"]))
     assert url == "alexnet-predictor.default.svc.cluster.local"
 
 
-def test_terraform_tells_it_the_same(settings: dict[str, dict[str, object]]) -> None:
+def test_terraform_sets_the_same(settings: dict[str, dict[str, object]]) -> None:
     chart = (CHECKOUT / "terraform" / "kserve" / "kserve.tf").read_text()
     ingress = settings["ingress"]
     assert f'"{ingress["ingressDomain"]}"' in chart

@@ -24,7 +24,7 @@ LEFT_BEHIND = (
 )
 
 
-def test_a_build_gets_what_the_dockerfile_takes_and_no_state(tmp_path: Path) -> None:
+def test_a_build_gets_only_what_the_dockerfile_needs(tmp_path: Path) -> None:
     if shutil.which("gcloud") is None:
         pytest.skip("gcloud is not installed")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout

@@ -34,7 +34,7 @@ def wrong(values: dict[str, Any], chart: Chart) -> list[str]:
     return found
 
 
-def test_every_chart_was_read_in_the_version_that_is_installed(releases: list[Resource]) -> None:
+def test_every_chart_was_checked_in_the_installed_version(releases: list[Resource]) -> None:
     installed = {chart_of(release) for release in releases}
     assert installed == {(name, chart.version) for name, chart in CHARTS.items()}, (
         "read the values of this chart in this version, and change the table"
@@ -54,7 +54,7 @@ def test_the_table_has_nothing_that_is_not_set(releases: list[Resource]) -> None
         assert [path for path in chart.values if not any(listed(values, path) for values in given)] == [], name
 
 
-def test_what_is_part_of_a_pod_is_what_kubernetes_takes(releases: list[Resource], crd_schemas: Schemas) -> None:
+def test_values_for_pods_fit_kubernetes_schema(releases: list[Resource], crd_schemas: Schemas) -> None:
     # KServe's own schema has all of a pod in it.
     pod = crd_schemas["serving.kserve.io/v1beta1 InferenceService"]["properties"]["spec"]["properties"]["predictor"]
     for release in releases:
@@ -83,7 +83,7 @@ def part(schema: Schema, place: str) -> Schema:
         ({"kserve": {"controller": {"gateway": {"ingressGateway": {"kserveGateway": "b"}}}}}, "is not NAMESPACE/NAME"),
     ],
 )
-def test_a_value_that_the_chart_does_not_take_is_seen(values: dict[str, Any], reason: str) -> None:
+def test_a_value_that_the_chart_does_not_accept_is_found(values: dict[str, Any], reason: str) -> None:
     [found] = wrong(values, CHARTS["kserve-resources"])
     assert reason in found
 
@@ -91,7 +91,7 @@ def test_a_value_that_the_chart_does_not_take_is_seen(values: dict[str, Any], re
 # --- The chart of our own ---------------------------------------------------------------------------------------------
 
 
-def test_our_own_chart_says_what_its_values_are() -> None:
+def test_our_own_charts_values_file_matches() -> None:
     assert set(yaml.safe_load((OWN / "values.yaml").read_text())) >= set(CHARTS["./charts/knative-serving"].values)
 
 
@@ -108,7 +108,7 @@ def filled(value: Any) -> Any:
     return [filled(inner) for inner in value] if isinstance(value, list) else value
 
 
-def test_knative_serving_has_fields_that_its_operator_knows() -> None:
+def test_knative_serving_has_only_fields_that_its_operator_knows() -> None:
     template = (OWN / "templates" / "knative-serving.yaml").read_text()
     [serving] = [found for found in skeleton(template) if found["kind"] == "KnativeServing"]
     assert serving["apiVersion"] == "operator.knative.dev/v1beta1"
@@ -125,6 +125,6 @@ def test_knative_serving_has_fields_that_its_operator_knows() -> None:
         ({"config": {"network": {"ingress-class": True}}}, "is not of type string"),
     ],
 )
-def test_a_field_that_the_operator_does_not_know_is_seen(spec: dict[str, Any], reason: str) -> None:
+def test_a_field_that_the_operator_does_not_know_is_found(spec: dict[str, Any], reason: str) -> None:
     [found] = errors(spec, KNATIVE_SERVING, "spec")
     assert reason in found

@@ -85,7 +85,7 @@ def the_output() -> str:
     return values + text.replace("google_service_account.builds.id", f'"{BUILDER}"')
 
 
-def test_the_environment_is_what_terraform_made(tmp_path: Path) -> None:
+def test_the_environment_is_what_terraform_created(tmp_path: Path) -> None:
     script = a_folder_with(the_output(), tmp_path)
     applied(script)
     done = run_script(script)
@@ -135,7 +135,7 @@ def test_the_bucket_of_the_state_is_the_one_that_terraform_was_initialised_with(
 
 
 @pytest.mark.parametrize("arguments", [["../prod"], ["--bogus"], ["dev", "prod"], ["a b"]], ids=" ".join)
-def test_what_is_no_environment_is_refused(arguments: list[str]) -> None:
+def test_an_invalid_environment_is_refused(arguments: list[str]) -> None:
     done = run_script(CHECKOUT / "scripts" / "environment.sh", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"error: .*\n", done.stderr)
@@ -155,7 +155,7 @@ def test_what_is_no_environment_is_refused(arguments: list[str]) -> None:
     ],
     ids=["not initialised", "not applied", "applied before"],
 )
-def test_what_is_missing_is_said_in_a_line(
+def test_anything_missing_is_reported_in_one_line(
     state: str | None, apply: bool, reason: str, environment: list[str], tmp_path: Path
 ) -> None:
     script = a_folder_with(the_output() if state is None else state, tmp_path)
@@ -168,7 +168,7 @@ def test_what_is_missing_is_said_in_a_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_where_it_fails_nothing_of_another_environment_stays(tmp_path: Path) -> None:
+def test_after_a_failure_nothing_of_another_environment_stays(tmp_path: Path) -> None:
     """Otherwise the next command would deploy there."""
     line = (
         f'IMAGE=dev:1 BUCKET=dev; eval "$({a_folder_with("", tmp_path)} prod)"; echo "${{IMAGE-none}} ${{BUCKET-none}}"'
@@ -177,7 +177,7 @@ def test_where_it_fails_nothing_of_another_environment_stays(tmp_path: Path) -> 
     assert done.stdout == "none none\n"
 
 
-def test_what_terraform_says_itself_is_passed_on_in_a_line(tmp_path: Path) -> None:
+def test_terraforms_own_error_is_passed_on_in_one_line(tmp_path: Path) -> None:
     script = a_folder_with(the_output(), tmp_path)
     (tmp_path / "terraform" / "cluster" / "terraform.tfstate").write_text("{bad")
     done = run_script(script)

@@ -27,7 +27,7 @@ def test_a_version_is_promoted_with_its_image(tmp_path: Path) -> None:
     ]
 
 
-def test_a_second_environment_begins_with_its_project_and_its_apis(tmp_path: Path) -> None:
+def test_a_second_environment_starts_with_its_project_and_its_apis(tmp_path: Path) -> None:
     """Otherwise a plan, which asks the project for its machines, would get 403."""
     beginning = PAGE.read_text().partition("-chdir=terraform/cluster init")[0]
     assert "gcloud config set project $PROJECT" in beginning.partition("gcloud services enable")[0]

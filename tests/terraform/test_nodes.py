@@ -21,12 +21,12 @@ def pools(text: str) -> list[str]:
     return [re.sub(r"\s+", " ", found) for found in re.findall(r"node_pools = \{.*?\n +\}", text, re.DOTALL)]
 
 
-def test_the_pools_of_the_page_are_planned_by_a_test() -> None:
-    _, _, run = (CLUSTER / "tests" / "cluster.tftest.hcl").read_text().partition('run "on_demand_stands_in_for_spot"')
+def test_a_test_plans_the_pages_pools() -> None:
+    _, _, run = (CLUSTER / "tests" / "cluster.tftest.hcl").read_text().partition('run "on_demand_is_the_fallback_for_spot"')
     assert pools(PAGE) == pools(run)[:1]
 
 
-def test_the_page_has_the_times_of_a_shutdown() -> None:
+def test_the_page_has_the_shutdown_times() -> None:
     text = (CLUSTER / "node_pools.tf").read_text()
     ((whole, critical, minor),) = re.findall(
         r"shutdown = \{ whole = (\d+), critical = (\d+), since_minor = (\d+) \}", text

@@ -105,7 +105,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(walk: tuple[Path, list[str]
     assert [line for line in record if line in wanted] == wanted
 
 
-def test_an_api_that_is_not_awake_is_asked_again_before_anything_uses_it(walk: tuple[Path, list[str]]) -> None:
+def test_an_api_that_is_not_ready_is_called_again_before_anything_uses_it(walk: tuple[Path, list[str]]) -> None:
     _, record = walk
     asked = [line for line in record if re.fullmatch(r"gcloud [a-z -]+ list --quiet", line) or line == "sleep 10"]
     assert asked.count("sleep 10") == 1
@@ -115,7 +115,7 @@ def test_an_api_that_is_not_awake_is_asked_again_before_anything_uses_it(walk: t
     assert record.index(after[-1]) < record.index("terraform -chdir=terraform/state init")
 
 
-def test_docker_takes_the_place_of_cloud_build(asides: list[list[str]]) -> None:
+def test_docker_can_replace_cloud_build(asides: list[list[str]]) -> None:
     assert asides[0] == ["gcloud auth configure-docker r-docker.pkg.dev", "make image IMAGE=i:1", "docker push i:1"]
 
 
@@ -155,7 +155,7 @@ def kubeless(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", ["state", "cluster", "kserve"])
-def test_terraform_is_told_what_it_asks_for_and_nothing_else(folder: str, walk: tuple[Path, list[str]]) -> None:
+def test_terraform_gets_exactly_the_variables_that_it_needs(folder: str, walk: tuple[Path, list[str]]) -> None:
     text = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()
     blocks = dict(re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL))
     required = {name for name, block in blocks.items() if not re.search(r"^  default +=", block, re.MULTILINE)}
@@ -168,7 +168,7 @@ def test_terraform_is_told_what_it_asks_for_and_nothing_else(folder: str, walk: 
         assert required <= told <= set(blocks), line
 
 
-def test_all_apis_are_switched_on_before_anything_uses_one(walk: tuple[Path, list[str]]) -> None:
+def test_all_apis_are_enabled_before_anything_uses_one(walk: tuple[Path, list[str]]) -> None:
     """Those of terraform/cluster, and the two with which Terraform reads the project and enables the others."""
     _, record = walk
     [enabled] = [line for line in record if line.startswith("gcloud services enable ")]

@@ -23,7 +23,7 @@ def test_nothing_is_left_out(folder: str) -> None:
     assert sorted(rows) == sorted(names)
 
 
-def test_a_block_is_read_as_it_stands() -> None:
+def test_a_block_is_read_verbatim() -> None:
     text = """variable "pools" {
   description = <<-EOT
     One | two,

@@ -84,7 +84,7 @@ EXAMPLES = sorted(path.name for path in (CHECKOUT / "terraform" / "environments"
 
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize("commented", [False, True], ids=["as it is", "with its comments"])
-def test_the_example_values_are_taken(example: str, commented: bool, terraform: Terraform, tmp_path: Path) -> None:
+def test_the_example_values_are_accepted(example: str, commented: bool, terraform: Terraform, tmp_path: Path) -> None:
     folder = "kserve" if ".kserve." in example else "cluster"
     shutil.copytree(terraform.folders / folder, tmp_path / "folder", symlinks=True)
     shutil.rmtree(tmp_path / "folder" / "tests")
@@ -109,7 +109,7 @@ def test_the_example_values_are_taken(example: str, commented: bool, terraform: 
     assert "undeclared variable" not in said(done)
 
 
-def test_what_kserve_reads_of_the_cluster_is_put_out_there() -> None:
+def test_the_cluster_has_the_outputs_that_kserve_reads() -> None:
     read = set(re.findall(r"\blocal\.cluster\.(\w+)", source("kserve")))
     assert read
     assert read <= outputs("cluster")
@@ -136,7 +136,7 @@ BUCKET = 'resource "google_storage_bucket" "this" {{\n{arguments}\n}}\n'
     ],
     ids=["an unknown argument", "a wrong type", "a missing argument"],
 )
-def test_what_is_wrong_is_refused(arguments: str, reason: str, terraform: Terraform, tmp_path: Path) -> None:
+def test_invalid_values_are_refused(arguments: str, reason: str, terraform: Terraform, tmp_path: Path) -> None:
     versions = (terraform.folders / "state" / "versions.tf").read_text().replace("var.project_id", '"my-project"')
     (tmp_path / "versions.tf").write_text(versions)
     (tmp_path / "main.tf").write_text(BUCKET.format(arguments='name = "a-bucket"\nlocation = "EU"'))
@@ -154,7 +154,7 @@ def tracked() -> list[str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_requests_count_for_the_project_that_is_worked_on(folder: str) -> None:
+def test_requests_count_against_the_configured_project(folder: str) -> None:
     """Otherwise, with a gcloud login, they count against a project of Google's, which IAP and others refuse."""
     [block] = re.findall(r'^provider "google" \{\n(.*?)^\}', source(folder), re.MULTILINE | re.DOTALL)
     [project] = re.findall(r"^  project += (.*)$", block, re.MULTILINE)
@@ -162,7 +162,7 @@ def test_requests_count_for_the_project_that_is_worked_on(folder: str) -> None:
     assert re.findall(r"^  billing_project += (.*)$", block, re.MULTILINE) == [project]
 
 
-def test_nothing_of_an_installation_is_in_the_repository() -> None:
+def test_no_installation_files_are_in_the_repository() -> None:
     unwanted = re.compile(r"(\.tfstate.*|\.tfvars|\.tfplan)$|/\.terraform/")
     assert [name for name in tracked() if unwanted.search(name)] == []
     names = ["terraform.tfstate", "terraform.tfstate.backup", "terraform.tfvars", ".terraform/dev/modules", "a.tfplan"]
@@ -182,7 +182,7 @@ def unlocked(lock: str, providers: set[str]) -> set[str]:
     return providers - {name for name, block in blocks if '"zh:' in block}
 
 
-def test_a_lock_file_is_of_real_providers() -> None:
+def test_a_lock_file_is_from_real_providers() -> None:
     # There is none here; a fork commits its own.
     assert subprocess.run(
         ["git", "-C", str(CHECKOUT), "check-ignore", "--quiet", "terraform/cluster/.terraform.lock.hcl"],
@@ -195,7 +195,7 @@ def test_a_lock_file_is_of_real_providers() -> None:
             assert unlocked((CHECKOUT / name).read_text(), required(folder)) == set(), name
 
 
-def test_a_lock_file_of_stand_ins_would_be_seen() -> None:
+def test_a_lock_file_from_stand_ins_would_be_found() -> None:
     block = (
         'provider "registry.terraform.io/hashicorp/google" {\n  version = "8.7.0"\n  hashes = [\n    "%s",\n  ]\n}\n'
     )
@@ -229,7 +229,7 @@ def test_nothing_is_given_to_everybody(planned: list[Resource]) -> None:
     assert [resource["address"] for resource in planned if everybody & set(texts(resource["values"]))] == []
 
 
-def test_roles_are_these_and_none_is_basic(planned: list[Resource]) -> None:
+def test_only_these_roles_are_granted_and_none_is_basic(planned: list[Resource]) -> None:
     roles = {
         resource["values"]["role"]
         for resource in planned
@@ -238,7 +238,7 @@ def test_roles_are_these_and_none_is_basic(planned: list[Resource]) -> None:
     assert roles == ALLOWED_ROLES
 
 
-def test_a_workflow_has_the_roles_that_applying_takes(planned: list[Resource]) -> None:
+def test_a_workflow_has_the_roles_that_applying_needs(planned: list[Resource]) -> None:
     """The page's roles on the project; it may read the pool that lets it in, but not change it."""
     page = (CHECKOUT / "terraform" / "README.md").read_text().partition("## What the applying identity needs")[2]
     rows = re.findall(r"^\| (`roles/.*?) \|", page.partition("\n\nTerraform acts as")[0], re.MULTILINE)
@@ -251,7 +251,7 @@ def test_a_workflow_has_the_roles_that_applying_takes(planned: list[Resource]) -
     assert given - {"roles/iam.workloadIdentityPoolViewer"} == listed - {"roles/iam.workloadIdentityPoolAdmin"}
 
 
-def test_a_workflow_gives_the_roles_that_terraform_gives(planned: list[Resource]) -> None:
+def test_a_workflow_may_grant_only_the_roles_that_terraform_grants(planned: list[Resource]) -> None:
     (condition,) = {
         resource["values"]["condition"][0]["expression"]
         for resource in planned
@@ -265,7 +265,7 @@ def test_a_workflow_gives_the_roles_that_terraform_gives(planned: list[Resource]
     assert set(re.findall(r"'(roles/[\w.]+)'", condition)) == given
 
 
-def test_roles_are_added_and_none_is_taken_from_others(planned: list[Resource]) -> None:
+def test_roles_are_added_without_replacing_others(planned: list[Resource]) -> None:
     # …_iam_binding and …_iam_policy replace what they find.
     kinds = {resource["type"] for resource in planned if re.search("_iam_(member|binding|policy)$", resource["type"])}
     assert all(kind.endswith("_iam_member") for kind in kinds), kinds
@@ -291,7 +291,7 @@ def test_every_bucket_is_private_and_versioned(planned: list[Resource]) -> None:
         assert bucket["versioning"][0]["enabled"] is True
 
 
-def test_the_network_is_opened_to_nobody_outside(planned: list[Resource]) -> None:
+def test_no_firewall_rule_admits_outside_addresses(planned: list[Resource]) -> None:
     for rule in of(planned, "google_compute_firewall"):
         assert rule["direction"] == "INGRESS"
         assert all(ip_network(source).is_private for source in rule["source_ranges"])
@@ -301,7 +301,7 @@ def test_the_network_is_opened_to_nobody_outside(planned: list[Resource]) -> Non
     assert re.search(r'^variable "webhook_rule" \{.*?default = null', variables, re.MULTILINE | re.DOTALL)
 
 
-def test_whatever_has_labels_has_those_by_which_the_bill_is_divided(planned: list[Resource]) -> None:
+def test_everything_that_can_have_labels_has_the_billing_labels(planned: list[Resource]) -> None:
     # A notification channel's `labels` are its address.
     for resource in planned:
         values = resource["values"]
@@ -396,7 +396,7 @@ def outputs(folder: str) -> set[str]:
     return set(re.findall(r'^output "(\w+)"', source(folder), re.MULTILINE))
 
 
-def test_the_reader_of_the_bucket_is_the_service_account_of_the_manifests() -> None:
+def test_the_buckets_reader_is_the_manifests_service_account() -> None:
     account = yaml.safe_load((CHECKOUT / "kserve" / "base" / "service-account.yaml").read_text())
     variable = source("cluster").partition('variable "services"')[2]
     [name] = re.findall(r'default     = \["([^"]+)"\]', variable.partition("validation")[0])
@@ -448,13 +448,13 @@ def test_the_pages_of_the_manifests_install_the_same_cert_manager() -> None:
         assert found == [version], page
 
 
-def test_unfinished_uploads_are_those_that_publishing_leaves() -> None:
+def test_the_lifecycle_rule_matches_publishings_unfinished_uploads() -> None:
     publish = (CHECKOUT / "pipeline" / "store" / "publish.py").read_text()
     assert ".part" in publish
     assert 'matches_suffix = [".part"]' in source("cluster")
 
 
-def test_roles_are_those_that_the_pipeline_asks_for() -> None:
+def test_roles_are_those_that_the_pipelines_messages_name() -> None:
     assert f'"{READER}"' in source("cluster")
     assert f'"{WRITER}"' in source("cluster")
 
@@ -474,7 +474,7 @@ def test_documents_name_outputs_that_exist() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_variables_are_alphabetical_and_each_says_what_it_is(folder: str) -> None:
+def test_variables_are_alphabetical_and_documented(folder: str) -> None:
     text = (CHECKOUT / "terraform" / folder / "variables.tf").read_text()
     blocks = re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL)
     names = [name for name, _ in blocks]

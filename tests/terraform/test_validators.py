@@ -111,7 +111,7 @@ def test_no_plan_would_be_refused(planned: list[Resource], read: list[Resource])
     assert sorted({wrong for resource in [*planned, *read] for wrong in refused(resource)}) == []
 
 
-def test_every_check_met_a_value(planned: list[Resource], read: list[Resource]) -> None:
+def test_every_check_was_used(planned: list[Resource], read: list[Resource]) -> None:
     met: set[tuple[str, str]] = set()
     for resource in [*planned, *read]:
         values = only(resource["values"], SET[address_of(resource)])
@@ -198,9 +198,7 @@ FAMILY = Kind(
         ({"prefix": "p", "block": [{"c": 1}, {"c": 1, "d": 1}]}, (), ["block.d: asks for name"]),
     ],
 )
-def test_arguments_that_do_not_go_together_are_seen(
-    values: dict[str, Any], to_come: tuple[str, ...], wrong: list[str]
-) -> None:
+def test_incompatible_arguments_are_found(values: dict[str, Any], to_come: tuple[str, ...], wrong: list[str]) -> None:
     assert list(refusals(FAMILY, values, frozenset(to_come))) == wrong
 
 
@@ -228,11 +226,11 @@ def test_arguments_that_do_not_go_together_are_seen(
         (CLUSTER, {"location": "europe-west4-b", "node_locations": ["europe-west4-b"]}, "node_locations should not"),
     ],
 )
-def test_a_resource_that_the_provider_refuses_is_seen(kind: Kind, values: dict[str, Any], wrong: str) -> None:
+def test_a_resource_that_the_provider_refuses_is_found(kind: Kind, values: dict[str, Any], wrong: str) -> None:
     assert any(wrong in refusal for refusal in refusals(kind, values))
 
 
-def test_a_mocked_value_is_not_taken_for_one_that_is_set() -> None:
+def test_a_mocked_value_does_not_count_as_set() -> None:
     values = {"name": "a", "id": "mocked", "block": [{"b": 1, "c": "mocked"}], "labels": {"x": "y"}, "other": None}
     assert only(values, {"name", "block", "block.b", "labels"}) == {
         "name": "a",

@@ -25,7 +25,7 @@ def test_the_page_names_each_range(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_range_begins_with_the_version_whose_schemas_the_tests_know(folder: str) -> None:
+def test_a_range_begins_with_the_version_whose_schemas_the_tests_use(folder: str) -> None:
     known = {
         f"hashicorp/{name}": version
         for file in (OFFLINE / "schemas").glob("*.json.gz")

@@ -76,7 +76,7 @@ def told(server: TorchServe, door_url: str, photographs: list[Path], eventually:
     return scraped(server)
 
 
-def test_every_metric_is_one_that_a_server_tells(queries: set[str], told: Samples) -> None:
+def test_a_server_has_every_metric(queries: set[str], told: Samples) -> None:
     for query in queries:
         assert selectors(query)
         for metric, labels in selectors(query):
@@ -88,7 +88,7 @@ def test_every_metric_is_one_that_a_server_tells(queries: set[str], told: Sample
             assert any(names <= there.keys() for metric, _ in selectors(query) for there in told[metric]), query
 
 
-def test_every_word_that_is_asked_for_is_one_that_a_server_says(queries: set[str], told: Samples) -> None:
+def test_a_server_has_every_label_value(queries: set[str], told: Samples) -> None:
     """Except for values that only failures have: a status 5xx, other protocols."""
     for metric, labels in {pair for query in queries for pair in selectors(query)}:
         for name, relation, value in re.findall(r'(\w+)(=~|=)"([^"]*)"', labels):
@@ -98,22 +98,22 @@ def test_every_word_that_is_asked_for_is_one_that_a_server_says(queries: set[str
             assert set(words) & {there.get(name) for there in told[metric]}, f"{metric} never says {name}={value}"
 
 
-def test_a_metric_that_no_server_tells_would_be_seen(told: Samples) -> None:
+def test_a_metric_that_no_server_has_would_be_found(told: Samples) -> None:
     with pytest.raises(AssertionError, match="no server tells door_request_total"):
-        test_every_metric_is_one_that_a_server_tells({'sum(rate(door_request_total{a="b"}[5m]))'}, told)
+        test_a_server_has_every_metric({'sum(rate(door_request_total{a="b"}[5m]))'}, told)
     with pytest.raises(AssertionError, match="has no labels"):
-        test_every_metric_is_one_that_a_server_tells({'sum(rate(door_requests_total{code="5.."}[5m]))'}, told)
+        test_a_server_has_every_metric({'sum(rate(door_requests_total{code="5.."}[5m]))'}, told)
     with pytest.raises(AssertionError):
         selectors("sum(rate(door_requests_total[5m]))")
 
 
-def test_every_query_keeps_to_its_own_cluster_and_namespace(queries: set[str]) -> None:
+def test_every_query_is_limited_to_its_own_cluster_and_namespace(queries: set[str]) -> None:
     for query in queries:
         for _, labels in selectors(query):
             assert 'cluster="alexnet", namespace="alexnet"' in labels, query
 
 
-def test_the_services_are_told_apart_by_what_the_collector_calls_them() -> None:
+def test_the_collectors_job_label_distinguishes_services() -> None:
     """`job` is the PodMonitoring's name, which is the service's."""
     monitor = yaml.safe_load(
         (CHECKOUT / "kserve" / "components" / "monitoring-google" / "pod-monitoring.yaml").read_text()
@@ -148,7 +148,7 @@ def loads(server: TorchServe) -> dict[str, float]:
     return {sample.labels["WorkerName"]: sample.value for sample in samples if sample.name == "WorkerLoadTime"}
 
 
-def test_a_worker_that_begins_anew_is_a_change_of_what_it_says(directory: Path, eventually: Eventually) -> None:
+def test_a_restarted_worker_reports_another_load_time(directory: Path, eventually: Eventually) -> None:
     """That is how `changes` counts it: the reported time changes, since two starts never take the same milliseconds."""
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=ONE_WORKER) as server:
         ((worker, took),) = eventually(lambda: loads(server)).items()

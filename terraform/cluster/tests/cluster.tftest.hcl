@@ -83,7 +83,7 @@ run "what_is_not_a_replica_stays_on_the_system_pool" {
   }
 }
 
-run "a_spot_node_leaves_its_pods_the_time_that_they_take" {
+run "a_spot_node_gives_its_pods_enough_time" {
   command = plan
 
   assert {
@@ -96,7 +96,7 @@ run "a_spot_node_leaves_its_pods_the_time_that_they_take" {
 }
 
 # Where the arguments are not given, they are computed, and so unknown in a plan.
-run "gke_takes_a_long_shutdown_of_spot_pools_alone" {
+run "a_long_shutdown_is_only_for_spot_pools" {
   command = apply
   variables {
     node_pools = {
@@ -115,7 +115,7 @@ run "gke_takes_a_long_shutdown_of_spot_pools_alone" {
   }
 }
 
-run "a_version_that_lengthens_the_shutdown_is_taken" {
+run "a_version_that_lengthens_the_shutdown_is_accepted" {
   command = plan
 
   override_resource {
@@ -305,7 +305,7 @@ run "images_are_built_as_an_account_of_their_own" {
   }
 }
 
-run "outputs_are_what_the_next_commands_take" {
+run "outputs_fit_the_next_commands" {
   command = apply
 
   assert {
@@ -471,7 +471,7 @@ run "a_pool_has_its_zones_and_the_first_pool_takes_no_ssd" {
   }
 }
 
-run "on_demand_stands_in_for_spot" {
+run "on_demand_is_the_fallback_for_spot" {
   command = plan
   variables {
     node_pools = {
@@ -523,7 +523,7 @@ run "authorised_networks_reach_the_address_and_nobody_else" {
   }
 }
 
-run "ranges_side_by_side_are_taken" {
+run "adjacent_ranges_are_accepted" {
   command = plan
   variables {
     ip_ranges = { nodes = "192.168.0.0/22", pods = "192.168.64.0/18", services = "192.168.4.0/22" }
@@ -581,7 +581,7 @@ run "the_api_server_reaches_webhooks_where_a_rule_is_asked_for" {
   }
 }
 
-run "the_source_of_the_rule_can_be_said" {
+run "the_rules_source_can_be_chosen" {
   command = plan
   variables {
     webhook_rule = { source_ranges = ["172.16.0.0/28"] }

@@ -27,7 +27,7 @@ variables {
   project_id = "my-project"
 }
 
-run "by_default_github_is_nobody" {
+run "by_default_github_has_no_access" {
   command = plan
 
   assert {

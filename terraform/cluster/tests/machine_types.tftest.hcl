@@ -35,7 +35,7 @@ variables {
   project_id = "my-project"
 }
 
-run "a_zone_that_has_the_machines_is_taken" {
+run "a_zone_with_the_machines_is_accepted" {
   command = plan
 
   assert {
@@ -64,7 +64,7 @@ run "a_region_of_which_one_zone_has_none_is_refused" {
   expect_failures = [google_container_node_pool.this["serving"]]
 }
 
-run "the_zones_that_have_them_are_taken" {
+run "zones_with_the_machines_are_accepted" {
   command = plan
   variables {
     location = "europe-west4"

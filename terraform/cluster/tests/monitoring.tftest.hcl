@@ -112,7 +112,7 @@ run "alerts_go_to_every_address_and_channel_and_look_for_each_service" {
   }
 }
 
-run "a_budget_is_told_of_before_it_is_spent" {
+run "a_budget_warns_before_it_is_spent" {
   command = apply
   variables {
     budget     = { billing_account = "012345-6789AB-CDEF01", amount = 500, currency = "EUR" }
@@ -136,7 +136,7 @@ run "a_budget_is_told_of_before_it_is_spent" {
   }
 }
 
-run "a_budget_alone_is_told_to_those_of_the_billing_account" {
+run "a_budget_alone_notifies_the_billing_administrators" {
   command = plan
   variables {
     budget = { billing_account = "012345-6789AB-CDEF01", amount = 500 }

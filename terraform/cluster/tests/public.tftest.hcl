@@ -31,7 +31,7 @@ variables {
   services   = ["alexnet", "pets"]
 }
 
-run "by_default_nothing_is_reached_from_outside" {
+run "by_default_nothing_can_be_reached_from_outside" {
   command = plan
 
   assert {
@@ -96,7 +96,7 @@ run "an_endpoint_has_an_address_a_certificate_and_https_of_today" {
   }
 }
 
-run "one_address_asks_so_often_and_without_that_rule_nobody_asks" {
+run "one_address_is_limited_and_without_that_rule_nobody_gets_in" {
   command = plan
   variables {
     public_endpoints = {
@@ -128,7 +128,7 @@ run "one_address_asks_so_often_and_without_that_rule_nobody_asks" {
   }
 }
 
-run "the_proxy_lets_members_through_to_their_host_alone" {
+run "the_proxy_lets_members_through_only_to_their_host" {
   command = plan
   variables {
     public_endpoints = {

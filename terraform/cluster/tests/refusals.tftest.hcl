@@ -12,7 +12,7 @@ run "a_network_that_is_not_a_cidr_is_refused" {
   expect_failures = [var.authorized_networks]
 }
 
-run "a_network_that_begins_amid_itself_is_refused" {
+run "a_network_with_host_bits_is_refused" {
   command = plan
   variables {
     authorized_networks = { office = "203.0.113.7/24" }
@@ -132,7 +132,7 @@ run "a_range_that_is_not_a_cidr_is_refused" {
   expect_failures = [var.ip_ranges]
 }
 
-run "a_range_that_begins_amid_its_addresses_is_refused" {
+run "a_range_with_host_bits_is_refused" {
   command = plan
   variables {
     ip_ranges = { pods = "10.4.0.1/16" }
@@ -223,7 +223,7 @@ run "a_pool_named_with_capitals_is_refused" {
   expect_failures = [var.node_pools]
 }
 
-run "a_machine_type_that_is_none_is_refused" {
+run "an_invalid_machine_type_is_refused" {
   command = plan
   variables {
     node_pools = {
@@ -234,7 +234,7 @@ run "a_machine_type_that_is_none_is_refused" {
   expect_failures = [var.node_pools]
 }
 
-run "fewer_nodes_at_most_than_at_least_are_refused" {
+run "a_maximum_below_the_minimum_is_refused" {
   command = plan
   variables {
     node_pools = {
@@ -266,7 +266,7 @@ run "spot_pools_alone_are_refused" {
   expect_failures = [var.node_pools]
 }
 
-run "a_pool_of_a_role_that_is_none_is_refused" {
+run "an_unknown_role_is_refused" {
   command = plan
   variables {
     node_pools = {
@@ -424,7 +424,7 @@ run "an_exclusion_without_a_time_of_day_is_refused" {
   expect_failures = [var.maintenance_exclusions]
 }
 
-run "an_exclusion_of_nothing_known_is_refused" {
+run "an_exclusion_with_an_unknown_scope_is_refused" {
   command = plan
   variables {
     maintenance_exclusions = { sale = { start = "2027-11-19T00:00:00Z", end = "2027-12-01T00:00:00Z", scope = "ALL" } }
@@ -440,7 +440,7 @@ run "more_exclusions_than_gke_takes_are_refused" {
   expect_failures = [var.maintenance_exclusions]
 }
 
-run "an_address_that_is_none_is_refused" {
+run "an_invalid_address_is_refused" {
   command = plan
   variables {
     monitoring = { emails = ["ml"] }
@@ -464,7 +464,7 @@ run "a_channel_by_its_name_is_refused" {
   expect_failures = [var.monitoring]
 }
 
-run "errors_of_more_than_all_calls_are_refused" {
+run "an_error_share_above_one_is_refused" {
   command = plan
   variables {
     monitoring = { error_share = 5 }
@@ -472,7 +472,7 @@ run "errors_of_more_than_all_calls_are_refused" {
   expect_failures = [var.monitoring]
 }
 
-run "a_latency_beyond_all_that_is_counted_is_refused" {
+run "a_latency_beyond_the_histogram_is_refused" {
   command = plan
   variables {
     monitoring = { latency_s = 600 }
@@ -520,7 +520,7 @@ run "an_endpoint_of_a_service_that_is_not_listed_is_refused" {
   expect_failures = [var.public_endpoints]
 }
 
-run "a_hostname_that_is_an_address_on_the_web_is_refused" {
+run "a_hostname_that_is_a_url_is_refused" {
   command = plan
   variables {
     public_endpoints = { alexnet = { hostname = "https://alexnet.example.com" } }
@@ -528,7 +528,7 @@ run "a_hostname_that_is_an_address_on_the_web_is_refused" {
   expect_failures = [var.public_endpoints]
 }
 
-run "a_hostname_for_all_below_it_is_refused" {
+run "a_wildcard_hostname_is_refused" {
   command = plan
   variables {
     public_endpoints = { alexnet = { hostname = "*.example.com" } }
@@ -552,7 +552,7 @@ run "an_endpoint_without_a_limit_is_refused" {
   expect_failures = [var.public_endpoints]
 }
 
-run "everybody_with_an_account_is_nobody_whom_the_proxy_lets_through" {
+run "everybody_with_an_account_may_not_pass_the_proxy" {
   command = plan
   variables {
     public_endpoints = { alexnet = { hostname = "alexnet.example.com", iap_members = ["allAuthenticatedUsers"] } }
@@ -593,7 +593,7 @@ run "a_publisher_without_its_kind_is_refused" {
   expect_failures = [var.publisher]
 }
 
-run "a_release_channel_that_is_none_is_refused" {
+run "an_unknown_release_channel_is_refused" {
   command = plan
   variables {
     release_channel = "regular"
@@ -625,7 +625,7 @@ run "an_environment_that_ends_a_condition_is_refused" {
   expect_failures = [var.github]
 }
 
-run "a_pool_of_identities_that_begins_as_googles_do_is_refused" {
+run "an_identity_pool_with_googles_prefix_is_refused" {
   command = plan
   variables {
     cluster_name = "gcp-alexnet"
@@ -634,7 +634,7 @@ run "a_pool_of_identities_that_begins_as_googles_do_is_refused" {
   expect_failures = [var.github]
 }
 
-run "an_environment_longer_than_its_account_can_tell_is_refused" {
+run "an_environment_too_long_for_its_account_is_refused" {
   command = plan
   variables {
     github = { repository_id = "1234", environment = "a${format("%067d", 0)}" }
@@ -658,7 +658,7 @@ run "webhooks_for_the_whole_world_by_a_private_address_are_refused" {
   expect_failures = [var.webhook_rule]
 }
 
-run "webhooks_for_what_is_beside_a_private_range_are_refused" {
+run "webhooks_for_a_range_next_to_a_private_one_are_refused" {
   command = plan
   variables {
     webhook_rule = { source_ranges = ["192.168.0.0/13"] }

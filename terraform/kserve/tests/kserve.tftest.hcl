@@ -45,7 +45,7 @@ run "by_default_standard_mode_without_a_gateway" {
   }
 }
 
-run "by_default_services_answer_within_the_cluster_alone" {
+run "by_default_services_answer_only_within_the_cluster" {
   command = plan
 
   assert {
@@ -190,7 +190,7 @@ run "knative_brings_its_operator_and_kourier_without_a_public_address" {
   }
 }
 
-run "a_gateway_of_ones_own_gets_the_routes" {
+run "a_given_gateway_gets_the_routes" {
   command = plan
   variables {
     gateway = { name = "gateways/shared", domain = "models.example.com" }
@@ -207,7 +207,7 @@ run "a_gateway_of_ones_own_gets_the_routes" {
   }
 }
 
-run "a_cluster_that_is_not_there_ends_the_plan" {
+run "a_missing_cluster_ends_the_plan" {
   command = plan
 
   override_data {

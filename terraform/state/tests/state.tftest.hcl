@@ -13,7 +13,7 @@ run "the_project_is_enough" {
   }
 }
 
-run "a_name_and_a_place_of_ones_own_are_taken" {
+run "a_given_name_and_location_are_used" {
   command = plan
   variables {
     bucket_name = "states-of-ours"

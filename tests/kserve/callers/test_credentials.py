@@ -61,7 +61,7 @@ def test_a_call_needs_a_known_key_and_a_good_token(running: Service, eventually:
         assert answer.headers["content-type"] == "application/json"
 
 
-def test_what_the_server_says_of_itself_needs_neither(running: Service) -> None:
+def test_what_the_server_says_about_itself_needs_neither(running: Service) -> None:
     for path in ("/", "/v1/models", "/v1/models/alexnet", "/v2", "/v2/health/live", "/v2/health/ready"):
         assert running.http.get(running.url + path).status_code == 200, path
     for path in ("/v2/models/alexnet/infer", "/elsewhere", "/v1/models/alexnet%3Apredict"):
@@ -90,7 +90,7 @@ def test_keys_come_change_and_go_while_the_server_runs(running: Service, eventua
     eventually(lambda: known() == [False, False, False])
 
 
-def test_a_folder_that_is_gone_lets_nobody_in(running: Service, eventually: Eventually) -> None:
+def test_a_missing_folder_lets_nobody_in(running: Service, eventually: Eventually) -> None:
     key = running.new_key(eventually)
     elsewhere = running.secret.folder.with_name("elsewhere")
     running.secret.folder.rename(elsewhere)
@@ -150,7 +150,7 @@ def test_a_token_is_from_the_issuer_for_us_and_for_now(running: Service, eventua
             assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None), name
 
 
-def test_a_token_in_the_address_is_none(running: Service, eventually: Eventually) -> None:
+def test_a_token_in_the_url_does_not_count(running: Service, eventually: Eventually) -> None:
     """It would appear in the logs of every gateway."""
     headers = {"x-api-key": running.new_key(eventually)}
     url = f"{running.predict_url}?access_token={running.issuer.token()}"

@@ -43,7 +43,7 @@ def test_a_call_needs_a_known_key_and_a_good_token(running: Service, stub: Any, 
     assert refused(stub, another) == ("PERMISSION_DENIED", "credentials: not allowed here")
 
 
-def test_what_the_server_says_of_itself_needs_neither(stub: Any) -> None:
+def test_what_the_server_says_about_itself_needs_neither(stub: Any) -> None:
     assert stub.ServerLive(pb.ServerLiveRequest()).live
     assert stub.ServerReady(pb.ServerReadyRequest()).ready
     assert stub.ModelReady(pb.ModelReadyRequest(name=MODEL_NAME)).ready
@@ -51,7 +51,7 @@ def test_what_the_server_says_of_itself_needs_neither(stub: Any) -> None:
     assert stub.ModelMetadata(pb.ModelMetadataRequest(name=MODEL_NAME)).name == MODEL_NAME
 
 
-def test_calls_of_both_are_those_of_one_minute(running: Service, stub: Any, eventually: Eventually) -> None:
+def test_grpc_and_rest_share_one_limit(running: Service, stub: Any, eventually: Eventually) -> None:
     key = running.new_key(eventually)
     good = running.both(key)
     answers = [refused(stub, good) for _ in range(PER_CLIENT + 1)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from server import api_keys
 
 
-def test_only_what_is_a_key_is_taken(tmp_path: Path) -> None:
+def test_only_valid_keys_are_accepted(tmp_path: Path) -> None:
     good = "0123456789abcdef"
     files = {
         "good": f"{good}\n".encode(),

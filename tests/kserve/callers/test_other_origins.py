@@ -52,7 +52,7 @@ def allowed(answer: httpx.Response, origin: str) -> bool:
     return said == [origin]
 
 
-def test_a_preflight_says_what_the_fetch_standard_wants(running: Service, site: Website) -> None:
+def test_a_preflight_answers_as_the_fetch_standard_requires(running: Service, site: Website) -> None:
     paths = ("/v2/models/alexnet/infer", "/v1/models/alexnet:explain", "/v2/health/ready", "/", "/docs")
     for url in (running.predict_url, *(running.url + path for path in paths)):
         for origin in (OTHER_ORIGIN, site.url):
@@ -103,7 +103,7 @@ def test_a_page_can_read_every_answer(running: Service, eventually: Eventually) 
     assert allowed(answer, OTHER_ORIGIN)
 
 
-def test_a_page_can_read_that_too_many_wait(running: Service, eventually: Eventually, photographs: list[Path]) -> None:
+def test_a_page_can_read_an_overload(running: Service, eventually: Eventually, photographs: list[Path]) -> None:
     body = {"instances": [{"b64": base64_text(photographs[0].read_bytes())}] * 4}  # two at a time; this keeps them busy
     headers = running.both(running.new_key(eventually)) | {"origin": OTHER_ORIGIN}
 
@@ -119,7 +119,7 @@ def test_a_page_can_read_that_too_many_wait(running: Service, eventually: Eventu
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_without_the_variable_there_is_no_word_of_origins(server: TorchServe) -> None:
+def test_without_the_variable_there_are_no_cors_headers(server: TorchServe) -> None:
     with httpx.Client(**NO_PROXY) as http:
         for url in (server.predict_url, f"{server.url}/v2"):
             answer = preflight(http, url, OTHER_ORIGIN)
@@ -202,7 +202,7 @@ class Anything(dict[str, Callable[[BaseHTTPRequestHandler], None]]):
         return super().__getitem__(path.partition("?")[0])
 
 
-def test_a_page_in_chromium_asks_where_its_origin_is_allowed_and_nowhere_else(
+def test_a_page_in_chromium_can_call_only_where_its_origin_is_allowed(
     running: Service,
     server: TorchServe,
     site: Website,

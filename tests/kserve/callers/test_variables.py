@@ -70,23 +70,21 @@ def filled_in(folder: Path, name: str = MODEL_NAME) -> str:
 
 
 @pytest.mark.parametrize("left_out", [None, *GOOD])
-def test_envoy_takes_each_combination(left_out: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_envoy_accepts_each_combination(left_out: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in GOOD.items():
         if name != left_out and not (left_out and left_out.startswith("JWT_") and name.startswith("JWT_")):
             monkeypatch.setenv(name, value)
     assert valid(filled_in(tmp_path), tmp_path)
 
 
-def test_envoy_takes_a_long_name_and_many_origins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_envoy_accepts_a_long_name_and_many_origins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It refuses patterns above a size unless the limit is raised."""
     monkeypatch.setenv("CORS_ALLOWED_ORIGINS", ",".join(f"https://{number}.page.example" for number in range(200)))
     assert valid(filled_in(tmp_path, "n" * 200), tmp_path)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
-def test_a_variable_that_makes_no_sense_is_named(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_invalid_variable_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(NotServed, match=f"^{name}") as raised:
         filled_in(tmp_path)
@@ -103,7 +101,7 @@ def test_half_of_what_tokens_need_is_refused(missing: str, monkeypatch: pytest.M
         filled_in(tmp_path)
 
 
-def test_keys_of_tokens_come_from_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_token_keys_have_only_one_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_text(Issuer().jwks())
     for name, value in (GOOD | {"JWT_JWKS_FILE": str(tmp_path / "jwks.json")}).items():
         monkeypatch.setenv(name, value)
@@ -111,9 +109,7 @@ def test_keys_of_tokens_come_from_one_place(monkeypatch: pytest.MonkeyPatch, tmp
         filled_in(tmp_path)
 
 
-def test_without_envoy_nothing_is_served_that_somebody_wanted_guarded(
-    directory: Path, checkout: Path, tmp_path: Path
-) -> None:
+def test_without_envoy_a_guarded_service_does_not_start(directory: Path, checkout: Path, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(checkout / "kserve" / "runtime"), "FRONT_DOOR": "none"}
     environment |= {"API_KEYS": str(tmp_path), "RATE_LIMIT_PER_POD": "9", "TMPDIR": str(tmp_path)}
     ended = subprocess.run(

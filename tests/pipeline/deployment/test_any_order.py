@@ -250,7 +250,7 @@ def machine(api: ApiServer, scaled: Path) -> Iterator[type[AnyOrder]]:
 
 
 @pytest.mark.timeout(900)  # shrinks a failure as far as possible
-def test_the_way_back_leads_to_what_has_answered_and_every_end_names_the_state(machine: type[AnyOrder]) -> None:
+def test_a_rollback_leads_to_a_version_that_answered_and_every_end_names_the_state(machine: type[AnyOrder]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

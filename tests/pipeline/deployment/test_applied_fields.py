@@ -45,7 +45,7 @@ def managed(**entry: Any) -> Object:
     return LIVE | {"metadata": LIVE["metadata"] | {"managedFields": entries}}
 
 
-def test_it_has_the_fields_of_that_manager_and_no_others() -> None:
+def test_it_has_only_the_fields_of_that_manager() -> None:
     assert applied_by("me", managed()) == {
         "apiVersion": "v1",
         "kind": "Thing",
@@ -60,7 +60,7 @@ def test_it_has_the_fields_of_that_manager_and_no_others() -> None:
     }
 
 
-def test_what_others_did_or_was_not_applied_or_is_a_status_does_not_count() -> None:
+def test_other_managers_updates_and_statuses_do_not_count() -> None:
     assert applied_by("me", LIVE) is None
     assert applied_by("me", managed(manager="you")) is None
     assert applied_by("me", managed(operation="Update")) is None

@@ -22,7 +22,7 @@ def rendered(checkout: Path, overlay: str) -> list[Object]:
 
 
 @pytest.mark.parametrize("overlay", ["standard", "knative", "gpu", "stock-runtime", "kind"])
-def test_of_every_overlay_it_is_one_pod_that_nobody_is_led_to(overlay: str, checkout: Path) -> None:
+def test_every_overlays_candidate_is_one_pod_without_a_route(overlay: str, checkout: Path) -> None:
     objects = rendered(checkout, overlay)
     before = copy.deepcopy(objects)
     candidate = candidate_of(objects)
@@ -48,7 +48,7 @@ def test_of_every_overlay_it_is_one_pod_that_nobody_is_led_to(overlay: str, chec
         assert runtime["spec"] == was["spec"]
 
 
-def test_the_component_network_policy_is_one_that_it_takes_along(checkout: Path) -> None:
+def test_it_includes_the_component_network_policy(checkout: Path) -> None:
     folder = checkout / "kserve" / "components" / "network-policy"
     (policy,) = yaml.safe_load_all((folder / "network-policy.yaml").read_text())
     (first, *_) = candidate_of([*rendered(checkout, "standard"), policy])

@@ -122,33 +122,33 @@ def test_a_broken_version_is_rolled_back_to_the_one_that_serves(served: Lab) -> 
     assert served.serves(served.two)
 
 
-def test_a_path_without_an_archive_changes_nothing_that_lasts(served: Lab) -> None:
+def test_a_path_without_an_archive_changes_nothing_permanently(served: Lab) -> None:
     """In Cloud Storage, preflight notices that."""
     error = str(served.deploy(f"{served.one}/{NO_ARCHIVE}").error)
     assert f"; rolled back to {served.two}, which is ready again" in error or served.one.startswith("gs://")
     assert served.serves(served.two)
 
 
-def test_rolling_back_twice_leads_to_where_it_was(served: Lab) -> None:
+def test_rolling_back_twice_ends_where_it_began(served: Lab) -> None:
     for uri in (served.one, served.two):
         assert served.roll_back().error is None
         assert served.serves(uri)
 
 
 @pytest.mark.parametrize("what", ["scale_up", "lose_pod"])
-def test_a_replica_that_is_missing_forgets_no_version(served: Lab, what: str) -> None:
+def test_a_missing_replica_does_not_lose_a_version(served: Lab, what: str) -> None:
     getattr(served, what)()
     assert f"; rolled back to {served.two}, which is ready again" in str(served.deploy_broken().error)
     assert served.serves(served.two)
 
 
-def test_what_never_was_ready_is_none_to_go_back_to(served: Lab) -> None:
+def test_a_version_that_was_never_ready_is_not_rolled_back_to(served: Lab) -> None:
     assert "left as it is" in str(served.deploy_broken("--no-rollback").error)
     assert f"; rolled back to {served.two}, which is ready again" in str(served.deploy_broken().error)
     assert served.serves(served.two)
 
 
-def test_nor_is_what_was_interrupted(served: Lab) -> None:
+def test_nor_is_an_interrupted_one(served: Lab) -> None:
     before = annotations_of(served.service or {})
     process = served.deploying(served.one, "--image", NO_IMAGE)
     served.wait_until(lambda: annotations_of(served.service or {}) != before)
@@ -158,7 +158,7 @@ def test_nor_is_what_was_interrupted(served: Lab) -> None:
     assert served.serves(served.two)
 
 
-def test_two_at_once_leave_one_of_both(served: Lab) -> None:
+def test_two_concurrent_deployments_leave_one_of_the_two(served: Lab) -> None:
     processes = [served.deploying(uri) for uri in (served.one, served.two)]
     ends = [served.end(process) for process in processes]
     told = [end.error for end in ends]

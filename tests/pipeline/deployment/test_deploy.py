@@ -20,7 +20,7 @@ pytest_plugins = ["tests.support.deployments"]
 OVERLAYS = overlay_names(Path(__file__).resolve().parents[3] / "kserve" / "overlays")
 
 
-def test_it_applies_all_of_the_overlay_the_service_last(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_it_applies_the_whole_overlay_and_the_service_last(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     assert deploy(ONE) == URL
     assert api.applied == ["ServiceAccount", "ServingRuntime", "InferenceService"]
     assert api.storage_uri == ONE
@@ -37,14 +37,14 @@ def test_it_applies_all_of_the_overlay_the_service_last(api: ApiServer, deploy: 
     assert heard.warned == [f"{ONE} is neither in Cloud Storage nor in a registry, so what lies there was not checked"]
 
 
-def test_the_image_is_the_one_of_the_overlay_or_the_one_given(api: ApiServer, deploy: Deploy) -> None:
+def test_the_image_is_the_overlays_or_the_given_one(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     assert api.image == "registry.example/alexnet:1"
     deploy(ONE, image="registry.example/alexnet:2")
     assert api.image == "registry.example/alexnet:2"
 
 
-def test_an_image_has_no_place_in_an_overlay_without_a_runtime(api: ApiServer, deploy: Deploy) -> None:
+def test_an_overlay_without_a_runtime_takes_no_image(api: ApiServer, deploy: Deploy) -> None:
     assert "leave out --image" in reason(lambda: deploy(ONE, "stock-runtime", image="registry.example/alexnet:2"))
     assert deploy(ONE, "stock-runtime") == URL
     assert api.applied == ["ServiceAccount", "InferenceService"]
@@ -56,7 +56,7 @@ def test_the_checkout_is_not_edited(api: ApiServer, deploy: Deploy, overlays: Pa
     assert {file: file.read_bytes() for file in overlays.rglob("*.yaml")} == before
 
 
-def test_the_same_again_changes_nothing(api: ApiServer, deploy: Deploy) -> None:
+def test_deploying_the_same_again_changes_nothing(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     before = copy.deepcopy(api.service)
     deploy(ONE)
@@ -72,7 +72,7 @@ def test_fields_of_others_are_left_alone(api: ApiServer, deploy: Deploy) -> None
     assert api.service["spec"]["predictor"]["maxReplicas"] == 7
 
 
-def test_a_field_that_somebody_else_set_is_named_and_nothing_is_changed(api: ApiServer, deploy: Deploy) -> None:
+def test_a_field_that_somebody_else_set_is_named_and_nothing_changes(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     edit = {"metadata": {"name": "alexnet"}, "spec": {"predictor": {"minReplicas": 5}}}
     api.put("inferenceservices", edit, "kubectl-edit")

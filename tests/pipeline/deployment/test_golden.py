@@ -28,7 +28,7 @@ def test_a_folder(folder: Path) -> None:
     assert golden.required == 0.9
 
 
-def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     assert reason(lambda: read_golden(str(tmp_path), 1)).startswith(f"no pictures in {tmp_path}")
     assert reason(lambda: read_golden(str(tmp_path / "gone"), 1)).endswith("gone: No such file or directory")
 

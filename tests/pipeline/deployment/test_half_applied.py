@@ -42,14 +42,14 @@ def half_applied(api: ApiServer, scaled: Path, kserve: SimulatedKServe) -> Itera
         yield world
 
 
-def test_the_version_before_is_brought_back(half_applied: World, kserve: SimulatedKServe) -> None:
+def test_the_previous_version_is_restored(half_applied: World, kserve: SimulatedKServe) -> None:
     kserve.settle()
     assert kserve.serving() == {AFTER}
     assert half_applied.deploy(BEFORE).error is None
     assert kserve.serving() == {BEFORE}
 
 
-def test_what_is_there_is_not_taken_for_the_version_before(half_applied: World, kserve: SimulatedKServe) -> None:
+def test_the_half_applied_version_is_not_the_previous_one(half_applied: World, kserve: SimulatedKServe) -> None:
     kserve.settle()
     kserve.fates["pvc://models/three"] = CRASHES
     end = half_applied.deploy(Version("pvc://models/three", BEFORE.image))
@@ -58,7 +58,7 @@ def test_what_is_there_is_not_taken_for_the_version_before(half_applied: World, 
     assert kserve.serving() == {AFTER}
 
 
-def test_what_never_was_ready_is_none_to_go_back_to(half_applied: World, kserve: SimulatedKServe) -> None:
+def test_a_version_that_was_never_ready_is_not_rolled_back_to(half_applied: World, kserve: SimulatedKServe) -> None:
     kserve.fates[str(AFTER.image)] = CRASHES
     end = half_applied.deploy(BETWEEN)
     assert str(end.error).endswith("which is ready again")
@@ -66,7 +66,7 @@ def test_what_never_was_ready_is_none_to_go_back_to(half_applied: World, kserve:
     assert kserve.serving() == {BEFORE}
 
 
-def test_a_runtime_that_another_machine_applies_meanwhile_is_noticed(api: ApiServer, scaled: Path) -> None:
+def test_a_runtime_that_another_machine_applies_in_the_meantime_is_noticed(api: ApiServer, scaled: Path) -> None:
     world = World(api, scaled, SimulatedKServe(api))
     ends: list[End] = []
 

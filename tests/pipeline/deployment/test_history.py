@@ -17,7 +17,7 @@ from tests.support.deployments import BROKEN, ONE, THREE, TWO, Deploy, Heard, Ma
 pytest_plugins = ["tests.support.deployments"]
 
 
-def test_a_version_that_fails_is_rolled_back_to_what_was_there_before(api: ApiServer, deploy: Deploy) -> None:
+def test_a_version_that_fails_is_rolled_back_to_the_previous_one(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE, image="registry.example/alexnet:1")
     before = copy.deepcopy(api.objects)
     api.scripts[TWO] = [BROKEN]
@@ -30,7 +30,7 @@ def test_a_version_that_fails_is_rolled_back_to_what_was_there_before(api: ApiSe
         assert now["metadata"].get("annotations") == was["metadata"].get("annotations")
 
 
-def test_what_was_applied_by_other_means_is_rolled_back_too(api: ApiServer, deploy: Deploy) -> None:
+def test_a_version_applied_by_other_means_is_rolled_back_too(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     service = api.service
     service["metadata"]["annotations"].clear()
@@ -40,7 +40,7 @@ def test_what_was_applied_by_other_means_is_rolled_back_too(api: ApiServer, depl
     assert reason(lambda: deploy(TWO)).endswith(f"; rolled back to {ONE}, which is ready again")
 
 
-def test_without_an_earlier_version_it_is_left_and_the_line_says_how_to_remove_it(
+def test_without_an_earlier_version_it_is_left_and_the_message_says_how_to_remove_it(
     api: ApiServer, deploy: Deploy
 ) -> None:
     api.scripts[ONE] = [BROKEN]
@@ -57,7 +57,7 @@ def test_no_rollback_leaves_what_failed(api: ApiServer, deploy: Deploy) -> None:
     assert api.storage_uri == TWO
 
 
-def test_a_version_that_never_was_ready_is_none_to_go_back_to(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_a_version_that_never_became_ready_is_not_rolled_back_to(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE)
     api.scripts[TWO] = api.scripts[THREE] = [BROKEN]
     reason(lambda: deploy(TWO, rollback=False))
@@ -72,7 +72,7 @@ def test_the_same_broken_version_again_is_rolled_back_to_the_one_before_it(api: 
     assert api.storage_uri == ONE
 
 
-def test_when_the_way_back_fails_as_well_both_reasons_are_told(api: ApiServer, deploy: Deploy) -> None:
+def test_when_the_rollback_fails_too_both_reasons_are_given(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     api.scripts[ONE] = api.scripts[TWO] = [BROKEN]
     api.scripts[ONE] = [READY, READY, BROKEN]
@@ -80,7 +80,7 @@ def test_when_the_way_back_fails_as_well_both_reasons_are_told(api: ApiServer, d
     assert f"going back to {ONE} failed as well: kserve-container of" in failed
 
 
-def test_rollback_returns_to_the_version_and_image_before_and_twice_is_where_it_was(
+def test_rollback_returns_to_the_previous_version_and_image_and_twice_ends_where_it_began(
     api: ApiServer, deploy: Deploy, make: Make, heard: Heard
 ) -> None:
     deploy(ONE, image="registry.example/alexnet:1")
@@ -132,7 +132,7 @@ def test_another_overlay_that_fails_is_rolled_back_too(api: ApiServer, deploy: D
     assert api.service["spec"] == before
 
 
-def test_what_is_remembered_is_written_as_live_clusters_have_it(api: ApiServer, deploy: Deploy) -> None:
+def test_the_annotations_keep_the_form_that_live_clusters_have(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     deploy(TWO)
     annotations = dict(api.service["metadata"]["annotations"])
@@ -167,7 +167,7 @@ def back_to(uri: str) -> str:
     return f"; rolled back to {uri}, which is ready again"
 
 
-def test_what_has_answered_is_noted_the_latest_first_and_goes_with_the_service(
+def test_versions_that_answered_are_recorded_latest_first_and_deleted_with_the_service(
     api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
     deploy(ONE)
@@ -181,7 +181,7 @@ def test_what_has_answered_is_noted_the_latest_first_and_goes_with_the_service(
     assert api.objects == {}
 
 
-def test_a_version_that_failed_is_not_noted(api: ApiServer, deploy: Deploy) -> None:
+def test_a_version_that_failed_is_not_recorded(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     api.scripts[TWO] = [BROKEN]
     reason(lambda: deploy(TWO, rollback=False))
@@ -196,7 +196,7 @@ def test_no_more_than_five_are_kept(api: ApiServer, deploy: Deploy) -> None:
     assert uris(api) == [f"pvc://models/{number}" for number in (6, 5, 4, 3, 2)]
 
 
-def test_one_goes_back_to_the_live_version_though_one_more_pod_is_starting(api: ApiServer, deploy: Deploy) -> None:
+def test_the_live_version_is_rolled_back_to_even_while_one_more_pod_starts(api: ApiServer, deploy: Deploy) -> None:
     """While an autoscaler adds a pod, or a lost one is replaced, KServe reports the service as not ready."""
     deploy(ONE)
     deploy(TWO)
@@ -206,9 +206,7 @@ def test_one_goes_back_to_the_live_version_though_one_more_pod_is_starting(api: 
     assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
 
 
-def test_one_does_not_go_back_to_a_version_whose_predecessor_serves_in_its_place(
-    api: ApiServer, deploy: Deploy
-) -> None:
+def test_a_version_whose_predecessor_still_serves_is_not_rolled_back_to(api: ApiServer, deploy: Deploy) -> None:
     """The old version's pods keep the service ready, whatever was applied since."""
     deploy(ONE)
     api.scripts[TWO] = [Moment(BROKEN.pod, ready=False)]
@@ -218,7 +216,7 @@ def test_one_does_not_go_back_to_a_version_whose_predecessor_serves_in_its_place
     assert reason(lambda: deploy(THREE)).endswith(back_to(ONE))
 
 
-def test_what_serves_and_is_not_noted_is_asked_first(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_a_live_version_without_a_record_is_asked_first(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     deploy(ONE)
     deploy(TWO)
     del api.objects[RECORDS]  # as of a release that did not note it
@@ -227,7 +225,7 @@ def test_what_serves_and_is_not_noted_is_asked_first(api: ApiServer, deploy: Dep
     assert uris(api) == [TWO]
 
 
-def test_what_is_there_and_gives_no_answer_is_none_to_go_back_to(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_a_live_version_without_answers_is_not_rolled_back_to(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     deploy(ONE)
     del api.objects[RECORDS]
     api.answers[ONE] = (500, {"error": "model: broken"})
@@ -236,7 +234,7 @@ def test_what_is_there_and_gives_no_answer_is_none_to_go_back_to(api: ApiServer,
     assert f"{ONE}, the live version, does not serve: it will not be rolled back to" in heard.warned
 
 
-def test_what_somebody_else_changed_is_asked_again_and_is_what_one_goes_back_to(api: ApiServer, deploy: Deploy) -> None:
+def test_a_version_that_somebody_else_changed_is_asked_again_and_rolled_back_to(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     api.service["spec"]["predictor"]["model"]["storageUri"] = TWO  # by a manager that lets others change it again
     api.scripts[THREE] = [BROKEN]
@@ -244,7 +242,7 @@ def test_what_somebody_else_changed_is_asked_again_and_is_what_one_goes_back_to(
     assert uris(api) == [TWO, ONE]
 
 
-def test_a_field_that_belongs_to_somebody_else_is_left_to_them(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_a_field_of_another_manager_is_left_alone(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE)
     deploy(TWO)
     api.put("inferenceservices", _with_uri(THREE), "kubectl", "Apply")
@@ -253,9 +251,7 @@ def test_a_field_that_belongs_to_somebody_else_is_left_to_them(api: ApiServer, d
     assert api.storage_uri == THREE
 
 
-def test_what_an_older_release_remembered_is_gone_back_to_when_asked_for(
-    api: ApiServer, deploy: Deploy, make: Make
-) -> None:
+def test_rollback_returns_to_what_an_older_release_remembered(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(TWO)
     del api.objects[RECORDS]
     api.service["metadata"]["annotations"] |= {
@@ -268,7 +264,7 @@ def test_what_an_older_release_remembered_is_gone_back_to_when_asked_for(
     assert (api.storage_uri, api.image) == (TWO, "registry.example/alexnet:1")
 
 
-def test_rollback_after_a_change_of_the_overlay_alone(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_rollback_after_only_the_overlay_changed(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE)
     before = copy.deepcopy(api.service)
     deploy(ONE, "stock-runtime")
@@ -279,7 +275,7 @@ def test_rollback_after_a_change_of_the_overlay_alone(api: ApiServer, deploy: De
     assert api.service["metadata"]["annotations"]["torchserve-alexnet/overlay"] == "stock-runtime"
 
 
-def test_what_another_machine_notes_at_the_same_time_is_not_lost(api: ApiServer, deploy: Deploy) -> None:
+def test_a_concurrent_record_from_another_machine_is_not_lost(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     interfered: list[Call] = []
 
@@ -296,7 +292,7 @@ def test_what_another_machine_notes_at_the_same_time_is_not_lost(api: ApiServer,
     assert uris(api) == [TWO, THREE, ONE]
 
 
-def test_a_version_that_serves_and_cannot_be_noted_serves_all_the_same(
+def test_a_version_that_cannot_be_recorded_still_counts_as_serving(
     api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     def broken(call: Call) -> None:
@@ -308,7 +304,7 @@ def test_a_version_that_serves_and_cannot_be_noted_serves_all_the_same(
     assert heard.warned[-1].startswith(f"could not record that {ONE} serves: you may not update configmaps")
 
 
-def test_notes_that_somebody_has_spoilt_are_none(api: ApiServer, deploy: Deploy) -> None:
+def test_spoilt_records_are_ignored(api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     for text in ("", "no JSON", "[1]", '{"a": 1}', '[{"deployed": "x"}]'):
         api.objects[RECORDS]["data"]["deployments.json"] = text
@@ -327,7 +323,7 @@ def stopped_on_the_way_back(api: ApiServer, deploy: Deploy, make: Make) -> None:
     api.scripts[THREE] = [BROKEN]
 
 
-def test_what_one_has_gone_back_to_is_not_left_for_what_one_went_from(
+def test_after_a_rollback_a_failure_does_not_lead_back_to_the_version_before_it(
     stopped_on_the_way_back: None, api: ApiServer, deploy: Deploy
 ) -> None:
     """It was not recorded, and serves by now."""
@@ -335,14 +331,14 @@ def test_what_one_has_gone_back_to_is_not_left_for_what_one_went_from(
     assert uris(api) == [ONE, TWO]
 
 
-def test_what_is_live_and_no_longer_serves_does_not_come_before_what_did_later(
+def test_a_live_version_that_no_longer_serves_is_not_preferred_to_one_that_did_later(
     stopped_on_the_way_back: None, api: ApiServer, deploy: Deploy
 ) -> None:
     api.answers[ONE] = (500, {"error": "model: broken"})
     assert reason(lambda: deploy(THREE)).endswith(back_to(TWO))
 
 
-def test_what_was_never_applied_is_not_applied_because_a_record_has_it(
+def test_objects_that_were_never_applied_are_not_applied_from_a_record(
     api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
     """More people may write ConfigMaps than may deploy."""
@@ -355,7 +351,7 @@ def test_what_was_never_applied_is_not_applied_because_a_record_has_it(
     assert ("configmaps", "planted") not in api.objects
 
 
-def test_secrets_are_in_no_record(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
+def test_secrets_are_not_recorded(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
     """More people may read a ConfigMap than a Secret."""
     api.kinds["v1"]["Secret"] = "secrets"  # pragma: allowlist secret
     manifests = overlays / "standard" / "manifests.yaml"
@@ -368,7 +364,7 @@ def test_secrets_are_in_no_record(api: ApiServer, deploy: Deploy, overlays: Path
     assert api.objects["secrets", "keys"]["stringData"] == {"alice": "of-the-test"}
 
 
-def test_a_service_on_knative_that_sleeps_is_woken_and_asked(api: ApiServer, deploy: Deploy) -> None:
+def test_a_service_on_knative_without_pods_is_woken_and_asked(api: ApiServer, deploy: Deploy) -> None:
     """A service without requests has no pod there, or one of an earlier revision."""
     api.mode = "Knative"
     deploy(ONE)
@@ -400,7 +396,7 @@ def test_what_an_older_release_remembered_is_not_lost_before_there_is_a_record(
     assert api.storage_uri == ONE
 
 
-def test_that_the_live_version_is_out_of_reach_is_said(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_a_live_version_out_of_reach_is_reported(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     deploy(ONE)
     del api.objects[RECORDS]
 
@@ -414,7 +410,7 @@ def test_that_the_live_version_is_out_of_reach_is_said(api: ApiServer, deploy: D
     assert any(line.startswith(sentence) for line in heard.warned)
 
 
-def test_a_record_of_a_service_before_it_is_none_of_its_own(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_records_of_an_earlier_service_of_that_name_are_ignored(api: ApiServer, deploy: Deploy, make: Make) -> None:
     """The garbage collector runs a moment after --delete."""
     deploy(ONE)
     record = copy.deepcopy(api.objects[RECORDS])
@@ -426,7 +422,7 @@ def test_a_record_of_a_service_before_it_is_none_of_its_own(api: ApiServer, depl
     assert uris(api) == [THREE]
 
 
-def test_of_two_who_write_the_first_record_neither_loses_it(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_two_machines_can_write_the_first_record_without_losing_one(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE)
     record = api.objects.pop(RECORDS)
 
@@ -439,7 +435,7 @@ def test_of_two_who_write_the_first_record_neither_loses_it(api: ApiServer, depl
     assert uris(api) == [TWO, ONE]
 
 
-def test_with_which_image_a_foreign_version_answered_has_to_be_known(
+def test_the_image_with_which_somebody_elses_version_answered_has_to_be_known(
     api: ApiServer, deploy: Deploy, overlays: Path
 ) -> None:
     deploy(ONE, "stock-runtime")
@@ -451,7 +447,7 @@ def test_with_which_image_a_foreign_version_answered_has_to_be_known(
     assert "there is no earlier version to go back to" in reason(lambda: deploy(TWO))
 
 
-def test_a_runtime_that_the_service_does_not_name_says_nothing_of_its_image(
+def test_only_the_runtime_that_the_service_names_tells_its_image(
     api: ApiServer, deploy: Deploy, overlays: Path
 ) -> None:
     manifests = overlays / "stock-runtime" / "manifests.yaml"
@@ -463,7 +459,7 @@ def test_a_runtime_that_the_service_does_not_name_says_nothing_of_its_image(
     assert reason(lambda: deploy(THREE, "stock-runtime")).endswith(back_to(TWO))
 
 
-def test_a_record_has_as_much_as_there_is_room_for(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
+def test_a_record_has_as_many_versions_as_fit(api: ApiServer, deploy: Deploy, overlays: Path) -> None:
     manifests = overlays / "standard" / "manifests.yaml"
     large = f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: large\ndata:\n  text: {'x' * 500_000}\n"
     manifests.write_text(f"{manifests.read_text().rstrip()}\n---\n{large}")

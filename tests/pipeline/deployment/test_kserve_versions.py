@@ -38,7 +38,7 @@ def test_the_mode_has_the_name_that_kserve_knows(written: str, old: str, new: st
             assert annotations_of(service_of(fitted(service(name), version)))[MODE] == expected
 
 
-def test_what_0_15_does_not_know_of_an_autoscaler_is_left_to_kubernetes() -> None:
+def test_autoscaler_fields_unknown_to_0_15_are_left_to_kubernetes() -> None:
     """The component only repeats what a HorizontalPodAutoscaler does by default."""
     metrics, behavior = [{"type": "External"}], {"scaleDown": {"stabilizationWindowSeconds": 300}}
     given = service(autoscaler="keda", autoScaling={"metrics": metrics, "behavior": behavior})
@@ -48,7 +48,7 @@ def test_what_0_15_does_not_know_of_an_autoscaler_is_left_to_kubernetes() -> Non
         assert service_of(fitted(given, version))["spec"]["predictor"]["autoScaling"] == expected
 
 
-def test_as_many_replicas_as_it_says_are_had_from_0_15_0_too() -> None:
+def test_0_15_0_gets_the_same_number_of_replicas() -> None:
     """0.15.0 does not know the autoscaler `none`, and refuses it; 0.15.1 knows it."""
     for version in EVERY:
         found = service_of(fitted(service(autoscaler="none"), version))
@@ -57,7 +57,7 @@ def test_as_many_replicas_as_it_says_are_had_from_0_15_0_too() -> None:
 
 
 @pytest.mark.parametrize("version", [(0, 15, 2), (0, 19, 1)])
-def test_what_cannot_be_left_out_is_refused(version: KServeVersion) -> None:
+def test_a_field_that_cannot_be_left_out_is_refused(version: KServeVersion) -> None:
     number = ".".join(map(str, version))
     with pytest.raises(NotInKServe) as raised:
         fitted(service(storageContainerName="restricted"), version)
@@ -68,21 +68,21 @@ def test_what_cannot_be_left_out_is_refused(version: KServeVersion) -> None:
 
 
 @pytest.mark.parametrize("version", [(0, 20, 0), (0, 21, 0), None])
-def test_from_0_20_on_all_is_as_written(version: KServeVersion | None, checkout: Path) -> None:
+def test_from_0_20_on_nothing_is_changed(version: KServeVersion | None, checkout: Path) -> None:
     for overlay in ("standard", "knative", "kind"):
         objects = render(checkout / "kserve" / "overlays", overlay)
         assert fitted(objects, version) == objects
     assert fitted(service(storageContainerName="restricted"), version) == service(storageContainerName="restricted")
 
 
-def test_what_it_is_given_stays_as_it_is() -> None:
+def test_its_input_is_not_modified() -> None:
     given = service(autoscaler="none", autoScaling={"behavior": {}})
     before = copy.deepcopy(given)
     fitted(given, (0, 15, 0))
     assert given == before
 
 
-def test_deployments_and_the_way_back_are_fitted(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_deployments_and_rollbacks_are_fitted(api: ApiServer, deploy: Deploy, make: Make) -> None:
     api.controller = {"image": "kserve/kserve-controller:v0.15.2"}
     deploy(ONE)
     assert annotations_of(api.service)[MODE] == "RawDeployment"
@@ -97,7 +97,7 @@ def test_deployments_and_the_way_back_are_fitted(api: ApiServer, deploy: Deploy,
     assert (api.storage_uri, annotations_of(api.service)[MODE]) == (ONE, "RawDeployment")
 
 
-def test_what_kserve_lacks_is_refused_before_anything_is_changed(
+def test_a_field_that_kserve_lacks_is_refused_before_anything_changes(
     api: ApiServer, deploy: Deploy, overlays: Path
 ) -> None:
     manifests = overlays / "standard" / "manifests.yaml"

@@ -38,7 +38,7 @@ def test_a_context_that_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "a: b"], ids=["empty", "no YAML", "a list", "something else"])
-def test_a_file_that_is_no_kube_config_is_named(
+def test_a_file_that_is_not_a_kube_config_is_named(
     content: str, tmp_path: Path, refusal: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "kube-config"

@@ -15,12 +15,12 @@ from tests.support.deployments import FAST, ONE, Attempt, reason
 pytest_plugins = ["tests.support.deployments"]
 
 
-def test_an_overlay_that_is_not_there_is_named_with_those_that_are(api: ApiServer, refusal: Attempt) -> None:
+def test_a_missing_overlay_is_named_with_the_existing_ones(api: ApiServer, refusal: Attempt) -> None:
     assert refusal(overlay="stander") == "there is no overlay stander: choose one of standard, stock-runtime"
     assert api.calls == []
 
 
-def test_the_placeholder_of_an_image_is_not_deployed(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+def test_a_placeholder_for_an_image_is_not_deployed(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
     manifests = overlays / "standard" / "manifests.yaml"
     placeholder = "REGION-docker.pkg.dev/PROJECT/alexnet/alexnet-torchserve:1"
     manifests.write_text(manifests.read_text().replace("registry.example/alexnet:1", placeholder))
@@ -38,7 +38,7 @@ def test_an_overlay_that_cannot_be_rendered_is_named(api: ApiServer, refusal: At
     assert "nothing.yaml" in sentence
 
 
-def test_without_anything_that_renders_it_says_so(
+def test_without_a_program_to_render_it_says_so(
     api: ApiServer, refusal: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -78,7 +78,7 @@ def restricted(api: ApiServer, overlays: Path) -> str:
     return "restricted"
 
 
-def test_an_overlay_that_chooses_its_namespace_is_not_put_into_another(
+def test_an_overlay_with_its_own_namespace_is_not_deployed_into_another(
     api: ApiServer, refusal: Attempt, restricted: str, overlays: Path
 ) -> None:
     """Its settings for its own namespace would not apply there."""
@@ -102,7 +102,7 @@ def test_it_can_be_deployed_into_its_own(api: ApiServer, restricted: str, overla
     assert namespaces == [None, "guarded", "guarded", "guarded"]
 
 
-def test_what_was_put_into_another_before_can_still_be_removed(api: ApiServer, restricted: str, overlays: Path) -> None:
+def test_an_earlier_deployment_elsewhere_can_still_be_removed(api: ApiServer, restricted: str, overlays: Path) -> None:
     kustomization = overlays / restricted / "kustomization.yaml"
     with closing(Cluster()) as cluster:
         deployment = Deployment(cluster, overlays, pace=FAST)

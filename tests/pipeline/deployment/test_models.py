@@ -73,7 +73,7 @@ def asked(api: ApiServer) -> set[str]:
     return {call.path.partition("/proxy")[2] for call in api.calls if "/proxy/" in call.path}
 
 
-def test_a_version_in_cloud_storage_tells_its_model_and_the_service_is_called_so(
+def test_a_version_in_cloud_storage_has_its_models_name_and_gives_it_to_the_service(
     api: ApiServer, make: Make, pets_uri: str, heard: Heard
 ) -> None:
     assert make().deploy(pets_uri) == URL.replace("alexnet", "pets")
@@ -105,12 +105,12 @@ def test_two_classifiers_in_a_namespace_do_not_touch_each_other(api: ApiServer, 
     assert api.objects == {}
 
 
-def test_a_name_goes_before_that_of_the_model(api: ApiServer, make: Make, pets_uri: str) -> None:
+def test_a_given_name_takes_precedence_over_the_models(api: ApiServer, make: Make, pets_uri: str) -> None:
     assert make(name="shop").deploy(pets_uri) == URL.replace("alexnet", "shop")
     assert (model_at("shop", api), paths_of("shop", api)[0]) == ("pets", "/v1/models/pets:predict")
 
 
-def test_elsewhere_the_users_file_tells_the_model_and_then_the_service_does(api: ApiServer, make: Make) -> None:
+def test_elsewhere_the_users_file_names_the_model_and_later_the_service_does(api: ApiServer, make: Make) -> None:
     api.models |= dict.fromkeys((ONE, TWO), "pets")
     make(name="shop", model="pets").deploy(ONE)
     make(name="shop").deploy(TWO)
@@ -119,7 +119,7 @@ def test_elsewhere_the_users_file_tells_the_model_and_then_the_service_does(api:
     assert asked(api) == {"/v1/models/pets:predict"}
 
 
-def test_an_overlay_may_tell_the_model(api: ApiServer, make: Make, overlays: Path) -> None:
+def test_an_overlay_may_name_the_model(api: ApiServer, make: Make, overlays: Path) -> None:
     manifests = overlays / "standard" / "manifests.yaml"
     mode = "    serving.kserve.io/deploymentMode"
     manifests.write_text(manifests.read_text().replace(mode, f"    {MODEL}: pets\n{mode}"))
@@ -130,7 +130,7 @@ def test_an_overlay_may_tell_the_model(api: ApiServer, make: Make, overlays: Pat
     assert api.objects == {}
 
 
-def test_another_model_than_was_said_is_refused(api: ApiServer, make: Make, pets_uri: str) -> None:
+def test_a_version_of_another_model_is_refused(api: ApiServer, make: Make, pets_uri: str) -> None:
     assert reason(lambda: make(model="cats").deploy(pets_uri)) == (
         f"{pets_uri} is a version of pets, not of cats: give that model's file, or none"
     )
@@ -159,7 +159,7 @@ def test_one_that_fails_is_rolled_back_to_the_model_before(api: ApiServer, make:
     assert (model_at("shop", api), paths_of("shop", api)[1]) == ("pets", "/v1/models/pets")
 
 
-def test_what_kubectl_applied_comes_back_with_its_model(api: ApiServer, make: Make, pets_uri: str) -> None:
+def test_a_version_that_kubectl_applied_is_restored_with_its_model(api: ApiServer, make: Make, pets_uri: str) -> None:
     """A version that this tool did not apply is rebuilt from the objects it has."""
     make(name="shop").deploy(ONE)
     del api.objects["configmaps", "shop-deployments"]
@@ -174,7 +174,7 @@ def test_what_kubectl_applied_comes_back_with_its_model(api: ApiServer, make: Ma
     assert (model_at("shop", api), paths_of("shop", api)[1]) == ("pets", "/v1/models/pets")
 
 
-def test_a_service_from_before_there_were_others_is_alexnet(api: ApiServer, make: Make) -> None:
+def test_a_service_without_a_models_name_is_alexnet(api: ApiServer, make: Make) -> None:
     make().deploy(ONE)
     api.service["metadata"]["annotations"].pop(MODEL, None)
     make().deploy(TWO)
@@ -183,7 +183,7 @@ def test_a_service_from_before_there_were_others_is_alexnet(api: ApiServer, make
 
 
 @pytest.mark.parametrize("said", ["../../../../secrets", "pets/../..", "pets?x=", "", "a b"])
-def test_what_is_no_name_becomes_no_part_of_a_path(api: ApiServer, make: Make, said: str) -> None:
+def test_an_invalid_name_never_becomes_part_of_a_path(api: ApiServer, make: Make, said: str) -> None:
     """Otherwise, writing an InferenceService would be enough to choose API calls that run with the user's rights."""
     make(name="shop").deploy(ONE)
     api.objects["inferenceservices", "shop"]["metadata"]["annotations"][MODEL] = said
@@ -192,7 +192,7 @@ def test_what_is_no_name_becomes_no_part_of_a_path(api: ApiServer, make: Make, s
 
 
 @pytest.mark.parametrize("model", ["9pets", "pets.v2", "a" * 48, "pets-public", "pets-candidate"])
-def test_a_model_whose_name_cannot_be_a_services_needs_one(api: ApiServer, make: Make, model: str) -> None:
+def test_a_model_whose_name_cannot_be_a_services_needs_a_name_option(api: ApiServer, make: Make, model: str) -> None:
     api.models[ONE] = model
     said = reason(lambda: make(model=model).deploy(ONE))
     assert said.startswith("the service would be named after the model: ")

@@ -45,7 +45,7 @@ def test_a_second_service_has_everything_of_its_own(api: ApiServer, deploy: Depl
     assert "applied      ServiceAccount cats, ServingRuntime cats-torchserve, InferenceService cats" in heard.said
 
 
-def test_each_is_changed_rolled_back_and_deleted_without_the_other(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_each_is_changed_rolled_back_and_deleted_on_its_own(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE, image="registry.example/alexnet:1")
     make(name="cats").deploy(TWO, image="registry.example/cats:1")
     first = of("alexnet", api)
@@ -66,7 +66,7 @@ def test_each_is_changed_rolled_back_and_deleted_without_the_other(api: ApiServe
     assert api.objects == {}
 
 
-def test_one_that_fails_is_rolled_back_alone_and_its_name_is_in_what_to_do(
+def test_one_that_fails_is_rolled_back_alone_and_the_message_names_it(
     api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
     deploy(ONE)
@@ -83,7 +83,7 @@ def test_one_that_fails_is_rolled_back_alone_and_its_name_is_in_what_to_do(
     assert of("alexnet", api) == before
 
 
-def test_one_that_is_not_there_is_named(api: ApiServer, deploy: Deploy, make: Make, heard: Heard) -> None:
+def test_a_missing_service_is_named(api: ApiServer, deploy: Deploy, make: Make, heard: Heard) -> None:
     deploy(ONE)
     before = copy.deepcopy(api.objects)
     assert reason(lambda: make(name="cats").roll_back()) == (
@@ -118,7 +118,7 @@ def test_an_overlay_may_name_its_service(api: ApiServer, deploy: Deploy, make: M
     assert api.objects == before
 
 
-def test_an_overlay_that_names_its_service_has_no_other_name(api: ApiServer, make: Make, staging: str) -> None:
+def test_an_overlay_that_names_its_service_accepts_no_other_name(api: ApiServer, make: Make, staging: str) -> None:
     assert reason(lambda: make(name="cats").deploy(ONE, staging)) == (
         "overlay staging names its service alexnet-staging itself: leave out --name, or give --name alexnet-staging"
     )
@@ -129,7 +129,7 @@ NO_NAMES = ["", "Cats", "1cat", "cats.dogs", "cats-", "-cats", "c_ts", "kätzche
 
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
-def test_what_kserve_would_not_take_for_a_name_is_refused(name: str, api: ApiServer, make: Make) -> None:
+def test_names_that_kserve_would_refuse_are_refused(name: str, api: ApiServer, make: Make) -> None:
     assert reason(lambda: make(name=name)).startswith(
         f"{name!r} cannot be a service's name: use lower-case letters, digits"
     )
@@ -137,7 +137,7 @@ def test_what_kserve_would_not_take_for_a_name_is_refused(name: str, api: ApiSer
 
 
 @pytest.mark.parametrize("ending", ["predictor", "metrics", "public", "candidate"])
-def test_one_that_was_deployed_before_its_ending_was_taken_can_be_rolled_back_and_deleted(
+def test_an_existing_service_with_a_reserved_ending_can_be_rolled_back_and_deleted(
     ending: str, api: ApiServer, make: Make
 ) -> None:
     name = f"cats-{ending}"
@@ -150,7 +150,7 @@ def test_one_that_was_deployed_before_its_ending_was_taken_can_be_rolled_back_an
 
 
 @pytest.mark.parametrize("name", ["on", "null", "x", "c" * 47, "alexnet-2"])
-def test_a_name_is_text_whatever_yaml_takes_it_for(name: str, api: ApiServer, make: Make) -> None:
+def test_a_name_stays_text_whatever_yaml_would_make_of_it(name: str, api: ApiServer, make: Make) -> None:
     make(name=name).deploy(ONE)
     assert api.objects["inferenceservices", name]["spec"]["predictor"]["serviceAccountName"] == name
     make(name=name).delete()

@@ -19,14 +19,14 @@ from tests.support.deployments import FAST, ONE, Attempt, Deploy, Heard
 pytest_plugins = ["tests.support.deployments"]
 
 
-def test_a_namespace_that_is_not_there_is_named(api: ApiServer, refusal: Attempt) -> None:
+def test_a_missing_namespace_is_named(api: ApiServer, refusal: Attempt) -> None:
     assert refusal(namespace="elsewhere") == (
         "there is no namespace elsewhere: kubectl create namespace elsewhere, or choose another --namespace"
     )
     assert api.writes == []
 
 
-def test_a_namespace_that_one_may_not_see_may_be_worked_in(api: ApiServer, refusal: Attempt, lines: list[str]) -> None:
+def test_a_namespace_that_cannot_be_read_can_be_deployed_to(api: ApiServer, refusal: Attempt, lines: list[str]) -> None:
     said = 'namespaces "models" is forbidden: User "me" cannot get resource "namespaces" in API group ""'
     api.refuse(403, said, lambda call: call.path == "/api/v1/namespaces/models")
     api.denied = {("create", "services/proxy")}
@@ -34,7 +34,7 @@ def test_a_namespace_that_one_may_not_see_may_be_worked_in(api: ApiServer, refus
 
 
 @pytest.mark.parametrize("group", ["serving.kserve.io/v1beta1", "serving.kserve.io/v1alpha1"])
-def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: Attempt) -> None:
+def test_a_cluster_without_kserve_is_refused(group: str, api: ApiServer, refusal: Attempt) -> None:
     del api.kinds[group]
     assert refusal().endswith(f"({group}): install KServe 0.15 to 0.21 in it")
     assert api.writes == []
@@ -53,7 +53,7 @@ def test_a_cluster_without_kserve_is_said(group: str, api: ApiServer, refusal: A
     ],
     ids=["tag", "tag and digest", "registry with a port", "label", "latest", "not to be seen", "newer"],
 )
-def test_kserves_version_is_told(
+def test_kserves_version_is_reported(
     controller: Object | None, line: str, api: ApiServer, refusal: Attempt, lines: list[str]
 ) -> None:
     api.controller = controller
@@ -62,7 +62,7 @@ def test_kserves_version_is_told(
     assert lines[1].startswith(line)
 
 
-def test_kserves_version_is_looked_for_where_it_usually_is_when_one_may_not_look_everywhere(
+def test_without_permission_for_all_namespaces_kserves_version_is_read_in_its_own(
     api: ApiServer, refusal: Attempt, lines: list[str]
 ) -> None:
     api.refuse(403, "forbidden", lambda call: call.path == "/apis/apps/v1/deployments")
@@ -77,7 +77,7 @@ def test_a_kserve_that_is_too_old_is_refused(api: ApiServer, refusal: Attempt) -
     assert api.writes == []
 
 
-def test_a_kind_that_the_cluster_does_not_have_is_named(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+def test_a_kind_missing_from_the_cluster_is_named(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
     manifests = overlays / "standard" / "manifests.yaml"
     monitoring = "apiVersion: monitoring.googleapis.com/v1\nkind: PodMonitoring\nmetadata:\n  name: alexnet\n"
     manifests.write_text(f"{manifests.read_text()}---\n{monitoring}")
@@ -94,7 +94,7 @@ def use(overlays: Path, mode: str, autoscaler: str = "") -> None:
     manifests.write_text(manifests.read_text().replace("serving.kserve.io/deploymentMode: Standard\n", annotations))
 
 
-def test_knative_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+def test_missing_knative_is_reported_at_once(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
     use(overlays, "Knative")
     del api.kinds["serving.knative.dev/v1"]
     assert refusal() == (
@@ -104,7 +104,7 @@ def test_knative_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Atte
     assert api.writes == []
 
 
-def test_keda_that_is_not_there_is_said_at_once(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
+def test_missing_keda_is_reported_at_once(api: ApiServer, refusal: Attempt, overlays: Path) -> None:
     use(overlays, "Standard", "keda")
     del api.kinds["keda.sh/v1alpha1"]
     assert refusal() == (
@@ -125,7 +125,7 @@ def with_metrics_that_do_not_answer(api: ApiServer) -> None:
 
 @pytest.mark.parametrize("lose", [without_metrics, with_metrics_that_do_not_answer])
 @pytest.mark.parametrize("autoscaler", ["", "hpa"])
-def test_an_autoscaler_without_metrics_is_warned_of(
+def test_an_autoscaler_without_metrics_gives_a_warning(
     lose: Callable[[ApiServer], None], autoscaler: str, api: ApiServer, deploy: Deploy, heard: Heard, overlays: Path
 ) -> None:
     use(overlays, "Standard", autoscaler)
@@ -148,7 +148,7 @@ def test_an_autoscaler_without_metrics_is_warned_of(
         ("Serverless", "", "serving.knative.dev/v1"),
     ],
 )
-def test_nothing_else_is_needed(
+def test_no_other_permissions_are_needed(
     mode: str, autoscaler: str, needed: str | None, api: ApiServer, refusal: Attempt, lines: list[str], overlays: Path
 ) -> None:
     use(overlays, mode, autoscaler)
@@ -159,7 +159,7 @@ def test_nothing_else_is_needed(
     assert not any("warning" in line for line in lines)
 
 
-def test_all_permissions_that_are_missing_are_named(api: ApiServer, refusal: Attempt) -> None:
+def test_all_missing_permissions_are_named(api: ApiServer, refusal: Attempt) -> None:
     api.denied = {("patch", "inferenceservices"), ("create", "services/proxy"), ("get", "pods/log")}
     assert refusal() == (
         "you may not patch inferenceservices.serving.kserve.io, get pods/log, create services/proxy in namespace "
@@ -168,7 +168,7 @@ def test_all_permissions_that_are_missing_are_named(api: ApiServer, refusal: Att
     assert api.writes == []
 
 
-def test_whatever_it_does_was_asked_for_before(api: ApiServer, overlays: Path) -> None:
+def test_it_checks_every_permission_that_it_uses(api: ApiServer, overlays: Path) -> None:
     api.answers[ONE] = 401, {"error": "credentials: none, or not valid"}  # so that there is a second question
     with closing(Cluster()) as cluster:
         Deployment(cluster, overlays, pace=FAST).deploy(ONE)
@@ -183,7 +183,7 @@ def test_whatever_it_does_was_asked_for_before(api: ApiServer, overlays: Path) -
             assert (verb, f"{plural}/proxy" if "proxy" in more else plural) in allowed
 
 
-def test_a_version_that_is_not_whole_is_not_deployed(
+def test_an_incomplete_version_is_not_deployed(
     api: ApiServer, cloud: Any, publish: Callable[..., Outcome], small: dict[str, Path], refusal: Attempt
 ) -> None:
     uri = publish(small).uri
@@ -194,7 +194,7 @@ def test_a_version_that_is_not_whole_is_not_deployed(
     assert api.writes == []
 
 
-def test_a_version_that_is_whole_is_said_to_be(
+def test_a_complete_version_is_reported(
     api: ApiServer,
     cloud: Any,
     publish: Callable[..., Outcome],
@@ -208,5 +208,5 @@ def test_a_version_that_is_whole_is_said_to_be(
     assert lines[-1].startswith(f"version      {uri} is whole")
 
 
-def test_what_is_no_storage_uri_is_refused(api: ApiServer, refusal: Attempt) -> None:
+def test_an_invalid_storage_uri_is_refused(api: ApiServer, refusal: Attempt) -> None:
     assert refusal("models/one") == "'models/one' is not a storageUri: scripts/publish.sh prints one, gs://… or oci://…"

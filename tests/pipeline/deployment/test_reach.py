@@ -69,7 +69,7 @@ def test_an_ingress_that_leads_to_the_model_is_printed(
     ],
     ids=["page", "other model", "no object", "nothing", "redirect", "login", "forbidden", "404", "not ready", "long"],
 )
-def test_what_is_not_this_model_is_not_printed(
+def test_an_address_of_something_else_is_not_printed(
     status: int, body: bytes, ingress: Website, deploy: Deploy, heard: Heard
 ) -> None:
     ingress.put(QUESTION, body, status, Location="http://127.0.0.1:9/")
@@ -77,7 +77,7 @@ def test_what_is_not_this_model_is_not_printed(
     assert outside(heard) == [f"outside      not {ingress.url}: the answer is not this model's ({status})"]
 
 
-def test_an_address_where_nobody_is_is_not_printed(
+def test_an_address_without_a_server_is_not_printed(
     api: ApiServer, deploy: Deploy, heard: Heard, free_port: int
 ) -> None:
     api.url_of = lambda _: f"http://127.0.0.1:{free_port}"
@@ -98,7 +98,7 @@ def test_an_address_where_nobody_is_is_not_printed(
         "http://alexnet:port",
     ],
 )
-def test_an_address_that_nobody_can_have_is_not_even_asked(
+def test_a_reserved_address_is_not_even_tried(
     url: str, api: ApiServer, deploy: Deploy, heard: Heard, website: Website, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", website.url)
@@ -106,7 +106,7 @@ def test_an_address_that_nobody_can_have_is_not_even_asked(
     assert (deploy(ONE), outside(heard), website.asked) == (URL, [], [])
 
 
-def test_the_proxy_of_the_environment_is_asked(
+def test_the_environments_proxy_is_used(
     api: ApiServer, deploy: Deploy, website: Website, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", website.url)
@@ -115,7 +115,7 @@ def test_the_proxy_of_the_environment_is_asked(
     assert deploy(ONE) == "http://models.lan"
 
 
-def test_where_kserve_has_no_ingress_there_is_nothing_to_say_of_it(
+def test_without_an_ingress_of_kserve_nothing_is_said_about_it(
     api: ApiServer, deploy: Deploy, heard: Heard, website: Website, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", website.url)
@@ -142,7 +142,7 @@ def with_gateway(overlays: Path, api: ApiServer, **listener: Any) -> None:
     manifests.write_text(f"{manifests.read_text()}---\n{yaml.safe_dump(gateway)}")
 
 
-def test_a_gateway_of_ours_goes_before_kserves_ingress(
+def test_our_own_gateway_is_preferred_to_kserves_ingress(
     ingress: Website, api: ApiServer, overlays: Path, deploy: Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = trustme.CA()
@@ -159,7 +159,7 @@ def test_a_gateway_of_ours_goes_before_kserves_ingress(
         assert ingress.asked == []
 
 
-def test_a_gateway_whose_certificate_is_not_trusted_here_says_so_and_the_ingress_is_asked(
+def test_a_gateway_with_an_untrusted_certificate_is_reported_and_the_ingress_is_tried(
     ingress: Website, api: ApiServer, overlays: Path, deploy: Deploy, heard: Heard
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -174,7 +174,7 @@ def test_a_gateway_whose_certificate_is_not_trusted_here_says_so_and_the_ingress
 
 
 @pytest.mark.parametrize("listener", [{}, {"hostname": "*.localhost"}, {"hostname": "alexnet.example.com"}])
-def test_a_gateway_without_a_name_that_can_be_asked_is_passed_over(
+def test_a_gateway_without_a_usable_hostname_is_skipped(
     listener: Object, api: ApiServer, overlays: Path, deploy: Deploy, heard: Heard
 ) -> None:
     with_gateway(overlays, api, port=443, **listener)
@@ -195,20 +195,20 @@ def service(**spec: object) -> Object:
 
 
 @pytest.mark.parametrize(("address", "port"), [("10.0.0.7", 80), ("None", 8080)])
-def test_of_a_service_without_an_address_it_is_the_pods_port(
+def test_a_service_without_an_address_gets_the_pods_port(
     address: str, port: int, api: ApiServer, deploy: Deploy
 ) -> None:
     api.put("services", service(clusterIP=address), "kserve")
     assert deploy(ONE) == f"kubectl port-forward --namespace models service/alexnet-predictor 8080:{port}"
 
 
-def test_one_who_may_not_see_services_gets_the_usual_line(api: ApiServer, deploy: Deploy) -> None:
+def test_without_permission_for_services_the_usual_command_is_printed(api: ApiServer, deploy: Deploy) -> None:
     api.put("services", service(clusterIP="None"), "kserve")
     api.denied = {("get", "services")}
     assert deploy(ONE) == URL
 
 
-def test_that_the_service_cannot_be_seen_now_ends_nothing(api: ApiServer, deploy: Deploy) -> None:
+def test_a_service_that_cannot_be_read_now_does_not_fail_the_deployment(api: ApiServer, deploy: Deploy) -> None:
     def is_look(call: Call) -> bool:
         return call.path.endswith("/services/alexnet-predictor")
 
@@ -216,14 +216,14 @@ def test_that_the_service_cannot_be_seen_now_ends_nothing(api: ApiServer, deploy
     assert deploy(ONE) == URL
 
 
-def test_on_knative_it_is_the_revisions_own_service(api: ApiServer, deploy: Deploy) -> None:
+def test_on_knative_the_revisions_own_service_is_forwarded(api: ApiServer, deploy: Deploy) -> None:
     """https://github.com/knative/serving/blob/knative-v1.21.1/pkg/reconciler/serverlessservice/resources/services.go"""
     api.mode = "Knative"
     line = "kubectl port-forward --namespace models service/alexnet-predictor-00002-private 8080:80"
     assert deploy(ONE) == line
 
 
-def test_of_a_long_name_on_knative_it_is_shortened_as_knative_does(api: ApiServer, make: Make) -> None:
+def test_a_long_name_on_knative_is_shortened_as_knative_does(api: ApiServer, make: Make) -> None:
     api.mode = "Knative"
     line = make(name="a" * LONGEST).deploy(ONE)
     parent = "a" * LONGEST + "-predictor-00002"
@@ -233,6 +233,6 @@ def test_of_a_long_name_on_knative_it_is_shortened_as_knative_does(api: ApiServe
     assert line == f"kubectl port-forward --namespace models service/{name} 8080:80"
 
 
-def test_each_service_has_its_own(make: Make, heard: Heard) -> None:
+def test_each_service_has_its_own_command(make: Make, heard: Heard) -> None:
     assert make(name="cats").deploy(ONE) == URL.replace("alexnet", "cats")
     assert heard.said[-1] == INSIDE.replace("alexnet", "cats")

@@ -94,7 +94,7 @@ def _terminate() -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_what_was_seen_ends_as_it_should(name: str, api: ApiServer, scaled: Path) -> None:
+def test_each_recorded_scenario_ends_as_it_should(name: str, api: ApiServer, scaled: Path) -> None:
     scenario = SCENARIOS[name]
     player = Player(api, scaled, scenario.get("answers", {}))
     with quick(api):

@@ -27,7 +27,7 @@ def test_a_cluster_that_does_not_answer_is_named(
     )
 
 
-def test_a_cluster_whose_name_is_not_known_is_named(
+def test_a_cluster_whose_name_cannot_be_resolved_is_named(
     tmp_path: Path, refusal: Attempt, monkeypatch: pytest.MonkeyPatch, user_environment: None
 ) -> None:
     file = write_kube_config(tmp_path / "kube-config", "https://cluster.invalid")
@@ -43,7 +43,7 @@ def test_credentials_that_have_expired_are_renewed_by_the_user(
 
 
 @pytest.mark.parametrize("verb", ["GET", "PATCH"])
-def test_what_is_forbidden_all_the_same_is_named(verb: str, api: ApiServer, refusal: Attempt) -> None:
+def test_a_refusal_despite_the_checks_is_named(verb: str, api: ApiServer, refusal: Attempt) -> None:
     said = (
         'servingruntimes.serving.kserve.io "alexnet-torchserve" is forbidden: User "me" cannot patch resource '
         '"servingruntimes" in API group "serving.kserve.io" in the namespace "models"'
@@ -84,7 +84,7 @@ def test_what_is_forbidden_all_the_same_is_named(verb: str, api: ApiServer, refu
     ],
     ids=["webhook", "webhook that is down", "quota", "invalid"],
 )
-def test_what_would_be_refused_is_known_before_anything_is_changed(
+def test_a_refusal_is_known_before_anything_changes(
     status: int, said: str, sentence: str, api: ApiServer, refusal: Attempt
 ) -> None:
     def is_hit(call: Call) -> bool:

@@ -33,7 +33,7 @@ def test_the_service_names_the_image_and_the_version(image: str, api: ApiServer,
 
 
 @pytest.mark.parametrize("uri", ["pvc://alexnet-models", "pvc://models/0123456789abc", "pvc://models/next"])
-def test_what_is_no_version_is_not_called_one(uri: str, api: ApiServer, deploy: Deploy) -> None:
+def test_a_path_without_a_version_is_not_given_one(uri: str, api: ApiServer, deploy: Deploy) -> None:
     deploy(uri)
     assert release(api.service) == ("registry.example/alexnet:1", None)
 
@@ -43,12 +43,12 @@ def test_a_slash_at_the_end_makes_no_difference(api: ApiServer, deploy: Deploy) 
     assert release(api.service)[1] == "0123456789ab"
 
 
-def test_of_kserves_own_runtime_no_image_is_named(api: ApiServer, deploy: Deploy) -> None:
+def test_kserves_own_runtime_has_no_named_image(api: ApiServer, deploy: Deploy) -> None:
     deploy(VERSION, "stock-runtime")
     assert release(api.service) == (None, "0123456789ab")
 
 
-def test_it_goes_back_with_them(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_a_rollback_restores_both_names(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(VERSION, image=DIGEST)
     deploy("pvc://models/ba9876543210", image=BOTH)
     make().roll_back()
@@ -67,7 +67,7 @@ def test_it_goes_back_with_them(api: ApiServer, deploy: Deploy, make: Make) -> N
         ("alexnet-torchserve:1", False),  # on the node: never pulled
     ],
 )
-def test_a_tag_in_a_registry_is_said_to_move(image: str, moves: bool, deploy: Deploy, heard: Heard) -> None:
+def test_a_line_says_that_a_registrys_tag_can_move(image: str, moves: bool, deploy: Deploy, heard: Heard) -> None:
     deploy(ONE, image=image)
     line = f"image        {image}: a tag can be moved to another image, a digest (NAME@sha256:…) cannot"
     assert [said for said in heard.said if said.startswith("image")] == [line] * moves

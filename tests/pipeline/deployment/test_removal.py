@@ -51,7 +51,7 @@ def test_delete_knows_the_overlay_that_was_applied(api: ApiServer, deploy: Deplo
     assert list(api.objects) == [("servingruntimes", "alexnet-torchserve")]
 
 
-def test_what_does_not_go_is_named_with_what_it_waits_for(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_an_object_that_stays_is_named_with_its_finalizers(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE)
     api.finalized = False
     sentence = reason(lambda: make(Pace(timeout=0.02, poll=0.001)).delete())
@@ -59,7 +59,7 @@ def test_what_does_not_go_is_named_with_what_it_waits_for(api: ApiServer, deploy
     assert "inferenceservice.finalizers" in sentence
 
 
-def test_all_of_it_works_from_nothing_to_nothing_again(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_everything_works_from_an_empty_namespace_and_back(api: ApiServer, deploy: Deploy, make: Make) -> None:
     api.scripts[ONE] = AT_ONCE
     for _ in range(2):
         deploy(ONE)
@@ -86,7 +86,7 @@ def test_delete_knows_what_an_earlier_overlay_had(api: ApiServer, deploy: Deploy
     assert api.objects == {}
 
 
-def test_delete_takes_the_service_before_what_it_needs_also_of_earlier_overlays(
+def test_delete_removes_the_service_before_what_it_needs_even_from_earlier_overlays(
     api: ApiServer, deploy: Deploy, make: Make, heard: Heard
 ) -> None:
     """Its runtime comes from an earlier overlay."""

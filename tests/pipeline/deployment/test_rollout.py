@@ -30,7 +30,7 @@ from tests.support.deployments import BROKEN, CRASHED, ONE, TWO, Deploy, Heard, 
 pytest_plugins = ["tests.support.deployments"]
 
 
-def test_progress_is_told_down_to_the_download(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_progress_is_shown_down_to_the_download(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     api.scripts[ONE] = [Moment(has_deployment=False, has_pod=False), PENDING, DOWNLOADING, DOWNLOADING, LOADING, READY]
     deploy(ONE)
     assert list(dict.fromkeys(heard.waited)) == [
@@ -43,7 +43,7 @@ def test_progress_is_told_down_to_the_download(api: ApiServer, deploy: Deploy, h
     ]
 
 
-def test_a_service_that_is_ready_with_the_old_pods_is_waited_for(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_a_service_that_is_ready_only_with_old_pods_is_waited_for(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     still_old = Moment(ready=True, has_deployment=False, has_pod=False)
     mixed = Moment(LOADING.pod, {"replicas": 2}, ready=True)
     unseen = Moment(READY.pod, {"observedGeneration": 1}, ready=True)
@@ -54,7 +54,7 @@ def test_a_service_that_is_ready_with_the_old_pods_is_waited_for(api: ApiServer,
     assert heard.waited.index("ready") == 4
 
 
-def test_as_many_replicas_are_waited_for_as_an_autoscaler_will_ask_for(
+def test_it_waits_for_the_autoscalers_minimum_of_replicas(
     api: ApiServer, deploy: Deploy, overlays: Path, heard: Heard
 ) -> None:
     """KServe leaves the number of replicas to it: the Deployment starts with one, which is ready before the others."""
@@ -70,9 +70,7 @@ def test_as_many_replicas_are_waited_for_as_an_autoscaler_will_ask_for(
 STOPPED = {"type": "Stopped", "status": "False", "message": "nobody stopped it"}
 
 
-def test_that_it_is_not_stopped_is_nothing_to_wait_for(
-    api: ApiServer, deploy: Deploy, make: Make, heard: Heard
-) -> None:
+def test_the_condition_stopped_is_not_waited_for(api: ApiServer, deploy: Deploy, make: Make, heard: Heard) -> None:
     routes = {"type": "IngressReady", "status": "False"}
     unready = Moment(READY.pod, conditions=[routes, STOPPED])
     api.scripts[ONE] = [Moment(READY.pod, conditions=[STOPPED]), unready, READY]
@@ -128,7 +126,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failure_that_does_not_mend_ends_the_wait_with_its_reason(name: str, api: ApiServer, deploy: Deploy) -> None:
+def test_a_lasting_failure_ends_the_wait_with_its_reason(name: str, api: ApiServer, deploy: Deploy) -> None:
     moment, sentence = FAILURES[name]
     api.scripts[ONE] = [PENDING, moment]
     assert reason(lambda: deploy(ONE)).startswith(f"{sentence}; ")
@@ -142,7 +140,7 @@ def test_a_failure_that_does_not_mend_ends_the_wait_with_its_reason(name: str, a
     ],
     ids=["crash", "download"],
 )
-def test_the_last_words_of_what_failed_are_shown(
+def test_the_last_log_lines_of_a_failed_container_are_shown(
     moment: Moment, container: str, previous: str, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     api.log = [f"line {number}" for number in range(30)]
@@ -153,7 +151,7 @@ def test_the_last_words_of_what_failed_are_shown(
     assert (asked["container"], asked["previous"]) == (container, previous)
 
 
-def test_what_ended_well_after_failing_once_is_no_failure(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_a_success_after_one_failure_is_no_failure(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     done = {"exitCode": 0, "reason": "Completed"}
     initialized = initializing(restartCount=4, state={"terminated": done}, lastState={"terminated": CRASHED})
     api.scripts[ONE] = [initialized, initialized, READY]
@@ -161,7 +159,7 @@ def test_what_ended_well_after_failing_once_is_no_failure(api: ApiServer, deploy
     assert not any("could not" in line for line in heard.waited)
 
 
-def test_a_failure_that_words_itself_anew_each_time_ends_the_wait_all_the_same(api: ApiServer, deploy: Deploy) -> None:
+def test_a_failure_with_changing_wording_still_ends_the_wait(api: ApiServer, deploy: Deploy) -> None:
     def failing(number: int) -> Moment:
         said = f'pods "alexnet-predictor-{number}" is forbidden: exceeded quota'
         condition = {"type": "ReplicaFailure", "status": "True", "message": said}
@@ -171,7 +169,7 @@ def test_a_failure_that_words_itself_anew_each_time_ends_the_wait_all_the_same(a
     assert "exceeded quota" in reason(lambda: deploy(ONE))
 
 
-def test_credentials_that_expire_meanwhile_leave_a_state_that_is_named(api: ApiServer, deploy: Deploy) -> None:
+def test_if_credentials_expire_while_waiting_the_message_names_the_state(api: ApiServer, deploy: Deploy) -> None:
     api.scripts[ONE] = [LOADING]
     api.refuse(401, "Unauthorized", lambda call: call.path.endswith("/pods"))
     failed = reason(lambda: deploy(ONE))
@@ -179,7 +177,7 @@ def test_credentials_that_expire_meanwhile_leave_a_state_that_is_named(api: ApiS
     assert f"apply InferenceService alexnet with {ONE}; run this again to follow it" in failed
 
 
-def test_a_failure_that_mends_is_waited_through(api: ApiServer, deploy: Deploy) -> None:
+def test_it_keeps_waiting_through_a_temporary_failure(api: ApiServer, deploy: Deploy) -> None:
     once = running(restartCount=1, state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": CRASHED})
     pull = running(state={"waiting": {"reason": "ErrImagePull", "message": "slow registry"}})
     api.scripts[ONE] = [pull, once, once, LOADING, READY]
@@ -198,7 +196,7 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
     ],
     ids=["unschedulable", "event", "slow"],
 )
-def test_what_is_never_ready_ends_at_the_timeout_with_what_is_known(
+def test_a_version_that_is_never_ready_fails_at_the_timeout_with_what_is_known(
     moment: Moment, sentence: str, api: ApiServer, make: Make
 ) -> None:
     mount = {"reason": "FailedMount", "message": "no such secret", "lastTimestamp": "2026-01-01T00:00:00Z"}
@@ -225,14 +223,14 @@ def scaling(reason: str, message: str, when: str = "00:00", pod: str = "alexnet-
     return {"type": kind, "reason": reason, "message": message} | about
 
 
-def test_the_time_that_a_node_takes_to_be_made_is_not_the_version_s(api: ApiServer, make: Make, heard: Heard) -> None:
+def test_waiting_for_a_new_node_does_not_count_against_the_version(api: ApiServer, make: Make, heard: Heard) -> None:
     api.events = [scaling("TriggeredScaleUp", MADE)]
     api.scripts[ONE] = [*[NO_NODE] * 100, READY]  # 0.1 s at least
     assert make(Pace(timeout=0.05, poll=0.001)).deploy(ONE) == URL
     assert "alexnet-predictor-new is waiting for a node, which is being created" in heard.waited
 
 
-def test_a_node_that_never_comes_ends_the_wait(api: ApiServer, make: Make) -> None:
+def test_a_node_that_never_appears_ends_the_wait(api: ApiServer, make: Make) -> None:
     api.events = [scaling("TriggeredScaleUp", MADE)]
     api.scripts[ONE] = [NO_NODE]
     failed = reason(lambda: make(Pace(timeout=0.05, node=0.05, poll=0.001)).deploy(ONE))
@@ -255,7 +253,7 @@ def test_a_node_that_never_comes_ends_the_wait(api: ApiServer, make: Make) -> No
     ],
     ids=["sold out", "fits nowhere", "of another pod", "of another kind"],
 )
-def test_where_no_node_is_being_made_the_time_counts_and_the_autoscaler_says_why(
+def test_if_no_node_is_being_created_the_time_counts_and_the_autoscaler_says_why(
     events: list[Object], why: str, api: ApiServer, make: Make
 ) -> None:
     api.events = events
@@ -264,7 +262,7 @@ def test_where_no_node_is_being_made_the_time_counts_and_the_autoscaler_says_why
     assert failed.startswith(f"not ready within 0.05 s: alexnet-predictor-new cannot be scheduled: {why}; ")
 
 
-def test_a_node_that_comes_after_one_that_did_not_is_waited_for(api: ApiServer, make: Make) -> None:
+def test_it_waits_for_a_second_node_after_the_first_failed(api: ApiServer, make: Make) -> None:
     """GKE tries another pool, or the same one again after some minutes."""
     again = scaling("TriggeredScaleUp", MADE, "06:00")
     api.events = [again, scaling("FailedScaleUp", SOLD_OUT, "01:00"), scaling("TriggeredScaleUp", MADE)]
@@ -272,7 +270,7 @@ def test_a_node_that_comes_after_one_that_did_not_is_waited_for(api: ApiServer, 
     assert make(Pace(timeout=0.05, poll=0.001)).deploy(ONE) == URL
 
 
-def test_what_is_wrong_with_a_pod_counts_before_another_waits_for_a_node(api: ApiServer, heard: Heard) -> None:
+def test_a_failing_pod_is_reported_before_one_that_waits_for_a_node(api: ApiServer, heard: Heard) -> None:
     api.events = [scaling("TriggeredScaleUp", MADE)]
     waiting = {"metadata": {"name": "alexnet-predictor-new"}, "status": NO_NODE.pod}
     crashing = {"metadata": {"name": "alexnet-predictor-two"}, "status": BROKEN.pod}
@@ -312,7 +310,7 @@ def warning(reason: str = "ServerlessModeRejected", message: str = NO_KNATIVE, *
     ],
     ids=["once", "of the newer kind", "again", "again, of the newer kind"],
 )
-def test_what_kserve_says_in_an_event_alone_ends_the_wait(told: Object, api: ApiServer, deploy: Deploy) -> None:
+def test_a_failure_reported_only_in_an_event_ends_the_wait(told: Object, api: ApiServer, deploy: Deploy) -> None:
     api.events = [warning(**told)]
     api.scripts[ONE] = [NOTHING_MADE]
     assert reason(lambda: deploy(ONE)).startswith(f"KServe warns: ServerlessModeRejected: {NO_KNATIVE}; ")
@@ -350,7 +348,7 @@ def test_the_last_warning_counts(api: ApiServer, deploy: Deploy) -> None:
         "tried again at once",
     ],
 )
-def test_what_is_not_about_this_version_or_mends_at_once_ends_nothing(
+def test_warnings_about_other_versions_or_that_pass_at_once_are_ignored(
     event: Object, api: ApiServer, make: Make
 ) -> None:
     api.events = [event]
@@ -359,21 +357,21 @@ def test_what_is_not_about_this_version_or_mends_at_once_ends_nothing(
     assert failed.startswith("not ready within 0.05 s: waiting for KServe to create the Deployment; ")
 
 
-def test_a_warning_that_mended_ends_nothing(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
+def test_a_warning_that_has_passed_is_ignored(api: ApiServer, deploy: Deploy, heard: Heard) -> None:
     api.events = [warning("InternalError", "failed calling webhook")]
     api.scripts[ONE] = [NOTHING_MADE, NOTHING_MADE, PENDING, *[LOADING] * 100, READY]
     assert deploy(ONE) == URL
     assert "KServe warns: InternalError: failed calling webhook" in heard.waited
 
 
-def test_where_the_pods_are_ready_and_the_service_is_not_the_warning_says_why(api: ApiServer, make: Make) -> None:
+def test_if_the_pods_are_ready_but_the_service_is_not_the_warning_says_why(api: ApiServer, make: Make) -> None:
     api.events = [warning("InternalError", "fails to reconcile component: no matches for kind ScaledObject")]
     api.scripts[ONE] = [Moment(READY.pod)]
     failed = reason(lambda: make(Pace(timeout=0.05, poll=0.001, patience=0.001)).deploy(ONE))
     assert failed.startswith("not ready within 0.05 s: KServe warns: InternalError: fails to reconcile component: no ")
 
 
-def test_an_api_server_that_is_busy_for_a_moment_is_asked_again(api: ApiServer, deploy: Deploy) -> None:
+def test_a_busy_api_server_is_asked_again(api: ApiServer, deploy: Deploy) -> None:
     looks = iter(range(10))
 
     def is_look(call: Call) -> bool:
@@ -383,7 +381,7 @@ def test_an_api_server_that_is_busy_for_a_moment_is_asked_again(api: ApiServer, 
     assert deploy(ONE) == URL
 
 
-def test_a_deployment_of_somebody_else_meanwhile_is_noticed(api: ApiServer, deploy: Deploy) -> None:
+def test_another_deployment_in_the_meantime_is_noticed(api: ApiServer, deploy: Deploy) -> None:
     def interfere(call: Call) -> None:
         if call.path.endswith("/pods"):
             api.service["metadata"]["annotations"]["torchserve-alexnet/deployed"] = "other"
@@ -393,7 +391,7 @@ def test_a_deployment_of_somebody_else_meanwhile_is_noticed(api: ApiServer, depl
     assert "somebody else deployed alexnet in the meantime" in reason(lambda: deploy(ONE))
 
 
-def test_a_passing_error_of_the_api_server_ends_no_wait(api: ApiServer, deploy: Deploy) -> None:
+def test_a_temporary_error_of_the_api_server_does_not_end_the_wait(api: ApiServer, deploy: Deploy) -> None:
     left = iter(range(2))
 
     def change_leader(call: Call) -> None:

@@ -15,7 +15,7 @@ print(kubernetes_validate.__name__)
 """
 
 
-def test_the_kubernetes_package_comes_without_what_takes_a_second(checkout: Path) -> None:
+def test_the_kubernetes_package_is_imported_without_its_slow_part(checkout: Path) -> None:
     command = [sys.executable, "-c", SAID]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == ["True set()", "kubernetes_validate"]

@@ -45,7 +45,7 @@ def test_a_service_that_answers_wrongly_is_rolled_back(name: str, api: ApiServer
         ("/v1/models/alexnet", "the model does not report that it is ready"),
     ],
 )
-def test_a_model_that_is_silent_is_rolled_back(
+def test_a_model_that_does_not_answer_is_rolled_back(
     route: str, sentence: str, api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
     deploy(ONE)
@@ -81,7 +81,7 @@ WANTS_CREDENTIALS = {
 }
 
 
-def test_the_door_has_a_sentence_for_each() -> None:
+def test_the_door_answers_as_these_tests_assume() -> None:
     assert WANTS_CREDENTIALS == {
         401: {"error": "credentials: none, or not valid"},
         403: {"error": "credentials: not allowed here"},
@@ -89,7 +89,7 @@ def test_the_door_has_a_sentence_for_each() -> None:
 
 
 @pytest.mark.parametrize("status", WANTS_CREDENTIALS)
-def test_a_service_that_wants_credentials_is_asked_whether_its_model_answers(
+def test_a_service_that_requires_credentials_is_asked_whether_its_model_answers(
     status: int, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     api.answers[ONE] = status, WANTS_CREDENTIALS[status]
@@ -129,7 +129,7 @@ NOT_READY = {
 
 
 @pytest.mark.parametrize("name", NOT_READY)
-def test_one_whose_model_does_not_say_that_it_answers_is_rolled_back(name: str, api: ApiServer, deploy: Deploy) -> None:
+def test_one_whose_model_does_not_report_readiness_is_rolled_back(name: str, api: ApiServer, deploy: Deploy) -> None:
     deploy(ONE)
     api.answers[TWO] = 401, WANTS_CREDENTIALS[401]
     api.readiness[TWO], sentence = NOT_READY[name]
@@ -158,7 +158,7 @@ def test_one_that_only_the_api_server_cannot_reach_by_then_is_not_rolled_back(ap
         "credentials: none",
     ],
 )
-def test_a_refusal_that_is_not_the_doors_is_taken_for_the_api_servers(
+def test_a_refusal_that_is_not_the_doors_counts_as_the_api_servers(
     status: int, body: object, api: ApiServer, deploy: Deploy
 ) -> None:
     deploy(ONE)
@@ -184,12 +184,12 @@ def test_credentials_that_expire_before_the_question_do_not_roll_back(api: ApiSe
     assert api.storage_uri == TWO
 
 
-def test_in_knative_mode_it_is_the_revision_that_is_asked(api: ApiServer, deploy: Deploy) -> None:
+def test_in_knative_mode_the_revision_is_asked(api: ApiServer, deploy: Deploy) -> None:
     api.mode = "Knative"
     assert deploy(ONE)
 
 
-def test_in_knative_mode_one_that_never_got_ready_has_no_revision_to_ask(
+def test_in_knative_mode_a_service_that_never_became_ready_has_no_revision_to_ask(
     api: ApiServer, deploy: Deploy, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.mode = "Knative"

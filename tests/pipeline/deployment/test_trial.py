@@ -79,7 +79,7 @@ def test_a_version_that_agrees_is_deployed_and_its_candidate_is_gone(
     assert f"B: new, {TWO}" in said
 
 
-def test_both_are_asked_by_turns_before_the_service_is_applied(live: object, api: ApiServer, deploy: Deploy) -> None:
+def test_both_are_asked_in_turn_before_the_service_is_applied(live: object, api: ApiServer, deploy: Deploy) -> None:
     deploy(TWO, golden=GOLDEN)
     turns = ["alexnet-predictor", *["alexnet-candidate-predictor"] * 2, "alexnet-predictor"] * 20
     assert asked(api)[-81:] == [*turns, "alexnet-predictor"]  # the last is the smoke test
@@ -97,7 +97,7 @@ def test_the_first_version_has_nothing_to_be_compared_with(api: ApiServer, deplo
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 picture is few"), (3, "3 pictures are few")])
-def test_few_pictures_are_said_to_be_few(
+def test_a_warning_says_if_there_are_few_pictures(
     count: int, said: str, live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     deploy(TWO, golden=Golden("here", GOLDEN.pictures[:count], 1))
@@ -108,7 +108,7 @@ def test_few_pictures_are_said_to_be_few(
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
-def test_a_version_that_answers_otherwise_is_refused_and_nothing_is_changed(
+def test_a_version_with_different_answers_is_refused_and_nothing_changes(
     live: object, api: ApiServer, deploy: Deploy
 ) -> None:
     api.answers[TWO] = 200, OTHER
@@ -129,7 +129,7 @@ def test_a_version_that_answers_otherwise_is_refused_and_nothing_is_changed(
         ((401, {"error": "credentials: none, or not valid"}), "the new version requires credentials"),
     ],
 )
-def test_a_version_that_does_not_answer_so_is_refused(
+def test_a_version_that_does_not_answer_properly_is_refused(
     answer: tuple[int, Any], sentence: str, live: object, api: ApiServer, deploy: Deploy
 ) -> None:
     api.answers[TWO] = answer
@@ -139,7 +139,7 @@ def test_a_version_that_does_not_answer_so_is_refused(
     assert kept(api) == live
 
 
-def test_one_that_does_not_get_ready_is_refused_with_its_last_words(
+def test_one_that_does_not_become_ready_is_refused_with_its_last_log_lines(
     live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     api.scripts[TWO] = [BROKEN]
@@ -150,7 +150,7 @@ def test_one_that_does_not_get_ready_is_refused_with_its_last_words(
 
 
 @pytest.mark.parametrize("method", ["PATCH", "GET"])
-def test_where_the_cluster_refuses_it_is_said_that_nothing_was_changed(
+def test_if_the_cluster_refuses_the_message_says_that_nothing_was_changed(
     method: str, live: object, api: ApiServer, deploy: Deploy
 ) -> None:
     """For example a quota, which a dry run does not check; and later reads."""
@@ -167,7 +167,7 @@ def test_where_the_cluster_refuses_it_is_said_that_nothing_was_changed(
     assert api.storage_uri == ONE
 
 
-def test_one_that_stops_answering_disagrees(live: object, api: ApiServer, deploy: Deploy) -> None:
+def test_a_version_that_stops_answering_disagrees(live: object, api: ApiServer, deploy: Deploy) -> None:
     count = 0
 
     def die(call: Call) -> None:
@@ -182,7 +182,7 @@ def test_one_that_stops_answering_disagrees(live: object, api: ApiServer, deploy
     assert kept(api) == live
 
 
-def test_nobody_waits_for_an_answer_that_does_not_come(live: object, api: ApiServer, make: Make) -> None:
+def test_missing_answers_are_not_waited_for(live: object, api: ApiServer, make: Make) -> None:
     """Each question is asked once: retries would hide errors from the table, and count as latency."""
     count = 0
 
@@ -197,7 +197,7 @@ def test_nobody_waits_for_an_answer_that_does_not_come(live: object, api: ApiSer
     assert asked(api).count("alexnet-candidate-predictor") == 1 + 3 + 40
 
 
-def test_where_calls_are_limited_it_waits(
+def test_it_waits_where_calls_are_limited(
     live: object, api: ApiServer, deploy: Deploy, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All requests through the API server count as one client of the component rate-limit."""
@@ -217,7 +217,7 @@ def test_where_calls_are_limited_it_waits(
 
 
 @pytest.mark.parametrize("answered", [10, 19])
-def test_pictures_that_the_live_version_does_not_answer_are_told(
+def test_pictures_that_the_live_version_does_not_answer_are_reported(
     answered: int, live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     assert deploy(TWO, golden=only_answered(api, answered))
@@ -225,7 +225,7 @@ def test_pictures_that_the_live_version_does_not_answer_are_told(
     assert f"A did not answer {20 - answered} of 20 pictures: they do not count ({why})" in heard.warned
 
 
-def test_where_it_answers_less_than_half_nothing_is_promoted(live: object, api: ApiServer, deploy: Deploy) -> None:
+def test_if_it_answers_less_than_half_nothing_is_promoted(live: object, api: ApiServer, deploy: Deploy) -> None:
     golden = only_answered(api, 9)
     assert reason(lambda: deploy(TWO, golden=golden)) == (
         "A answered only 9 of 20 pictures (9.jpg: 500: broken)" + UNTOUCHED
@@ -248,7 +248,7 @@ def only_answered(api: ApiServer, count: int) -> Golden:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_live_version_that_wants_credentials_is_told_before_anything_is_applied(
+def test_a_live_version_that_requires_credentials_is_reported_before_anything_is_applied(
     status: int, live: object, api: ApiServer, deploy: Deploy
 ) -> None:
     api.answers[ONE] = status, {"error": "credentials: none, or not valid"}
@@ -258,14 +258,14 @@ def test_a_live_version_that_wants_credentials_is_told_before_anything_is_applie
     assert api.writes == []
 
 
-def test_a_live_version_that_does_not_answer_is_told(live: object, api: ApiServer, deploy: Deploy) -> None:
+def test_a_live_version_that_does_not_answer_is_reported(live: object, api: ApiServer, deploy: Deploy) -> None:
     api.answers[ONE] = 500, {"error": "broken"}
     assert reason(lambda: deploy(TWO, golden=GOLDEN)).startswith("the live version does not answer (")
     assert api.writes == []
 
 
 @pytest.mark.parametrize("kind", ["inferenceservices", "servingruntimes"])
-def test_permissions_are_asked_for_before_anything_is_applied(
+def test_permissions_are_checked_before_anything_is_applied(
     kind: str, live: object, api: ApiServer, deploy: Deploy
 ) -> None:
     api.denied = {("delete", kind)}
@@ -274,9 +274,7 @@ def test_permissions_are_asked_for_before_anything_is_applied(
     assert deploy(TWO) == URL
 
 
-def test_pods_of_the_version_before_the_live_one_are_not_compared_with(
-    live: object, api: ApiServer, deploy: Deploy
-) -> None:
+def test_an_older_versions_pods_are_not_used_for_the_comparison(live: object, api: ApiServer, deploy: Deploy) -> None:
     """After a failed or interrupted deployment, another version answers than the one that the table would name."""
     api.scripts[THREE] = [BROKEN]
     reason(lambda: deploy(THREE, rollback=False))
@@ -308,7 +306,7 @@ def elsewhere(overlays: Path, **arguments: Any) -> None:
         Deployment(cluster, overlays, pace=FAST).deploy(**arguments)
 
 
-def test_a_version_that_came_meanwhile_is_not_replaced(
+def test_a_version_deployed_in_the_meantime_is_not_replaced(
     live: object, api: ApiServer, deploy: Deploy, overlays: Path
 ) -> None:
     api.answers[THREE] = 200, SAME
@@ -320,7 +318,7 @@ def test_a_version_that_came_meanwhile_is_not_replaced(
     assert not [name for _, name in api.objects if name.endswith("-candidate")]
 
 
-def test_the_way_back_is_that_of_the_end_of_the_comparison(api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_the_version_to_roll_back_to_is_read_after_the_comparison(api: ApiServer, deploy: Deploy, make: Make) -> None:
     deploy(ONE)
     api.scripts[TWO] = [BROKEN]
     with mock.patch("pipeline.deployment.deploy.Trial.compare", side_effect=lambda *_: make().deploy(THREE)):
@@ -328,7 +326,7 @@ def test_the_way_back_is_that_of_the_end_of_the_comparison(api: ApiServer, deplo
     assert api.storage_uri == THREE
 
 
-def test_two_machines_do_not_judge_or_remove_each_others_candidate(
+def test_two_machines_neither_compare_nor_remove_each_others_candidate(
     live: object, api: ApiServer, deploy: Deploy, overlays: Path, heard: Heard
 ) -> None:
     """The second takes the first's for an abandoned one, as if their clocks differed."""
@@ -385,7 +383,7 @@ def left(live: object, api: ApiServer, deploy: Deploy, monkeypatch: pytest.Monke
     assert ("inferenceservices", "alexnet-candidate") in api.objects
 
 
-def test_a_candidate_that_was_left_is_replaced(left: None, api: ApiServer, deploy: Deploy) -> None:
+def test_an_abandoned_candidate_is_replaced(left: None, api: ApiServer, deploy: Deploy) -> None:
     before = api.objects["inferenceservices", "alexnet-candidate"]["metadata"]["uid"]
     seen = set()
 
@@ -401,7 +399,7 @@ def test_a_candidate_that_was_left_is_replaced(left: None, api: ApiServer, deplo
 
 
 @pytest.mark.parametrize("age", [0, FAST.timeout + 60], ids=["just made", "its nodes were made first"])
-def test_a_candidate_that_may_be_another_runs_is_left_alone(
+def test_a_candidate_that_may_belong_to_another_run_is_left_alone(
     age: float, left: None, api: ApiServer, deploy: Deploy
 ) -> None:
     made = (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -418,7 +416,7 @@ def test_a_candidate_that_may_be_another_runs_is_left_alone(
     assert api.storage_uri == TWO
 
 
-def test_delete_takes_a_candidate_that_was_left(left: None, api: ApiServer, make: Make, heard: Heard) -> None:
+def test_delete_removes_an_abandoned_candidate(left: None, api: ApiServer, make: Make, heard: Heard) -> None:
     make().delete()
     assert api.objects == {}
     assert heard.said[-1].startswith(
@@ -426,7 +424,7 @@ def test_delete_takes_a_candidate_that_was_left(left: None, api: ApiServer, make
     )
 
 
-def test_what_only_has_the_name_is_left_alone(live: object, api: ApiServer, deploy: Deploy, make: Make) -> None:
+def test_an_object_with_only_the_name_is_left_alone(live: object, api: ApiServer, deploy: Deploy, make: Make) -> None:
     theirs = copy.deepcopy(api.service)
     theirs["metadata"] |= {"name": "alexnet-candidate", "annotations": {}}
     api.put("inferenceservices", theirs, MANAGER, "Apply")
@@ -439,7 +437,7 @@ def test_what_only_has_the_name_is_left_alone(live: object, api: ApiServer, depl
     assert list(api.objects) == [("inferenceservices", "alexnet-candidate")]
 
 
-def test_where_it_cannot_be_removed_it_is_said_what_is_left(
+def test_if_it_cannot_be_removed_the_message_says_what_is_left(
     live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     api.answers[TWO] = 200, OTHER
@@ -451,7 +449,7 @@ def test_where_it_cannot_be_removed_it_is_said_what_is_left(
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]])
 @pytest.mark.parametrize("when", ["applied", "asked", "removed"])
-def test_it_goes_whenever_signals_come(
+def test_it_is_removed_whenever_signals_arrive(
     when: str, numbers: list[int], live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     left = list(numbers)
@@ -491,7 +489,7 @@ REMOVE = (
 )
 
 
-def test_where_an_interrupted_one_cannot_be_removed_nobody_is_told_to_roll_back(
+def test_if_an_interrupted_one_cannot_be_removed_the_message_does_not_suggest_a_rollback(
     live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     api.refuse(403, "no", lambda call: call.method == "DELETE")
@@ -501,7 +499,7 @@ def test_where_an_interrupted_one_cannot_be_removed_nobody_is_told_to_roll_back(
     assert heard.warned[-1].endswith(f"; the live version was not changed; to remove the candidate: {REMOVE}")
 
 
-def test_what_follows_one_that_could_not_be_removed_has_its_own_state(
+def test_a_deployment_after_a_failed_removal_reports_its_own_state(
     live: object, api: ApiServer, deploy: Deploy
 ) -> None:
     """There was a warning about the candidate; the deployment goes on."""
@@ -540,7 +538,7 @@ spec:
 
 
 @pytest.mark.parametrize("name", [None, "cats"])
-def test_its_pod_is_under_the_network_policy_of_the_others(
+def test_its_pod_is_covered_by_the_others_network_policies(
     name: str | None, api: ApiServer, make: Make, overlays: Path
 ) -> None:
     """Including the component's own: kserve/components/network-policy."""
@@ -568,7 +566,7 @@ def test_its_pod_is_under_the_network_policy_of_the_others(
     assert len([plural for plural, _ in api.objects if plural == "networkpolicies"]) == 2
 
 
-def test_a_name_without_room_for_the_ending_is_told(live: object, api: ApiServer, make: Make, deploy: Deploy) -> None:
+def test_a_name_too_long_for_the_ending_is_refused(live: object, api: ApiServer, make: Make, deploy: Deploy) -> None:
     name = "a" * 40
     make(name=name).deploy(ONE)
     api.calls.clear()
