@@ -79,6 +79,6 @@ run "a_workflow_on_main_in_its_environment_is_an_account_without_a_key" {
       output.github.SERVICE_ACCOUNT == "alexnet-apply@my-project.iam.gserviceaccount.com" &&
       endswith(output.github.WORKLOAD_IDENTITY_PROVIDER, "/workloadIdentityPools/alexnet-github/providers/actions")
     )
-    error_message = "the workflow would be told other names"
+    error_message = "the workflow would get other names"
   }
 }

@@ -52,7 +52,7 @@ run "a_dashboard_and_alerts_need_no_address" {
       toset(keys(google_monitoring_alert_policy.this)) == toset(["absent", "errors", "latency", "workers"]) &&
       alltrue([for policy in google_monitoring_alert_policy.this : length(policy.notification_channels) == 0])
     )
-    error_message = "other alerts, or somebody is told"
+    error_message = "other alerts, or somebody gets mail"
   }
   assert {
     condition = alltrue([
@@ -91,7 +91,7 @@ run "alerts_go_to_every_address_and_channel_and_look_for_each_service" {
       for policy in google_monitoring_alert_policy.this :
       policy.notification_channels == tolist(["projects/my-project/notificationChannels/1", "projects/my-project/notificationChannels/2"])
     ])
-    error_message = "somebody is not told"
+    error_message = "somebody gets no mail"
   }
   assert {
     condition     = google_monitoring_notification_channel.mail["ml@example.com"].labels == tomap({ email_address = "ml@example.com" })
@@ -144,7 +144,7 @@ run "a_budget_alone_notifies_the_billing_administrators" {
 
   assert {
     condition     = length(google_billing_budget.this[0].all_updates_rule) == 0
-    error_message = "somebody else is told"
+    error_message = "somebody else gets mail"
   }
 }
 
