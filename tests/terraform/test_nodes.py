@@ -22,7 +22,8 @@ def pools(text: str) -> list[str]:
 
 
 def test_a_test_plans_the_pages_pools() -> None:
-    _, _, run = (CLUSTER / "tests" / "cluster.tftest.hcl").read_text().partition('run "on_demand_is_the_fallback_for_spot"')
+    tests = (CLUSTER / "tests" / "cluster.tftest.hcl").read_text()
+    _, _, run = tests.partition('run "on_demand_is_the_fallback_for_spot"')
     assert pools(PAGE) == pools(run)[:1]
 
 
