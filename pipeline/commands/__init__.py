@@ -1,1 +1,1 @@
-"""What scripts/ and the Makefile run: a file for each command, and files.py, which they share."""
+"""The commands that scripts/ and the Makefile run: one file each, and files.py, which they share."""

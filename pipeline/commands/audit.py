@@ -1,8 +1,8 @@
-"""`make audit`: what is known to be wrong with the code, its dependencies and its manifests, and what is in the image.
+"""`make audit`: known problems in the code, its dependencies and its manifests, and in what the image contains.
 
-The parts here run tools that are pinned in requirements/dev.txt; those that look at what the image is made of are in
-pipeline/supply/parts.py. What cannot be checked is told and counts as failed: a green line always means that somebody
-looked.
+The parts here run tools that are pinned in requirements/dev.txt. The parts that look into the image are in
+pipeline/supply/parts.py. A check that cannot run is reported and counts as failed: a green line always means that
+the check was made.
 """
 
 from __future__ import annotations
@@ -24,44 +24,45 @@ from pipeline.shared.terminal import out, spinner
 from pipeline.supply import parts
 from pipeline.supply.outcome import Outcome, Undone
 
-CODE = ("handler", "pipeline", "kserve", "scripts")  # not what measures or attacks servers of its own
+CODE = ("handler", "pipeline", "kserve", "scripts")  # not the code that measures or attacks its own servers
 ADVISORIES = "https://api.osv.dev/v1/query"
 TIMEOUT_S = 300  # for one tool
 
-# ruff has the same off, for the same reasons: an assert says what the type checker cannot see, and subprocesses are
-# called with lists of our own making.
+# ruff skips the same rules for the same reasons: an assert tells the type checker what it cannot see, and subprocesses
+# are started from lists that we build ourselves.
 BANDIT_SKIPS = "B101,B404,B603,B607"
 
-# Digests are as random as secrets, and as long as raw keys. A line passes only where one digest is all that it holds,
-# under a name that ends in "sha256". Elsewhere `# pragma: allowlist secret` stands beside the line.
+# Digests are as random as secrets, and as long as raw keys. A line is exempt only if it holds one digest and nothing
+# else, under a name that ends in "sha256". Other lines need `# pragma: allowlist secret`.
 DIGEST_LINE = r"""^\s*["']?\w*(?i:sha256)["']?\s*[:=]\s*["'][0-9a-f]{64}["'],?\s*$"""
 
-# What detect-secrets leaves out by default although secrets stand there: files after their names, and lines that call
-# something, as `connect("password")` does. Others: see `secrets`.
+# detect-secrets skips these by default, although they can hold secrets: files with certain names, and lines that call
+# something, such as `connect("password")`. For what else it skips, see `secrets`.
 SECRETS_SKIPS = (
     "detect_secrets.filters.heuristic.is_indirect_reference",
     "detect_secrets.filters.heuristic.is_swagger_file",
 )
 
-# Nobody looks for secrets in these. They are made of the .proto files beside them, which are read; tests do so.
+# Not searched for secrets: they are compiled from the .proto files next to them, which are searched. Tests hold the
+# two together.
 DESCRIPTORS = ("conformance/open_inference_grpc.binpb", "kserve/runtime/inference.pb")
-# How they begin says more than their names do.
+# The first bytes of a file are more reliable than its name.
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
-# What trivy has to read, and what it has no checks for: the manifests come without kustomize, the charts with Helm.
+# What trivy must read, and what it has no checks for: it reads manifests without kustomize, and charts with Helm.
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
 NO_MANIFESTS = (
     *("kustomization.yaml", "names.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml"),
     *("question.json", "sbom.cdx.json"),
 )
 
-# No manifests, and no YAML before the server has filled them in: Jinja templates. What they become is tested where
-# it is used: Envoy reads the one (tests/door), and tests/serving/test_openapi.py calls the server by the other.
+# Jinja templates: they are no manifests, and not even YAML until the server fills them in. Their results are tested
+# where they are used: Envoy reads one (tests/door), and tests/serving/test_openapi.py calls the server with the other.
 TEMPLATES = ("kserve/runtime/envoy.yaml", "kserve/runtime/server/status/openapi.yaml")
 
 
 def main() -> None:
-    """Runs all parts and exits with 1 unless each of them is fine."""
+    """Runs all parts, and exits with 1 unless every one is fine."""
     table = Table("", "part", "outcome", box=None, pad_edge=False)
     outcomes = {}
     for name, part in PARTS.items():
@@ -108,7 +109,7 @@ def dependencies(checkout: Path, database: str = ADVISORIES) -> Outcome:
 
 
 def code(checkout: Path) -> Outcome:
-    """bandit: what is risky in Python."""
+    """bandit: risky Python."""
     done = _run(checkout, "bandit", "--quiet", "--recursive", *CODE, "--skip", BANDIT_SKIPS, "--format", "json")
     report = _json(done)
     if report["errors"]:
@@ -123,10 +124,10 @@ def code(checkout: Path) -> Outcome:
 
 
 def secrets(checkout: Path) -> Outcome:
-    """detect-secrets: keys and passwords in any text file that git has, or would take.
+    """detect-secrets: keys and passwords in any text file that git tracks or would add.
 
-    It looks twice. Under its own name, a file is understood (YAML, INI), at the price of comments; lock files, style
-    sheets and others are left out. As .txt, with a first line that no INI file has, it is read line by line.
+    Each file is scanned twice. Under its own name, it is parsed (YAML, INI), but comments are not searched, and lock
+    files, style sheets and others are skipped. As .txt, with a first line that no INI file has, each line is searched.
     """
     texts, pictures = _texts_and_pictures(checkout)
     if not texts:
@@ -146,7 +147,7 @@ def secrets(checkout: Path) -> Outcome:
 
 
 def manifests(checkout: Path) -> Outcome:
-    """trivy: the manifests and the Dockerfile. tests/kserve/test_scanner.py scans what KServe makes of the former."""
+    """trivy: the manifests and the Dockerfile. tests/kserve/test_scanner.py scans what KServe makes of the manifests."""
     return _trivy(checkout, "kserve")
 
 
@@ -177,7 +178,7 @@ def _run(checkout: Path, tool: str, *arguments: str) -> subprocess.CompletedProc
     try:
         return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=TIMEOUT_S)
     except FileNotFoundError:
-        raise Undone(f"{tool} is not installed (trivy has a wheel for Linux on x86-64 alone)") from None
+        raise Undone(f"{tool} is not installed (trivy has a wheel only for Linux on x86-64)") from None
     except subprocess.TimeoutExpired:
         raise Undone(f"{tool} took longer than {TIMEOUT_S} s") from None
 
@@ -194,7 +195,7 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
-    """The files that git has, or would take. (Of a link, it takes the path alone.)"""
+    """The files that git tracks or would add. (Of a link, git stores only the path.)"""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=checkout,
@@ -210,7 +211,7 @@ def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
         content = file.read_bytes()
         try:
             content.decode()
-        except UnicodeDecodeError:  # detect-secrets would pass over it without a word
+        except UnicodeDecodeError:  # detect-secrets would skip it silently
             if not content.startswith(PICTURES):
                 raise Undone(f"{name} is neither UTF-8 text nor a PNG or JPEG picture") from None
             pictures.append(name)
@@ -220,7 +221,7 @@ def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
 
 
 def _secrets_in(folder: Path, files: list[str]) -> set[tuple[str, int, str]]:
-    """File, line and kind of each."""
+    """The file, line and kind of each secret."""
     command = ["detect-secrets", "scan", "--no-verify", "--exclude-lines", DIGEST_LINE]
     for skip in SECRETS_SKIPS:
         command += ["--disable-filter", skip]
@@ -229,7 +230,7 @@ def _secrets_in(folder: Path, files: list[str]) -> set[tuple[str, int, str]]:
 
 
 def _trivy(checkout: Path, folder: str) -> Outcome:
-    """What it finds high or critical, with the checks that it brings along. What is explained stands in the files."""
+    """High and critical findings of trivy's built-in checks. Accepted ones are explained in the files."""
     with tempfile.TemporaryDirectory(prefix="alexnet-trivy-") as cache:
         command = ["trivy", "config", "--debug", "--skip-check-update", "--skip-version-check", "--disable-telemetry"]
         for name in TEMPLATES:
@@ -249,21 +250,21 @@ def _trivy(checkout: Path, folder: str) -> Outcome:
 
 
 def _require_that_trivy_read_all(folder: Path, targets: set[str], log: str) -> None:
-    """What it cannot parse it leaves out, and still exits with 0.
+    """trivy skips what it cannot parse, and still exits with 0.
 
-    Only its log (with --debug) tells which Terraform files it took. Manifests and Dockerfiles are targets themselves.
+    Only its log (with --debug) shows which Terraform files it read. Manifests and Dockerfiles are targets themselves.
     """
     read = targets | set(re.findall(r'\[terraform parser\] Added file\t.*file_path="(.+)"$', log, re.MULTILINE))
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
-        others = ".terraform" in name.parts  # what `terraform init` brings
+        others = ".terraform" in name.parts  # downloaded by `terraform init`
         template = f"{folder.name}/{name.as_posix()}" in TEMPLATES
         wanted = file.is_file() and file.name.endswith(MANIFEST_ENDINGS) and file.name not in NO_MANIFESTS
         if wanted and not others and not template and name.as_posix() not in read:
             raise Undone(f"trivy could not read {folder.name}/{name.as_posix()}")
     for line in log.splitlines():
         _, level, *said = [*line.split("\t"), ""]
-        # The embedded checks are the wanted ones: they are pinned with trivy.
+        # We want the embedded checks: they are pinned with trivy.
         if level in ("ERROR", "FATAL") and "Falling back to embedded checks" not in line:
             raise Undone(f"trivy: {' '.join(said).strip()}")
 

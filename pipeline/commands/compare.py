@@ -27,12 +27,12 @@ def compare(
         str,
         typer.Argument(
             metavar="A",
-            help="A .mar file, a version gs://… or oci://…, a directory as serve.sh takes it, or the URL of a server.",
+            help="A .mar file, a version gs://… or oci://…, a directory that serve.sh accepts, or a server's URL.",
         ),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same: what may take the place of A.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same: what may replace A.")],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help=f"Image files, and folders of them; {FEW} at least.")
+        list[str], typer.Argument(metavar="IMAGE", help=f"Image files or folders of them; at least {FEW} images.")
     ],
     require_agreement: Annotated[
         float | None,
@@ -40,30 +40,33 @@ def compare(
             metavar="SHARE",
             min=0,
             max=1,
-            help="Of pictures whose first class must be the same; or exit 1. Without it, A and B must be equal.",
+            help="Exit with 1 unless this share of the pictures gets the same first class. Without it, A and B must be "
+            "equal.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with an outcome for each picture.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, with a result for each picture.")
+    ] = False,
     header: Annotated[
         list[str] | None,
         typer.Option(
             metavar="'NAME: VALUE'|@FILE",
-            help="Sent to A and B where these are URLs; may be repeated. @FILE has one a line.",
+            help="A header for A and B if they are URLs; may be repeated. @FILE holds one per line.",
         ),
     ] = None,
 ) -> None:
-    """Ask two servers the same pictures by turns: agreement, movement of probabilities, latency, errors.
+    """Send the same pictures to two servers in turn: agreement, changes of probability, latency, errors.
 
-    Archives and versions are served here, with a worker each, and stopped afterwards.
+    Archives and versions are served on this machine, with one worker each, and stopped afterwards.
     """
     files = picture_files(images)
     headers = credentials.headers(header or [])
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-")))
         one, other = contender(a, scratch / "a"), contender(b, scratch / "b")
-        with spinner("looking at both …"):
+        with spinner("reading both …"):
             if one.identity == other.identity:
-                warn("A and B are the same: what differs is chance")
+                warn("A and B are the same: any difference is chance")
         if few := fewness(len(files)):
             warn(few)
         ask_a, ask_b = (stack.enter_context(answering(*it, headers)) for it in (("A", one), ("B", other)))

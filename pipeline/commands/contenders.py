@@ -1,4 +1,4 @@
-"""What scripts/compare.sh compares: an archive, a version or a directory, which is served here, or a running server."""
+"""What scripts/compare.sh compares: an archive, version or directory, which it serves itself, or a running server."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from pipeline.store.places import is_place, parse_place
 
 URL = re.compile(r"https?://.*|[^/]+:\d+(/.*)?", re.IGNORECASE)
 
-# They are asked one question at a time, and two servers with a worker for each processor take memory for nothing.
+# They get one request at a time, so one worker each is enough; one for each processor would only waste memory.
 VARIABLES = {"TS_DEFAULT_WORKERS_PER_MODEL": "1"}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """said: as the user named it. directory: what is to be served, in KServe's layout; None of a server that runs."""
+    """said: as the user named it. directory: what to serve, in KServe's layout; None for a running server."""
 
     said: str
     directory: Path | None
 
     @property
     def title(self) -> str:
-        """As the user named it, without what may be secret."""
+        """As the user named it, without anything that may be secret."""
         return without_secrets(self.said) if self.directory is None else self.said
 
     @property
     def identity(self) -> object:
-        """Equal where the answers have to be."""
+        """Equal if the answers must be equal."""
         if self.directory is None:
             address = Address.parse(self.said, MODEL_NAME)
             return str(address.server), address.model
@@ -55,8 +55,8 @@ class Contender:
 
 
 def contender(said: str, scratch: Path) -> Contender:
-    """scratch: where a directory for an archive is made. Raises PipelineError where it is none of what can be compared,
-    before anything is started."""
+    """scratch: where an archive's directory is made. Raises PipelineError if `said` cannot be compared, before
+    anything is started."""
     path = Path(said)
     if path.is_file():
         return Contender(said, laid_out(path, scratch))
@@ -69,16 +69,16 @@ def contender(said: str, scratch: Path) -> Contender:
         Address.parse(said, MODEL_NAME)
         return Contender(said, None)
     raise PipelineError(
-        f"{said}: there is no such archive; expected one, a directory with config/ and model-store/, "
+        f"{said}: no such archive; expected a .mar file, a directory with config/ and model-store/, "
         "a version gs://… or oci://…, or the URL of a server"
     )
 
 
 @contextmanager
 def answering(name: str, found: Contender, headers: Mapping[str, str]) -> Iterator[Ask]:
-    """Asks a contender, which is started for that where it does not run, and then stopped, whatever happens.
+    """Asks a contender. If it is not running, it is started first and stopped afterwards, whatever happens.
 
-    name: A or B. headers: for a server that runs. The asking raises PipelineError where nobody answers any more.
+    name: A or B. headers: for a running server. Asking raises PipelineError once the server no longer answers.
     """
     if found.directory is None:
         with Client(found.said, MODEL_NAME, headers) as client:
@@ -89,12 +89,13 @@ def answering(name: str, found: Contender, headers: Mapping[str, str]) -> Iterat
         return
     model = model_name(archive_in(found.directory))
     with _served(name, found.directory, model) as server, Client(server.url, model) as client:
-        yield _ask(client, lambda _: f"{name} ({found.said}) has ended while it was asked: is there memory for both?")
+        yield _ask(client, lambda _: f"{name} ({found.said}) stopped while it was asked: is there memory for both?")
 
 
 @contextmanager
 def _served(name: str, directory: Path, model: str) -> Iterator[TorchServe]:
-    """A signal is obeyed while it answers. While it starts or stops, it is only noted: nothing must be left behind."""
+    """A signal is obeyed while the server answers. While it starts or stops, a signal is only noted, so that nothing
+    is left behind."""
     with NotedSignals() as signals, spinner(f"{name} is starting …"):
         log = partial(err.print, f"{name}:")
         server = TorchServe(directory, model, Ports.any_free(), log, VARIABLES, signals.obey)

@@ -26,7 +26,7 @@ from pipeline.store.storage_uri import StorageUri
 
 
 def demo() -> None:
-    """The whole path on this machine, from weights to predictions. Leaves nothing behind but cached weights."""
+    """The whole path on this machine, from weights to predictions. Leaves only cached weights behind."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alexnet-demo-")))
         with _step("package") as done:
@@ -35,7 +35,7 @@ def demo() -> None:
             except WeightsUnavailable as error:
                 warn(
                     f"The ImageNet weights cannot be downloaded ({error.reason}): "
-                    "going on with untrained ones, so the predictions below are meaningless."
+                    "continuing with untrained ones, so the predictions below are meaningless."
                 )
                 loaded, archive, _ = build("untrained", scratch / BUILT_ARCHIVE.name)
             version = Version.of(version_files(archive.path)).name
@@ -46,7 +46,7 @@ def demo() -> None:
                 done(f"{uri}, in an embedded Cloud Storage")
             with _step("pull") as done:
                 directory = pull(uri, scratch)
-                done(f"version {directory.name}, downloaded by KServe's storage initializer, and checked")
+                done(f"version {directory.name}, downloaded by KServe's storage initializer and verified")
         with _step("serve") as done:
             obey = stack.enter_context(NotedSignals()).obey
             server = stack.enter_context(TorchServe(directory, MODEL_NAME, Ports.any_free(), log=err.print, obey=obey))
@@ -59,12 +59,12 @@ def demo() -> None:
         show(PHOTOGRAPH.name if loaded.trained else f"{PHOTOGRAPH.name} (untrained weights: meaningless)", classes, out)
         with _step("stop") as done:
             stack.close()
-            done("no process and no file left")
+            done("no processes or files left")
 
 
 @contextmanager
 def _step(name: str) -> Iterator[Callable[[str], None]]:
-    """One step of the demo: a spinner while it runs, then a line with its outcome and its time."""
+    """One step of the demo: a spinner while it runs, then a line with its result and its time."""
     began, outcome = time.monotonic(), [""]
 
     def done(what: str) -> None:

@@ -1,4 +1,4 @@
-"""scripts/deploy.sh: a version becomes a service of KServe's."""
+"""scripts/deploy.sh: deploys a version as a KServe service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def deploy(
         Path | None,
         typer.Argument(
             metavar="models/NAME.yaml",
-            help="The model, after which the service is called; a version in Cloud Storage or a registry tells it too.",
+            help="The model, which names the service. A version in Cloud Storage or a registry names its model too.",
         ),
     ] = None,
     storage_uri: Annotated[
@@ -28,33 +28,34 @@ def deploy(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Of the service, one of several in a namespace; without it, that of the model."
-        ),
+        typer.Option(metavar="NAME", help="The service's name, if a namespace has several. Default: the model's name."),
     ] = None,
     overlay: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One of kserve/overlays; without it, standard.")
+        str | None, typer.Option(metavar="NAME", help="One of kserve/overlays. Default: standard.")
     ] = None,
     namespace: Annotated[
-        str | None, typer.Option(metavar="NAMESPACE", help="Without it, that of the kube context.")
+        str | None, typer.Option(metavar="NAMESPACE", help="Default: the namespace of the kube context.")
     ] = None,
     image: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="The serving image; without it, that of the overlay.")
+        str | None, typer.Option(metavar="IMAGE", help="The serving image. Default: the overlay's.")
     ] = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Return to the version before.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Return to the previous version.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Remove what was applied, and nothing else.")] = False,
-    no_rollback: Annotated[bool, typer.Option("--no-rollback", help="Leave a version that fails.")] = False,
+    no_rollback: Annotated[bool, typer.Option("--no-rollback", help="Keep a version that fails.")] = False,
     golden: Annotated[
         str | None,
         typer.Option(
             metavar="DIR|gs://…",
-            help="Pictures that the version has to answer as the live one does; else nothing is changed.",
+            help="Pictures for which the new version must give the live one's answers; otherwise nothing is changed.",
         ),
     ] = None,
     require_agreement: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", min=0, max=1, help="With --golden: so many must agree. Without it, versions must be equal."
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="With --golden: the share of pictures that must agree. Without it, the versions must be equal.",
         ),
     ] = None,
     timeout: Annotated[
@@ -62,18 +63,18 @@ def deploy(
         typer.Option(
             min=1,
             metavar="SECONDS",
-            help="How long a version may take, beside 15 minutes for a node that must be made.",
+            help="How long a version may take, plus 15 minutes if a node must be created.",
         ),
     ] = 600,
 ) -> None:
-    """Deploy a version on KServe, and prove that it answers. Prints its public URL if that answers from here, or else
-    the kubectl command that brings its port here."""
+    """Deploy a version on KServe, and prove that it answers. Prints its public URL if that can be reached from here;
+    otherwise the kubectl command that forwards its port."""
     if [storage_uri is not None, rollback, delete].count(True) != 1:
         raise typer.BadParameter("give one of --storage-uri, --rollback and --delete")
     if storage_uri is None and (image is not None or no_rollback):
         raise typer.BadParameter("--image and --no-rollback go with --storage-uri")
     if rollback and overlay is not None:
-        raise typer.BadParameter("--overlay does not go with --rollback, which keeps to what was applied")
+        raise typer.BadParameter("--overlay does not go with --rollback, which keeps the overlay that was applied")
     if golden is not None and storage_uri is None:
         raise typer.BadParameter("--golden goes with --storage-uri")
     if require_agreement is not None and golden is None:
@@ -110,9 +111,9 @@ def deploy(
 
 @contextmanager
 def _changes(first: str) -> Iterator[Callable[[str], None]]:
-    """Shows what is being waited for: beside a spinner, or where there is no terminal, as a line for each change.
+    """Shows what is being waited for: next to a spinner or, without a terminal, as one line for each change.
 
-    Two that take turns, as those of a container that crashes and starts again, are one line each.
+    If two states alternate, as when a container crashes and restarts, each is printed once.
     """
     told = deque([first], maxlen=2)
     with spinner(first) as say:

@@ -1,4 +1,4 @@
-"""The files of this checkout that commands take, and how commands name them."""
+"""The files of this checkout that commands use, and how commands name them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.serving.folder import check_files, only_archive
 from pipeline.shared.checkout import CHECKOUT
 from pipeline.shared.errors import NoArchive, PipelineError, SeveralArchives
 
-BUILT_ARCHIVE = CHECKOUT / ARCHIVE  # of AlexNet, which is packed where nobody names another model
+BUILT_ARCHIVE = CHECKOUT / ARCHIVE  # of AlexNet, the default model
 SHOWN_ARCHIVES = f"the one in {STORE}/ of this checkout"
 CHECKOUT_CONFIG = CHECKOUT / "config.properties"
 PHOTOGRAPH = CHECKOUT / "docs" / "photographs" / "grace_hopper.jpg"
@@ -25,9 +25,9 @@ def built_archive(model: str) -> Path:
 
 
 def archive_said(said: str | None, option: str) -> Path:
-    """The archive that the user means: a .mar file, that of a models/NAME.yaml, or without a word the only one there.
+    """The archive that the user means: a .mar file, the archive of a models/NAME.yaml, or by default the only one.
 
-    option: how one is named to this command, for sentences. Raises PipelineError where there is none, or several.
+    option: how to name one to this command, for messages. Raises PipelineError if there is none, or several.
     """
     if said is None:
         try:
@@ -46,30 +46,30 @@ def archive_said(said: str | None, option: str) -> Path:
 
 
 def signed_files(archive: Path) -> dict[str, Path]:
-    """What a version is made of, but for its signature: object names → the archive, and this checkout's config.
+    """The files of a version without its signature: object names → the archive, and this checkout's config.
 
-    Raises NotOurArchive, or OSError where it cannot be read.
+    Raises NotOurArchive, or OSError if the archive cannot be read.
     """
     return {CONFIG: CHECKOUT_CONFIG, archive_of(model_name(archive)): archive}
 
 
 def version_files(archive: Path) -> dict[str, Path]:
-    """What a version is made of, with the signature that lies beside the archive, if any does. Raises the same."""
+    """The files of a version, with the signature next to the archive, if there is one. Raises the same."""
     signature = signature_beside(archive)
     return signed_files(archive) | ({SIGNATURE: signature} if signature.exists() else {})
 
 
 def signature_beside(archive: Path) -> Path:
-    """Where the signature of an archive lies on an engineer's machine; in a version it is SIGNATURE."""
+    """Where an archive's signature is on an engineer's machine; in a version it is SIGNATURE."""
     return archive.with_name(archive.name + ".sig")
 
 
 def laid_out(archive: Path, folder: Path) -> Path:
-    """Makes of an empty folder one in KServe's layout that shows this archive alone, and this checkout's settings.
+    """Fills an empty folder in KServe's layout: this archive, and this checkout's settings.
 
-    Raises PipelineError where that could not be served.
+    Raises PipelineError if they could not be served.
     """
-    check_files(CHECKOUT_CONFIG, archive)  # which the user knows, and not the folder made here
+    check_files(CHECKOUT_CONFIG, archive)  # by the names that the user knows, not those in the folder made here
     for name, file in signed_files(archive).items():
         (folder / name).parent.mkdir(parents=True)
         (folder / name).symlink_to(file.absolute())
@@ -77,5 +77,5 @@ def laid_out(archive: Path, folder: Path) -> Path:
 
 
 def relative(path: Path) -> str:
-    """As short as it can be and still be right from where the user is."""
+    """The shortest path that is right in the user's working directory."""
     return min(os.path.relpath(path), str(path), key=len)

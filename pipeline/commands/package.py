@@ -1,4 +1,4 @@
-"""scripts/package.sh: weights and the handler become the archive."""
+"""scripts/package.sh: packs weights and the handler into the archive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds
     from pipeline.artefact.int8.proof import Int8Proof
     from pipeline.artefact.proof import Proof
 
-MOST_NAMED = 3  # of the files that are no photographs
+MOST_NAMED = 3  # files that are not photographs
 
 
 class WeightsPrecision(StrEnum):
@@ -36,35 +36,35 @@ class WeightsPrecision(StrEnum):
 
 def package(
     model: Annotated[
-        Path, typer.Argument(metavar="[MODEL.yaml]", help="What is packed.", show_default="models/alexnet.yaml")
+        Path, typer.Argument(metavar="[MODEL.yaml]", help="The model to pack.", show_default="models/alexnet.yaml")
     ] = MODEL.file,
     weights: Annotated[
         str | None,
         typer.Option(
             metavar="imagenet|untrained|FILE",
-            help="Instead of the model file's. FILE is a state dict, or a checkpoint with one; "
-            "torchvision's names, such as IMAGENET1K_V2, are taken too.",
+            help="Replaces the model file's. FILE is a state dict, or a checkpoint that contains one; "
+            "torchvision's names, such as IMAGENET1K_V2, work too.",
             show_default="imagenet, for AlexNet",
         ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Instead of the model file's: text with a label a line, JSON, CSV or TSV."),
+        typer.Option(metavar="FILE", help="Replaces the model file's: text with one label per line, JSON, CSV or TSV."),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Instead of the model file's.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Replaces the model file's.")] = None,
     int8: Annotated[
         Path | None,
         typer.Option(
             metavar="PHOTOGRAPHS",
-            help="Pack the network in int8 too, which is served where it is faster. PHOTOGRAPHS is a folder with at "
-            "least 20 pictures of the kind that it will see: half to make it with, half to prove it on.",
+            help="Also pack the network in int8, which is served where it is faster. PHOTOGRAPHS is a folder with at "
+            "least 20 pictures of the kind that the network will see: half to calibrate it, half to verify it.",
         ),
     ] = None,
     weights_precision: Annotated[
         WeightsPrecision,
         typer.Option(
-            help="In which the weights are stored. bfloat16 halves the archive, for servers that compute in it; "
-            "float32 has the digits that others use."
+            help="How the weights are stored. bfloat16 halves the archive, for servers that compute in bfloat16; "
+            "float32 keeps the digits that other servers use."
         ),
     ] = WeightsPrecision.FLOAT32,
     output: Annotated[
@@ -86,7 +86,7 @@ def package(
         typer.Option(metavar="FILE", help="With --sign sigstore: of your own Sigstore, instead of the public one."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Say what would be packed, and what it costs; pack nothing.")
+        bool, typer.Option("--check", help="Show what would be packed and what it costs, but write nothing.")
     ] = False,
 ) -> None:
     """Build the model archive. The same inputs give the same file, byte for byte."""
@@ -103,7 +103,7 @@ def package(
     replaced = architecture_in(output)
     archive, proof = _packed(said, loaded, output, int8, weights_precision)
     if replaced not in (None, archived_architecture(said)):
-        warn(f"This took the place of another network called {said.name}: {replaced}.")
+        warn(f"This replaced another network called {said.name}: {replaced}.")
     if signer is not None:
         signed = signer.sign(archive.path)
     else:
@@ -122,7 +122,7 @@ def package(
 def build(weights: str, output: Path) -> tuple[Weights, Archive, Proof]:
     """AlexNet's archive. weights: `imagenet`, `untrained` or a file.
 
-    Raises PipelineError where the weights cannot be had or do not fit, OSError where nothing can be written.
+    Raises PipelineError if the weights are unavailable or do not fit, OSError if nothing can be written.
     """
     _check_output(output)
     said, loaded = load(read_model(MODEL.file, weights=weights))
@@ -130,7 +130,7 @@ def build(weights: str, output: Path) -> tuple[Weights, Archive, Proof]:
 
 
 def load(said: Model) -> tuple[Model, Weights]:
-    """The model with its weights and classes. Raises PipelineError where they cannot be had or do not fit together."""
+    """The model with its weights and classes. Raises PipelineError if they are unavailable or do not fit together."""
     with spinner("reading the weights …"), transfer_bar("weights") as progress:
         loaded = load_weights(said.weights, progress, said)
         return with_classes(said, loaded), loaded
@@ -151,25 +151,25 @@ def _packed(
 
 
 def _check_output(output: Path) -> None:
-    """Before a network is traced and proved for nothing."""
-    if output.exists() and not output.is_file():  # a device, say, in whose place a file would come
-        raise PipelineError(f"{output} is there already, and is no file: give --output the name of one")
+    """Runs before a network is traced and proved in vain."""
+    if output.exists() and not output.is_file():  # a device, say, which a file would replace
+        raise PipelineError(f"{output} exists and is not a file: give --output the name of a file")
     there = next(folder for folder in output.absolute().parents if folder.exists())
     if not there.is_dir():
-        raise PipelineError(f"{there}: is no folder: give --output a file in one")
+        raise PipelineError(f"{there} is not a folder: give --output a file in one")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PipelineError(f"{there}: nothing may be written there: give --output a file in another folder")
+        raise PipelineError(f"{there} is not writable: give --output a file in another folder")
 
 
 def _warn(said: Model, loaded: Weights, proof: Proof) -> None:
     if proof.int8 and proof.int8.passed_over:
         some = ", ".join(file.name for file in proof.int8.passed_over[:MOST_NAMED])
         more = len(proof.int8.passed_over) - MOST_NAMED
-        warn(f"Passed over among the photographs, as no images: {some}{f' and {more} more' if more > 0 else ''}.")
+        warn(f"Skipped in the photographs' folder, not images: {some}{f' and {more} more' if more > 0 else ''}.")
     if loaded.passed_over:
-        warn(f"The file has other weights too, which were not taken: {', '.join(loaded.passed_over)}.")
+        warn(f"The file has other weights too, which were ignored: {', '.join(loaded.passed_over)}.")
     if not loaded.trained:
-        warn("The weights are untrained: what this archive predicts is meaningless.")
+        warn("The weights are untrained: this archive's predictions are meaningless.")
     for note in said.notes:
         warn(f"{note[0].upper()}{note[1:]}.")
 
@@ -184,7 +184,7 @@ def _tell(said: Model, loaded: Weights, proof: Proof) -> None:
 
 
 def _check(said: Model, loaded: Weights, int8: Path | None, weights_precision: WeightsPrecision) -> None:
-    """Packs it where it is thrown away, so that this ends as packing would, and says what it costs."""
+    """Packs into a temporary folder, so that every error of packing appears here too, and prints the costs."""
     from pipeline.artefact.costs import costs
     from pipeline.artefact.weights import network
 
@@ -197,17 +197,17 @@ def _check(said: Model, loaded: Weights, int8: Path | None, weights_precision: W
     images = said.preprocessing
     out.print(f"classes  from {said.classes[0][1]} to {said.classes[-1][1]} ({said.labels})")
     out.print(f"images   {images.crop} × {images.crop} from the middle of {images.resize}, {images.interpolation}")
-    out.print(f"size     {found.parameters:,} parameters; the archive would have {megabytes(archive.size)}")
-    out.print(f"work     {_figure(found.flop / 1e9)} GFLOP an image (a multiply-add counts as two)")
-    out.print(f"memory   about {megabytes(found.memory)} a worker (estimated)")
+    out.print(f"size     {found.parameters:,} parameters; the archive would take {megabytes(archive.size)}")
+    out.print(f"work     {_figure(found.flop / 1e9)} GFLOP per image (a multiply-add counts as two)")
+    out.print(f"memory   about {megabytes(found.memory)} per worker (estimated)")
     out.print(
-        f"speed    about {_figure(found.images_per_s)} images/s a core (measured on this machine: "
-        "the network alone, in float32, one image at a time)"
+        f"speed    about {_figure(found.images_per_s)} images/s per core (measured on this machine: "
+        "only the network, in float32, one image at a time)"
     )
 
 
 def _int8_table(proof: Int8Proof) -> Table:
-    """What int8 moved."""
+    """How far int8 changed the answers."""
     table = Table("int8 against float32", "same first class", "moved on average", "at most")
     found = {
         "evaluated exactly": proof.exact,
@@ -222,5 +222,5 @@ def _int8_table(proof: Int8Proof) -> Table:
 
 
 def _figure(value: float) -> str:
-    """Three digits of it: 0.0297, 72.4, 8,490."""
+    """Three significant digits: 0.0297, 72.4, 8,490."""
     return f"{float(f'{value:.3g}'):,.10g}"

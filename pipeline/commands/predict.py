@@ -1,4 +1,4 @@
-"""scripts/predict.sh: images, and what a server takes them for."""
+"""scripts/predict.sh: classifies images on a server."""
 
 from __future__ import annotations
 
@@ -32,56 +32,56 @@ def predict(
     ],
     url: Annotated[
         str,
-        typer.Option(metavar="URL", help="The server, or any URL of its model; HOST:PORT is enough for http."),
+        typer.Option(metavar="URL", help="The server, or any URL of its model; HOST:PORT means http."),
     ] = "http://127.0.0.1:8080",
     top_k: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many classes to show.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each image.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each image.")] = False,
     protocol: Annotated[
         Protocol | None,
         typer.Option(
-            help="How the server is asked: with the picture itself (raw: the fastest, and the default), or in KServe's "
-            "v1 or v2, or in v2 over gRPC (grpc)."
+            help="How to send an image: as it is (raw: the fastest, and the default), in KServe's v1 or v2, or in v2 "
+            "over gRPC (grpc)."
         ),
     ] = None,
     explain: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write a JPEG of each image into this folder, with colours over the part that made the first class.",
+            help="Write a JPEG of each image into this folder, with colours over the part that led to the first class.",
         ),
     ] = None,
     by_url: Annotated[
-        bool, typer.Option("--by-url", help="The server fetches https:// images, as it may be allowed to. In v1 alone.")
+        bool, typer.Option("--by-url", help="Let the server fetch https:// images, if it allows that. Only in v1.")
     ] = False,
     header: Annotated[
         list[str] | None,
         typer.Option(
             metavar="'NAME: VALUE'|@FILE",
-            help="A header, such as 'Host: NAME' at a gateway's address; may be repeated. @FILE has one a line, "
-            "and is the place for secrets: ps shows command lines.",
+            help="A header, such as 'Host: NAME' for a gateway; may be repeated. @FILE holds one per line. "
+            "Put secrets there: ps shows command lines.",
         ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds a bearer token; /dev/stdin works.")
+        Path | None, typer.Option(metavar="FILE", help="A file with a bearer token; /dev/stdin works.")
     ] = None,
     token: Annotated[
         str | None,
         typer.Option(
             metavar="TOKEN",
-            help=f"A bearer token. ps shows it: the variable {VARIABLE} or --token-file keeps it secret.",
+            help=f"A bearer token, which ps shows. To keep it secret, use the variable {VARIABLE} or --token-file.",
         ),
     ] = None,
     gcloud_token: Annotated[
-        bool, typer.Option("--gcloud-token", help="The token is that of gcloud auth print-identity-token.")
+        bool, typer.Option("--gcloud-token", help="Use the token of gcloud auth print-identity-token.")
     ] = False,
     audience: Annotated[
         str | None,
-        typer.Option(metavar="AUDIENCE", help="For whom --gcloud-token is, where gcloud has a service account."),
+        typer.Option(metavar="AUDIENCE", help="The audience of --gcloud-token, if gcloud uses a service account."),
     ] = None,
     ca: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Certificates (PEM): trust a server with one of these, or of these authorities."
+            metavar="FILE", help="Certificates (PEM): trust servers that have one of them, or one issued by them."
         ),
     ] = None,
 ) -> None:
@@ -99,7 +99,7 @@ def predict(
         client.find_model()
         if client.warning:
             warn(client.warning)
-        quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show how far it is
+        quiet = out.is_terminal or not err.is_terminal  # in a terminal the answers themselves show the progress
         answers = client.explain_all(images, top_k) if overlays else client.predict_all(images, top_k)
         watched = track(answers, "classifying", len(images), console=err, transient=True, disable=quiet)
         for number, (image, answer) in enumerate(zip(images, watched, strict=True), start=1):
@@ -123,7 +123,7 @@ def predict(
 def _headers(
     said: list[str], token: str | None, token_file: Path | None, gcloud_token: bool, audience: str | None
 ) -> dict[str, str]:
-    """Those that were asked for, and the token. Raises BadParameter, BadHeader or CredentialsMissing."""
+    """The headers that the user gave, and the token. Raises BadParameter, BadHeader or CredentialsMissing."""
     if [token is not None, token_file is not None, gcloud_token].count(True) > 1:
         raise typer.BadParameter("give one of --token, --token-file and --gcloud-token")
     if audience is not None and not gcloud_token:
@@ -144,7 +144,7 @@ def _headers(
 
 
 def _picture(by_url: bool) -> Callable[[str], bytes | str]:
-    """How an image is read. by_url: the server fetches what is https."""
+    """How an image is read. by_url: the server fetches https:// images."""
 
     @cache
     def storage() -> Any:
@@ -162,6 +162,6 @@ def _picture(by_url: bool) -> Callable[[str], bytes | str]:
             from pipeline.store.pictures import read_object  # Google's libraries take 0.2 s
 
             return bounded(image, read_object(storage(), image, MOST_BYTES))
-        raise NotClassified(image, f"{scheme}:// is not fetched: images are files, https:// or gs://")
+        raise NotClassified(image, f"{scheme}:// is not supported: images are files, https:// or gs://")
 
     return picture

@@ -1,1 +1,1 @@
-"""TorchServe on this machine, and a client of any server."""
+"""TorchServe on this machine, and a client for any server."""

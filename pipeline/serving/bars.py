@@ -12,14 +12,14 @@ from pipeline.serving.protocol import Class
 from pipeline.shared.text import one_line, printable
 
 BAR_WIDTH = 32  # characters
-LEAST_BAR_WIDTH = 8  # a shorter one says nothing
+LEAST_BAR_WIDTH = 8  # a shorter bar shows nothing
 BETWEEN = 2
 PROBABILITY_WIDTH = 7
 
 
 def show(title: str, classes: list[Class], console: Console) -> None:
-    """The classes of one image as a table. Where the terminal is narrow, bars are shorter or left out, labels go on in
-    the next line, and probabilities stay whole."""
+    """Prints the classes of one image as a table. In a narrow terminal, bars are shorter or missing, labels wrap, and
+    probabilities stay whole."""
     labels = [Text(printable(one_line(entry["label"], None))) for entry in classes]
     longest = max((cell_len(label.plain) for label in labels), default=0)
     bar_width = min(BAR_WIDTH, console.width - longest - PROBABILITY_WIDTH - 2 * BETWEEN)

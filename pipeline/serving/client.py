@@ -37,33 +37,33 @@ if TYPE_CHECKING:
     from pipeline.serving.over_grpc import Calls, Refused
 
 TIMEOUT = httpx.Timeout(60, connect=5)  # seconds
-LONGEST_QUESTION_S = 10  # for the name of the model
-LONGEST_S = 90  # from the first byte of a call to the last of its answer
+LONGEST_QUESTION_S = 10  # for asking the model's name
+LONGEST_S = 90  # from the first byte of a call to the last byte of its answer
 CALLS_AT_ONCE = 8  # enough for the server to form batches
 MOST_ANSWER_BYTES = 16 * 1024 * 1024  # the server's own bound (config.properties, max_response_size)
 MODEL = re.compile(r"[\w.-]{1,250}", re.ASCII)  # as in a URL
-ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, no name
+ADDRESS = re.compile(r"[0-9.]+|.*:.*")  # an IP address, not a name
 
 Read = TypeVar("Read")
 
 SECRET = {"authorization", "x-api-key", "cookie"}  # headers
-NOT_FETCHED = ".url: not fetched: "  # in what the server says of a URL that it may not fetch
+NOT_FETCHED = ".url: not fetched: "  # in the server's error about a URL that it may not fetch
 BY_URL = ": the server's setting handler.url.allowed_hosts (handler/model-config.yaml) names the hosts that it may ask"
-# What TorchServe says where its KServe envelope meets a body that is not v1's; the model's own errors are others.
+# TorchServe's errors when its KServe envelope gets a body that is not v1's. The model's own errors are different.
 OF_AN_ENVELOPE = ("Prediction failed", "number of batch response mismatched")
-STRANGE = " does not answer as this model does: is it another server?"
+STRANGE = " does not answer like this model: is it another server?"
 CREDENTIALS = "--token-file, --gcloud-token or --header @FILE"
 
 
 class Client:
-    """Asks a model of a server to classify images. A context manager.
+    """Asks a server's model to classify images. A context manager.
 
-    url: of the server, see Address. model: what is asked, if neither the URL nor `find_model` names another one.
-    headers: sent with each call, names in lower case. authorities: whose certificates are accepted, as for `trusted`.
-    picture: an image, as the user names it → its bytes, or in v1 the URL that the server is to fetch; it raises
+    url: the server's, see Address. model: used unless the URL or `find_model` names another one.
+    headers: sent with each call, names in lower case. authorities: as for `trusted`.
+    picture: an image, as the user names it → its bytes, or in v1 the URL that the server should fetch; raises
     NotClassified.
 
-    Proxies are for hosts other than loopback.
+    Proxies are used for all hosts except loopback.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Client:
         self.address = Address.parse(url, model)
         self._headers = dict(headers or {})
         if self.address.server.userinfo and "authorization" in self._headers:
-            raise BadHeader("--url", "has a name or password, and there is a token or a header beside it: give one")
+            raise BadHeader("--url", "has a name or password, and a token or header was given too: give only one")
         self._proxy = proxy_of(self.address.server)
         self._picture, self._protocol = picture, protocol
         self._extensions = _server_name(self.address.server, self._headers.get("host"))
@@ -96,9 +96,9 @@ class Client:
             self._calls.close()
 
     def find_model(self) -> None:
-        """Where the URL names no model: that of the server, which it asks. Where that has no answer, nothing changes.
+        """If the URL names no model, asks the server for its model. Without an answer, nothing changes.
 
-        A gateway may let predict calls through, and no other.
+        A gateway may let only predict calls through.
         """
         if self.address.is_named:
             return
@@ -113,15 +113,15 @@ class Client:
 
     @property
     def warning(self) -> str | None:
-        """Where a token or a key leaves this machine without encryption."""
+        """A warning if a token or a key would leave this machine unencrypted."""
         url = self.address.server
         has_some = bool(url.userinfo) or not SECRET.isdisjoint(self._headers)
         if not has_some or url.scheme != "http" or is_loopback(url.host):
             return None
-        return f"{self.address} is not https: anybody on the way can read the token or key"
+        return f"{self.address} is not https: anybody on the network path can read the token or key"
 
     def predict_all(self, images: list[str], top_k: int) -> Iterator[list[Class] | NotClassified]:
-        """For each image, in order: what `predict` returns, or the NotClassified it raises. NoServer ends it all."""
+        """For each image, in order: what `predict` returns, or the NotClassified it raises. NoServer ends it."""
 
         def attempt(image: str) -> list[Class] | NotClassified:
             try:
@@ -136,7 +136,7 @@ class Client:
             pool.shutdown(cancel_futures=True)
 
     def explain_all(self, images: list[str], top_k: int) -> Iterator[Explained | NotClassified]:
-        """The same with `explain`. One after the other: a server takes few explanations at a time."""
+        """The same with `explain`, one image at a time: a server accepts few explanations at once."""
         for image in images:
             try:
                 yield self.explain(image, top_k)
@@ -146,17 +146,17 @@ class Client:
     def predict(self, image: str, top_k: int) -> list[Class]:
         """One call for an image → its classes, most probable first.
 
-        Raises NoServer, or NotClassified: the image cannot be read, or the server refuses it (TooManyCalls: for now).
+        Raises NoServer, or NotClassified if the image cannot be read or the server refuses it (TooManyCalls: for now).
         """
         return self.classify(image, self._picture(image), top_k)
 
     def explain(self, image: str, top_k: int) -> Explained:
-        """The same, and which part of the image made the first class. Not in v2, nor over gRPC."""
+        """The same, and which part of the image led to the first class. Not in v2 or over gRPC."""
         asked = question_why(self._protocol, self.address.model, self._picture(image), top_k)
         return self._asked(image, asked, explained_in)
 
     def classify(self, image: str, picture: bytes | str, top_k: int) -> list[Class]:
-        """As `predict` for an image that has been read, or its URL. image: how errors name it."""
+        """As `predict`, for an image that has been read, or its URL. image: how errors name it."""
         if self._calls:
             assert isinstance(picture, bytes)
             return self._classify_over_grpc(self._calls, image, picture, top_k)
@@ -164,7 +164,7 @@ class Client:
         return self._asked(image, asked, classes_in_v2 if self._protocol is Protocol.V2 else classes_in)
 
     def _asked(self, image: str, asked: Question, read: Callable[[Any], Read]) -> Read:
-        """read: what the JSON of the answer says; raises ValueError, LookupError or TypeError."""
+        """read: parses the answer's JSON; raises ValueError, LookupError or TypeError."""
         response = self._answer_for(image, "POST", self.address.at(asked.route), asked)
         if not response.is_success:
             what = TooManyCalls if response.status_code == httpx.codes.TOO_MANY_REQUESTS else NotClassified
@@ -175,7 +175,7 @@ class Client:
             raise NotClassified(image, self._strange(response)) from None
 
     def _answer_for(self, image: str, method: str, url: httpx.URL, asked: Question | None) -> httpx.Response:
-        """Whatever its status. Raises NoServer or NotClassified, where there is none."""
+        """The answer, whatever its status. Raises NoServer or NotClassified if there is none."""
         try:
             return within(LONGEST_S, lambda: self._answer(method, url, asked))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
@@ -183,14 +183,14 @@ class Client:
             raise NoServer(str(self.address), found.remedy, None if found.nothing_here else found.what) from None
         except (httpx.TimeoutException, TimeoutError):
             raise NotClassified(image, self._late()) from None
-        except httpx.InvalidURL:  # in a redirect, which httpx looks at
-            raise NotClassified(image, f"{self.address} redirects to what is no URL: is it another server?") from None
+        except httpx.InvalidURL:  # in a redirect, which httpx parses
+            raise NotClassified(image, f"{self.address} redirects to an invalid URL: is it another server?") from None
         except httpx.RequestError as error:
             found = trouble(error, url, self._proxy)
             raise NotClassified(image, f"{found.what}: {found.remedy}") from None
 
     def _answer(self, method: str, url: httpx.URL, asked: Question | None = None) -> httpx.Response:
-        """With as much of its body as is of use. Raises httpx.RequestError."""
+        """The answer, with as much of its body as is useful. Raises httpx.RequestError."""
         body, headers = None, self._headers
         if asked is not None:
             url = url.copy_merge_params(asked.query) if asked.query else url
@@ -201,7 +201,7 @@ class Client:
                 content += chunk
                 if len(content) > MOST_ANSWER_BYTES:
                     break
-        # As bytes: httpx takes no text here that is not ASCII.
+        # As bytes: httpx accepts only ASCII text here.
         kept = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(response.status_code, headers=kept, content=bytes(content), request=response.request)
 
@@ -209,7 +209,7 @@ class Client:
         from pipeline.serving.over_grpc import Calls
 
         certificates = authorities or (Path(said) if (said := os.environ.get("SSL_CERT_FILE")) else None)
-        pem = certificates.read_bytes() if certificates else None  # `trusted` has read it, or has said why it cannot
+        pem = certificates.read_bytes() if certificates else None  # `trusted` has read it already
         return Calls(self.address, self._headers, pem, self._proxy is not None, LONGEST_S)
 
     def _classify_over_grpc(self, calls: Calls, image: str, picture: bytes, top_k: int) -> list[Class]:
@@ -218,36 +218,36 @@ class Client:
         try:
             return calls.classify(self.address.model, picture, top_k)
         except Refused as refused:
-            if not refused.by_a_server:  # HTTP says better why nobody answers
+            if not refused.by_a_server:  # HTTP's error explains better why nobody answers
                 self._answer_for(image, "GET", self.address.models, None)
             raise NotClassified(image, self._refusal_over_grpc(refused)) from None
         except (ValueError, LookupError, TypeError):
             raise NotClassified(image, f"{self.address}{STRANGE}") from None
 
     def _refusal_over_grpc(self, refused: Refused) -> str:
-        """The server's own sentence, or whose it seems to be."""
+        """The server's own message, or a guess at who refused."""
         if refused.name == "DEADLINE_EXCEEDED":
             return self._late()
         sentence = f"{refused.name}: {one_line(refused.sentence) or 'no reason given'}"
         if not refused.by_a_server or refused.name == "UNIMPLEMENTED":
-            return f"{sentence}: {self.address} speaks no gRPC, or what is before it does not: give --protocol raw"
+            return f"{sentence}: {self.address}, or a proxy before it, does not speak gRPC: give --protocol raw"
         return f"{sentence}: {self._credentials()}" if refused.name == "UNAUTHENTICATED" else sentence
 
     def _late(self) -> str:
-        return f"no whole answer from {self.address} in time ({TIMEOUT.read:g} s)"
+        return f"no complete answer from {self.address} in time ({TIMEOUT.read:g} s)"
 
     def _credentials(self) -> str:
-        """For whom it asks for some."""
+        """What to do when the server asks for credentials."""
         given = bool(self.address.server.userinfo) or not SECRET.isdisjoint(self._headers)
-        return "what was given is not accepted" if given else f"give {CREDENTIALS}"
+        return "the credentials are not accepted" if given else f"give {CREDENTIALS}"
 
     def _strange(self, response: httpx.Response) -> str:
         if response.headers.get("content-type", "").startswith("text/html"):
-            return f"{self.address} answers with a web page: is it that of a login ({CREDENTIALS}), or another server?"
+            return f"{self.address} answers with a web page: is it a login page ({CREDENTIALS}), or another server?"
         return f"{self.address}{STRANGE}"
 
     def _refusal(self, response: httpx.Response) -> str:
-        """The server's own sentence: the model's {"error": …}, TorchServe's {"message": …}; or whose it seems to be."""
+        """The server's own message (the model's {"error": …}, TorchServe's {"message": …}) or a guess at its source."""
         status = response.status_code
         said = _said(response)
         sentence = f"{status}: {said or one_line(response.reason_phrase) or 'no reason given'}"
@@ -255,25 +255,25 @@ class Client:
         if status == 401:
             return f"{sentence}: {self._credentials()}"
         if said in OF_AN_ENVELOPE and self._protocol is not Protocol.V1:
-            return f"{sentence}: a runtime that takes JSON alone, as the stock one, wants --protocol v1"
+            return f"{sentence}: a runtime that takes only JSON, such as the stock one, needs --protocol v1"
         if said is not None:
             return f"{sentence}{BY_URL}" if status == 403 and NOT_FETCHED in said else sentence
         if status == 407:
-            return f"{sentence}: the proxy wants a name and a password"
+            return f"{sentence}: the proxy requires a name and a password"
         if response.has_redirect_location:
             return f"{status}: {self._redirect(response)}"
         if status == 403:
-            question = "may this account call it?" if given else f"does it want {CREDENTIALS}?"
-            return f"{sentence}: a gateway says so, not the model: {question}"
+            question = "may this account call it?" if given else f"does it need {CREDENTIALS}?"
+            return f"{sentence}: this is from a gateway, not the model: {question}"
         if status == 404:
             return (
-                f"{sentence}: an ingress or gateway may say so, which knows no such host or path: "
+                f"{sentence}: an ingress or gateway may not know this host or path: "
                 "give --header 'Host: …', or another --url"
             )
         if status == 400 and self.address.server.scheme == "http" and b"https" in response.content.lower():
             return f"{sentence}: {self.address.server.netloc.decode()} speaks HTTPS, not HTTP: give https://…"
         if status in (502, 503, 504):
-            return f"{sentence}: a gateway or proxy says so, not the model: is a pod ready?"
+            return f"{sentence}: this is from a gateway or proxy, not the model: is a pod ready?"
         return sentence
 
     def _redirect(self, response: httpx.Response) -> str:
@@ -282,18 +282,18 @@ class Client:
         shown = target.copy_with(userinfo=None, query=None, fragment=None)
         if target.path == asked.path:
             return f"redirects to another address: give --url {shown.copy_with(path=ours.path)}"
-        return f"redirects to {one_line(shown)}, as to a login page: give {CREDENTIALS}"
+        return f"redirects to {one_line(shown)}, perhaps a login page: give {CREDENTIALS}"
 
 
 def _server_name(url: httpx.URL, host: str | None) -> dict[str, str]:
-    """At an IP address, whose certificate is for a name: TLS asks for that of the Host header, and checks it."""
+    """For an IP address whose certificate is for a name: TLS asks for the name in the Host header, and checks it."""
     if host and url.scheme == "https" and ADDRESS.fullmatch(url.host):
         return {"sni_hostname": host.partition(":")[0]}
     return {}
 
 
 def _said(response: httpx.Response) -> str | None:
-    """What a JSON body says, of this server's or of TorchServe's shape."""
+    """The message in a JSON body of this server's or TorchServe's shape."""
     try:
         body = response.json()
         said = body.get("error") or body.get("message")

@@ -1,4 +1,4 @@
-"""Asking two servers, A and B, the same pictures by turns."""
+"""Sends the same pictures to two servers, A and B, in turn."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pipeline.serving.comparison import Answer, Outcome
 from pipeline.serving.protocol import Class
 from pipeline.shared.errors import GaveUp, NoCommonClass, NotClassified, TooManyCalls
 
-MOST_CLASSES = 1000  # as many as a model gives without other settings; one that has fewer gives all
-WARM_UPS = 3  # calls to each before any is timed: the first ones of a server take longer
-PATIENCE = 60.0  # seconds for a server that limits how often it is asked; kserve/components/rate-limit counts a minute
+MOST_CLASSES = 1000  # a model's default limit; one with fewer classes gives all
+WARM_UPS = 3  # calls to each before any is timed: a server's first calls take longer
+PATIENCE = 60.0  # seconds for a server with a rate limit; kserve/components/rate-limit counts calls per minute
 PAUSE = 1.0
-SILENT = 20  # pictures in a row without an answer: there will be none to the others either
+SILENT = 20  # pictures in a row without an answer: the others will get none either
 
-# What the model says where its setting max_top_k is lower (handler/vision/protocol/top_k.py).
+# The model's error if its setting max_top_k is lower (handler/vision/protocol/top_k.py).
 FEWER = re.compile(r"top_k: expected an integer from 1 to (\d+)")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """name: for sentences. content: the bytes of an image file."""
+    """name: for messages. content: the bytes of an image file."""
 
     name: str
     content: bytes
 
 
-Ask = Callable[[Picture, int], list[Class]]  # so many classes of a picture; it raises NotClassified
+Ask = Callable[[Picture, int], list[Class]]  # a picture and a number of classes → its classes; raises NotClassified
 
 
 def warm_up(ask: Ask, picture: Picture) -> int:
-    """How many classes this server can be asked for. Its first calls are over then."""
+    """Makes a server's first calls, and returns how many classes it can be asked for."""
     classes = MOST_CLASSES
     for _ in range(WARM_UPS):
         try:
@@ -45,9 +45,9 @@ def warm_up(ask: Ask, picture: Picture) -> int:
 
 
 def ask_both(a: Ask, b: Ask, pictures: Iterable[Picture], classes: int) -> Iterator[Outcome]:
-    """An outcome for each picture, which A, B, B and A are asked: what drifts, drifts for both.
+    """An outcome for each picture. It goes to A, B, B and A, so that a drift affects both equally.
 
-    Raises GaveUp where one has stopped answering, AnotherModel, NoCommonClass, and what asking raises, but not
+    Raises GaveUp if one has stopped answering, AnotherModel, NoCommonClass, and what asking raises except
     NotClassified.
     """
     silent = {"A": 0, "B": 0}
@@ -64,14 +64,14 @@ def ask_both(a: Ask, b: Ask, pictures: Iterable[Picture], classes: int) -> Itera
 
 
 def _require_common_classes(a: Sequence[Class], b: Sequence[Class], asked: int) -> None:
-    """Raises NoCommonClass where both have answered with all of their classes, and none of them is the same."""
+    """Raises NoCommonClass if both answered with all of their classes, and have none in common."""
     are_all = 0 < len(a) < asked and 0 < len(b) < asked
     if are_all and {found["label"] for found in a}.isdisjoint(found["label"] for found in b):
         raise NoCommonClass(a[0]["label"], b[0]["label"])
 
 
 class _Patient:
-    """Asks again where there were too many calls. The wait is no latency. Once it was in vain, it is not done again."""
+    """Asks again after too many calls. The wait does not count as latency. After one wait in vain, it waits no more."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask

@@ -1,4 +1,4 @@
-"""How far the answers of two servers, A and B, to the same pictures are apart."""
+"""How far apart the answers of two servers, A and B, to the same pictures are."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 from pipeline.serving.protocol import Class
 from pipeline.shared.errors import AnotherModel, NothingCompared
 
-# Where nobody says how much has to agree, B has to be equal to A but for precision and processor. bfloat16 and float32
-# agree on 99.7 % of 1,000 photographs, so that an equal version rarely falls below this share, even with fifty of them.
-# The mean movement that is allowed then is twice that of bfloat16 (docs/model-card.md). Slight damage, such as one
-# layer's noise, leaves the first class as it is, and moves probabilities by more.
+# Without a required agreement, B must be equal to A apart from precision and processor. bfloat16 and float32 agree on
+# 99.7 % of 1,000 photographs, so an equal version rarely falls below this share, even with only fifty of them.
+# The mean movement that is allowed is then twice that of bfloat16 (docs/model-card.md). Slight damage, such as noise in
+# one layer, leaves the first class unchanged but moves probabilities by more.
 REQUIRED = 0.98
 MOST_MOVEMENT = 0.01
-FEW = 20  # pictures: one of so many is 5 % of the agreement
+FEW = 20  # pictures: with this many, one of them is 5 % of the agreement
 
 
 def fewness(count: int) -> str | None:
-    """What to say of so few pictures; None of enough."""
+    """A warning about too few pictures; None if there are enough."""
     few = "1 picture is few" if count == 1 else f"{count} pictures are few"
-    return f"{few}: with fewer than {FEW}, one of them decides" if count < FEW else None
+    return f"{few}: with fewer than {FEW}, a single one can decide" if count < FEW else None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Of a server to one call. classes: most probable first; none where it did not answer, and `problem` says why."""
+    """A server's answer to one call. classes: most probable first; empty without an answer, and `problem` says why."""
 
     seconds: float
     classes: Sequence[Class] = ()
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class First:
-    """The most probable class. index: None from a server that does not tell it."""
+    """The most probable class. index: None if the server does not give it."""
 
     label: str
     index: int | None
@@ -46,7 +46,7 @@ class First:
 
 @dataclass(frozen=True)
 class Side:
-    """What a server made of one picture: the times of the calls that it answered, what was wrong with the others."""
+    """A server's result for one picture: the times of the answered calls, and what went wrong with the others."""
 
     first: First | None
     seconds: list[float]
@@ -64,9 +64,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one picture. agrees: None where A did not answer, so that there is nothing to agree with.
+    """The comparison for one picture. agrees: None if A did not answer, as there is nothing to agree with.
 
-    movement: the largest |pA − pB| of any class; None unless both answered.
+    movement: the largest |pA − pB| over all classes; None unless both answered.
     """
 
     picture: str
@@ -77,9 +77,9 @@ class Outcome:
 
     @classmethod
     def of(cls, picture: str, a: Sequence[Answer], b: Sequence[Answer]) -> Outcome:
-        """Each answer of A is compared with that of B in the same place; what B did not answer does not agree.
+        """Compares each answer of A with B's in the same place. A missing answer of B does not agree.
 
-        Raises AnotherModel where they have not as many classes.
+        Raises AnotherModel if the numbers of classes differ.
         """
         pairs = [(one.classes, other.classes) for one, other in zip(a, b, strict=True) if one.classes]
         moved = [_movement(one, other) for one, other in pairs if other]
@@ -88,7 +88,7 @@ class Outcome:
 
 
 def percent(share: float) -> str:
-    """Rounded down, so that what is below a bound is not shown as that."""
+    """Rounded down, so that a value below a bound is not shown as the bound."""
     return f"{math.floor(share * 1000) / 1000:.1%}"
 
 
@@ -102,7 +102,7 @@ def _first(classes: Sequence[Class]) -> First:
 
 
 def _movement(a: Sequence[Class], b: Sequence[Class]) -> float:
-    """A class is its index and its label: one that only the other has counts as 0 here."""
+    """A class is its index and its label. A class that only one of them has counts as 0 for the other."""
     if len(a) != len(b):
         raise AnotherModel(len(a), len(b))
     of_a, of_b = ({(found.get("index"), found["label"]): found["probability"] for found in each} for each in (a, b))
@@ -111,7 +111,7 @@ def _movement(a: Sequence[Class], b: Sequence[Class]) -> float:
 
 @dataclass(frozen=True)
 class Latency:
-    """In seconds."""
+    """Seconds."""
 
     median: float
     p99: float
@@ -124,7 +124,7 @@ class Latency:
 
 
 class Comparison:
-    """Of all pictures. Raises NothingCompared where A has answered none of them."""
+    """The comparison over all pictures. Raises NothingCompared if A answered none of them."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self.outcomes = outcomes
@@ -136,7 +136,7 @@ class Comparison:
 
     @property
     def agreement(self) -> float:
-        """The share of pictures, from 0 to 1, of which both have the same first class: its label and its index."""
+        """The share of pictures, from 0 to 1, with the same first class (label and index) from both."""
         return self.agreed / len(self.compared)
 
     @property
@@ -163,26 +163,26 @@ class Comparison:
         return a, b
 
     def shortfall(self, required: float | None) -> str | None:
-        """Why this is too little agreement; None where it is enough.
+        """Why this is too little agreement; None if it is enough.
 
-        required: a share; None: B has to be equal to A but for precision and processor.
+        required: a share; None: B must be equal to A apart from precision and processor.
         """
         if 2 * len(self.compared) < len(self.outcomes):
             return f"A answered only {len(self.compared)} of {len(self.outcomes)} pictures ({self._why_left_out})"
         share = REQUIRED if required is None else required
         if self.agreement < share:
-            return f"the agreement is {percent(self.agreement)}, and {share * 100:g}% is required: {self._disagreement}"
+            return f"the agreement is {percent(self.agreement)}, but {share * 100:g}% is required: {self._disagreement}"
         moved = self.mean_movement
         if required is None and moved is not None and moved > MOST_MOVEMENT:
             return (
-                f"probabilities move by {moved:.4f} on average, and another precision or processor moves them by less "
-                f"than {MOST_MOVEMENT}: give --require-agreement where the versions are meant to differ"
+                f"probabilities move by {moved:.4f} on average, but another precision or processor moves them by less "
+                f"than {MOST_MOVEMENT}: give --require-agreement if the versions are meant to differ"
             )
         return None
 
     @property
     def left_out(self) -> str | None:
-        """What to say of pictures that A did not answer; None where it answered all."""
+        """A warning about pictures that A did not answer; None if it answered all."""
         count = len(self.outcomes) - len(self.compared)
         if not count:
             return None
@@ -195,7 +195,7 @@ class Comparison:
     @property
     def _disagreement(self) -> str:
         unanswered = [found for found in self.differing if found.b.first is None or found.b.problems]
-        said = f"{len(self.differing) - len(unanswered)} of {len(self.compared)} pictures have another first class"
+        said = f"{len(self.differing) - len(unanswered)} of {len(self.compared)} pictures have a different first class"
         if unanswered:
             said += f", and B did not answer {len(unanswered)} ({unanswered[0].b.problems[0]})"
         return said

@@ -13,7 +13,7 @@ SHOWN = 10  # pictures that differ; --json has all
 
 
 def tables(comparison: Comparison, a: str, b: str) -> list[Table]:
-    """a, b: what the two are called. The last table, of pictures whose first classes differ, is there where some do."""
+    """a, b: the names of the two. The last table lists the pictures whose first classes differ, if any do."""
     return [_each(comparison, a, b), _both(comparison), *([_differing(comparison)] if comparison.differing else [])]
 
 
@@ -39,7 +39,7 @@ def _both(comparison: Comparison) -> Table:
 
 
 def _differing(comparison: Comparison) -> Table:
-    table = Table("another first class", "A", "B", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("different first class", "A", "B", box=box.SIMPLE_HEAD, pad_edge=False)
     for found in comparison.differing[:SHOWN]:
         name = Text(printable(one_line(found.picture)), overflow="fold")
         table.add_row(name, _class(found.a.first), _class(found.b.first))

@@ -1,4 +1,4 @@
-"""Headers and tokens that a gateway asks for. What is secret is best read from a file: `ps` shows command lines."""
+"""Headers and tokens for a gateway. Secrets are best read from a file: `ps` shows command lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.shared.errors import BadHeader, CredentialsMissing
 from pipeline.shared.text import one_line
 
-MOST_BYTES = 65_536  # of a file: what the server takes as a head
+MOST_BYTES = 65_536  # of a file: the server's limit for all headers
 GCLOUD_TIMEOUT_S = 60
 
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2 and #section-5.5, in ASCII
@@ -23,9 +23,9 @@ OF_THE_BODY = ("content-type", "content-length", "content-encoding", "transfer-e
 
 
 def headers(said: Sequence[str]) -> dict[str, str]:
-    """Each `Name: value`, or `@FILE` with such lines, as curl takes them.
+    """said: each `Name: value`, or `@FILE` with such lines, as for curl.
 
-    Raises BadHeader, never with a value in it, or CredentialsMissing where a file cannot be read.
+    Raises BadHeader, which never quotes a value, or CredentialsMissing if a file cannot be read.
     """
     lines: list[tuple[str, str]] = []
     for number, entry in enumerate(said, 1):
@@ -42,9 +42,9 @@ def _header(where: str, line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     name, value = name.strip(" "), value.strip(" \t")
     if not colon or not NAME.fullmatch(name) or not VALUE.fullmatch(value):
-        raise BadHeader(where, "is no header: expected 'Name: value', in ASCII, or @FILE with such lines")
+        raise BadHeader(where, "is not a header: expected 'Name: value', in ASCII, or @FILE with such lines")
     if name.lower() in OF_THE_BODY:
-        raise BadHeader(where, f"is {name}, which is that of the body that is sent")
+        raise BadHeader(where, f"is {name}, which this command sets itself: remove it")
     return name.lower(), value
 
 
@@ -52,7 +52,7 @@ def token_of(text: str, where: str) -> str:
     """A bearer token, with or without `Bearer ` before it. Raises CredentialsMissing."""
     token = re.sub(r"(?i)^(authorization:\s*)?bearer(\s+|$)", "", text.strip())
     if not TOKEN.fullmatch(token):
-        what = "is empty" if not token else "is no token: one piece of ASCII without spaces is expected"
+        what = "is empty" if not token else "is not a token: expected ASCII without spaces"
         raise CredentialsMissing(f"{where} {what}")
     return token
 
@@ -63,10 +63,10 @@ def token_in(file: Path) -> str:
 
 
 def identity_token(audience: str | None) -> str:
-    """That of the account that gcloud is logged in with. Raises CredentialsMissing."""
+    """The token of the account that gcloud is logged in with. Raises CredentialsMissing."""
     command = ["gcloud", "auth", "print-identity-token", "--quiet"]
     if shutil.which(command[0]) is None:
-        raise CredentialsMissing("gcloud is not here: install it, or give --token-file FILE")
+        raise CredentialsMissing("gcloud is not installed: install it, or give --token-file FILE")
     if audience is not None:
         command.append(f"--audiences={audience}")
     try:
@@ -84,10 +84,10 @@ def identity_token(audience: str | None) -> str:
     except OSError as error:
         raise CredentialsMissing(f"gcloud cannot be started ({error.strerror})") from None
     if done.returncode:
-        # Its sentence may go on for lines; the first paragraph is the cause.
+        # Its message may run over many lines; the first paragraph is the cause.
         said = one_line(done.stderr.strip().partition("\n\n")[0].removeprefix("ERROR: "))
         said = said.removesuffix(" Please run:")
-        raise CredentialsMissing(f"gcloud prints no identity token ({said}): run gcloud auth login")
+        raise CredentialsMissing(f"gcloud printed no identity token ({said}): run gcloud auth login")
     return token_of(done.stdout, "what gcloud printed")
 
 
@@ -100,6 +100,6 @@ def _read(file: Path, what: str) -> str:
     if len(content) > MOST_BYTES:
         raise CredentialsMissing(f"{file} has more than {MOST_BYTES} bytes: it is not {what}")
     try:
-        return content.decode("utf-8-sig")  # some editors begin files with a mark
+        return content.decode("utf-8-sig")  # some editors begin files with a byte order mark
     except UnicodeDecodeError:
         raise CredentialsMissing(f"{file} is not text: it is not {what}") from None

@@ -14,13 +14,13 @@ from pipeline.shared.errors import DamagedArchive, NoArchive, PipelineError, Sev
 
 CONFIG = Path("config", "config.properties")
 STORE = "model-store"
-ALL = "all"  # load_models, where the settings name no archive: whatever lies in the store
+ALL = "all"  # load_models if the settings name no archive: whatever is in the store
 
 
 def archive_in(directory: Path) -> Path:
     """The archive that is served from a folder: the one that its settings name, or the only one there.
 
-    Raises PipelineError unless that can be served.
+    Raises PipelineError unless it can be served.
     """
     config = directory / CONFIG
     if not config.is_file():
@@ -36,7 +36,7 @@ def archive_in(directory: Path) -> Path:
 
 def only_archive(store: Path) -> Path:
     """The archive in a folder with one. Raises NoArchive or SeveralArchives."""
-    # A half-written one begins with a dot.
+    # The name of a half-written archive begins with a dot.
     found = sorted(path for path in store.glob("*.mar") if not path.name.startswith("."))
     if len(found) > 1:
         raise SeveralArchives(store, [path.name for path in found])
@@ -46,7 +46,7 @@ def only_archive(store: Path) -> Path:
 
 
 def check_files(config: Path, archive: Path) -> None:
-    """Raises PipelineError unless these are what TorchServe can serve."""
+    """Raises PipelineError unless TorchServe can serve these."""
     if not config.is_file():
         raise PipelineError(f"no {config}: a directory to serve has config/config.properties and model-store/")
     if not archive.is_file():

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's calls over gRPC. Imported only where they are asked for: grpc takes 0.1 s."""
+"""The Open Inference Protocol's calls over gRPC. Imported only when needed: grpc takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pipeline.serving.address import Address
 from pipeline.serving.protocol import INPUT, Class, element_of, of_columns
 from pipeline.shared.errors import NoUrl
 
-DIGITS = 6  # of a probability, as JSON has it; here it comes as it is computed
+DIGITS = 6  # of a probability, as in JSON; over gRPC it arrives unrounded
 MOST_ANSWER_BYTES = 16 * 1024 * 1024  # as over HTTP
 
 
-NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")  # as gRPC's core says it
+NOT_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")  # in the words of gRPC's core
 
 
 class Refused(Exception):
-    """What came instead of an answer. name: of the status. by_a_server: one of gRPC said so."""
+    """The call got no answer. name: the status's name. by_a_server: whether a gRPC server refused it."""
 
     def __init__(self, name: str, sentence: str) -> None:
         self.name, self.sentence = name, sentence
@@ -31,9 +31,9 @@ class Refused(Exception):
 
 
 class Calls:
-    """To one address. headers: of each call, names in lower case. proxied: by the proxy that the environment names.
+    """Calls to one address. headers: sent with each, names in lower case. proxied: through the environment's proxy.
 
-    authorities: certificates (PEM) that are trusted, instead of those that gRPC brings. Raises NoUrl for a path.
+    authorities: certificates (PEM) to trust instead of gRPC's own. Raises NoUrl if the address has a path.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Calls:
     ) -> None:
         url = address.server
         if url.path not in ("", "/"):
-            raise NoUrl(str(address), "calls of gRPC have no path before theirs")
+            raise NoUrl(str(address), "gRPC allows no path in the URL")
         options: list[tuple[str, Any]] = [
-            ("grpc.max_send_message_length", -1),  # what is too large, the server says
+            ("grpc.max_send_message_length", -1),  # the server decides what is too large
             ("grpc.max_receive_message_length", MOST_ANSWER_BYTES),
             ("grpc.enable_http_proxy", int(proxied)),
             ("grpc.enable_retries", 0),
@@ -70,7 +70,7 @@ class Calls:
         self._channel.close()
 
     def classify(self, model: str, content: bytes, top_k: int) -> list[Class]:
-        """Raises Refused, or ValueError, LookupError or TypeError where the answer is not this model's."""
+        """Raises Refused, or ValueError, LookupError or TypeError if the answer is not this model's."""
         request = message("ModelInferRequest")(model_name=model, raw_input_contents=[element_of(content)])
         request.inputs.add(name=INPUT, datatype="BYTES", shape=[1])
         request.parameters["top_k"].int64_param = top_k

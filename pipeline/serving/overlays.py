@@ -1,4 +1,4 @@
-"""Where the pictures of explanations go: into a folder, each under a name that tells whose it is."""
+"""Writes the pictures of explanations into a folder, each under a name that shows which image it explains."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.serving.pictures import scheme_of
 from pipeline.shared.errors import naming
 from pipeline.shared.whole import beside, written_whole
 
-LONGEST_NAME = 50  # characters, of a picture's own name: four bytes each fit into a file system's 255
-STRANGE = re.compile(r"[^\w.-]+")  # what no name has: separators, blanks, control characters
-FIRST_NUMBER = 2  # of the second picture of a name
+LONGEST_NAME = 50  # characters of a picture's own name: at four bytes each, they fit into a file system's 255
+STRANGE = re.compile(r"[^\w.-]+")  # replaced in names: separators, blanks, control characters
+FIRST_NUMBER = 2  # for the second picture with the same name
 
 
 class Overlays:
-    """Files in a folder, which is made. Raises OSError where it cannot be, or nothing can be written into it."""
+    """Files in a folder, which is created. Raises OSError if that fails, or nothing can be written into it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -33,7 +33,7 @@ class Overlays:
             tried.unlink()
 
     def keep(self, image: str, jpeg: bytes) -> Path:
-        """Writes the file of an image, as the user names it, and returns its path. No file that is there is changed."""
+        """Writes the file for an image, as the user names it, and returns its path. Never changes an existing file."""
         target = next(each for each in self._names(image) if not os.path.lexists(each))
         with naming(target), written_whole(target) as file:
             file.write(jpeg)

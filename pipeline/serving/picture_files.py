@@ -1,4 +1,4 @@
-"""Pictures to compare with: files, and what lies in folders."""
+"""Pictures to compare with: files, and the files in folders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipeline.serving.comparing import Picture
 from pipeline.serving.pictures import read_file
 from pipeline.shared.errors import NoPictures, NotClassified
 
-# Those of the formats that the model takes.
+# The formats that the model accepts.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def picture_files(places: Iterable[str]) -> list[str]:
-    """Files as they are given; of a folder, and of those in it, whatever has the ending of a picture, in order.
+    """Files are kept as given. A folder gives every file in it, at any depth, with a picture's ending, in order.
 
-    Raises NoPictures for a folder without any, NotClassified for a file that cannot be opened.
+    Raises NoPictures for a folder without pictures, NotClassified for a file that cannot be opened.
     """
     files: list[str] = []
     for place in places:
@@ -38,11 +38,11 @@ def picture_files(places: Iterable[str]) -> list[str]:
 
 
 def is_picture(name: str) -> bool:
-    """By its name, a file's or an object's. Hidden ones are of programs."""
+    """Decides by the name of a file or an object. Hidden files belong to programs."""
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def read(files: Iterable[str]) -> Iterator[Picture]:
-    """One after the other. Raises NotClassified."""
+    """Reads one file after the other. Raises NotClassified."""
     for file in files:
         yield Picture(file, read_file(file))

@@ -1,4 +1,4 @@
-"""Pictures, from files and from the web, as bytes. However large or slow they are, reading them ends."""
+"""Reads pictures, from files and from the web, as bytes. Reading is bounded in size and in time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pipeline.shared.errors import NotClassified
 from pipeline.shared.http import http_client, proxy_of, trusted
 from pipeline.shared.text import one_line
 
-MOST_BYTES = 32 * 1024 * 1024  # twice of what the server takes as a body
+MOST_BYTES = 32 * 1024 * 1024  # twice the server's limit for a body
 FETCH_TIMEOUT_S = 60
 WAIT = httpx.Timeout(10, connect=5)  # seconds, for the next bytes
 MOST_REDIRECTS = 5
-AGENT = "torchserve-alexnet (scripts/predict.sh)"  # some sites refuse who does not say who asks
+AGENT = "torchserve-alexnet (scripts/predict.sh)"  # some sites refuse clients that do not name themselves
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def scheme_of(image: str) -> str | None:
-    """`https` or `gs`, say, in lower case; None for a file."""
+    """For example `https` or `gs`, in lower case; None for a file."""
     found = SCHEME.match(image)
     return found[1].lower() if found else None
 
@@ -39,7 +39,7 @@ def read_file(image: str) -> bytes:
 
 
 def fetch(image: str) -> bytes:
-    """What an https URL leads to. Raises NotClassified."""
+    """The content at an https URL. Raises NotClassified."""
     try:
         return within(FETCH_TIMEOUT_S, lambda: _fetch(image))
     except TimeoutError:
@@ -56,8 +56,8 @@ def _fetch(image: str) -> bytes:
                         return _body(image, response)
                     url = response.next_request.url
                 if url.scheme != "https":
-                    raise NotClassified(image, f"not fetched: it redirects to {url.scheme}://, and not to https://")
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:  # the last of an impossible name
+                    raise NotClassified(image, f"not fetched: it redirects to {url.scheme}://, not to https://")
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:  # UnicodeError: an impossible name
             raise NotClassified(image, f"is not a URL: {error}") from None
         except httpx.RequestError as error:
             raise NotClassified(image, f"not fetched: {trouble(error, url, proxy_of(url)).what}") from None
@@ -68,7 +68,7 @@ def _body(image: str, response: httpx.Response) -> bytes:
     if not response.is_success:
         raise NotClassified(image, f"not fetched: {response.status_code} {one_line(response.reason_phrase)}".rstrip())
     if (packed := response.headers.get("content-encoding", "identity")) != "identity":
-        raise NotClassified(image, f"not fetched: the host sends it packed ({one_line(packed, 40)})")
+        raise NotClassified(image, f"not fetched: the host sends it compressed ({one_line(packed, 40)})")
     content = bytearray()
     for chunk in response.iter_raw():
         content += chunk
@@ -78,7 +78,7 @@ def _body(image: str, response: httpx.Response) -> bytes:
 
 
 def bounded(image: str, content: bytes) -> bytes:
-    """Raises NotClassified where the content is longer than what is read."""
+    """Raises NotClassified if the content is longer than MOST_BYTES."""
     if len(content) > MOST_BYTES:
         raise NotClassified(image, f"more than {MOST_BYTES} bytes")
     return content

@@ -1,4 +1,4 @@
-"""In which words a picture is asked, and what of an answer are its classes."""
+"""How a request asks about a picture, and where its answer has the classes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, NotRequired, TypedDict, cast
 from pipeline.serving.route import explain_route, infer_route, predict_route
 
 LENGTH = "Inference-Header-Content-Length"  # of the JSON before v2's binary data
-JPEG = b"\xff\xd8\xff"  # what such a file begins with
+JPEG = b"\xff\xd8\xff"  # the first bytes of a JPEG file
 INDICES = 2**63  # as many as v2's INT64 holds
-INPUT = "images"  # as the model's metadata calls it
+INPUT = "images"  # the input's name in the model's metadata
 
 
 class Protocol(StrEnum):
-    """raw: the picture itself is the body. v2, grpc: the Open Inference Protocol, which knows no WordNet ids."""
+    """raw: the picture itself is the body. v2, grpc: the Open Inference Protocol, which has no WordNet ids."""
 
     RAW = "raw"
     V1 = "v1"
@@ -27,9 +27,9 @@ class Protocol(StrEnum):
 
 
 class Class(TypedDict):
-    """As this model's answers have it. Other servers' may lack all but `label` and `probability`.
+    """A class as in this model's answers. Other servers may give only `label` and `probability`.
 
-    wnid: the WordNet id, of a class that has one.
+    wnid: the WordNet id, if the class has one.
     """
 
     index: NotRequired[int]
@@ -40,7 +40,7 @@ class Class(TypedDict):
 
 @dataclass(frozen=True)
 class Explained:
-    """The classes of an image, and the JPEG that shows which part of it made the first of them."""
+    """The classes of an image, and a JPEG that shows which part of it led to the first class."""
 
     classes: list[Class]
     overlay: bytes
@@ -70,7 +70,7 @@ def question(protocol: Protocol, model: str, picture: bytes | str, top_k: int) -
 
 
 def question_why(protocol: Protocol, model: str, picture: bytes | str, top_k: int) -> Question:
-    """The same with an explanation: of v1, or with the picture itself."""
+    """The same, asking for an explanation: only in v1, or with the picture itself as the body."""
     return replace(question(protocol, model, picture, top_k), route=explain_route(model))
 
 
@@ -79,7 +79,7 @@ def b64_instance(content: bytes) -> dict[str, str]:
 
 
 def _in_v2(model: str, content: bytes, top_k: int) -> Question:
-    """As one element of BYTES, behind the JSON: the binary tensor data extension."""
+    """The picture as one element of BYTES after the JSON: the binary tensor data extension."""
     element = element_of(content)
     tensor = {"name": INPUT, "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(element)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"top_k": top_k}}).encode()
@@ -87,21 +87,21 @@ def _in_v2(model: str, content: bytes, top_k: int) -> Question:
 
 
 def element_of(content: bytes) -> bytes:
-    """As it stands in a BYTES tensor: its length, then itself."""
+    """An element of a BYTES tensor: its length, then the content."""
     return len(content).to_bytes(4, "little") + content
 
 
 def classes_in(body: Any) -> list[Class]:
-    """The JSON that answers a call of v1 for one image → its classes, most probable first.
+    """The JSON answer to a v1 call for one image → its classes, most probable first.
 
-    Raises ValueError, LookupError or TypeError where it is not an answer of this model's.
+    Raises ValueError, LookupError or TypeError if it is not an answer from this model.
     """
     [prediction] = body["predictions"]
     return checked(prediction["classes"])
 
 
 def explained_in(body: Any) -> Explained:
-    """The same of a call for an explanation."""
+    """The same for a call that asks for an explanation."""
     [explanation] = body["explanations"]
     overlay = base64.b64decode(explanation["b64"], validate=True)
     if not overlay.startswith(JPEG):
@@ -110,7 +110,7 @@ def explained_in(body: Any) -> Explained:
 
 
 def classes_in_v2(body: Any) -> list[Class]:
-    """The same of v2, where all outputs are in JSON."""
+    """The same for v2, with all outputs in JSON."""
     outputs = {output["name"]: output["data"] for output in body["outputs"]}
     return of_columns(outputs["index"], outputs["label"], outputs["probability"])
 
@@ -128,7 +128,7 @@ def checked(classes: Any) -> list[Class]:
 
 
 def _class(entry: Any) -> Class:
-    """What a class has, and no more: beside it an answer may hold anything, of any depth. Raises as `classes_in`."""
+    """Only the known keys of a class: an answer may hold anything else, at any depth. Raises as `classes_in`."""
     known = {name: entry[name] for name in ("index", "wnid", "label", "probability") if entry.get(name) is not None}
     index, wnid = known.get("index", 0), known.get("wnid", "")
     probability = known["probability"]

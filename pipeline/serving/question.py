@@ -1,4 +1,4 @@
-"""The question that the serving image asks the model too: whether it is loaded."""
+"""The request with which the serving image, too, checks that the model is loaded."""
 
 from __future__ import annotations
 

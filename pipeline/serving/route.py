@@ -1,4 +1,4 @@
-"""Where a model answers: KServe's protocols."""
+"""The paths at which a model answers, in KServe's protocols."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def v2_route(model: str) -> str:
 
 
 def model_route(model: str) -> str:
-    """The path under which the server says whether the model answers; it wants no credentials."""
+    """The path at which the server reports whether the model answers; it needs no credentials."""
     return f"{MODELS_ROUTE}/{model}"

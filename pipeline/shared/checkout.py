@@ -1,4 +1,4 @@
-"""Where this project lies: commands run from its checkout."""
+"""Where this project's checkout is: commands run from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An end for work that has none of its own: time-outs of sockets are for the next byte, not for the last one."""
+"""A deadline for work that has none: a socket's time-out limits the wait for the next byte, not for the last one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Value = TypeVar("Value")
 
 
 def within(seconds: float, work: Callable[[], Value]) -> Value:
-    """What `work` returns or raises; TimeoutError where it takes longer. It then goes on in a thread that nobody waits
-    for, and that ends with the process."""
+    """Returns or raises what `work` does; raises TimeoutError if it takes longer. The work then continues in a thread
+    that nobody waits for and that ends with the process."""
     outcome: Future[Value] = Future()
 
     def run() -> None:

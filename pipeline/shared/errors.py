@@ -1,24 +1,24 @@
-"""What stops a command. (Deployment's own errors are in pipeline/deployment/errors.py.)
+"""Errors that stop a command. (Deployment's own errors are in pipeline/deployment/errors.py.)
 
     PipelineError                 the base: one line that says what is wrong, where, and what to do
     │   shared
     ├── ProxyUnusable             the environment names a proxy that cannot be used
-    ├── CertificatesUnusable      a file of certificates that has none
-    ├── PortUnusable              a port is taken, or not ours to take
+    ├── CertificatesUnusable      a file of certificates that contains none
+    ├── PortUnusable              a port is taken, or may not be used
     │   artefact
-    ├── NoWeights                 there is no such file of weights
+    ├── NoWeights                 the file of weights does not exist
     ├── WeightsElsewhere          a URL where a file is expected
-    ├── NoStateDict               the file has something else in it, or what cannot be loaded safely
-    ├── SeveralStateDicts         it has more than one that fits, and no rule says which
+    ├── NoStateDict               the file holds something else, or something that cannot be loaded safely
+    ├── SeveralStateDicts         more than one state dict fits, and no rule decides
     ├── MisfitWeights             a state dict of another network
     ├── NotExportable             a network that cannot be packed as data
-    ├── AnswersOtherwise          a packed network that is not what the module was
+    ├── AnswersOtherwise          a packed network that differs from the module
     ├── AnswersOtherwiseInInt8    an int8 network that is too far from the float one
-    ├── WeightsUnavailable        published weights cannot be had, for a `reason`
-    │   ├── DownloadFailed        the download did not come to its end
-    │   └── DownloadUnderWay      another process is at it
-    ├── NotOurArchive             a file that scripts/package.sh did not make, or half of one
-    ├── NotADescription           a version.json that does not agree with itself
+    ├── WeightsUnavailable        published weights are unavailable, for a `reason`
+    │   ├── DownloadFailed        the download did not finish
+    │   └── DownloadUnderWay      another process is downloading them
+    ├── NotOurArchive             a file that scripts/package.sh did not make, or part of one
+    ├── NotADescription           a version.json that contradicts itself
     ├── KeyUnusable               a key that does not sign, or does not verify
     ├── NoIdentity                a signature without a key, and nobody as whom to make it
     ├── NotSigned                 Sigstore has not signed
@@ -29,37 +29,37 @@
     ├── NotSignedBy               the signature is none, or by somebody else
     ├── SignatureOfAnother        the signature beside an archive is that of an earlier one
     │   serving
-    ├── NoUrl                     what cannot be the URL of a server
+    ├── NoUrl                     not the URL of a server
     ├── BadHeader                 a header that cannot be sent
-    ├── CredentialsMissing        a token that is none, or cannot be had
+    ├── CredentialsMissing        a token that is invalid or unavailable
     ├── NoServer                  nothing answers at the URL
     ├── NotClassified             one image has no answer
-    │   └── TooManyCalls          so soon
-    ├── NoPictures                a folder, or a prefix, in which there are none
-    ├── AnotherModel              two servers that have not as many classes
-    ├── NoCommonClass             two servers of which neither has a class of the other
+    │   └── TooManyCalls          because calls came too fast
+    ├── NoPictures                a folder, or a prefix, without pictures
+    ├── AnotherModel              two servers with different numbers of classes
+    ├── NoCommonClass             two servers without a common class
     ├── GaveUp                    a server that has stopped answering
-    ├── NothingCompared           the server to compare with has answered nothing
-    ├── TooLittleAgreement        two servers that answer too differently
+    ├── NothingCompared           the server to compare with answered nothing
+    ├── TooLittleAgreement        two servers whose answers differ too much
     ├── NoArchive                 there is nothing to serve or to publish
-    ├── SeveralArchives           there is more than one, and nobody says which
-    ├── DamagedArchive            what is there is no zip file
+    ├── SeveralArchives           there is more than one, and none was named
+    ├── DamagedArchive            the file is not a zip file
     ├── ServerFailed              TorchServe ended, or its model does not answer
     │   store
-    ├── MalformedUri              what cannot be a gs:// URI
+    ├── MalformedUri              not a gs:// URI
     ├── NotAVersion               a gs:// URI of something else
     ├── UnfinishedVersion         a folder without its version.json
     ├── StrayObject               an object in a version's folder that is not part of it
-    ├── LostObject                an object of a version that is gone
-    ├── ChangedObject             an object of a version that is another by now
-    ├── ConflictingObject         something else is where a version is to be published
-    ├── NoBucket                  there is no such bucket
+    ├── LostObject                an object of a version that is missing
+    ├── ChangedObject             an object of a version that has changed since
+    ├── ConflictingObject         something else is in a version's place
+    ├── NoBucket                  the bucket does not exist
     ├── CredentialsUnusable       Google Cloud credentials that cannot be used or are not accepted
-    ├── PermissionMissing         the credentials are fine, their role is not
+    ├── PermissionMissing         the credentials are fine, but lack a role
     │   commands
-    └── UntrainedArchive          an archive that predicts nothing, which nobody asked to publish
+    └── UntrainedArchive          an archive whose predictions mean nothing, published by mistake
 
-A sentence that is said once, and has no name that would say it better, is a PipelineError as it is.
+An error that is raised in one place, and that a name would not explain better, is a plain PipelineError.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class PipelineError(Exception):
 
 
 class Uri(Protocol):
-    """A gs:// URI, as far as errors need it: StorageUri has its room above this one."""
+    """The part of a gs:// URI that errors need: StorageUri itself is in a room above this one."""
 
     @property
     def bucket(self) -> str: ...
@@ -140,12 +140,12 @@ class MisfitWeights(PipelineError):
         self.finite = not any("not finite" in misfit for misfit in misfits)
 
     def with_advice(self, advice: str) -> PipelineError:
-        """The same, and whose weights they may be."""
+        """The same, with a guess at whose weights they are."""
         return PipelineError(f"{self}: {advice}") if advice else self
 
 
 class NotExportable(PipelineError):
-    """place: FILE:LINE of the network's code, or nothing."""
+    """place: FILE:LINE of the network's code, or empty."""
 
     def __init__(self, reason: str, place: str = "") -> None:
         where = f" ({place})" if place else ""
@@ -153,14 +153,14 @@ class NotExportable(PipelineError):
 
 
 class AnswersOtherwise(PipelineError):
-    """proof: what was measured, in a line."""
+    """proof: what was measured, on one line."""
 
     def __init__(self, proof: str) -> None:
-        super().__init__(f"the packed network answers otherwise than the original, so it is not packed: {proof}")
+        super().__init__(f"the packed network differs from the original, so it is not packed: {proof}")
 
 
 class InInt8(Protocol):
-    """What was measured of an int8 network, as far as its error needs it."""
+    """The measurements of an int8 network that its error needs."""
 
     @property
     def layers(self) -> str: ...
@@ -173,13 +173,13 @@ class InInt8(Protocol):
 
 
 class AnswersOtherwiseInInt8(PipelineError):
-    """proofs: of each attempt, at least one."""
+    """proofs: one for each attempt; at least one."""
 
     def __init__(self, proofs: Sequence[InInt8]) -> None:
         tried = "; ".join(f"{proof.layers} in int8: {proof.measured}" for proof in proofs)
         super().__init__(
-            f"this network answers otherwise in int8, so it is not packed: {tried}; the bounds are {proofs[0].bound}: "
-            "pack it without --int8, or give it more photographs of the kind that it will see"
+            f"this network differs too much in int8, so it is not packed: {tried}; the bounds are {proofs[0].bound}: "
+            "pack it without --int8, or give --int8 more photographs of the kind that it will see"
         )
 
 
@@ -206,7 +206,7 @@ class DownloadUnderWay(WeightsUnavailable):
 
 class NotOurArchive(PipelineError):
     def __init__(self, archive: Path) -> None:
-        super().__init__(f"{archive} is not a model archive made by scripts/package.sh, or only half of one")
+        super().__init__(f"{archive} is not a model archive made by scripts/package.sh, or is incomplete")
 
 
 class NotADescription(PipelineError):
@@ -304,7 +304,7 @@ class NotClassified(PipelineError):
 
 
 class TooManyCalls(NotClassified):
-    """It may be asked again in a moment."""
+    """The same request may succeed in a moment."""
 
 
 class NoPictures(PipelineError):
@@ -313,14 +313,14 @@ class NoPictures(PipelineError):
 
 
 class AnotherModel(PipelineError):
-    """How many classes the first and the second server answer with."""
+    """a, b: how many classes each server answers with."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__(f"A answers with {a} classes and B with {b}: they are not the same kind of model")
 
 
 class NoCommonClass(PipelineError):
-    """A label of the first server, and one of the second."""
+    """a, b: a label of each server."""
 
     def __init__(self, a: str, b: str) -> None:
         names = f"A: {one_line(a, 60)}, B: {one_line(b, 60)}"
@@ -334,7 +334,7 @@ class GaveUp(PipelineError):
 
 class NothingCompared(PipelineError):
     def __init__(self, pictures: int, why: str) -> None:
-        super().__init__(f"A has answered none of {pictures} pictures, so there is nothing to compare with: {why}")
+        super().__init__(f"A answered none of {pictures} pictures, so there is nothing to compare with: {why}")
 
 
 class TooLittleAgreement(PipelineError):
@@ -342,7 +342,7 @@ class TooLittleAgreement(PipelineError):
 
 
 class NoArchive(PipelineError):
-    """archive: where it should be: a file, or a folder with one."""
+    """archive: where one was expected: a file, or a folder of them."""
 
     def __init__(self, archive: Path, option: str | None = None) -> None:
         other = f", or give {option}" if option else ""
@@ -358,7 +358,7 @@ class SeveralArchives(PipelineError):
 
 class DamagedArchive(PipelineError):
     def __init__(self, archive: Path) -> None:
-        super().__init__(f"{archive} is no archive, or half of one: build it again with scripts/package.sh")
+        super().__init__(f"{archive} is not an archive, or is incomplete: build it again with scripts/package.sh")
 
 
 class ServerFailed(PipelineError):
@@ -378,7 +378,7 @@ class MalformedUri(PipelineError):
 class NotAVersion(PipelineError):
     def __init__(self, uri: Uri, listed: Uri) -> None:
         super().__init__(
-            f"{uri} is not a version, whose last part would be twelve hexadecimal digits: "
+            f"{uri} is not a version, which ends in twelve hexadecimal digits: "
             f"scripts/publish.sh --list {listed} shows what there is"
         )
 
@@ -386,19 +386,19 @@ class NotAVersion(PipelineError):
 class UnfinishedVersion(PipelineError):
     def __init__(self, uri: Uri) -> None:
         super().__init__(
-            f"{uri} has no version.json: it was not published there, or not to its end; "
+            f"{uri} has no version.json: it was not published there, or publishing did not finish; "
             f"scripts/publish.sh --list {uri.parent} shows what was"
         )
 
 
 class StrayObject(PipelineError):
     def __init__(self, uri: Uri) -> None:
-        super().__init__(f"{uri} is not part of this version: delete it, KServe would download it")
+        super().__init__(f"{uri} is not part of this version: delete it, or KServe will download it")
 
 
 class LostObject(PipelineError):
     def __init__(self, uri: Uri) -> None:
-        super().__init__(f"{uri} is missing: publish the same archive again to have it back")
+        super().__init__(f"{uri} is missing: publish the same archive again to restore it")
 
 
 class ChangedObject(PipelineError):
@@ -409,8 +409,8 @@ class ChangedObject(PipelineError):
 class ConflictingObject(PipelineError):
     def __init__(self, uri: Uri) -> None:
         super().__init__(
-            f"{uri} is there already with other content, and is never overwritten: "
-            "delete it if it is of no use, or publish under another prefix"
+            f"{uri} already exists with other content and is never overwritten: "
+            "delete it if nobody needs it, or publish under another prefix"
         )
 
 
@@ -438,11 +438,11 @@ class PermissionMissing(PipelineError):
 
 
 class UntrainedArchive(PipelineError):
-    """archive: its file, or the version that has it."""
+    """archive: its file, or the version that contains it."""
 
     def __init__(self, archive: object) -> None:
         super().__init__(
-            f"{archive} has untrained weights, what it predicts is meaningless: "
+            f"{archive} has untrained weights, so its predictions are meaningless: "
             "build one with scripts/package.sh --weights …, or add --allow-untrained"
         )
 
@@ -452,7 +452,7 @@ class UntrainedArchive(PipelineError):
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """An OSError from within names this file: while one is written, errors name none, or a temporary one."""
+    """Makes an OSError from within name this file. Errors while it is written name none, or a temporary one."""
     try:
         yield
     except OSError as error:
@@ -461,6 +461,6 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def told(error: OSError) -> str:
-    """What is wrong, and with which file."""
+    """What is wrong, with the file's name."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"

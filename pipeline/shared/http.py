@@ -1,4 +1,4 @@
-"""HTTP clients: through the proxy that the environment names, and which certificates they trust."""
+"""HTTP clients: the proxy that the environment names, and the certificates that they trust."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.shared.errors import CertificatesUnusable, ProxyUnusable
 
 
 def http_client(timeout: httpx.Timeout, **options: Any) -> httpx.Client:
-    """Raises ProxyUnusable, where httpx raises whatever it stumbles over: a wrong URL or scheme, or SOCKS."""
+    """Raises ProxyUnusable for every proxy that httpx cannot use: a wrong URL or scheme, or SOCKS."""
     try:
         return httpx.Client(timeout=timeout, **options)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
@@ -24,9 +24,9 @@ def http_client(timeout: httpx.Timeout, **options: Any) -> httpx.Client:
 
 
 def proxy_of(url: httpx.URL) -> str | None:
-    """The proxy that the environment (on macOS: or the system) names for a URL; none for loopback.
+    """The proxy that the environment (or macOS's settings) names for a URL; none for loopback.
 
-    Networks in NO_PROXY (10.0.0.0/8) are heeded, as curl does.
+    Networks in NO_PROXY (10.0.0.0/8) count, as they do for curl.
     """
     if is_loopback(url.host) or urllib.request.proxy_bypass(url.netloc.decode()) or _in_network_without_proxy(url.host):
         return None
@@ -42,8 +42,8 @@ def is_loopback(host: str) -> bool:
 
 
 def trusted(authorities: Path | None = None) -> ssl.SSLContext:
-    """Whose certificates are accepted: those of the authorities in this file (PEM) alone, as curl's --cacert; without
-    one, those of SSL_CERT_FILE or SSL_CERT_DIR; without these, those that this machine or Mozilla knows.
+    """The authorities whose certificates are accepted: only those in this file (PEM), as with curl's --cacert; without
+    one, those of SSL_CERT_FILE or SSL_CERT_DIR; without these, this machine's and Mozilla's.
 
     Raises CertificatesUnusable.
     """

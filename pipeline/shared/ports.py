@@ -1,4 +1,4 @@
-"""The TCP ports of a server: which to take, and whether they can be had."""
+"""The TCP ports of a server: which to use, and whether they are free."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import psutil
 from pipeline.shared.errors import PortUnusable
 
 LOOPBACK = "127.0.0.1"
-EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")  # the ports that connections get, the least first
-LEAST = 20_000  # below are ports with a name, of databases and the like
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")  # the first and last port that connections get
+LEAST = 20_000  # below are well-known ports, of databases and the like
 ATTEMPTS = 100
-SHARE = "FREE_PORTS"  # FIRST-LAST: where processes start servers at the same time, each may have ports of its own
+SHARE = "FREE_PORTS"  # FIRST-LAST: gives each of several processes that start servers at once its own ports
 SERVING = ["-m", "pipeline", "serve"]  # after the interpreter and -P, as scripts/run has it
 
 
@@ -56,8 +56,8 @@ class Ports:
 
 
 def _by_whom(port: int) -> str:
-    """The process that listens there, where that can be known: other users' cannot."""
-    with suppress(psutil.Error, OSError):  # macOS tells root alone
+    """The process that listens there, if that can be known: other users' processes cannot."""
+    with suppress(psutil.Error, OSError):  # macOS tells only root
         for found in psutil.net_connections("tcp"):
             listens = found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port
             if found.pid and listens:
@@ -66,7 +66,7 @@ def _by_whom(port: int) -> str:
 
 
 def _told(process: psutil.Process) -> str:
-    """Its number and its program. Of a server of ours, those of the command that would start it again."""
+    """The number and program of a process. For our own server, those of scripts/serve.sh, which would restart it."""
     for above in process.parents():
         if above.cmdline()[2:5] == SERVING:
             return f"pid {above.pid} (scripts/serve.sh)"
@@ -74,22 +74,22 @@ def _told(process: psutil.Process) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ones, of those that the system gives to nobody else: a connection that is opened before the server is
-    there could otherwise get one for its own end."""
+    """Distinct ports that the system gives to nobody else: otherwise, a connection that is opened before the server
+    starts could get one of them for its own end."""
     with ExitStack() as held:
         return [_taken(held.enter_context(socket.socket())) for _ in range(count)]
 
 
 def _taken(opened: socket.socket) -> int:
     for port in (*(secrets.choice(_own()) for _ in range(ATTEMPTS) if _own()), 0):
-        with suppress(OSError):  # it is in use
+        with suppress(OSError):  # the port is in use
             opened.bind((LOOPBACK, port))
             break
     return int(opened.getsockname()[1])
 
 
 def _own() -> range:
-    """The ports that no connection gets; none where that is not known, as on macOS."""
+    """The ports that no connection gets; empty if that is unknown, as on macOS."""
     with suppress(LookupError, ValueError):
         first, last = map(int, os.environ[SHARE].split("-"))
         return range(first, last + 1)

@@ -1,7 +1,7 @@
-"""How a transfer tells how far it is."""
+"""How a transfer reports its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where that is not known)
+Progress = Callable[[int, int], None]  # bytes so far, bytes in total (0 if unknown)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP where half-done work would stay behind: noted when they come, obeyed when it is safe."""
+"""SIGINT, SIGTERM and SIGHUP: noted when they arrive, and obeyed when no half-done work would stay behind."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Terminated(SystemExit):
 
 
 def on_stopping(handler: Handler) -> dict[int, Any]:
-    """Installs a handler, but where a signal is ignored, as under nohup; returns the handlers that were there."""
+    """Installs a handler for each signal that is not ignored, as under nohup; returns the previous handlers."""
     heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heeded}
 
 
 def terminate(number: int, _: FrameType | None) -> None:
-    """A handler for commands that clean up behind themselves wherever they are interrupted."""
+    """A handler for commands that clean up after themselves wherever they are interrupted."""
     raise Terminated(number)
 
 
@@ -40,7 +40,7 @@ def leave(number: int, _: FrameType | None) -> None:
 
 
 class NotedSignals:
-    """A context in which the signals are only noted: a process that is just being started could be lost otherwise."""
+    """A context in which signals are only noted: otherwise, a process that is just being started could be lost."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -56,9 +56,9 @@ class NotedSignals:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """In here the first signal raises Terminated, also one that has come before; what comes later is noted.
+        """In here the first signal raises Terminated, even if it arrived earlier; later signals are only noted.
 
-        So what cleans up behind this, still in the outer context, is reached and finishes.
+        So the cleanup that follows, still in the outer context, is reached and finishes.
         """
         self._raises = True
         try:
@@ -68,7 +68,7 @@ class NotedSignals:
             self._raises = False
 
     def obey(self) -> None:
-        """Raises Terminated if a signal has come."""
+        """Raises Terminated if a signal has arrived."""
         if self._number is not None:
             raise Terminated(self._number)
 

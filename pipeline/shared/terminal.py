@@ -1,4 +1,5 @@
-"""How the commands speak: results on stdout; progress, notes and errors on stderr, quiet where that is no terminal."""
+"""Output of the commands: results on stdout; progress, notes and errors on stderr, without progress if it is no
+terminal."""
 
 from __future__ import annotations
 
@@ -24,11 +25,11 @@ from pipeline.shared.errors import ServerFailed
 from pipeline.shared.progress import Progress as ByteProgress
 from pipeline.shared.text import printable
 
-WIDE = 72  # characters: room for everything that a progress bar tells
+WIDE = 72  # characters: room for a whole progress bar
 
 
 class PlainConsole(Console):
-    """File names, labels and log lines are text, whatever brackets and escape sequences they have; a line is a line."""
+    """Prints text as it is: brackets and escape sequences in file names, labels and log lines do nothing."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **options)
@@ -40,14 +41,14 @@ class PlainConsole(Console):
 out = PlainConsole()
 err = PlainConsole(stderr=True)
 
-# What moves in the terminal, the innermost last: that one alone is shown.
+# Spinners and progress bars, the innermost last: only that one is shown.
 _moving: list[Status | Progress] = []
-_changing = threading.Lock()  # transfers tell from threads of their own how far they are
+_changing = threading.Lock()  # transfers report their progress from their own threads
 
 
 @contextmanager
 def spinner(what: str) -> Iterator[Callable[[str], None]]:
-    """A spinner beside what is being done, which can be said anew. It takes the place of one that is there already."""
+    """A spinner next to a text, which can be updated. It hides the spinner or bar that was shown before."""
     status = Status(Text(printable(what)), console=err)
 
     def say(new: str) -> None:
@@ -60,7 +61,7 @@ def spinner(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def transfer_bar(what: str) -> Iterator[ByteProgress]:
-    """A progress bar for bytes, which shows itself with the first of them, in the place of a spinner."""
+    """A progress bar for bytes. It appears with the first of them, and hides a spinner."""
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), DownloadColumn()]
     if err.width >= WIDE:
         columns = [columns[0], BarColumn(), columns[1], TransferSpeedColumn(), TimeRemainingColumn()]
@@ -78,7 +79,7 @@ def transfer_bar(what: str) -> Iterator[ByteProgress]:
 
 @contextmanager
 def _alone(moving: Status | Progress) -> Iterator[Callable[[], None]]:
-    """While `moving` is shown, which the function begins, what was shown before is not; then it is again."""
+    """Calling the yielded function shows `moving` and hides what was shown before, until the context ends."""
 
     def show() -> None:
         with _changing:
@@ -104,7 +105,7 @@ def warn(sentence: str) -> None:
 
 
 def complain(error: object) -> None:
-    """A line; and those of a server's log, where the error shows some."""
+    """One line, and the lines of a server's log if the error has some."""
     for line in f"error: {error}".split("\n") if isinstance(error, ServerFailed) else [f"error: {error}"]:
         err.print(line, style="red")
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import BinaryIO
 
 
 def beside(target: Path) -> Path:
-    """A hidden name in the same folder, which nobody can guess who would lead to another file from there."""
+    """A hidden name in the same folder. Nobody can guess it, and so put a link there that leads to another file."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}")
 
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[BinaryIO]:
-    """Opens a file that takes the place of `target` once the block has ended; it may be read as any new file may.
+    """Opens a file that replaces `target` once the block has ended. It has the permissions of any new file.
 
-    Raises OSError where it cannot be written; after that, and after any other error, what was there before is there.
+    Raises OSError if it cannot be written. After that or any other error, `target` is unchanged.
     """
     part = beside(target)
-    with open(part, "xb") as file:  # x: it follows no link
+    with open(part, "xb") as file:  # x: follows no link
         try:
             yield file
             file.flush()

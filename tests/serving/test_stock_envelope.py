@@ -76,6 +76,6 @@ def test_what_the_envelope_does_not_take_is_told_with_what_it_takes(
 ) -> None:
     with Client(stock.url, MODEL_NAME, protocol=protocol) as client, pytest.raises(NotClassified) as raised:
         client.predict(str(photographs[0]), top_k=1)
-    assert str(raised.value).endswith(": a runtime that takes JSON alone, as the stock one, wants --protocol v1")
+    assert str(raised.value).endswith(": a runtime that takes only JSON, such as the stock one, needs --protocol v1")
     with Client(stock.url, MODEL_NAME, protocol=Protocol.V1) as client:
         assert client.predict(str(photographs[0]), top_k=1)

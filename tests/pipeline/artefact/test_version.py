@@ -328,7 +328,7 @@ def test_what_is_no_archive_of_ours_is_told_in_one_line(
     with pytest.raises(PipelineError) as refused:
         of_archive(content)
     assert str(refused.value) == (
-        f"{tmp_path / 'alexnet.mar'} is not a model archive made by scripts/package.sh, or only half of one"
+        f"{tmp_path / 'alexnet.mar'} is not a model archive made by scripts/package.sh, or is incomplete"
     )
 
 
@@ -351,7 +351,7 @@ def test_a_truncated_archive_is_told_in_one_line(
     of_archive: Callable[[bytes], Version], small: Mapping[str, Path], kept: float
 ) -> None:
     whole = small[ARCHIVE].read_bytes()
-    with pytest.raises(PipelineError, match="or only half of one"):
+    with pytest.raises(PipelineError, match="or is incomplete"):
         of_archive(whole[: int(len(whole) * kept)])
 
 

@@ -65,7 +65,7 @@ def test_labels_shifted_by_one_are_refused(
     done = script("compare", server.url, archive, golden)
     assert done.returncode == 1, done
     assert said(done) == [
-        f"error: the agreement is 0.0%, and 98% is required: {COUNT} of {COUNT} pictures have another first class"
+        f"error: the agreement is 0.0%, but 98% is required: {COUNT} of {COUNT} pictures have a different first class"
     ]
     assert "another first class" in done.stdout
 
@@ -111,8 +111,8 @@ def test_an_archive_and_a_directory_with_the_same_are_said_to_be_the_same(
     assert (done.returncode, said(done)) == (
         0,
         [
-            "A and B are the same: what differs is chance",
-            "5 pictures are few: with fewer than 20, one of them decides",
+            "A and B are the same: any difference is chance",
+            "5 pictures are few: with fewer than 20, a single one can decide",
         ],
     ), done
     assert "100.0%, 5 of 5 pictures" in done.stdout
@@ -202,7 +202,7 @@ def test_what_b_refuses_counts_as_disagreement(script: Script, model_host: Model
 
     done = script("compare", model_host(A).url, model_host(refuse).url, golden)
     assert done.returncode == 1
-    assert "and 98% is required: 0 of 24 pictures have another first class, and B did not answer 1 (" in done.stderr
+    assert "but 98% is required: 0 of 24 pictures have a different first class, and B did not answer 1 (" in done.stderr
     done = script("compare", model_host(A).url, model_host(refuse).url, golden, "--require-agreement", 0.9)
     assert done.returncode == 0, done
 
@@ -234,7 +234,7 @@ def test_a_secret_that_goes_openly_is_warned_of_and_none_is_shown(
 ) -> None:
     there = model_host(A).url.replace("127.0.0.1", "0.0.0.0")  # on Linux the same, and it does not count as loopback
     done = script("compare", there, there, photographs[0], "--header", "X-Api-Key: hidden")
-    warning = "is not https: anybody on the way can read the token or key"
+    warning = "is not https: anybody on the network path can read the token or key"
     assert done.returncode == 0, done
     assert [line for line in done.stderr.splitlines() if "https" in line] == [
         f"A: {there} {warning}",
@@ -268,11 +268,11 @@ def test_what_is_given_is_checked_before_anything_is_started(
         f"no pictures in {tmp_path / 'empty'}: expected .jpg, .png, .webp, .gif, .bmp or .tiff"
     )
     assert only_error(script("compare", directory, directory, "gone.jpg")) == "gone.jpg: No such file or directory"
-    assert "no.mar is no archive, or half of one" in only_error(
+    assert "no.mar is not an archive, or is incomplete" in only_error(
         script("compare", directory, tmp_path / "no.mar", photographs[0])
     )
     assert only_error(script("compare", directory, "gone.mar", photographs[0])).startswith(
-        "gone.mar: there is no such archive; expected one, a directory"
+        "gone.mar: no such archive; expected a .mar file, a directory"
     )
     version = script("compare", directory, "gs://bucket/x", photographs[0])
     assert only_error(version).startswith("gs://bucket/x is not a version")

@@ -78,7 +78,7 @@ def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, dir
     done = script("package", "--weights", "untrained", "--output", "made/alexnet.mar")  # beside where it is run
     made = tmp_path / "made" / "alexnet.mar"
     assert done.returncode == 0
-    assert done.stderr == "The weights are untrained: what this archive predicts is meaningless.\n"
+    assert done.stderr == "The weights are untrained: this archive's predictions are meaningless.\n"
     told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert list(told) == ["archive", "version", "model", "weights", "proof", "size", "sha256"]
     with made.open("rb") as written:
@@ -97,7 +97,7 @@ def test_nothing_but_a_file_is_replaced(script: Script, only_error: OnlyError, t
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
         said = only_error(script("package", "--weights", "untrained", "--output", name))
-        assert said == f"{name} is there already, and is no file: give --output the name of one"
+        assert said == f"{name} exists and is not a file: give --output the name of a file"
     assert (tmp_path / "pipe").is_fifo()
 
 
@@ -112,7 +112,7 @@ def test_of_several_state_dicts_it_says_which_it_took(script: Script, pets: Path
     done = script("package", pets, "--output", tmp_path / "a.mar")
     assert done.returncode == 0
     assert "\nweights  file pets.pth (model_ema)\n" in done.stdout
-    assert done.stderr == "The file has other weights too, which were not taken: model.\n" + BY_DEFAULT
+    assert done.stderr == "The file has other weights too, which were ignored: model.\n" + BY_DEFAULT
 
 
 def test_without_a_network_it_says_what_to_do(
@@ -228,11 +228,11 @@ def test_check_says_what_would_be_packed_and_packs_nothing(script: Script, pets:
     assert list(told) == ["model", "weights", "proof", "classes", "images", "size", "work", "memory", "speed"]
     assert told["classes"] == "from tabby to Egyptian cat (labels of pets.csv)"
     assert told["images"] == "32 × 32 from the middle of 40, bilinear"
-    assert told["size"].startswith("147 parameters; the archive would have ")
-    assert told["work"] == "2.88e-07 GFLOP an image (a multiply-add counts as two)"
-    assert told["memory"].endswith(" MB a worker (estimated)")
+    assert told["size"].startswith("147 parameters; the archive would take ")
+    assert told["work"] == "2.88e-07 GFLOP per image (a multiply-add counts as two)"
+    assert told["memory"].endswith(" MB per worker (estimated)")
     assert told["speed"].endswith(
-        " images/s a core (measured on this machine: the network alone, in float32, one image at a time)"
+        " images/s per core (measured on this machine: only the network, in float32, one image at a time)"
     )
 
 
@@ -364,7 +364,7 @@ def test_photographs_make_an_int8_network_beside_the_float_one(
     (pictures / "README.md").write_text("# Mine\n")
     done = script("package", convolutional, "--int8", pictures, "--output", tmp_path / "a.mar")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "Passed over among the photographs, as no images: README.md.\n" + BY_DEFAULT
+    assert done.stderr == "Skipped in the photographs' folder, not images: README.md.\n" + BY_DEFAULT
     told = "int8     convolutions and linear layers in int8: 100.0% the same first class, 0.0"
     assert told in done.stdout
     assert "as this machine serves it" in done.stdout
@@ -416,7 +416,7 @@ def test_an_int8_network_that_answers_otherwise_is_refused_with_figures(
     pictures = write_pictures(tmp_path / "pictures", 20)
     said = only_error(script("package", convolutional, "--int8", pictures, "--output", previous))
     assert said.startswith(
-        "this network answers otherwise in int8, so it is not packed: convolutions and linear layers "
+        "this network differs too much in int8, so it is not packed: convolutions and linear layers "
     )
     assert "the bounds are at least 99.5%, and at most 0.005: pack it without --int8, or " in said
     assert "convolutions alone in int8: " in said

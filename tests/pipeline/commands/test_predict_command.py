@@ -279,7 +279,7 @@ def test_images_in_cloud_storage_are_read_here(
 def test_other_schemes_are_not_fetched(script: Script, only_error: OnlyError, image: str) -> None:
     scheme = image.partition(":")[0].lower()
     sentence = only_error(script("predict", image))
-    assert sentence == f"{image}: {scheme}:// is not fetched: images are files, https:// or gs://"
+    assert sentence == f"{image}: {scheme}:// is not supported: images are files, https:// or gs://"
 
 
 # --- Terminals --------------------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_a_version_that_is_not_complete_is_not_promoted(
     cloud.delete(f"{source.path}/{VERSION_FILE}")
     sentence = only_error(script("publish", f"gs://{cloud.bucket}/prod", "--archive", source))
     assert sentence.startswith(f"{source} ")
-    assert "was not published there, or not to its end" in sentence
+    assert "was not published there, or publishing did not finish" in sentence
     assert not any(name.startswith("prod/") for name in cloud.objects())
 
 
@@ -433,7 +433,7 @@ def test_a_publisher_that_was_killed_is_taken_up_where_it_was(
     uri = StorageUri(cloud.bucket, f"models/{version.name}")
     parts = {name: item for name, item in cloud.objects().items() if ".uploads/" in name}
     assert len(parts) == 2
-    with pytest.raises(PipelineError, match="was not published there, or not to its end"):
+    with pytest.raises(PipelineError, match="was not published there, or publishing did not finish"):
         read_version(connect(), uri)
     cloud.calls.clear()
     assert printed(script("publish", f"gs://{cloud.bucket}/models", "--archive", in_parts)) == str(uri)

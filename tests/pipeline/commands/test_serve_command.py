@@ -188,7 +188,7 @@ def test_without_an_archive_the_path_is_that_of_the_checkout(
     archive.write_bytes(b"half an archive")
     refused = start("serve", "--port", port, of=another_checkout)
     _, err = refused.communicate(timeout=60)
-    assert err.startswith(f"error: {archive} is no archive, or half of one: ")
+    assert err.startswith(f"error: {archive} is not an archive, or is incomplete: ")
     assert list(temporary.iterdir()) == []
 
 

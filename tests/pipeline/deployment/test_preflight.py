@@ -189,7 +189,7 @@ def test_an_incomplete_version_is_not_deployed(
     uri = publish(small).uri
     cloud.delete(f"{uri.path}/config/config.properties")
     assert refusal(str(uri)) == (
-        f"{uri}/config/config.properties is missing: publish the same archive again to have it back"
+        f"{uri}/config/config.properties is missing: publish the same archive again to restore it"
     )
     assert api.writes == []
 

@@ -101,7 +101,7 @@ def test_a_warning_says_if_there_are_few_pictures(
     count: int, said: str, live: object, api: ApiServer, deploy: Deploy, heard: Heard
 ) -> None:
     deploy(TWO, golden=Golden("here", GOLDEN.pictures[:count], 1))
-    assert f"{said}: with fewer than 20, one of them decides" in heard.warned
+    assert f"{said}: with fewer than 20, a single one can decide" in heard.warned
     assert api.storage_uri == TWO
 
 
@@ -113,7 +113,7 @@ def test_a_version_with_different_answers_is_refused_and_nothing_changes(
 ) -> None:
     api.answers[TWO] = 200, OTHER
     assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
-        "the agreement is 0.0%, and 98% is required: 20 of 20 pictures have another first class" + UNTOUCHED
+        "the agreement is 0.0%, but 98% is required: 20 of 20 pictures have a different first class" + UNTOUCHED
     )
     assert kept(api) == live
 
@@ -177,7 +177,7 @@ def test_a_version_that_stops_answering_disagrees(live: object, api: ApiServer, 
 
     api.trouble = die
     failed = reason(lambda: deploy(TWO, golden=GOLDEN))
-    assert "of 20 pictures have another first class, and B did not answer" in failed
+    assert "of 20 pictures have a different first class, and B did not answer" in failed
     assert failed.endswith(UNTOUCHED)
     assert kept(api) == live
 
@@ -193,7 +193,7 @@ def test_missing_answers_are_not_waited_for(live: object, api: ApiServer, make: 
 
     api.trouble = fail
     failed = reason(lambda: make(dataclasses.replace(FAST, smoke=30)).deploy(TWO, golden=GOLDEN))
-    assert failed.startswith("the agreement is 95.0%, and 98% is required: 0 of 20 pictures")
+    assert failed.startswith("the agreement is 95.0%, but 98% is required: 0 of 20 pictures")
     assert asked(api).count("alexnet-candidate-predictor") == 1 + 3 + 40
 
 

@@ -84,7 +84,9 @@ def test_what_is_no_url_of_a_server_is_told_in_a_line(said: str) -> None:
 
 
 def test_a_number_of_classes_is_none_of_an_address() -> None:
-    with pytest.raises(NoUrl, match=r"^'http://127.0.0.1:8080/v1\?…' is not a URL .*--top-k says how many classes"):
+    with pytest.raises(
+        NoUrl, match=r"^'http://127.0.0.1:8080/v1\?…' is not a URL .*use --top-k to choose how many classes"
+    ):
         Address.parse("http://127.0.0.1:8080/v1?top_k=2", "alexnet")
 
 

@@ -162,7 +162,7 @@ def test_a_name_in_the_url_is_sent_but_not_shown(website: Any, photograph: str) 
     with Client(url, MODEL_NAME) as client:
         assert "secret" not in refusal(client, photograph)
     assert website.headers["Authorization"] == "Basic bWU6c2VjcmV0"
-    with pytest.raises(PipelineError, match=r"^--url has a name or password, and there is a token"):
+    with pytest.raises(PipelineError, match=r"^--url has a name or password, and a token or header was given too"):
         Client(url, MODEL_NAME, {"authorization": "Bearer token"})
 
 
@@ -279,7 +279,7 @@ def test_an_answer_that_is_not_this_models_is_told_so(website: Any, photograph: 
     website.put(PREDICT, body)
     with Client(website.url, MODEL_NAME) as client:
         assert refusal(client, photograph) == (
-            f"{photograph}: {website.url} does not answer as this model does: is it another server?"
+            f"{photograph}: {website.url} does not answer like this model: is it another server?"
         )
 
 

@@ -126,7 +126,7 @@ def test_enough_is_what_reaches_the_bound() -> None:
     assert Comparison([GOOD]).shortfall(1) is None
     assert Comparison([OTHER]).shortfall(0) is None
     assert Comparison([GOOD, OTHER, BROKEN]).shortfall(0.98) == (
-        "the agreement is 33.3%, and 98% is required: 1 of 3 pictures have another first class, "
+        "the agreement is 33.3%, but 98% is required: 1 of 3 pictures have a different first class, "
         "and B did not answer 1 (500: broken)"
     )
 
@@ -149,9 +149,9 @@ def test_without_a_share_they_have_to_be_equal_but_for_precision() -> None:
     assert Comparison([near]).shortfall(None) is None
     assert Comparison([far]).shortfall(0.98) is None
     assert str(Comparison([far]).shortfall(None)).startswith(
-        "probabilities move by 0.1000 on average, and another preci"
+        "probabilities move by 0.1000 on average, but another preci"
     )
-    assert "and 98% is required" in str(Comparison([near] * 48 + [OTHER] * 2).shortfall(None))
+    assert "but 98% is required" in str(Comparison([near] * 48 + [OTHER] * 2).shortfall(None))
     assert "and B did not answer 1" in str(Comparison([BROKEN]).shortfall(None))
 
 
@@ -160,7 +160,7 @@ def test_a_share_that_only_rounds_to_the_bound_is_not_said_to_be_it() -> None:
 
 
 def test_nothing_answered_is_nothing_compared() -> None:
-    with pytest.raises(NothingCompared, match=r"A has answered none of 2 pictures.*: 400: no image"):
+    with pytest.raises(NothingCompared, match=r"A answered none of 2 pictures.*: 400: no image"):
         Comparison([UNREAD, UNREAD])
 
 

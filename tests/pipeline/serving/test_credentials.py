@@ -51,13 +51,13 @@ def test_a_header_is_taken_as_curl_takes_it(said: list[str], taken: dict[str, st
 )
 def test_what_is_no_header_is_told_without_its_value(said: str) -> None:
     sentence = refusal("Host: a", said)
-    assert sentence.startswith("--header number 2 is no header: expected 'Name: value'")
+    assert sentence.startswith("--header number 2 is not a header: expected 'Name: value'")
     assert "secret" not in sentence
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "content-length", "Content-Encoding", "Transfer-Encoding"])
 def test_a_header_of_the_body_is_not_taken(name: str) -> None:
-    assert refusal(f"{name}: 1") == f"--header number 1 is {name}, which is that of the body that is sent"
+    assert refusal(f"{name}: 1") == f"--header number 1 is {name}, which this command sets itself: remove it"
 
 
 def test_a_file_has_a_header_in_each_line(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_a_token_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         (b"", " is empty"),
         (b"\n", " is empty"),
         (b"Bearer \n", " is empty"),
-        (b"sec ret", " is no token"),
-        (b"sec\nret", " is no token"),
-        ("sécret".encode(), " is no token"),
+        (b"sec ret", " is not a token"),
+        (b"sec\nret", " is not a token"),
+        ("sécret".encode(), " is not a token"),
         (b"\xff\xfesecret", " is not text"),
         (b"x" * (MOST_BYTES + 1), f" has more than {MOST_BYTES} bytes"),
         (None, ": No such file or directory"),
@@ -138,7 +138,7 @@ def test_gclouds_own_reason_is_told_in_a_line(gcloud: Path) -> None:
     put(gcloud, "printf 'ERROR: (gcloud.auth) no\\n  account\\n\\nTo log in, run\\n' >&2; exit 1")
     with pytest.raises(PipelineError) as raised:
         identity_token(None)
-    said = "gcloud prints no identity token ((gcloud.auth) no account): run gcloud auth login"
+    said = "gcloud printed no identity token ((gcloud.auth) no account): run gcloud auth login"
     assert str(raised.value) == said
 
 
@@ -146,12 +146,12 @@ def test_gclouds_advice_without_its_end_is_left_out(gcloud: Path) -> None:
     put(gcloud, "printf 'ERROR: no active account selected.\\nPlease run:\\n\\n  $ gcloud auth login\\n' >&2; exit 1")
     with pytest.raises(PipelineError) as raised:
         identity_token(None)
-    assert str(raised.value) == "gcloud prints no identity token (no active account selected.): run gcloud auth login"
+    assert str(raised.value) == "gcloud printed no identity token (no active account selected.): run gcloud auth login"
 
 
 def test_without_gcloud_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(PipelineError, match=r"^gcloud is not here: install it, or give --token-file FILE$"):
+    with pytest.raises(PipelineError, match=r"^gcloud is not installed: install it, or give --token-file FILE$"):
         identity_token(None)
 
 
@@ -161,5 +161,5 @@ def test_the_real_gcloud_without_an_account_is_told_in_a_line(tmp_path: Path, mo
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     with pytest.raises(PipelineError) as raised:
         identity_token(None)
-    assert str(raised.value).startswith("gcloud prints no identity token (")
+    assert str(raised.value).startswith("gcloud printed no identity token (")
     assert "\n" not in str(raised.value)

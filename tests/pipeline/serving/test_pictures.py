@@ -76,7 +76,7 @@ def test_redirects_come_to_an_end(site: Website) -> None:
 def test_no_redirect_leads_to_what_is_not_https(site: Website, website: Website) -> None:
     target = website.put("/a", b"picture")
     said = refusal(site.put("/a", b"", 302, Location=target))
-    assert said == "not fetched: it redirects to http://, and not to https://"
+    assert said == "not fetched: it redirects to http://, not to https://"
     assert website.asked == []
 
 
@@ -89,7 +89,7 @@ def test_another_status_is_told(site: Website, status: int, reason: str) -> None
 
 def test_what_is_packed_is_not_unpacked(site: Website) -> None:
     said = refusal(site.put("/a", b"\x1f\x8b", 200, **{"Content-Encoding": "gzip"}))
-    assert said == "not fetched: the host sends it packed (gzip)"
+    assert said == "not fetched: the host sends it compressed (gzip)"
 
 
 def without_end(visit: BaseHTTPRequestHandler) -> None:
@@ -133,7 +133,7 @@ def test_trouble_on_the_way_is_told_by_its_cause(
     assert refusal(f"https://127.0.0.1:{free_port}/a") == f"not fetched: 127.0.0.1:{free_port} refuses connections"
     assert refusal("https://name.invalid/a").startswith("not fetched: the name name.invalid ")
     monkeypatch.delenv("SSL_CERT_FILE")
-    said = f"not fetched: the certificate of {place} is of an authority that is not known here"
+    said = f"not fetched: the certificate of {place} is from an authority that is not known here"
     assert refusal(f"{site.url}/a") == said
 
 

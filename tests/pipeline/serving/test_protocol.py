@@ -111,7 +111,7 @@ def outputs(*data: list[Any]) -> bytes:
 def test_an_answer_in_v2_that_is_not_this_models_is_told_so(website: Any, photograph: str, body: bytes) -> None:
     website.put(INFER, body)
     said = refusal(website.url, Protocol.V2, photograph)
-    assert said == f"{photograph}: {website.url} does not answer as this model does: is it another server?"
+    assert said == f"{photograph}: {website.url} does not answer like this model: is it another server?"
 
 
 def test_a_query_of_the_users_own_stays_beside_the_number_of_classes(website: Any, photograph: str) -> None:
@@ -182,9 +182,9 @@ def test_grpc_over_tls_trusts_whom_it_is_told_to(photograph: str, tmp_path: Path
         (
             "UNIMPLEMENTED",
             "no such method",
-            "UNIMPLEMENTED: no such method: URL speaks no gRPC, or what is before it does not: give --protocol raw",
+            "UNIMPLEMENTED: no such method: URL, or a proxy before it, does not speak gRPC: give --protocol raw",
         ),
-        ("DEADLINE_EXCEEDED", "", "no whole answer from URL in time (60 s)"),
+        ("DEADLINE_EXCEEDED", "", "no complete answer from URL in time (60 s)"),
     ],
 )
 def test_a_refusal_over_grpc_is_a_line(
@@ -215,7 +215,7 @@ def test_an_answer_over_grpc_that_is_not_this_models_is_told_so(
     change(response)
     grpc_service.infer = lambda *_: response
     told = refusal(grpc_service.url, Protocol.GRPC, photograph)
-    assert told == f"{photograph}: {grpc_service.url} does not answer as this model does: is it another server?"
+    assert told == f"{photograph}: {grpc_service.url} does not answer like this model: is it another server?"
 
 
 def test_without_a_server_grpc_says_what_http_says(photograph: str, free_port: int) -> None:
@@ -227,12 +227,12 @@ def test_without_a_server_grpc_says_what_http_says(photograph: str, free_port: i
 
 def test_a_server_that_speaks_no_grpc_is_told_so(website: Any, photograph: str) -> None:
     website.put("/v1/models", b"{}")
-    with pytest.raises(NotClassified, match=r"speaks no gRPC, .*: give --protocol raw$"):
+    with pytest.raises(NotClassified, match=r"does not speak gRPC: give --protocol raw$"):
         asked(website.url, Protocol.GRPC, photograph)
 
 
 def test_a_url_with_a_path_is_none_of_grpc() -> None:
-    with pytest.raises(NoUrl, match="calls of gRPC have no path before theirs"):
+    with pytest.raises(NoUrl, match="gRPC allows no path in the URL"):
         Client("https://a.example/serving/cats", MODEL_NAME, protocol=Protocol.GRPC)
 
 

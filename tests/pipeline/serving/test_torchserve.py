@@ -194,7 +194,7 @@ def test_a_tmpdir_that_is_too_long_for_sockets_is_told_with_what_to_do(
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     with (
-        pytest.raises(PipelineError, match=f"^{long} is too long for TorchServe's sockets: .* TMPDIR=/tmp$"),
+        pytest.raises(PipelineError, match=f"^{long} is too long a path for TorchServe's sockets: .* TMPDIR=/tmp$"),
         TorchServe(directory, MODEL_NAME, Ports.any_free()),
     ):
         pass

@@ -104,7 +104,7 @@ def test_a_server_that_does_not_take_connections(told: Told, monkeypatch: pytest
             waiting.connect_ex(full.getsockname())
         place = f"127.0.0.1:{full.getsockname()[1]}"
         assert told(f"http://{place}").startswith(
-            f"no answer from http://{place}: {place} does not take the connection: "
+            f"no answer from http://{place}: {place} does not accept the connection: "
         )
 
 
@@ -112,7 +112,7 @@ def test_a_server_that_never_answers(told: Told, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pipeline.serving.client.TIMEOUT", httpx.Timeout(0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert told(url) == f"no whole answer from {url} in time (0.2 s)"
+        assert told(url) == f"no complete answer from {url} in time (0.2 s)"
 
 
 # --- Proxies ----------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_a_variable_that_names_no_file_is_told(told: Told, monkeypatch: pytest.M
 def test_an_unknown_authority(secure: Callable[..., Secure], told: Told) -> None:
     one = secure()
     assert told(one.url) == (
-        f"no answer from {one.url}: the certificate of {one.place} is of an authority that is not known here: "
+        f"no answer from {one.url}: the certificate of {one.place} is from an authority that is not known here: "
         "give its certificate with --ca FILE"
     )
 
@@ -175,7 +175,7 @@ def test_an_unknown_authority(secure: Callable[..., Secure], told: Told) -> None
 def test_an_authority_that_is_given_is_trusted_alone(secure: Callable[..., Secure], told: Told, tmp_path: Path) -> None:
     one = secure()
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
-    assert "is of an authority that is not known here" in told(one.url, tmp_path / "other.pem")
+    assert "is from an authority that is not known here" in told(one.url, tmp_path / "other.pem")
 
 
 def test_a_certificate_that_has_expired(secure: Callable[..., Secure], told: Told) -> None:
@@ -247,7 +247,7 @@ def test_a_file_without_certificates(content: str | None, sentence: str, tmp_pat
 
 def test_https_at_a_port_that_speaks_http(website: Website, told: Told) -> None:
     url = website.url.replace("http:", "https:")
-    assert told(url) == (f"no answer from {url}: {url.removeprefix('https://')} speaks no TLS: give http://…")
+    assert told(url) == (f"no answer from {url}: {url.removeprefix('https://')} does not speak TLS: give http://…")
 
 
 def test_http_at_a_port_that_speaks_https(secure: Callable[..., Secure], told: Told) -> None:
@@ -312,8 +312,7 @@ def test_http_at_a_port_of_go_or_nginx_that_speaks_https(
 
 GIVE = "give --token-file, --gcloud-token or --header @FILE"
 NO_SUCH = (
-    "404: Not Found: an ingress or gateway may say so, which knows no such host or path: "
-    "give --header 'Host: …', or another --url"
+    "404: Not Found: an ingress or gateway may not know this host or path: give --header 'Host: …', or another --url"
 )
 
 
@@ -321,28 +320,28 @@ NO_SUCH = (
     ("status", "headers", "body", "sentence"),
     [
         (302, {"Location": "https://accounts.google.com/o/oauth2/v2/auth?client_id=x"}, b"",
-         f"302: redirects to https://accounts.google.com/o/oauth2/v2/auth, as to a login page: {GIVE}"),
+         f"302: redirects to https://accounts.google.com/o/oauth2/v2/auth, perhaps a login page: {GIVE}"),
         (302, {"Location": "/dex/auth?client_id=x"}, b"",
-         f"302: redirects to {{url}}/dex/auth, as to a login page: {GIVE}"),
+         f"302: redirects to {{url}}/dex/auth, perhaps a login page: {GIVE}"),
         (301, {"Location": f"https://127.0.0.1{PREDICT}"}, b"", "301: redirects to another address: give --url https://127.0.0.1/"),
         (301, {"Location": "http://[::1"}, b"",
          "the connection to {url} broke off (Invalid URL in location header: Invalid port: ':1'.): "
          "look at the server's log"),
-        (302, {"Location": "javascript:alert(1)"}, b"", "{url} redirects to what is no URL: is it another server?"),
+        (302, {"Location": "javascript:alert(1)"}, b"", "{url} redirects to an invalid URL: is it another server?"),
         (301, {}, b"", "301: Moved Permanently"),
         (401, {}, b"Invalid IAP credentials: empty token", f"401: Unauthorized: {GIVE}"),
         (401, {}, b'{"error": "credentials: none, or not valid"}', f"401: credentials: none, or not valid: {GIVE}"),
         (403, {}, b"<html>Forbidden</html>",
-         "403: Forbidden: a gateway says so, not the model: "
-         "does it want --token-file, --gcloud-token or --header @FILE?"),
+         "403: Forbidden: this is from a gateway, not the model: "
+         "does it need --token-file, --gcloud-token or --header @FILE?"),
         (404, {}, b"default backend - 404", NO_SUCH),
         (404, {}, b"", NO_SUCH),
         (404, {}, b'{"error": "path: there is no such model"}', "404: path: there is no such model"),
         (503, {}, b"no healthy upstream",
-         "503: Service Unavailable: a gateway or proxy says so, not the model: is a pod ready?"),
+         "503: Service Unavailable: this is from a gateway or proxy, not the model: is a pod ready?"),
         (503, {}, b'{"error": "server: busy"}', "503: server: busy"),
         (200, {"Content-Type": "text/html"}, b"<html><title>Sign in</title></html>",
-         "{url} answers with a web page: is it that of a login (--token-file, --gcloud-token or --header @FILE), "
+         "{url} answers with a web page: is it a login page (--token-file, --gcloud-token or --header @FILE), "
          "or another server?"),
     ],
 )  # fmt: skip
@@ -356,7 +355,7 @@ def test_what_a_gateway_answers_is_told_as_its_own(
 def test_credentials_that_are_not_accepted(website: Website, told: Told) -> None:
     website.put(PREDICT, b"<html>no</html>", 401)
     said = told(website.url, authorization="Bearer secret")
-    assert said == "401: Unauthorized: what was given is not accepted"
+    assert said == "401: Unauthorized: the credentials are not accepted"
     assert website.headers["Authorization"] == "Bearer secret"
 
 
@@ -365,11 +364,11 @@ def test_an_answer_that_trickles_is_not_waited_for(told: Told, monkeypatch: pyte
     with running_host(b"") as host:
         host.answer = trickles(FOUND, b"x: y\r\n")
         url = f"http://127.0.0.1:{host.port}"
-        assert told(url) == f"no whole answer from {url} in time (60 s)"
+        assert told(url) == f"no complete answer from {url} in time (60 s)"
 
 
 def test_an_answer_without_end_is_no_answer(told: Told) -> None:
     with running_host(b"") as host:
         host.answer = pours(FOUND + b"Content-Type: application/json\r\n\r\n", b" " * 65536)
         url = f"http://127.0.0.1:{host.port}"
-        assert told(url) == f"{url} does not answer as this model does: is it another server?"
+        assert told(url) == f"{url} does not answer like this model: is it another server?"

@@ -163,7 +163,7 @@ def test_parts_that_were_sent_are_not_sent_again(after: int, publish: Publish, c
 
 def test_what_was_interrupted_is_no_version_yet(publish: Publish, cloud: Any, large: Files) -> None:
     interrupted(cloud, publish, large, 2)
-    with pytest.raises(PipelineError, match="was not published there, or not to its end"):
+    with pytest.raises(PipelineError, match="was not published there, or publishing did not finish"):
         read_version(connect(), StorageUri(cloud.bucket, f"models/{Version.of(large).name}"))
 
 
@@ -223,8 +223,8 @@ def test_an_object_with_other_content_of_the_same_size_is_never_overwritten(
     cloud.put(f"{uri.path}/{ARCHIVE}", b"?" * small[ARCHIVE].stat().st_size)
     before = cloud.objects()
     assert refusal(publish, small) == (
-        f"{uri / ARCHIVE} is there already with other content, and is never overwritten: "
-        "delete it if it is of no use, or publish under another prefix"
+        f"{uri / ARCHIVE} already exists with other content and is never overwritten: "
+        "delete it if nobody needs it, or publish under another prefix"
     )
     assert cloud.objects() == before
 
@@ -235,7 +235,7 @@ def test_the_description_of_another_version_is_never_overwritten(
     uri = publish(small).uri
     cloud.put(f"{uri.path}/{VERSION_FILE}", Version.of(large).to_json())
     before = cloud.objects()
-    assert "version.json is there already with other content" in refusal(publish, small)
+    assert "version.json already exists with other content" in refusal(publish, small)
     assert cloud.objects() == before
 
 
@@ -368,7 +368,7 @@ def test_bytes_that_change_on_the_way_are_noticed(what: str, publish: Publish, c
     cloud.trouble = sometimes(lambda call: call.is_upload and content[:200] in call.body, flip)
     with pytest.raises(PipelineError):
         publish(large)
-    with pytest.raises(PipelineError, match="not to its end"):
+    with pytest.raises(PipelineError, match="publishing did not finish"):
         read_version(connect(), StorageUri(cloud.bucket, f"models/{Version.of(large).name}"))
     uri = publish(large).uri
     assert is_whole(cloud, uri, large)
@@ -450,7 +450,7 @@ def test_a_refusal_half_way_leaves_no_version(publish: Publish, cloud: Any, smal
         f"permission storage.objects.create is missing on gs://{cloud.bucket}: "
         "ask its owner for the role roles/storage.objectUser"
     )
-    with pytest.raises(PipelineError, match="not to its end"):
+    with pytest.raises(PipelineError, match="publishing did not finish"):
         read_version(connect(), StorageUri(cloud.bucket, f"models/{Version.of(small).name}"))
 
 
