@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN = .venv/bin
 PIP = -m pip --disable-pip-version-check install --no-deps
-# Each file that pip installs has one of the SHA-256s that stand there: make lock.
+# Each file that pip installs must have one of the SHA-256 hashes in there: make lock.
 LOCKED = $(PIP) --require-hashes --requirement requirements/locked
 TORCH = $(shell sed -n 's/^\(torch\(vision\)\{0,1\}==[^ ]*\).*/\1/p' requirements/locked/torch.txt)
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
@@ -27,7 +27,7 @@ demo: setup
 
 # run all tests in about twenty minutes, those that need no server first
 test: setup .venv-checkov/.ready
-	@echo "first what needs no server, about a minute; then the rest, about twenty minutes"
+	@echo "first the tests that need no server, about a minute; then the rest, about twenty minutes"
 	$(BIN)/python -m pytest -n 2
 
 # run the tests that need no server, in about a minute
@@ -42,7 +42,7 @@ lint: setup
 	$(BIN)/shellcheck scripts/*.sh scripts/run .ci/run
 	$(BIN)/shfmt -d -i 2 scripts/*.sh scripts/run .ci/run
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint kserve/runtime/Dockerfile; \
-		else echo "hadolint is not here: the Dockerfile is not checked"; fi
+		else echo "hadolint is not installed: the Dockerfile is not checked"; fi
 
 # reformat the code as lint wants it
 format: setup
@@ -124,9 +124,9 @@ image:
 	.venv-lock/bin/python $(LOCKED)/uv.txt
 	@touch $@
 
-# The CPU build of torch is a tenth of the default one, and has its own index, which says itself what SHA-256 its files have;
-# where that cannot be reached, the default index serves (on Linux: with CUDA, several GB). KServe's storage initializer says
-# that it is not for Python 3.14 and later; for gs:// it needs nothing there that is not installed by then.
+# torch's CPU build is a tenth of the size of the default one. It has its own index, which states the SHA-256 of its files;
+# if that cannot be reached, the default index is used (on Linux: with CUDA, several GB). KServe's storage initializer claims
+# not to support Python 3.14 and later; for gs:// it needs nothing there that is not installed by then.
 .venv/.ready: $(wildcard requirements/locked/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -134,7 +134,7 @@ image:
 	$(PYTHON) -m venv .venv
 	@if $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=5)' 2>/dev/null; \
 		then set -x; $(BIN)/python $(PIP) --index-url $(TORCH_CPU_INDEX) $(TORCH); \
-		else echo "PyTorch's CPU index cannot be reached: torch comes from the default index (on Linux 5.8 GB in all)"; \
+		else echo "PyTorch's CPU index cannot be reached: installing torch from the default index (on Linux 5.8 GB in total)"; \
 			set -x; $(BIN)/python $(LOCKED)/torch-cpu.txt 2>/dev/null || $(BIN)/python $(LOCKED)/torch.txt; fi
 	@$(BIN)/python -c "from importlib.metadata import requires; exit(not any('nvidia' in each for each in requires('torch')))" || exit 0; \
 		set -x; $(BIN)/python $(LOCKED)/cuda.txt
@@ -142,4 +142,4 @@ image:
 	@$(BIN)/python -c 'import kserve_storage' 2>/dev/null || \
 		{ set -x; $(BIN)/python $(PIP) --ignore-requires-python --require-hashes --requirement requirements/locked/kserve-storage.txt; }
 	@touch $@
-	@echo "set up: make demo shows the whole path; scripts/package.sh, serve.sh and predict.sh are for your own pictures"
+	@echo "done: make demo shows the whole path; use scripts/package.sh, serve.sh and predict.sh for your own pictures"

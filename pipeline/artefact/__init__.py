@@ -1,1 +1,1 @@
-"""What is built: weights, the archive, a version and its signature. Local files only."""
+"""Builds weights, the archive, a version and its signature. Local files only."""

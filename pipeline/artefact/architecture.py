@@ -1,5 +1,5 @@
-"""A network by its name: one of torchvision's classifiers (`resnet18`), or what a function in a user's file returns
-(`net.py:build`). Packaging executes that file; serving never does.
+"""A network by name: one of torchvision's classifiers (`resnet18`), or the network that a function in a user's file
+returns (`net.py:build`). Packaging executes that file; serving never does.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.text import one_line
 
 OF_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
-SEED = 15  # of what a network draws while it is built
+SEED = 15  # for the random numbers that a network draws while it is built
 
-# What torchvision's own builders do where weights are asked for: no auxiliary heads, and inputs turned from ImageNet's
-# mean and deviation into those that these two were trained with. `init_weights` takes seconds, and warns.
+# What torchvision's own builders do when weights are requested: no auxiliary heads, and inputs converted from
+# ImageNet's mean and deviation to those that these two were trained with. `init_weights` takes seconds, and warns.
 AS_TRAINED = {"aux_logits": False, "transform_input": True, "init_weights": False}
 OPTIONS: dict[str, dict[str, bool]] = {"googlenet": AS_TRAINED, "inception_v3": AS_TRAINED}
 
@@ -41,8 +41,8 @@ OPTIONS: dict[str, dict[str, bool]] = {"googlenet": AS_TRAINED, "inception_v3": 
 def module(architecture: str, classes: int, crop: int, folder: Path = Path()) -> nn.Module:
     """A network that answers float32 (N, 3, crop, crop) with logits (N, classes); float32, in eval mode, on the CPU.
 
-    Its weights are what it begins with, and the same each time. folder: where a user's file is looked for.
-    Raises PipelineError where there is no such network, or it answers with something else.
+    Its weights are the initial ones, and the same each time. folder: where a user's file is looked for.
+    Raises PipelineError if there is no such network, or it answers with something else.
     """
     with _repeatable():
         network = _build(architecture, classes, crop, folder)
@@ -56,7 +56,7 @@ def module(architecture: str, classes: int, crop: int, folder: Path = Path()) ->
 def layout(architecture: str, crop: int, folder: Path = Path()) -> Layout:
     """Names and shapes of its weights, without the memory for them. Raises PipelineError as `module` does.
 
-    Built once: a network of many layers takes seconds, and three ask for this.
+    Cached: building a network of many layers takes seconds, and there are three callers.
     """
     with _repeatable():
         try:
@@ -65,12 +65,12 @@ def layout(architecture: str, crop: int, folder: Path = Path()) -> Layout:
         except PipelineError:
             if not OF_A_FILE.fullmatch(architecture):
                 raise
-            network = _build(architecture, MARK, crop, folder)  # one that computes with its weights, say
+            network = _build(architecture, MARK, crop, folder)  # for example, it computes with its weights
     return Layout.of(network)
 
 
 def outputs(architecture: str, crop: int, folder: Path = Path()) -> int:
-    """How many classes a network has that is not built for a number of them."""
+    """How many classes a network has, if its number of classes is fixed."""
     with _repeatable():
         network = _build(architecture, MARK, crop, folder).eval().float()
     return _answer(network, architecture, crop).shape[1]
@@ -116,7 +116,7 @@ def _from_file(named: re.Match[str], classes: int, folder: Path) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise PipelineError(f"{named[0]} returns a {type(network).__name__}: it must return a torch.nn.Module")
     if any(isinstance(tensor, UninitializedTensorMixin) for tensor in (*network.parameters(), *network.buffers())):
-        raise PipelineError(f"{named[0]} has layers without sizes (Lazy…): write Linear, Conv2d and so on, with theirs")
+        raise PipelineError(f"{named[0]} has layers without sizes (Lazy…): use Linear, Conv2d and so on, with sizes")
     return network
 
 
@@ -127,7 +127,7 @@ def _classes_parameter(function: Callable[..., Any]) -> list[str]:
         return []
     named = [name for name in ("classes", "num_classes") if name in parameters]
     takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-    return named or (["num_classes"] if takes_any else [])  # as timm.create_model
+    return named or (["num_classes"] if takes_any else [])  # as timm.create_model does
 
 
 def _function(named: re.Match[str], folder: Path) -> Callable[..., Any]:
@@ -148,10 +148,10 @@ def _function(named: re.Match[str], folder: Path) -> Callable[..., Any]:
 
 @cache
 def _executed(file: Path) -> ModuleType:
-    """Once, however often its function is called."""
+    """Executes a file only once, however often its function is called."""
     name = f"architecture_{file.stem}"
     specification = importlib.util.spec_from_file_location(name, file)
-    assert specification is not None  # for it ends in .py
+    assert specification is not None  # because it ends in .py
     assert specification.loader is not None
     loaded = importlib.util.module_from_spec(specification)
     sys.modules[name] = loaded  # dataclasses look themselves up there
@@ -161,7 +161,7 @@ def _executed(file: Path) -> ModuleType:
 
 @contextmanager
 def _told(named: re.Match[str], folder: Path) -> Iterator[None]:
-    """What the file raises, in a line. It can import what lies beside it, and what it prints is no result."""
+    """Turns what the file raises into one line. The file can import its neighbours; its output goes to stderr."""
     file = (folder / named["file"]).resolve()
     sys.path.insert(0, str(file.parent))
     here = os.getcwd()
@@ -174,7 +174,7 @@ def _told(named: re.Match[str], folder: Path) -> Iterator[None]:
         said = f"{type(error).__name__}: {one_line(error, 200)}"
         raise PipelineError(f"{named['file']} fails ({where}{said})") from None
     finally:
-        os.chdir(here)  # where it went elsewhere, the user's relative paths would lead there
+        os.chdir(here)  # if the file changed the directory, the user's relative paths would be wrong
         if str(file.parent) in sys.path:
             sys.path.remove(str(file.parent))
 
@@ -190,9 +190,9 @@ def _repeatable() -> Iterator[None]:
 
 
 class _WithoutMemory(TorchFunctionMode):
-    """Layers make their weights with torch.empty, which gives them no memory here.
+    """Layers create their weights with torch.empty, which allocates no memory here.
 
-    torch.device("meta") would do so to all tensors, also to those that RegNet computes its widths with.
+    torch.device("meta") would affect all tensors, even those from which RegNet computes its widths.
     """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -205,15 +205,15 @@ class _WithoutMemory(TorchFunctionMode):
 def _check_answer(network: nn.Module, architecture: str, classes: int, crop: int) -> None:
     answer = _answer(network, architecture, crop)
     if answer.shape[1] != classes:
-        raise PipelineError(f"{architecture} answers with {answer.shape[1]} numbers, and there are {classes} classes")
+        raise PipelineError(f"{architecture} answers with {answer.shape[1]} numbers, but there are {classes} classes")
     if (answer >= 0).all() and torch.allclose(answer.sum(dim=1), torch.ones(len(answer)), atol=1e-4):
         raise PipelineError(
-            f"{architecture} answers with probabilities: leave out the softmax at its end, which the server does"
+            f"{architecture} answers with probabilities: remove the softmax at its end, as the server applies one"
         )
 
 
 def _answer(network: nn.Module, architecture: str, crop: int) -> torch.Tensor:
-    """Of a black picture and a grey one."""
+    """Its answer to a black picture and a grey one."""
     pictures = torch.stack([torch.zeros(3, crop, crop), torch.full((3, crop, crop), 0.5)])
     try:
         with torch.inference_mode():

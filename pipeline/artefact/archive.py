@@ -1,4 +1,4 @@
-"""The .mar: TorchServe's model archive, identical byte for byte whenever it is built from the same inputs."""
+"""The .mar: TorchServe's model archive. The same inputs give the same file, byte for byte."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from pipeline.shared.whole import written_whole
 
 HANDLER = "entry.py"
 CONFIG_FILE = "model-config.yaml"
-NOTICE_FILE = "NOTICE"  # whose labels and architecture these are
+NOTICE_FILE = "NOTICE"  # credits the authors of the labels and the architecture
 SUMS_FILE = "SHA256SUMS"  # of all other entries; handler/vision/worker/integrity.py checks it first
 
-# Beside them, nothing of handler/ goes into the archive: no caches, no editor's leftovers.
+# Nothing else from handler/ goes into the archive: no caches, no editors' backup files.
 HANDLER_FILES = (HANDLER, "vision/**/*.py", CONFIG_FILE)
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
-CREATED_ON = "01/01/1980 00:00:00"  # the same, as torch-model-archiver writes it
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+CREATED_ON = "01/01/1980 00:00:00"  # the same, in torch-model-archiver's format
 MODE = 0o100644 << 16  # a plain file, rw-r--r--, where zip keeps Unix modes
 VERSION_DIGITS = 12
 BLOCK_BYTES = 1024 * 1024
 
 MANIFEST = f"{MAR_INF}/{MANIFEST_FILE_NAME}"
-MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
-NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of any model that was ever packed; models/NAME.yaml takes less
+MOST_MANIFEST_BYTES = 65_536  # it has a few hundred, but an archive could unpack it to any size
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of any model that was ever packed; models/NAME.yaml allows fewer
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A finished archive; `size` is in bytes. `version` is what its manifest says to TorchServe, and nobody else.
+    """A finished archive; `size` is in bytes. `version` is in its manifest, and only for TorchServe.
 
-    It derives from what is in the archive, so it knows neither settings nor signature, and cannot be the name of what
-    is published: that is Version.name.
+    It derives from the archive's contents, so it covers neither settings nor signature. A published version's name is
+    therefore another one: Version.name.
     """
 
     path: Path
@@ -61,8 +61,8 @@ def build_archive(handler_directory: Path, contents: Path, name: str, output: Pa
     """Packs the handler and the files of `contents` into `output`, which is replaced only once the new archive is
     complete.
 
-    contents: a folder with what pipeline/artefact/contents.py writes. name: of the model.
-    Raises OSError where it cannot be written; what was there before then stays.
+    contents: a folder with what pipeline/artefact/contents.py writes. name: the model's.
+    Raises OSError if it cannot be written; `output` is then unchanged.
     """
     entries: dict[str, bytes | Path] = {file.name: file for file in contents.iterdir()}
     entries[NOTICE_FILE] = CHECKOUT / NOTICE_FILE
@@ -81,7 +81,7 @@ def build_archive(handler_directory: Path, contents: Path, name: str, output: Pa
 
 
 def content_version(sha256s: Mapping[str, str]) -> str:
-    """Names → the SHA-256 of what has that name, as hexadecimal digits; all of it → a version, twelve such digits."""
+    """Names and the SHA-256 of their contents, as hexadecimal digits → a version, twelve such digits."""
     digest = hashlib.sha256()
     for name in sorted(sha256s):
         digest.update(f"{name} {sha256s[name]}\n".encode())
@@ -89,15 +89,15 @@ def content_version(sha256s: Mapping[str, str]) -> str:
 
 
 def sums(sha256s: Mapping[str, str]) -> bytes:
-    """Names → SHA-256 as hexadecimal digits; all of it → the text that sha256sum writes, and checks."""
+    """Names and their SHA-256, as hexadecimal digits → the text that sha256sum writes and checks."""
     return "".join(f"{sha256s[name]}  {name}\n" for name in sorted(sha256s)).encode()
 
 
 def weights_metadata(archive: Path) -> dict[str, str]:
-    """What `to_safetensors` wrote into the archive's weights: `weights`, their origin, and `sha256`.
+    """The metadata of the archive's weights, from `write_weights`: `weights`, their origin, and `sha256`.
 
-    Their file is the one that the manifest names: not every release has called it the same.
-    Raises NotOurArchive where this is none of ours, OSError where it cannot be read.
+    The manifest names their file: it has not had the same name in every release.
+    Raises NotOurArchive if the archive is not ours, OSError if it cannot be read.
     """
 
     def read(opened: zipfile.ZipFile) -> dict[str, str]:
@@ -108,7 +108,7 @@ def weights_metadata(archive: Path) -> dict[str, str]:
 
 
 def model_name(archive: Path) -> str:
-    """What the model in the archive is called, as TorchServe finds it in the manifest. Raises as `weights_metadata`."""
+    """The model's name, as TorchServe finds it in the manifest. Raises as `weights_metadata`."""
 
     def read(opened: zipfile.ZipFile) -> str:
         name = _manifest_in(opened)["modelName"]
@@ -128,14 +128,14 @@ def _read(archive: Path, read: Callable[[zipfile.ZipFile], T]) -> T:
 
 
 def _manifest_in(opened: zipfile.ZipFile) -> dict[str, object]:
-    """What it says of the model. Raises one of the errors that `_read` knows."""
+    """The manifest's entry for the model. Raises one of the errors that `_read` catches."""
     with opened.open(MANIFEST) as file:
         said: dict[str, object] = json.loads(file.read(MOST_MANIFEST_BYTES))["model"]
     return said
 
 
 def manifest(name: str, version: str) -> bytes:
-    """The manifest as torch-model-archiver makes it, with a fixed date."""
+    """The manifest that torch-model-archiver makes, with a fixed date."""
     config = ModelArchiverConfig(
         name, HANDLER, version, serialized_file=WEIGHTS_FILE, config_file=CONFIG_FILE, export_path=""
     )
@@ -145,7 +145,7 @@ def manifest(name: str, version: str) -> bytes:
 
 
 def _write(entries: Mapping[str, bytes | Path], output: Path) -> tuple[int, str]:
-    """Writes beside `output`, then renames. Stored, not deflated: weights hardly compress. Returns size and SHA-256."""
+    """Writes a temporary file, then renames. Stored, not deflated: weights hardly compress. → size and SHA-256."""
     with written_whole(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(entries):
             _add(archive, name, entries[name])
@@ -153,7 +153,7 @@ def _write(entries: Mapping[str, bytes | Path], output: Path) -> tuple[int, str]
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> None:
-    """A file may have gigabytes: it is never in memory as a whole."""
+    """Copies in blocks: a file may have gigabytes, and is never entirely in memory."""
     entry = zipfile.ZipInfo(name, EPOCH)
     entry.external_attr = MODE
     if isinstance(content, bytes):

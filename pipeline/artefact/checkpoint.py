@@ -1,13 +1,14 @@
-"""A checkpoint as training leaves it: which of the state dicts in it is meant, and how its weights are called.
+"""A checkpoint as training leaves it: which of its state dicts is meant, and what its weights are called.
 
 Whatever a checkpoint is made of, each tensor in it has a path: the keys that lead to it and the parts of its name, such
-as `state_dict`, `model`, `features`, `0`, `weight`. Of this path
+as `state_dict`, `model`, `features`, `0`, `weight`. From this path
 
-1. what wrappers have put in is left out, wherever it stands: `module`, `_orig_mod`, …;
-2. the end that the network calls a weight is its name, and what is before it says which state dict it belongs to.
+1. parts that wrappers have added are removed, wherever they are: `module`, `_orig_mod`, …;
+2. the longest ending that is the name of one of the network's weights is the name, and the rest identifies the state
+   dict.
 
-Of the state dicts that fit the network, averaged weights (EMA, SWA) go before those they were averaged from, as in
-timm's load_state_dict. Where this leaves several that differ, none is taken: a wrong guess would look like an answer.
+If several state dicts fit the network, averaged weights (EMA, SWA) take precedence over those they were averaged from,
+as in timm's load_state_dict. If several different ones remain, none is used: a wrong guess would look like an answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pipeline.shared.errors import NoStateDict, PipelineError, SeveralStateDicts
 
 Keys = tuple[str, ...]
 
-# What stands in names because of: DataParallel, DistributedDataParallel, AveragedModel and DeepSpeed; torch.compile;
+# Parts of names that come from DataParallel, DistributedDataParallel, AveragedModel and DeepSpeed; torch.compile;
 # Lightning's Fabric; PyTorch's and FairScale's FSDP; activation checkpoints.
 WRAPPERS = {
     "module",
@@ -39,25 +40,28 @@ WRAPPERS = {
 }
 
 AVERAGED = {"ema", "swa", "avg", "average", "averaged", "shadow"}
-BEFORE_AVERAGING = {"current"}  # Lightning's WeightAveraging: state_dict is the average, and this what it is made of
+BEFORE_AVERAGING = {"current"}  # Lightning's WeightAveraging: state_dict is the average, and this is its source
 
-# In names that Lightning saves among the network's: what was trained with, such as the classes' weights in the loss.
+# Parts of names that Lightning saves among the network's, but only training needs, such as class weights in a loss.
 OF_NO_NETWORK = re.compile(r"(^|[._])(loss|losses|criterion|metrics?)([._]|$)", re.IGNORECASE)
 
-# In names, where a state dict is not that of a plain network → what it is, and what to do.
+# Parts of names in state dicts of networks that are not plain → what they are, and what to do.
 UNFINISHED = {
-    "_packed_params": ("holds quantised weights", "save those from before quantisation"),
+    "_packed_params": ("holds quantised weights", "save the weights from before quantisation"),
     "weight_orig": ("holds pruned weights and their masks", "call torch.nn.utils.prune.remove(), and save again"),
     "parametrizations": (
         "holds parametrised weights",
         "call torch.nn.utils.parametrize.remove_parametrizations(), and save again",
     ),
-    "weight_g": ("holds weights apart from their norm", "call torch.nn.utils.remove_weight_norm(), and save again"),
-    "_flat_param": ("holds flat weights of FSDP", "save them with StateDictType.FULL_STATE_DICT"),
-    "lora_A": ("holds adapters beside the weights (LoRA)", "merge them into the weights, and save again"),
+    "weight_g": (
+        "holds weights separate from their norm",
+        "call torch.nn.utils.remove_weight_norm(), and save again",
+    ),
+    "_flat_param": ("holds FSDP's flat weights", "save them with StateDictType.FULL_STATE_DICT"),
+    "lora_A": ("holds adapters next to the weights (LoRA)", "merge them into the weights, and save again"),
 }
 
-# What torchvision's DenseNet and ViT once called them, and still do in the published files; see its densenet.py and
+# Former names in torchvision's DenseNet and ViT, which its published files still have; see its densenet.py and
 # vision_transformer.py.
 OLDER_NAMES = {
     re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."): r"\1\2.",
@@ -73,10 +77,9 @@ OUTERMOST = "the outermost dictionary"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A state dict, as float32 arrays; `place` in the file; and the places of others that fit but were passed over.
+    """A state dict, as float32 arrays; its `place` in the file; and the places of others that fit but were not chosen.
 
-    A place is empty where there is nothing but this state dict around it. besides: whole numbers that the network may
-    have, as they are.
+    A place is empty if the file is the state dict itself. besides: whole numbers that the network may have, unchanged.
     """
 
     state: dict[str, np.ndarray]
@@ -86,11 +89,11 @@ class Chosen:
 
 
 def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] = lambda _: False) -> Chosen:
-    """The state dict in a file that fits the network, or what comes closest to it: see above for the rule.
+    """The state dict in a file that fits the network, or comes closest to fitting: see above for the rule.
 
-    shapes: the names of the network's weights → their shapes, with None for a size that may be any. may_have: names
-    that may be there beside them.
-    Nothing in the file is executed. Raises PipelineError where it cannot be read, holds no state dict, or several.
+    shapes: the names of the network's weights → their shapes, with None for any size. may_have: whether another name
+    is allowed too.
+    Nothing in the file is executed. Raises PipelineError if it cannot be read, or holds no state dict, or several.
     """
     leaves = list(_leaves(load(file), WRAPPERS - {part for name in shapes for part in name.split(".")}))
     if not leaves:
@@ -100,7 +103,7 @@ def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] 
     if not fitting:
         _check_finished(leaves, candidates, file)
         closest = candidates[0].tensors | candidates[0].others if candidates else _largest(leaves)
-        return Chosen(_arrays(closest, file), "", [])  # for the caller, who says what is missing
+        return Chosen(_arrays(closest, file), "", [])  # the caller reports what is missing
     chosen, *others = fitting
     others = [other for other in others if not other.equals(chosen)]
     if rivals := [other for other in others if other.rank == chosen.rank]:
@@ -112,8 +115,8 @@ def read_checkpoint(file: Path, shapes: Shapes, may_have: Callable[[str], bool] 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a file has of a network. missing: names that are not there, or in another shape. others: names besides.
-    shapes: of what has the network's names.
+    """How far a file matches a network. missing: names that are absent, or have another shape. others: names that the
+    network does not have. shapes: of the tensors with the network's names.
     """
 
     missing: list[str]
@@ -122,7 +125,7 @@ class Overlap:
 
 
 def overlaps(file: Path, layouts: Sequence[Layout]) -> list[Overlap | None]:
-    """For each network, how far the closest state dict in a file fits it; None where no name is the network's.
+    """For each network, how far the closest state dict in a file fits it; None if no name is the network's.
 
     Raises PipelineError as `read_checkpoint` does.
     """
@@ -141,7 +144,7 @@ def overlaps(file: Path, layouts: Sequence[Layout]) -> list[Overlap | None]:
 
 
 def _largest(leaves: list[_Leaf]) -> dict[str, torch.Tensor]:
-    """The dictionary with most tensors: what is told of, where no name is the network's."""
+    """The dictionary with the most tensors: the one to report on if no name is the network's."""
     containers: dict[Keys, dict[str, torch.Tensor]] = {}
     for leaf in leaves:
         containers.setdefault(leaf.container, {})[leaf.name] = leaf.tensor
@@ -153,7 +156,7 @@ def _largest(leaves: list[_Leaf]) -> dict[str, torch.Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """A tensor. container: the keys that lead to the dictionary it is in. path: those and its name, in parts."""
+    """A tensor. container: the keys that lead to its dictionary. path: those keys and its name, in parts."""
 
     container: Keys
     name: str
@@ -162,7 +165,7 @@ class _Leaf:
 
     @property
     def matters(self) -> bool:
-        """Whether a network may compute with it: not with a counter, such as `n_averaged`, nor with its loss."""
+        """Whether a network may compute with it. Counters, such as `n_averaged`, and the loss do not matter."""
         is_counter = self.tensor.dim() == 0 and not self.tensor.is_floating_point()
         return not is_counter and OF_NO_NETWORK.search(self.name) is None
 
@@ -171,7 +174,7 @@ class _Leaf:
 
 
 def _leaves(loaded: Any, wrappers: set[str], container: Keys = (), seen: set[int] | None = None) -> Iterator[_Leaf]:
-    """All tensors but those of optimizers, each container once."""
+    """All tensors except those of optimizers, each container once."""
     seen = set() if seen is None else seen
     if id(loaded) in seen or len(container) > MOST_DEPTH:
         return
@@ -190,9 +193,9 @@ def _leaves(loaded: Any, wrappers: set[str], container: Keys = (), seen: set[int
 
 @dataclass(eq=False)
 class _Candidate:
-    """Tensors whose paths differ only in a name that the network has: one state dict, or a part of one.
+    """Tensors whose paths differ only in a name that the network has: one state dict, or part of one.
 
-    others: what is in the same dictionaries and belongs to no other candidate; besides: what of this the network may
+    others: tensors in the same dictionaries that belong to no other candidate; besides: those that the network may
     have.
     """
 
@@ -204,7 +207,7 @@ class _Candidate:
     averaged: bool = False
 
     def in_shape(self, shapes: Shapes) -> int:
-        """How many of the network's weights are here, in their shapes, and no whole numbers."""
+        """How many of the network's weights are here, with the right shape, in floating point."""
         return sum(
             matches(tuple(tensor.shape), shapes[name]) and tensor.is_floating_point()
             for name, tensor in self.tensors.items()
@@ -230,12 +233,12 @@ class _Candidate:
 
 
 def _candidates(leaves: list[_Leaf], shapes: Shapes, may_have: Callable[[str], bool], file: Path) -> list[_Candidate]:
-    """Those that have every weight, or else the one with most of them; none where no name is the network's.
+    """Those that have every weight, or else the one with the most; empty if no name is the network's.
 
-    Raises PipelineError where one has a name twice, with different values.
+    Raises PipelineError if one has a name twice, with different values.
     """
     found: dict[Keys, _Candidate] = {}
-    longest = max(name.count(".") + 1 for name in shapes) + 1  # older names have a part more
+    longest = max(name.count(".") + 1 for name in shapes) + 1  # older names have one part more
     owners: list[_Candidate | None] = []
     for leaf in leaves:
         owner = None
@@ -246,7 +249,7 @@ def _candidates(leaves: list[_Leaf], shapes: Shapes, may_have: Callable[[str], b
             if name in shapes:
                 owner = found.setdefault(prefix, _Candidate(prefix))
                 if not _same(owner.tensors.setdefault(name, leaf.tensor), leaf.tensor):
-                    raise PipelineError(f"{file} has {name} twice, with different values: save one state dict alone")
+                    raise PipelineError(f"{file} has {name} twice, with different values: save only one state dict")
                 owner.containers.add(leaf.container)
                 break
         owners.append(owner)
@@ -263,20 +266,20 @@ def _candidates(leaves: list[_Leaf], shapes: Shapes, may_have: Callable[[str], b
 
 
 def _present(name: str) -> str:
-    """What a weight is called today."""
+    """The current name of a weight."""
     for past, present in OLDER_NAMES.items():
         name = past.sub(present, name)
     return name
 
 
 def _check_finished(leaves: list[_Leaf], candidates: list[_Candidate], file: Path) -> None:
-    """Raises NoStateDict where a name or a type says why nothing fits."""
+    """Raises NoStateDict if a name or a type explains why nothing fits."""
     for mark, (what, to_do) in UNFINISHED.items():
         if any(mark in part for leaf in leaves for part in leaf.path):
             raise NoStateDict(file, what, to_do)
     for tensor in candidates[0].tensors.values() if candidates else ():
         if tensor.is_complex():
-            raise NoStateDict(file, f"holds complex weights ({tensor.dtype})", "save real ones")
+            raise NoStateDict(file, f"holds complex weights ({tensor.dtype})", "save real numbers")
         if not tensor.is_floating_point():
             what, to_do = UNFINISHED["_packed_params"]
             raise NoStateDict(file, f"{what} ({tensor.dtype})", to_do)
@@ -288,12 +291,12 @@ def _check_finished(leaves: list[_Leaf], candidates: list[_Candidate], file: Pat
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     try:
         return one is other or (one.dtype == other.dtype and torch.equal(one, other))
-    except RuntimeError:  # of sparse ones, or of those without data
+    except RuntimeError:  # sparse tensors, or tensors without data
         return False
 
 
 def _arrays(tensors: Mapping[str, torch.Tensor], file: Path) -> dict[str, np.ndarray]:
-    """As float32. Raises PipelineError for tensors that are sparse, quantised, without data, or of their own types."""
+    """As float32. Raises PipelineError for tensors that are sparse, quantised, without data, or of custom types."""
     arrays = {}
     for name, tensor in tensors.items():
         try:
@@ -301,5 +304,5 @@ def _arrays(tensors: Mapping[str, torch.Tensor], file: Path) -> dict[str, np.nda
                 raise TypeError
             arrays[name] = tensor.detach().float().contiguous().numpy()
         except (RuntimeError, TypeError):
-            raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers: {name} is one") from None
+            raise PipelineError(f"{file} holds tensors that are not plain arrays of numbers, such as {name}") from None
     return arrays

@@ -1,4 +1,4 @@
-"""What an archive holds of a classifier, beside the handler: its program, weights, classes, and facts, as files."""
+"""The files of a classifier in an archive, next to the handler: its program, weights, classes and facts."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from safetensors.numpy import save_file
 from pipeline.artefact.file_kind import MOST_HEADER_BYTES
 from pipeline.artefact.model import Model
 
-if TYPE_CHECKING:  # torch takes seconds, and whoever reads an archive's metadata does without
+if TYPE_CHECKING:  # torch takes seconds, and reading an archive's metadata does not need it
     from pipeline.artefact.program import Program
 
 PROGRAM_FILE = "program.json"
 WEIGHTS_FILE = "weights.safetensors"
-INT8_PROGRAM_FILE = "int8.json"  # where there is an int8 network too
+INT8_PROGRAM_FILE = "int8.json"  # if there is an int8 network too
 INT8_WEIGHTS_FILE = "int8.safetensors"
 CLASSES_FILE = "classes.json"
 MODEL_FILE = "model.yaml"
 PROOF_FILE = "proof.json"
 
-MOST_FACTS_BYTES = 65_536  # of a few hundred
+MOST_FACTS_BYTES = 65_536  # usually a few hundred
 
 
 def write_contents(program: Program, origin: str, model: Model, folder: Path) -> None:
-    """All but the proof, and what that says: `write_facts`. Equal inputs give equal files.
+    """Writes everything except the proof and what depends on it (`write_facts`). Equal inputs give equal files.
 
-    origin: of the weights, in words. folder: which is there.
+    origin: of the weights, in words. folder: must exist.
     """
     (folder / PROGRAM_FILE).write_bytes(program.graph)
     write_weights(program.tensors, origin, folder / WEIGHTS_FILE)
@@ -47,7 +47,7 @@ def write_contents(program: Program, origin: str, model: Model, folder: Path) ->
 
 
 def write_facts(model: Model, bfloat16: bool, folder: Path, int8: bool = False) -> None:
-    """bfloat16: whether it answers as it should when it is computed in that. int8: whether there is such a network."""
+    """bfloat16: whether its answers are right in bfloat16. int8: whether there is an int8 network."""
     facts = {
         "name": model.name,
         "architecture": archived_architecture(model),
@@ -61,12 +61,12 @@ def write_facts(model: Model, bfloat16: bool, folder: Path, int8: bool = False) 
 
 
 def archived_architecture(model: Model) -> str:
-    """Of a file, without the folders of this machine."""
+    """The architecture; a file's without this machine's folders."""
     return model.architecture.rpartition("/")[2]
 
 
 def architecture_in(archive: Path) -> str | None:
-    """What an archive says that it holds; None where there is none, or it says nothing."""
+    """The architecture that an archive names; None if there is no archive, or it names none."""
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(MODEL_FILE) as facts:
             return str(yaml.safe_load(facts.read(MOST_FACTS_BYTES))["architecture"])
@@ -75,9 +75,9 @@ def architecture_in(archive: Path) -> str | None:
 
 
 def write_weights(tensors: Mapping[str, np.ndarray], origin: str, file: Path) -> None:
-    """Its metadata says `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names).
+    """Its metadata has `weights` (their origin) and `sha256` (of the arrays' bytes, in the order of their names).
 
-    Raises OSError where it cannot be written.
+    Raises OSError if it cannot be written.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -85,14 +85,14 @@ def write_weights(tensors: Mapping[str, np.ndarray], origin: str, file: Path) ->
     try:
         save_file(dict(tensors), file, {"weights": origin, "sha256": digest.hexdigest()})
     except SafetensorError as error:
-        if number := re.search(r"os error (\d+)", str(error)):  # a full disk, for one
+        if number := re.search(r"os error (\d+)", str(error)):  # such as a full disk
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from None
         raise
     _sort_metadata(file)
 
 
 def read_metadata(file: IO[bytes]) -> dict[str, str]:
-    """The metadata that `write_weights` wrote. Raises ValueError where it is not there."""
+    """The metadata that `write_weights` wrote. Raises ValueError if there is none."""
     try:
         (length,) = struct.unpack("<Q", file.read(8))
         metadata = json.loads(file.read(min(length, MOST_HEADER_BYTES)))["__metadata__"]
@@ -102,7 +102,7 @@ def read_metadata(file: IO[bytes]) -> dict[str, str]:
 
 
 def _sort_metadata(file: Path) -> None:
-    """safetensors writes its metadata in random order: the same length of header, with the keys in order."""
+    """safetensors writes its metadata in random order. Sorts its keys, which keeps the header's length."""
     with open(file, "r+b") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
         header = json.loads(opened.read(length))

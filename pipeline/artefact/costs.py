@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-BASE_BYTES = 190_000_000  # of a worker without a network: AlexNet's 430 MB, less its weights
+BASE_BYTES = 190_000_000  # of a worker without a network: AlexNet's 430 MB minus its weights
 BATCH = 16  # images: batchSize in handler/model-config.yaml
-MOST_SECONDS = 2.0  # of trying, after the first image
+MOST_SECONDS = 2.0  # of measuring, after the first image
 MOST_RUNS = 5
 
 
 @dataclass(frozen=True)
 class Costs:
-    """parameters: numbers that training changes. flop: of an image, where a multiply-add counts as two. memory: of a
-    worker, in bytes, estimated. images_per_s: of one core of this machine, measured; float32, the network alone.
+    """parameters: numbers that training changes. flop: per image; a multiply-add counts as two. memory: per worker, in
+    bytes, estimated. images_per_s: on one core of this machine, measured; float32, only the network.
     """
 
     parameters: int
@@ -42,7 +42,7 @@ def costs(network: nn.Module, crop: int) -> Costs:
 
 
 def _largest_layer(network: nn.Module, image: torch.Tensor) -> int:
-    """How many numbers go into and come out of the layer that has most of them."""
+    """The largest number of values that go into and come out of one layer."""
     most = 0
 
     def note(_: nn.Module, given: Any, answered: Any) -> None:
@@ -60,7 +60,7 @@ def _largest_layer(network: nn.Module, image: torch.Tensor) -> int:
 
 
 def _rate(network: nn.Module, image: torch.Tensor) -> float:
-    """Images per second, the fastest of a few, with one thread."""
+    """Images per second in the fastest of a few runs, with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

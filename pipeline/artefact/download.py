@@ -1,4 +1,4 @@
-"""Published weights, and the cache that they are downloaded into."""
+"""Downloads published weights into a cache."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pipeline.shared.http import http_client
 from pipeline.shared.progress import Progress
 
 CHUNK_BYTES = 1024 * 1024
-TIMEOUT = httpx.Timeout(30, connect=10)  # seconds, for each step of a download
+TIMEOUT = httpx.Timeout(30, connect=10)  # seconds for each step of a download
 
 
 def downloaded(published: Published, progress: Progress, cache: Path | None = None) -> Path:
-    """Published weights in the cache, downloaded first where they are missing or damaged.
+    """Published weights in the cache, downloaded first if they are missing or damaged.
 
-    Raises WeightsUnavailable when they cannot be downloaded, are not what was published, or cannot be kept.
+    Raises WeightsUnavailable if they cannot be downloaded, are not what was published, or cannot be stored.
     """
     url = published.url
     file = (cache or cache_directory()) / url.rsplit("/", 1)[1]
@@ -35,7 +35,7 @@ def downloaded(published: Published, progress: Progress, cache: Path | None = No
         with http_client(TIMEOUT) as client, naming(file), _part_file(file) as part:
             _download(client, url, part, progress)
             if not sha256_of(Path(part.name)).startswith(published.sha256):
-                raise DownloadFailed(url, file, "what it sent is not the published file, a proxy may have changed it")
+                raise DownloadFailed(url, file, "it did not send the published file; a proxy may have changed it")
             os.replace(part.name, file)
     except httpx.HTTPStatusError as error:
         raise DownloadFailed(url, file, f"the server answered {error.response.status_code}") from None
@@ -47,7 +47,7 @@ def downloaded(published: Published, progress: Progress, cache: Path | None = No
 
 
 def cache_directory() -> Path:
-    """The cache of torch.hub, which other tools share; see torch.hub.get_dir."""
+    """torch.hub's cache, which other tools share; see torch.hub.get_dir."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     torch_home = os.environ.get("TORCH_HOME") or os.path.join(cache, "torch")
     return Path(torch_home).expanduser() / "hub" / "checkpoints"
@@ -55,13 +55,13 @@ def cache_directory() -> Path:
 
 @contextmanager
 def _part_file(file: Path) -> Iterator[IO[bytes]]:
-    """A file beside `file` to download into, for one process at a time; gone afterwards, however it ends."""
+    """A file next to `file` to download into, for one process at a time; removed afterwards in any case."""
     with open(file.with_name(file.name + ".part"), "ab") as part:  # "wb" would empty it before the lock is held
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DownloadUnderWay(file) from None
-        if not _has_its_name(part):  # another process renamed it, and then gave up the lock: it is the weights by now
+        if not _has_its_name(part):  # another process renamed it before it released the lock: it is the weights now
             raise DownloadUnderWay(file)
         part.seek(0)
         part.truncate()

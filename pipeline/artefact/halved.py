@@ -1,7 +1,8 @@
-"""Weights in bfloat16, for an archive of half the size: half to fetch, to check and to map at each start.
+"""Weights in bfloat16, for an archive of half the size: each start fetches, checks and maps half as much.
 
-They are written by the archive's own handler, as a processor runs them: handler/vision/model/as_run.py has the form. In
-float32 a server widens them again, which brings back no digit: both precisions then have to keep bfloat16's bounds.
+The archive's own handler writes them in the form in which a processor uses them: see handler/vision/model/as_run.py. A
+server that computes in float32 widens them again, but no digits return: both precisions must then keep bfloat16's
+bounds.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from pipeline.shared.errors import PipelineError
 def halve(
     module: nn.Module, model: Model, program: Program, folder: Path, handler_directory: Path, proof: Proof
 ) -> Proof:
-    """Replaces the weights in a folder that is to be packed, and asks the network the photographs again.
+    """Replaces the weights in a folder that is to be packed, and proves the network on the photographs again.
 
-    proof: of the weights that are there. Raises PipelineError where bfloat16 is too far from the original.
+    proof: of the present weights. Raises PipelineError if bfloat16 is too far from the original.
     """
     if not proof.bfloat16.passed:
         raise PipelineError(
-            f"in bfloat16 this network answers otherwise, so its weights stay float32: {proof}: "
+            f"this network differs too much in bfloat16, so its weights must stay float32: {proof}: "
             "pack it without --weights-precision bfloat16"
         )
     done = subprocess.run(

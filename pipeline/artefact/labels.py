@@ -1,4 +1,4 @@
-"""The classes of a model: a list, or a file of text, JSON or a table, becomes (WordNet id or None, label) of each."""
+"""The classes of a model: a list, or a file of text, JSON or a table → (WordNet id or None, label) for each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Class = tuple[str | None, str]
 WORDNET_ID = re.compile(r"n\d{8}")
 MOST_BYTES = 16 << 20
 MOST_CLASSES = 100_000
-LONGEST_LABEL = 200  # characters; of ImageNet's, with all synonyms, the longest has 121
-GOOD = "a line for each class, in the order of the network's outputs"
+LONGEST_LABEL = 200  # characters; ImageNet's longest, with all synonyms, has 121
+GOOD = "one line for each class, in the order of the network's outputs"
 
-# What columns are called in the heads of tables.
+# Names of columns in the first row of tables.
 INDEX = {
     "index",
     "idx",
@@ -54,18 +54,18 @@ IMAGENET = CHECKOUT / "models" / "imagenet_classes.json"
 
 
 def imagenet_classes() -> list[Class]:
-    """The thousand of ImageNet's, with their WordNet ids."""
+    """ImageNet's thousand classes, with their WordNet ids."""
     return read_labels(IMAGENET)
 
 
 def read_labels(file: Path) -> list[Class]:
-    """Raises PipelineError in a line that says where in the file it is wrong."""
+    """Raises PipelineError, which says where the file is wrong."""
     try:
         content = file.read_bytes() if file.stat().st_size <= MOST_BYTES else None
     except (FileNotFoundError, NotADirectoryError):
         raise PipelineError(f"no labels at {file}: write a text file with {GOOD}") from None
     except IsADirectoryError:
-        raise PipelineError(f"{file} is a folder: labels are a file with {GOOD}") from None
+        raise PipelineError(f"{file} is a folder: give a text file with {GOOD}") from None
     if content is None:
         raise PipelineError(f"{file} is larger than {MOST_BYTES >> 20} MB: labels are {GOOD}")
     try:
@@ -85,8 +85,8 @@ def read_labels(file: Path) -> list[Class]:
 
 
 def from_data(said: object, where: str) -> list[Class]:
-    """Of JSON or YAML: ["cat", …], [["n02123045", "tabby"], …], {"0": "cat", …}, {"0": ["n02123045", "tabby"], …},
-    {"cat": 0, …}, or a configuration of Hugging Face with id2label. where: how errors name what was said.
+    """From JSON or YAML: ["cat", …], [["n02123045", "tabby"], …], {"0": "cat", …}, {"0": ["n02123045", "tabby"], …},
+    {"cat": 0, …}, or a Hugging Face configuration with id2label. where: how errors name the source.
     """
     pairs = list(said.items()) if isinstance(said, dict) else said if isinstance(said, _Pairs) else None
     if pairs is not None:
@@ -97,36 +97,38 @@ def from_data(said: object, where: str) -> list[Class]:
 
 
 def checked(classes: Sequence[Class], where: str) -> list[Class]:
-    """Raises PipelineError for labels that no answer could carry. Two may be the same: ImageNet has two cranes."""
+    """Raises PipelineError for labels that no answer could hold. Two may be equal: ImageNet has two cranes."""
     if len(classes) < 2:
-        raise PipelineError(f"{where} has {_count(len(classes))}: a classifier has two or more, each with a label")
+        raise PipelineError(
+            f"{where} has {_count(len(classes))}: a classifier has at least two classes, with a label each"
+        )
     if len(classes) > MOST_CLASSES:
-        raise PipelineError(f"{where} has {len(classes)} labels: at most {MOST_CLASSES} are taken")
+        raise PipelineError(f"{where} has {len(classes)} labels: at most {MOST_CLASSES} are allowed")
     stripped = [(wnid, label.strip()) for wnid, label in classes]
     for index, (wnid, label) in enumerate(stripped):
         what = ""
         if not label:
             what = "is empty: give each class a label"
         elif CONTROL.search(label) or "\n" in label or "\t" in label:
-            what = f"has a control character ({ascii(label)[:60]}): leave it out"
+            what = f"has a control character ({ascii(label)[:60]}): remove it"
         elif len(label) > LONGEST_LABEL:
-            what = f"has {len(label)} characters: at most {LONGEST_LABEL} are taken"
+            what = f"has {len(label)} characters: at most {LONGEST_LABEL} are allowed"
         elif wnid is not None and not WORDNET_ID.fullmatch(wnid):
-            what = f"has {wnid[:40]!r} for a WordNet id: one is n and eight digits, such as n02123045"
+            what = f"has the WordNet id {wnid[:40]!r}: it must be n and eight digits, such as n02123045"
         if what:
             raise PipelineError(f"{where}: the label of class {index} {what}")
     return stripped
 
 
 def _count(labels: int) -> str:
-    return "no label" if labels == 0 else f"{labels} label" if labels == 1 else f"{labels} labels"
+    return "no labels" if labels == 0 else f"{labels} label" if labels == 1 else f"{labels} labels"
 
 
 # --- JSON and YAML ----------------------------------------------------------------------------------------------------
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object, with the keys that it has twice."""
+    """A JSON object that keeps repeated keys."""
 
 
 def _json(text: str, file: Path) -> object:
@@ -135,7 +137,7 @@ def _json(text: str, file: Path) -> object:
     except json.JSONDecodeError as error:
         raise PipelineError(f"{file} is not JSON: line {error.lineno}: {error.msg}") from None
     except (RecursionError, ValueError):
-        raise PipelineError(f"{file} is not JSON that holds labels") from None
+        raise PipelineError(f"{file} is not JSON with labels") from None
 
 
 def _from_pairs(pairs: list[tuple[Any, Any]], where: str) -> list[Class]:
@@ -150,7 +152,7 @@ def _from_pairs(pairs: list[tuple[Any, Any]], where: str) -> list[Class]:
         return _in_order([(int(key), _class(value, f"{where}[{key}]")) for key, value in pairs], where)
     if pairs and all(_is_index(value) for _, value in pairs):  # {"cat": "0"}
         return _in_order([(int(index), (None, str(label))) for label, index in pairs], where)
-    raise PipelineError(f'{where} must have labels by their numbers, such as {{"0": "cat", "1": "dog"}}, or a list')
+    raise PipelineError(f'{where} must map numbers to labels, such as {{"0": "cat", "1": "dog"}}, or be a list')
 
 
 def _class(said: object, where: str) -> Class:
@@ -181,10 +183,8 @@ def _in_order(numbered: Iterable[tuple[int, Class]], where: str) -> list[Class]:
         by_index[index] = each
     for index in range(len(by_index)):
         if index not in by_index:
-            begins = " (counting begins at 0)" if index == 0 else ""
-            raise PipelineError(
-                f"{where} has no class {index}, and has class {max(by_index)}{begins}: give each number"
-            )
+            begins = " (numbers start at 0)" if index == 0 else ""
+            raise PipelineError(f"{where} has class {max(by_index)}, but no class {index}{begins}: give every number")
     return [by_index[index] for index in range(len(by_index))]
 
 
@@ -220,7 +220,7 @@ def _from_table(text: str, suffix: str, where: str) -> list[Class]:
         read = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise PipelineError(
-            f"{where} is no table of {'tabs' if delimiter == chr(9) else repr(delimiter)}: {error}"
+            f"{where} is not a table separated by {'tabs' if delimiter == chr(9) else repr(delimiter)}: {error}"
         ) from None
     rows = _without_end([[cell.strip() for cell in row] for row in read], lambda row: not any(row))
     if not rows:
@@ -228,8 +228,8 @@ def _from_table(text: str, suffix: str, where: str) -> list[Class]:
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise PipelineError(
-                f"{where}: row {number} has {len(row)} fields, and the first has {len(rows[0])}: "
-                "put a label with a comma in double quotes"
+                f"{where}: row {number} has {len(row)} fields, but the first has {len(rows[0])}: "
+                "put labels with a comma in double quotes"
             )
     index, wnid, label, body = _columns(rows, where)
     classes = [(row[wnid] if wnid is not None and row[wnid] else None, row[label]) for row in body]
@@ -239,7 +239,7 @@ def _from_table(text: str, suffix: str, where: str) -> list[Class]:
 
 
 def _columns(rows: list[list[str]], where: str) -> tuple[int | None, int | None, int, list[list[str]]]:
-    """Of the number, of the WordNet id and of the label, by name or else by what is in them; and the rows below."""
+    """The columns of the number, the WordNet id and the label, by name or else by content; and the rows below."""
     heads = _heads(rows)
     body = rows[1:] if heads else rows
     kinds = _kinds(body)
@@ -255,13 +255,13 @@ def _columns(rows: list[list[str]], where: str) -> tuple[int | None, int | None,
     others = named[:1] or others
     if len(others) != 1:
         raise PipelineError(
-            f"{where}: which column has the labels is not clear: name it, with a first row such as index,label"
+            f"{where}: it is not clear which column has the labels: name it in the first row, such as index,label"
         )
     return index, wnid, others[0], body
 
 
 def _heads(rows: list[list[str]]) -> list[str]:
-    """The names of the columns, in lower case; none where the first row is a class."""
+    """The names of the columns, in lower case; empty if the first row is a class."""
     heads = [re.sub(r"[\s-]+", "_", cell.lower()) for cell in rows[0]]
     if len(heads) == 1:
         return heads if heads[0] in LABEL else []
@@ -273,7 +273,7 @@ def _heads(rows: list[list[str]]) -> list[str]:
 
 
 def _kinds(rows: list[list[str]]) -> list[str]:
-    """Of each column: `wnid`, `index` or `label`."""
+    """For each column: `wnid`, `index` or `label`."""
     kinds = []
     for column in zip(*rows, strict=True):
         if any(column) and all(WORDNET_ID.fullmatch(cell) for cell in column if cell):

@@ -1,4 +1,4 @@
-"""torch.export's graph → nodes, and the tensors that they need. What does not hang on the images is computed."""
+"""torch.export's graph → nodes, and the tensors that they need. What does not depend on the images is computed here."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch import fx
 from pipeline.artefact.nodes import Batch, Node, Ref, Weight, flat, mapped
 from pipeline.shared.errors import NotExportable
 
-# They could draw random numbers, and do not when a network is only asked.
+# These can draw random numbers, but do not in inference.
 SILENT = {"dropout", "feature_dropout", "alpha_dropout", "scaled_dot_product_attention"}
-# They do nothing when a network is only asked; the conversions among them, where they convert to the same type.
+# These do nothing in inference; conversions do nothing if they convert to the same type.
 CONVERSIONS = {"_to_copy", "to", "type_as"}
 IDENTITIES = CONVERSIONS | {
     *("alias", "contiguous", "clone", "detach", "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout"),
 }
 COPIES = {"clone", "lift_fresh_copy"}
-# Parts of a network in a block of their own: with torch.autocast(enabled=False), with torch.no_grad().
+# Parts of a network that are blocks: with torch.autocast(enabled=False), with torch.no_grad().
 BLOCKS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
-# Their second argument lends its shape alone.
+# Only the shape of their second argument matters.
 LIKE_ANOTHER = {"expand_as": "expand", "view_as": "view", "reshape_as": "view"}
 CHECKS = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size"}
-# A number in place of their second tensor makes another form of them.
+# These have another overload if the second argument is a number, not a tensor.
 WITH_NUMBERS = ("add", "sub", "mul", "div")
-# Tensors that are made on the spot. The first argument of new_… lends its type alone.
+# These create tensors. Only the type of new_…'s first argument matters.
 NEW_TENSORS: dict[str, Callable[..., torch.Tensor]] = {
     "zeros": torch.zeros,
     "ones": torch.ones,
@@ -42,7 +42,7 @@ NEW_TENSORS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 class Lowering:
-    """tensors: the weights so far, by their names; those that were computed here are float64."""
+    """tensors: the weights so far, by name; those that were computed here are float64."""
 
     def __init__(self, exported: torch.export.ExportedProgram) -> None:
         self._module = exported.graph_module
@@ -54,20 +54,20 @@ class Lowering:
         )
         held = {**exported.constants, **exported.state_dict}
         self.tensors: dict[str, torch.Tensor] = {}
-        self._values: dict[fx.Node, Any] = {}  # Ref, a list of them, or torch.Tensor where no image is in it
+        self._values: dict[fx.Node, Any] = {}  # Ref, a list of them, or torch.Tensor if independent of the images
         self._nodes: list[Node] = []
         self._place = ""
-        self._numbers = count()  # of what is computed
+        self._numbers = count()  # for the names of computed tensors
         self._copies: set[fx.Node] = set()
         self._order = {node: index for index, node in enumerate(self._module.graph.nodes)}
         self._sharing: dict[int | None, list[fx.Node]] = defaultdict(list)  # by their memory
-        self._named: dict[int, list[fx.Node]] = defaultdict(list)  # by the node of the program that they are
+        self._named: dict[int, list[fx.Node]] = defaultdict(list)  # by their node in the program
         for node in self._order:
             self._sharing[_memory(node)].append(node)
         self._batch: Any = None  # torch.export's symbol for the number of images
         self._kept: dict[int, Weight] = {}
         self._originals: dict[int, str] = {}
-        self._alive: list[torch.Tensor] = []  # so that no id is given twice
+        self._alive: list[torch.Tensor] = []  # so that no id() is reused
         for node in self._module.graph.nodes:
             if node.op != "placeholder":
                 continue
@@ -81,11 +81,11 @@ class Lowering:
                 self._batch = node.meta["val"].shape[0].node.expr
 
     def run(self) -> tuple[list[Node], int]:
-        """→ nodes, and which of them is the output."""
+        """→ the nodes, and the index of the output."""
         return self._nodes, self._output(self._walked(self._module))
 
     def _walked(self, module: fx.GraphModule) -> Any:
-        """→ what its graph returns, as torch.fx has it."""
+        """→ what its graph returns, in torch.fx's form."""
         for node in module.graph.nodes:
             if node.op == "call_function":
                 self._place = _place(node) or self._place
@@ -100,11 +100,11 @@ class Lowering:
         raise AssertionError("a graph has an output")
 
     def _block(self, node: fx.Node) -> Any:
-        """Its nodes, as if they stood where it stands."""
+        """Inlines its nodes."""
         arguments = [self._value(each) for each in node.args]
         at = next(index for index, each in enumerate(arguments) if isinstance(each, fx.GraphModule))
         if "autocast" in str(node.target) and arguments[2]:
-            raise NotExportable("it computes a part in another precision (torch.autocast)", self._place)
+            raise NotExportable("it computes part of its answer in another precision (torch.autocast)", self._place)
         inner, given = arguments[at], arguments[at + 1 :]
         inputs = [each for each in inner.graph.nodes if each.op == "placeholder"]
         self._values |= dict(zip(inputs, given, strict=True))
@@ -115,12 +115,12 @@ class Lowering:
             raise NotExportable("it does not return one tensor, the logits (N, classes)")
         found, shape = self._values[outputs[0]], outputs[0].meta["val"].shape
         if not isinstance(found, Ref) or found.node < 0 or len(shape) != 2 or isinstance(shape[1], torch.SymInt):
-            raise NotExportable(f"it returns {tuple(map(str, shape))}, and not the logits (N, classes)")
+            raise NotExportable(f"it returns {tuple(map(str, shape))}, not the logits (N, classes)")
         return found.node
 
     def _lowered(self, node: fx.Node) -> Any:
         if isinstance(node.meta.get("val"), torch.SymInt):
-            return None  # where it is used, its value says how it hangs on the number of images
+            return None  # its users see from its value how it depends on the number of images
         name = self._name(node)
         if name in CHECKS:
             return None
@@ -149,20 +149,20 @@ class Lowering:
         return self._applied(node, name, args, kwargs)
 
     def _name(self, node: fx.Node) -> str:
-        """`conv2d`, of aten.conv2d.default. Raises NotExportable for what is not aten's."""
+        """aten.conv2d.default → `conv2d`. Raises NotExportable for operators that are not aten's."""
         if node.target is operator.getitem:
             return "getitem"
         target: Any = node.target
         if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
-            raise NotExportable(f"it has an operator of its own ({target})", self._place)
+            raise NotExportable(f"it has a custom operator ({target})", self._place)
         name = str(target._schema.name.partition("::")[2])
         if torch.Tag.nondeterministic_seeded in target.tags and name.rstrip("_") not in SILENT:
             raise NotExportable(f"it draws random numbers (aten.{name})", self._place)
         return name
 
     def _check_written(self, node: fx.Node, of_images: bool) -> None:
-        """Raises NotExportable where an operator writes into memory that has another name too, which is read later: a
-        program has no memory, so that name would keep its old value. What hangs on no image really is written into.
+        """Raises NotExportable if an operator writes into memory that is read later under another name: a program has
+        no memory, so that name would keep its old value. Tensors independent of the images really are written into.
         """
         schema = getattr(node.target, "_schema", None)
         if schema is None or not schema.is_mutable:
@@ -176,7 +176,7 @@ class Lowering:
         )
         if written.op == "placeholder" and value != Ref(-1):
             raise NotExportable(
-                "it changes its own state when it is asked: is it training? call eval() before it is returned",
+                "it changes its own state in inference: is it in training mode? call eval() before returning it",
                 self._place,
             )
         for other in {*self._sharing.get(_memory(written) or 0, ()), *(same if written not in self._copies else ())}:
@@ -184,18 +184,18 @@ class Lowering:
                 continue
             if other.op == "placeholder" and self._values.get(other) != Ref(-1):
                 raise NotExportable(
-                    "it changes its own state when it is asked: is it training? call eval() before it is returned",
+                    "it changes its own state in inference: is it in training mode? call eval() before returning it",
                     self._place,
                 )
             before = self._order[other] < self._order.get(node, 0)
             if of_images and before and self._is_read_after(other, node):
-                raise NotExportable(f"it writes into a part of a tensor ({node.target})", self._place)
+                raise NotExportable(f"it writes into part of a tensor ({node.target})", self._place)
 
     def _is_read_after(self, node: fx.Node, now: fx.Node) -> bool:
         return any(self._order.get(user, 0) > self._order.get(now, 0) for user in node.users)
 
     def _new(self, name: str, args: list[Any], node: fx.Node) -> Any:
-        """One for each image is one, expanded."""
+        """A tensor with one row for each image is made with one row, and expanded."""
         kind = node.meta["val"].dtype
         made = NEW_TENSORS[name](
             [1 if isinstance(size, Batch) else size for size in args[0]],
@@ -205,7 +205,7 @@ class Lowering:
         return made if Batch not in map(type, args[0]) else self._add("expand", [self._as_argument(made), args[0]], {})
 
     def _computed(self, node: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """What hangs on no image."""
+        """Computes a value that does not depend on the images."""
         double = lambda value: (  # noqa: E731
             value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
         )
@@ -229,10 +229,10 @@ class Lowering:
         kwargs = {key: self._as_argument(value) for key, value in kwargs.items() if key != "pin_memory"}
         if name == "batch_norm" and args[5]:
             raise NotExportable(
-                "its batch norm goes by the images that come together, and not by what it has seen", self._place
+                "its batch norm uses the statistics of each batch, not those from training", self._place
             )
         if any(isinstance(value, torch.dtype | torch.device | torch.layout) for value in flat([args, kwargs])):
-            raise NotExportable(f"it chooses a type or a device itself (aten.{op})", self._place)
+            raise NotExportable(f"it chooses a type or a device on its own (aten.{op})", self._place)
         found = node.meta.get("val")
         result: Any = self._add(op, args, kwargs, found.dim() if isinstance(found, torch.Tensor) else 0)
         if isinstance(written, fx.Node):
@@ -254,7 +254,7 @@ class Lowering:
         return argument
 
     def _size(self, size: Any) -> Any:
-        """A number, or a multiple of the number of images."""
+        """An integer, or a multiple of the number of images."""
         if not isinstance(size, torch.SymInt):
             return size
         expression = size.node.expr
@@ -262,7 +262,7 @@ class Lowering:
             return int(expression)
         times = expression.subs(self._batch, 1)
         if times.free_symbols or expression != times * self._batch or int(times) != times:
-            raise NotExportable(f"it computes a size in its own way ({expression})", self._place)
+            raise NotExportable(f"it computes a size in an unsupported way ({expression})", self._place)
         return Batch(int(times))
 
     def _as_argument(self, value: Any) -> Any:
@@ -279,13 +279,13 @@ class Lowering:
 
 
 def _memory(node: fx.Node) -> int | None:
-    """Equal for those that share it."""
+    """A key that is equal for nodes that share memory."""
     value = node.meta.get("val")
     return value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None
 
 
 def _place(node: fx.Node) -> str:
-    """FILE:LINE of the network's code that asked for it, or nothing."""
+    """FILE:LINE in the network's code, or empty."""
     lines = [line for line in (node.stack_trace or "").splitlines() if line.lstrip().startswith("File ")]
     if not lines:
         return ""

@@ -1,4 +1,4 @@
-"""What is packed and served: models/NAME.yaml, the one home of what is known about it."""
+"""The model that is packed and served: models/NAME.yaml, the single source of what is known about it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KEYS = ("name", "architecture", "weights", "labels", "preprocessing")
 MOST_PIXELS = 2048  # of a side; torchvision's largest is 600
 TURNS_INPUTS = ("googlenet", "inception_v3")  # see OPTIONS in architecture.py
 TURNS_INPUTS_NOTE = (
-    "transform_input: as torchvision builds it for its own weights and what is fine-tuned from them; "
-    "one that was trained from nothing, with weights=None, needs architecture: file.py:function"
+    "transform_input: on, as torchvision sets it for its own weights and models fine-tuned from them; "
+    "a model trained from scratch, with weights=None, needs architecture: file.py:function"
 )
 OF_TORCHVISION = "https://download.pytorch.org/"
 OF_A_FILE = re.compile(r".+\.py:\w+")
 ENTRY = re.compile(r"(\w+_Weights\.)?[A-Z][A-Z0-9_]*")  # torchvision's names: DEFAULT, ResNet18_Weights.IMAGENET1K_V1
 
-# An InferenceService takes the name, and so do TorchServe, URLs and file names; see pipeline/deployment/names.py.
+# The name is used for an InferenceService, TorchServe, URLs and files; see pipeline/deployment/names.py.
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST_NAME = 47
 TAKEN_ENDINGS = ("-predictor", "-metrics", "-public", "-candidate")
@@ -33,7 +33,7 @@ TAKEN_ENDINGS = ("-predictor", "-metrics", "-public", "-candidate")
 @dataclass(frozen=True)
 class Preprocessing:
     """resize: pixels of the short side; crop: pixels of the square in the middle; interpolation: bilinear or bicubic,
-    antialiased; mean and std: of red, green and blue, where 0 is black and 1 is full colour.
+    antialiased; mean and std: for red, green and blue, from 0 (black) to 1 (full colour).
     """
 
     resize: int
@@ -45,7 +45,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Published:
-    """Weights on the web. sha256: of the file, in 64 hexadecimal digits, or the first eight (torchvision's)."""
+    """Weights on the web. sha256: the file's, in 64 hexadecimal digits, or its first eight (torchvision's)."""
 
     url: str
     sha256: str
@@ -55,9 +55,9 @@ class Published:
 class Model:
     """What is known before weights are loaded.
 
-    architecture: as it was said. weights: `untrained`, `imagenet`, a name of torchvision's, a file, or what is
-    published. classes: (WordNet id or None, label) of each output; empty where nothing was said: see
-    `weights.with_classes`. labels: where they are from, in words. notes: what was taken by default, in sentences.
+    architecture: as the user gave it. weights: `untrained`, `imagenet`, one of torchvision's names, a file, or
+    published weights. classes: (WordNet id or None, label) for each output; empty if none were given: see
+    `weights.with_classes`. labels: their source, in words. notes: defaults that were applied, in sentences.
     """
 
     file: Path
@@ -71,14 +71,14 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where the file is, and its paths begin."""
+        """The file's folder, where its relative paths begin."""
         return self.file.parent
 
 
 def read_model(file: Path, name: str | None = None, weights: str | None = None, labels: Path | None = None) -> Model:
-    """name, weights, labels: what a command's options say instead of the file.
+    """name, weights, labels: a command's options, which override the file.
 
-    Raises PipelineError with the key and what is wrong in one line.
+    Raises PipelineError, which names the key and what is wrong with it.
     """
     said = read_mapping(file)
     for key in said:
@@ -111,21 +111,19 @@ def read_model(file: Path, name: str | None = None, weights: str | None = None, 
 
 
 def _check_name(name: object, place: str) -> None:
-    good = (
-        f"lower-case letters, digits and hyphens, a letter first, no hyphen last, at most {LONGEST_NAME}, such as pets"
-    )
+    good = f"up to {LONGEST_NAME} lower-case letters, digits and hyphens, a letter first, no hyphen last, such as pets"
     if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise wrong("", place, name, good)
     for ending in TAKEN_ENDINGS:
         if name.endswith(ending):
             raise PipelineError(
-                f"{place} must not end in {ending}: in a cluster, what belongs to another is called that"
+                f"{place} must not end in {ending}: in a cluster, this ending marks parts of other services"
             )
 
 
 def _weights(file: Path, said: dict[Any, Any], architecture: str) -> str | Path | Published:
     weights = said.get("weights")
-    good = "a file, a name of torchvision's such as IMAGENET1K_V1, untrained, or {url: https://…, sha256: …}"
+    good = "a file, one of torchvision's names such as IMAGENET1K_V1, untrained, or {url: https://…, sha256: …}"
     if "weights" not in said and not OF_A_FILE.fullmatch(architecture):
         return "DEFAULT"
     if isinstance(weights, dict):
@@ -155,7 +153,7 @@ def _published(file: Path, weights: dict[Any, Any]) -> Published:
     url, sha256 = weights.get("url"), weights.get("sha256")
     if not isinstance(url, str) or not re.fullmatch(r"https://[^/\s]+/(\S*/)?[\w.+%-]+", url):
         raise wrong(file, "weights.url", url, "an https URL of a file")
-    # As torchvision names its files: eight digits are little to go by for anybody else's.
+    # torchvision has eight digits in its files' names. For anybody else's files, eight are too few.
     in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", url) if url.startswith(OF_TORCHVISION) else None
     if sha256 is None and in_name:
         return Published(url, in_name[1])
@@ -193,7 +191,7 @@ def _preprocessing(
     if values["crop"] > values["resize"]:
         of_whom = f" ({values['resize']}, by default)" if "resize" in missing else f" ({values['resize']})"
         raise PipelineError(
-            f"{file}: preprocessing.crop must be at most preprocessing.resize{of_whom}: {values['crop']} is not"
+            f"{file}: preprocessing.crop must be at most preprocessing.resize{of_whom}: {values['crop']} is more"
         )
     for key in ("mean", "std"):
         values[key] = [float(each) for each in values[key]]
@@ -212,14 +210,14 @@ def _plain(value: object) -> str:
 def usual_preprocessing(
     architecture: str, weights: str | Path | Published, place: str = ""
 ) -> tuple[dict[str, Any], str]:
-    """What a model file need not say, and whose it is: that of torchvision's weights of this name or URL; for a file,
-    that of its newest weights (DEFAULT), from which fine-tuning usually starts; for a network of one's own, ImageNet's.
+    """The default preprocessing, and its source: for torchvision's weights, by name or URL, their own; for a file, that
+    of the newest weights (DEFAULT), from which fine-tuning usually starts; for a user's own network, ImageNet's.
     """
     if OF_A_FILE.fullmatch(architecture):
         usual = {"resize": 256, "crop": 224, "interpolation": "bilinear"}
         mean_and_std = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
         return usual | mean_and_std, "is usual with ImageNet"
-    from pipeline.artefact import zoo  # takes two seconds, and a whole model file does without
+    from pipeline.artefact import zoo  # takes two seconds, and a complete model file does not need it
 
     entry = zoo.entry(architecture, place=place)
     if isinstance(weights, str) and ENTRY.fullmatch(weights):
@@ -250,13 +248,13 @@ def _are_channels(lowest: float) -> Callable[[object], bool]:
     return right
 
 
-# What the file says: whether that is right, and what would be.
+# Key → whether a value is valid, and what would be.
 PREPROCESSING: dict[str, tuple[Callable[[object], bool], str]] = {
     "resize": (_are_pixels, f"a whole number from 1 to {MOST_PIXELS}, such as 256"),
     "crop": (_are_pixels, f"a whole number from 1 to {MOST_PIXELS}, such as 224"),
     "interpolation": (lambda value: value in ("bilinear", "bicubic"), "bilinear or bicubic"),
-    "mean": (_are_channels(-10), "three numbers, of colours from 0 to 1, such as [0.485, 0.456, 0.406]"),
-    "std": (_are_channels(1e-6), "three numbers above 0, of colours from 0 to 1, such as [0.229, 0.224, 0.225]"),
+    "mean": (_are_channels(-10), "three numbers, for colours from 0 to 1, such as [0.485, 0.456, 0.406]"),
+    "std": (_are_channels(1e-6), "three numbers above 0, for colours from 0 to 1, such as [0.229, 0.224, 0.225]"),
 }
 
 MODEL = read_model(CHECKOUT / "models" / "alexnet.yaml")

@@ -1,4 +1,4 @@
-"""A model file as YAML: a mapping that has each key once; and the sentences for what is wrong in it."""
+"""Reads a model file: a YAML mapping without repeated keys; and the messages for what is wrong in it."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ import yaml
 
 from pipeline.shared.errors import PipelineError, told
 
-MOST_BYTES = 16 << 20  # with a list of labels in it
+MOST_BYTES = 16 << 20  # it may contain a list of labels
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice: YAML would take the last."""
+    """Refuses repeated keys in a mapping: YAML would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{key.value} appears twice", problem_mark=key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
 
 
 def read_mapping(file: Path) -> dict[Any, Any]:
-    """What the file says. Raises PipelineError where it is no YAML, no mapping, or has a key twice."""
+    """The file's content. Raises PipelineError if it is not YAML, not a mapping, or has a key twice."""
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise PipelineError(f"{file} is too large for a model file: one is a few lines, as models/alexnet.yaml")
+            raise PipelineError(
+                f"{file} is too large for a model file, which has a few lines, like models/alexnet.yaml"
+            )
         text = file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        raise PipelineError(f"no model file at {file}: models/alexnet.yaml is one, to begin from") from None
+        raise PipelineError(f"no model file at {file}: start from a copy of models/alexnet.yaml") from None
     except UnicodeDecodeError:
         raise PipelineError(
-            f"{file} is no model file, which is YAML in UTF-8, as models/alexnet.yaml: weights are given with --weights"
+            f"{file} is not a model file, which is YAML in UTF-8, like models/alexnet.yaml: give weights with --weights"
         ) from None
     except OSError as error:
-        raise PipelineError(f"{told(error)}: give the path of a model file, as models/alexnet.yaml") from None
+        raise PipelineError(f"{told(error)}: give the path of a model file, like models/alexnet.yaml") from None
     try:
         said = yaml.load(text, _Loader)  # noqa: S506  # it is a SafeLoader  # nosec B506
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         is_yaml = "twice" in (error.problem or "")
         raise PipelineError(f"{file}: {line}{'' if is_yaml else 'not YAML: '}{error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):  # such as a date that there is not
+    except (yaml.YAMLError, ValueError, RecursionError):  # such as an impossible date
         raise PipelineError(f"{file} is not YAML: models/alexnet.yaml shows what a model file looks like") from None
     if not isinstance(said, dict):
         what = "empty" if said is None else "a list" if isinstance(said, list) else "one value"
@@ -59,12 +61,12 @@ def check_known(file: Path, key: str, known: tuple[str, ...], above: str = "") -
     """Raises PipelineError with the nearest known key. above: the keys that lead to it, such as `preprocessing.`."""
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
-        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise PipelineError(f"{file}: {above}{key} is no key of a model file: {meant}")
+        meant = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+        raise PipelineError(f"{file}: {above}{key} is not a key of a model file: {meant}")
 
 
 def wrong(file: Path | str, key: str, value: object, expected: str) -> PipelineError:
-    """The error for a value that is missing (None) or not what is expected."""
+    """The error for a value that is missing (None) or not as expected."""
     place = f"{file}: {key}" if file else key
     if value is None:
         return PipelineError(f"{place} is missing: it must be {expected}")
@@ -76,7 +78,7 @@ def _shown(value: object) -> str:
     if texts:
         return f"to YAML, {texts[0]!r} is text, not a number"
     if isinstance(value, bool):
-        return f"{value} is not (YAML takes yes, no, on and off for true or false: put a text in quotes)"
+        return f"{value} is not (YAML reads yes, no, on and off as true or false: put text in quotes)"
     return f"{reprlib.repr(value)} is not"
 
 

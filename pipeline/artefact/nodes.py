@@ -1,4 +1,4 @@
-"""A node of a program: an operator, and what it is applied to."""
+"""A node of a program: an operator and its arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ref:
-    """The result of a node; -1 are the images."""
+    """The result of a node; -1 stands for the images."""
 
     node: int
 
@@ -21,16 +21,16 @@ class Weight:
 
 @dataclass(frozen=True)
 class Batch:
-    """So many times the number of images."""
+    """A multiple of the number of images."""
 
     times: int
 
 
 @dataclass
 class Node:
-    """op: aten's name, `conv2d` or, of several forms, `add.Tensor`. place: FILE:LINE of the network's code.
+    """op: aten's name, such as `conv2d`, or `add.Tensor` for an overload. place: FILE:LINE of the network's code.
 
-    rank: the dimensions of its result, where that is one tensor.
+    rank: the number of dimensions of its result, if that is one tensor.
     """
 
     op: str

@@ -1,4 +1,4 @@
-"""A classifier becomes an archive: weights → network → program → proof → .mar."""
+"""Turns a classifier into an archive: weights → network → program → proof → .mar."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def pack(
     bounds: Bounds = BOUNDS,
     halved: bool = False,
 ) -> tuple[Archive, Proof]:
-    """progress: told what is being done. int8: a folder of photographs, for an int8 network beside the float one, which
-    keeps the bounds. halved: the weights are stored in bfloat16.
+    """progress: called with what is being done. int8: a folder of photographs, for an int8 network in addition to the
+    float one; it must keep the bounds. halved: store the weights in bfloat16.
 
-    Raises PipelineError where the network cannot be packed, or the packed one answers otherwise than it did; OSError
-    where nothing can be written. What was at `output` before then stays.
+    Raises PipelineError if the network cannot be packed, or the packed network's answers differ; OSError if nothing can
+    be written. `output` is then unchanged.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with naming(output), tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as made:
@@ -49,16 +49,16 @@ def pack(
 
         seen = None
         if int8:
-            progress("looking at the photographs")
+            progress("reading the photographs")
             seen = photographs(int8, ask)
         progress("tracing the network")
         module = network(model, weights)
         program = export(module, model.preprocessing.crop)
         write_contents(program, weights.origin, model, folder)
-        progress("asking the packed network and the original the same photographs")
+        progress("comparing the packed network with the original on photographs")
         proof = prove(module, model, program, folder, handler_directory)
         if halved:
-            progress("asking the network with weights in bfloat16 the same photographs")
+            progress("comparing the network with bfloat16 weights on the same photographs")
             proof = halve(module, model, program, folder, handler_directory, proof)
         if seen:
             original = Original(lambda pixels: ask_module(module, pixels, model), program, weights.origin, model)

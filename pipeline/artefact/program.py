@@ -1,12 +1,12 @@
-"""A network as data: program.json, which operators are applied to what, and the tensors that they need.
+"""A network as data: program.json, a list of operators and their arguments, and the tensors that they need.
 
-torch.export traces the network once. What it leaves is made smaller and quicker here, once, instead of at each start:
+torch.export traces the network once. The result is made smaller and faster here, once, instead of at each start:
 
-- What does not depend on the images is computed (position biases, masks), in float64, so that it is the same on any
-  processor but for one rounding.
-- A batch norm after a convolution becomes a part of its weights: https://arxiv.org/abs/1712.05877, section 3.2.
-- ReLU before max pooling changes places with it: the numbers are the same, and ReLU has a quarter of the work.
-- Operators that write into their input are replaced by those that do not: a program cannot change its weights.
+- Values that do not depend on the images (position biases, masks) are computed in float64, so that they are the same on
+  any processor up to one rounding.
+- A batch norm after a convolution is folded into its weights: https://arxiv.org/abs/1712.05877, section 3.2.
+- ReLU before max pooling moves after it: the numbers are the same, and ReLU has a quarter of the work.
+- Operators that write into their input are replaced by ones that do not: a program cannot change its weights.
 
 The format is in handler/vision/model/program.py, which reads it.
 """
@@ -33,14 +33,14 @@ from pipeline.artefact.simplified import fold_batch_norms, only_needed, pool_fir
 from pipeline.shared.errors import NotExportable
 
 FORMAT = 1
-MOST_IMAGES = 1024  # in a batch, as far as torch.export is told
+MOST_IMAGES = 1024  # in a batch, for torch.export
 
 
 @dataclass(frozen=True)
 class Program:
-    """graph: program.json. tensors: what it calls weights, float32 or whole numbers. places: FILE:LINE of each node.
+    """graph: program.json. tensors: its weights, float32 or whole numbers. places: FILE:LINE of each node.
 
-    nodes, output, side: what `graph` says, as it was before it became text.
+    nodes, output, side: the content of `graph` before it became text.
     """
 
     graph: bytes
@@ -54,8 +54,8 @@ class Program:
 def export(module: nn.Module, crop: int) -> Program:
     """A float32 network → its program, for images (N, 3, crop, crop).
 
-    The same network gives the same bytes. Raises NotExportable where it is more than operators that are known, one
-    after the other, for any number of images.
+    The same network gives the same bytes. Raises NotExportable unless it is a sequence of known operators for any
+    number of images.
     """
     lowering = Lowering(_trace(module, crop))
     nodes, output = lowering.run()
@@ -69,7 +69,7 @@ def export(module: nn.Module, crop: int) -> Program:
 
 
 def program_text(nodes: Sequence[Node], output: int, side: int, more: Mapping[str, str] | None = None) -> bytes:
-    """A line for each node. more: said beside it. Raises NotExportable for a number that is not finite."""
+    """One line for each node. more: additional keys. Raises NotExportable for a number that is not finite."""
     try:
         lines = ",\n".join(json.dumps(node.to_json(), allow_nan=False, sort_keys=True) for node in nodes)
     except ValueError:
@@ -87,20 +87,20 @@ def _trace(module: nn.Module, crop: int) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad(), _without_torchs_words():
             return torch.export.export(module, (torch.zeros(2, 3, crop, crop),), dynamic_shapes=({0: batch},))
-    except Exception as error:  # of any kind: it runs the network's own code
+    except Exception as error:  # of any kind: the network's own code runs
         reason, place = " ".join(str(error).split())[:200] or type(error).__name__, ""
         if "data-dependent" in str(error):
-            reason = "it looks at what the images hold, with if, while or int(…); torch.where and masks do not"
+            reason = "it depends on the images' content, with if, while or int(…): use torch.where or masks"
             lines = re.findall(r'File "([^"]+)", line (\d+)', str(error))
             place = f"{Path(lines[-1][0]).name}:{lines[-1][1]}" if lines else ""
         if "specialized it to be a constant" in str(error):
-            reason = "it takes a fixed number of images; x.shape[0] leaves that open, len(x) and int(…) do not"
+            reason = "it takes a fixed number of images, as with len(x) or int(…): use x.shape[0]"
         raise NotExportable(f"torch.export refuses it: {reason}", place) from error
 
 
 @contextmanager
 def _without_torchs_words() -> Iterator[None]:
-    """Of what it will do one day, and of a graph that it gave up: the error says what is wrong."""
+    """Silences torch's notes on its future and on graphs that it gave up: the error says what is wrong."""
     logging.disable()
     try:
         with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):

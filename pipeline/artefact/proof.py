@@ -1,7 +1,7 @@
-"""Whether the packed network answers as the module did: both are asked the same photographs before anything is packed.
+"""Proves that the packed network answers as the module did: both get the same photographs before anything is packed.
 
-The module is asked here, in float32. The packed one is asked as a worker asks it: by the archive's own handler, in a
-process of its own, which has neither torchvision nor the user's code.
+The module runs here, in float32. The packed network runs as in a worker: in the archive's own handler, in a separate
+process with neither torchvision nor the user's code.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 BATCH = 4
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
-# float32: what torchvision's own layers differ by from run to run is a hundred times less.
-MOST_MOVED = {FLOAT32: 1e-4, BFLOAT16: 0.05}  # of any probability
-MOST_MOVED_ON_AVERAGE = {FLOAT32: 1e-4, BFLOAT16: 0.01}  # of the most moved probability of a photograph
-# Logits, measured in their own standard deviation: where a network is sure of nothing, or of one class alone,
-# probabilities hardly move.
+# float32: torchvision's own layers differ from run to run by a hundred times less.
+MOST_MOVED = {FLOAT32: 1e-4, BFLOAT16: 0.05}  # for any probability
+MOST_MOVED_ON_AVERAGE = {FLOAT32: 1e-4, BFLOAT16: 0.01}  # for each photograph's most changed probability
+# For logits, in their own standard deviation: if a network is sure of nothing, or of only one class, probabilities
+# hardly move.
 MOST_OF_LOGITS = {FLOAT32: 1e-3, BFLOAT16: 0.1}
 LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """At one precision. same: photographs with the same first class, or where the first two are as good as equal.
+    """At one precision. same: photographs with the same first class, or with the first two almost equal.
 
-    moved: the most that a probability moved; on_average: that of each photograph, on average; logits: the most that one
-    moved, in standard deviations of all.
+    moved: the largest change of a probability; on_average: the mean of each photograph's largest change; logits: the
+    largest change of a logit, in standard deviations of all.
     """
 
     same: int
@@ -58,9 +58,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Proof:
-    """photographs: how many were asked, views of them included. int8: of that network, where there is one.
+    """photographs: how many were used, including views of them. int8: of the int8 network, if there is one.
 
-    weights: the precision in which they are stored, whose bounds float32 has to keep.
+    weights: the precision in which they are stored; float32 must keep its bounds.
     """
 
     photographs: int
@@ -70,8 +70,8 @@ class Proof:
     weights: str = FLOAT32
 
     def to_json(self) -> bytes:
-        """Bounds and verdicts; figures where they are beyond the bounds. Others would hang on the processor, and an
-        archive must not.
+        """Bounds and verdicts, and figures only if they exceed the bounds. Other figures depend on the processor, and
+        an archive must not.
         """
         bounds = {"moved": MOST_MOVED, "on_average": MOST_MOVED_ON_AVERAGE, "logits": MOST_OF_LOGITS}
         said: dict[str, Any] = {"photographs": self.photographs}
@@ -85,12 +85,12 @@ class Proof:
         return (json.dumps(said, indent=2) + "\n").encode()
 
     def __str__(self) -> str:
-        """For people, in a line."""
+        """For people, on one line."""
         parts = [
-            f"{name} {each.same} of {self.photographs} the same, at most {each.moved:.1g} moved"
+            f"{name} {each.same} of {self.photographs} the same, moved by at most {each.moved:.1g}"
             for name, each in ((FLOAT32, self.float32), (BFLOAT16, self.bfloat16))
         ]
-        return "; ".join(parts) + ("" if self.bfloat16.passed else ": so it is served in float32 only")
+        return "; ".join(parts) + ("" if self.bfloat16.passed else ", so it is served only in float32")
 
 
 def prove(
@@ -101,14 +101,14 @@ def prove(
     handler_directory: Path,
     weights: str = FLOAT32,
 ) -> Proof:
-    """folder: with the packed network, as pipeline/artefact/contents.py wrote it. weights: see Proof.
+    """folder: holds the packed network, as pipeline/artefact/contents.py wrote it. weights: see Proof.
 
-    Raises NotExportable where the handler cannot run it, AnswersOtherwise where it answers otherwise in float32.
+    Raises NotExportable if the handler cannot run it, AnswersOtherwise if its float32 answers differ.
     """
     packed = ask_packed(program, folder, handler_directory)
     expected = ask_module(module, packed["pixels"], model)
     if not np.isfinite(expected).all():
-        raise PipelineError("the network's answer to photographs is not finite: are these weights those of a network?")
+        raise PipelineError("the network's answer to photographs is not finite: are these the weights of a network?")
     float32 = _compare(expected, packed.get(FLOAT32), bounds=weights)
     bfloat16 = _compare(expected, packed.get(BFLOAT16), bounds=BFLOAT16)
     proof = Proof(len(expected), float32, bfloat16, weights=weights)
@@ -124,13 +124,13 @@ def ask_packed(
     pictures: Sequence[Path] = PHOTOGRAPHS,
     precisions: Sequence[str] = (FLOAT32, BFLOAT16),
 ) -> dict[str, np.ndarray]:
-    """What handler/vision/ask.py answers. program: for the places in an error. Raises PipelineError where it cannot."""
+    """The answers from handler/vision/ask.py. program: for the places in an error. Raises PipelineError if it fails."""
     answers = folder / ".answers.npz"
     command = [sys.executable, "-P", "-m", "vision.ask", str(folder), str(answers), *precisions]
     done = subprocess.run(
         command,
         input="\n".join(str(each.absolute()) for each in pictures),
-        # Threads that wait for each other in a loop would take the processors from whatever else is at work.
+        # Threads that wait for each other in a loop would take the processors from other work.
         env=os.environ | {"PYTHONPATH": str(handler_directory), "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
         text=True,
@@ -145,10 +145,10 @@ def ask_packed(
 
 
 def _not_run(said: str, program: Program) -> PipelineError:
-    """What the handler says of a program, with the place in the network's code."""
+    """The handler's error about a program, with the place in the network's code."""
     found = re.fullmatch(r"ValueError: .*: nodes\[(\d+)\]: (.*)", said)
     if not found:
-        return PipelineError(f"the packed network cannot be asked: {said[:300]}")
+        return PipelineError(f"the packed network cannot be run: {said[:300]}")
     return NotExportable(found[2][:300], program.places[int(found[1])])
 
 
@@ -166,7 +166,7 @@ def ask_module(module: nn.Module, pixels: np.ndarray, model: Model) -> np.ndarra
 def _compare(expected: np.ndarray, actual: np.ndarray | None, bounds: str) -> Agreement:
     """Logits of the same photographs, (N, classes), → how far apart they are. None: there was no answer.
 
-    bounds: the precision whose bounds they have to keep.
+    bounds: the precision whose bounds they must keep.
     """
     if actual is None or not np.isfinite(actual).all():
         return Agreement(0, 1.0, 1.0, 1.0, False)
@@ -187,7 +187,7 @@ def _compare(expected: np.ndarray, actual: np.ndarray | None, bounds: str) -> Ag
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:
-    """What is added to all classes alike changes nothing."""
+    """Without what is common to all classes, which changes no probability."""
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
 

@@ -1,4 +1,4 @@
-"""Whose weights a file holds, where they are not those of the architecture that was said."""
+"""Guesses whose weights a file holds if they do not fit the given architecture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.terminal import spinner
 
 POSITIONS = "encoder.pos_embedding"  # of ViT: one for each patch of an image, and one more
-OWN_FILE = "architecture: file.py:function takes the function that builds the network as it was trained"
+OWN_FILE = "set architecture: file.py:function to the function that built the network for training"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Match:
 
 
 def advice(file: Path, said: str) -> str:
-    """Which of torchvision's classifiers the weights in a file look like, and what to do; empty where like none.
+    """Which of torchvision's classifiers the weights in a file look like, and what to do; empty if they match none.
 
     said: the architecture that they do not fit.
     """
@@ -34,7 +34,7 @@ def advice(file: Path, said: str) -> str:
         known = layouts()
         try:
             found = overlaps(file, list(known.values()))
-        except PipelineError:  # of weights that are like none
+        except PipelineError:  # about weights that match none
             return ""
     matches = [_Match(name, known[name], one) for name, one in zip(known, found, strict=True) if one]
     for match in matches:
@@ -51,7 +51,7 @@ def advice(file: Path, said: str) -> str:
 
 @cache
 def layouts() -> dict[str, Layout]:
-    """Of all of torchvision's classifiers, at the sizes of their newest weights."""
+    """The layouts of all of torchvision's classifiers, at the image sizes of their newest weights."""
     return {name: layout(name, _crop(name)) for name in zoo.names()}
 
 
@@ -73,7 +73,7 @@ def _at_another_size(match: _Match, said: str) -> str:
 
 
 def _another_head(match: _Match) -> str:
-    """All but the last part is this architecture's, and that part is another one."""
+    """For weights that match this architecture except for its last part."""
     tops = {name.partition(".")[0] for name, shape in match.layout.shapes.items() if None in shape}
     outside = [name for name in match.overlap.missing + match.overlap.others if name.partition(".")[0] not in tops]
     body = [name for name in match.layout.shapes if name.partition(".")[0] not in tops]
@@ -82,6 +82,7 @@ def _another_head(match: _Match) -> str:
     theirs = match.overlap.others[:1] or match.overlap.missing[:1]
     missing = match.overlap.missing[:1] or ["nothing"]
     return (
-        f"it looks like {match.architecture} with another last part ({theirs[0]}, where torchvision has {missing[0]}): "
+        f"it looks like {match.architecture} with a different last part "
+        f"({theirs[0]}, where torchvision has {missing[0]}): "
         f"{OWN_FILE}"
     )

@@ -1,4 +1,4 @@
-"""Fewer and quicker nodes that compute the same."""
+"""Replaces nodes by fewer and faster ones that compute the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.artefact.nodes import Node, Ref, Weight, mapped
 
 
 def fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.Tensor]) -> tuple[list[Node], int]:
-    """conv2d or linear, and batch_norm of nothing else → the former alone, with weights of its own."""
+    """conv2d or linear followed by a batch_norm → only the first, with new weights, if nothing else needs either."""
     users = _users(nodes, output)
     owners = Counter(name for node in nodes for name in node.weights)
     becomes: dict[int, int] = {}
@@ -20,7 +20,7 @@ def fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.Te
             continue
         before = node.inputs[0]
         layer = nodes[before]
-        # Of a linear layer's result with more dimensions, batch_norm takes another for the channels.
+        # If a linear layer's result has more dimensions, batch_norm takes another one as the channels.
         is_layer = layer.op == "conv2d" or (layer.op == "linear" and layer.rank == 2)
         if not is_layer or users[before] != 1 or before in becomes:
             continue
@@ -40,14 +40,14 @@ def fold_batch_norms(nodes: list[Node], output: int, tensors: dict[str, torch.Te
 
 
 def _users(nodes: list[Node], output: int) -> Counter[int]:
-    """How often each result is needed; the output by whoever asks."""
+    """How often each result is needed; the output also by the caller."""
     return Counter([*(index for node in nodes for index in node.inputs), output])
 
 
 def _scale_and_shift(norm: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, …) → per channel, float64."""
     gamma, beta, mean, var = (value and tensors[value.name].double() for value in norm.args[1:5])
-    assert mean is not None, "torch.export has batch_norm by its own batch as another operator"
+    assert mean is not None, "torch.export has another operator for batch_norm with the batch's statistics"
     assert var is not None
     scale = 1 / torch.sqrt(var + norm.args[7])
     scale = scale if gamma is None else scale * gamma
@@ -56,7 +56,7 @@ def _scale_and_shift(norm: Node, tensors: dict[str, torch.Tensor]) -> tuple[torc
 
 
 def pool_first(nodes: list[Node], output: int) -> None:
-    """max_pool2d of a ReLU of nothing else → the ReLU of the max_pool2d."""
+    """max_pool2d of a ReLU that nothing else needs → the ReLU of the max_pool2d."""
     users = _users(nodes, output)
     for index, pool in enumerate(nodes):
         before = pool.inputs[0] if pool.op == "max_pool2d" else -1
@@ -75,7 +75,7 @@ def _renamed(node: Node, becomes: dict[int, int]) -> Node:
 
 
 def only_needed(nodes: list[Node], output: int) -> tuple[list[Node], int]:
-    """Without the nodes that the output does not hang on."""
+    """Removes the nodes that the output does not depend on."""
     needed, left = set(), [output]
     while left:
         index = left.pop()

@@ -1,15 +1,15 @@
-"""A version of the model: the objects of KServe's TorchServe layout, their checksums, and a name made of them.
+"""A version of the model: the objects of KServe's TorchServe layout, their checksums, and a name derived from them.
 
-In Cloud Storage it is a folder of that name, in which `version.json` describes it:
+In Cloud Storage it is a folder with that name, and `version.json` describes it:
 
     alexnet/60810fdba6d3/config/config.properties
     alexnet/60810fdba6d3/model-store/alexnet.mar
-    alexnet/60810fdba6d3/model.sig                    where the archive was signed: a signature of the two
-    alexnet/60810fdba6d3/version.json                 written last: what has none is not a version yet
+    alexnet/60810fdba6d3/model.sig                    if the archive was signed: a signature of the two
+    alexnet/60810fdba6d3/version.json                 written last: without it, this is not a version yet
 
-The archive is called as its model is, `model-store/pets.mar`, and is alone there: TorchServe loads what it finds.
-A signature is part of the name like everything else: signed and unsigned, the same archive makes two versions. This
-name is what scripts/package.sh prints, what the folder is called, and what a server says that it serves.
+The archive is named after its model, `model-store/pets.mar`, and is alone there: TorchServe loads what it finds.
+The name covers the signature like everything else: signed and unsigned, the same archive makes two versions. The name
+is what scripts/package.sh prints, the folder's name, and the version that a server reports.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def archive_of(model: str) -> str:
     return f"{STORE}/{model}.mar"
 
 
-ARCHIVE = archive_of(MODEL_NAME)  # of the model that is packed where nobody names another
+ARCHIVE = archive_of(MODEL_NAME)  # of the default model
 
 
 def archive_among(objects: Iterable[str]) -> str:
-    """Of the names of a version's objects, that of its archive. Raises ValueError unless it is alone in the store."""
+    """The archive's name among a version's objects. Raises ValueError unless it is alone in the store."""
     (archive,) = (name for name in objects if name.partition("/")[0] == STORE)
     if not ARCHIVE_NAME.fullmatch(archive):
         raise ValueError
@@ -61,7 +61,7 @@ def archive_among(objects: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Checksums:
-    """Of one object: `size` in bytes; `crc32c` in base64, as Cloud Storage tells it; `sha256` as hexadecimal digits."""
+    """Of one object: `size` in bytes; `crc32c` in base64, as in Cloud Storage; `sha256` as hexadecimal digits."""
 
     size: int
     crc32c: str
@@ -80,7 +80,7 @@ class Checksums:
 
 @dataclass(frozen=True)
 class Version:
-    """`weights`: origin and sha256 of the weights in the archive. `tools`: with which it was published."""
+    """`weights`: origin and sha256 of the weights in the archive. `tools`: the versions used to publish it."""
 
     objects: Mapping[str, Checksums]
     weights: Mapping[str, str]
@@ -97,7 +97,7 @@ class Version:
 
     @property
     def signed(self) -> tuple[str, str]:
-        """The names of the objects that a signature is about."""
+        """The names of the objects that a signature covers."""
         return CONFIG, self.archive
 
     @property
@@ -107,7 +107,7 @@ class Version:
 
     @property
     def size(self) -> int:
-        """Of all its objects, in bytes."""
+        """The total of its objects, in bytes."""
         return sum(checksums.size for checksums in self.objects.values())
 
     @property
@@ -122,7 +122,7 @@ class Version:
     def of(cls, files: Mapping[str, Path]) -> Version:
         """The version that these files make: object names → files, among them the archive.
 
-        Raises NotOurArchive where the archive is none, OSError where a file cannot be read.
+        Raises NotOurArchive if the archive is not one, OSError if a file cannot be read.
         """
         inside = weights_metadata(files[archive_among(files)])
         weights = {"origin": inside["weights"], "sha256": inside["sha256"]}
@@ -144,7 +144,7 @@ class Version:
 
     @classmethod
     def from_json(cls, text: bytes, where: str) -> Version:
-        """Raises NotADescription, naming `where`, unless this describes a version and agrees with itself."""
+        """Raises NotADescription, naming `where`, unless this describes a version consistently."""
         try:
             content = json.loads(text)
             objects = {_clean(name): _checksums(**entry) for name, entry in content["objects"].items()}
@@ -158,7 +158,7 @@ class Version:
         return version
 
     def damage_in(self, directory: Path) -> str | None:
-        """What is wrong with a copy of this version, as a part of a sentence; None where all is there and as it was."""
+        """What is wrong with a copy of this version, as part of a sentence; None if it is complete and unchanged."""
         for name, checksums in self.objects.items():
             try:
                 with open(directory / name, "rb") as file:
@@ -172,19 +172,19 @@ class Version:
 
 
 def crc32c_in_base64(crc: int) -> str:
-    """As Cloud Storage writes it: https://cloud.google.com/storage/docs/json_api/v1/objects#resource."""
+    """In Cloud Storage's format: https://cloud.google.com/storage/docs/json_api/v1/objects#resource."""
     return base64.b64encode(crc.to_bytes(4, "big")).decode()
 
 
 def _clean(name: str) -> str:
-    """Raises ValueError where a name is not that of a file in the folder that it is copied into."""
+    """Raises ValueError if a name would lead out of the folder that it is copied into."""
     if not OBJECT_NAME.fullmatch(name) or {".", ".."} & set(name.split("/")) or name == VERSION_FILE:
         raise ValueError
     return name
 
 
 def _line(text: Any) -> str:
-    """Raises ValueError where this would not stay a line when it is printed."""
+    """Raises ValueError unless the text prints as one line."""
     if not isinstance(text, str) or not text.isprintable():
         raise ValueError
     return text

@@ -1,7 +1,7 @@
 """Where a network's weights come from, and whether they fit.
 
-Weights are a state dict: the names of the network's → float32 arrays of its shapes (and tables of whole numbers, where
-a file has them); see layout.py.
+Weights are a state dict: the network's names → float32 arrays with its shapes (and tables of whole numbers, if a file
+has them); see layout.py.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pipeline.artefact.model import ENTRY, MODEL, OF_A_FILE, Model, Published
 from pipeline.shared.errors import MisfitWeights, PipelineError, WeightsElsewhere
 from pipeline.shared.progress import Progress
 
-if TYPE_CHECKING:  # torch takes seconds, and whoever reads an archive's metadata does without
+if TYPE_CHECKING:  # torch takes seconds, and reading an archive's metadata does not need it
     from torch import nn
 
     from pipeline.artefact.layout import Layout
 
-# Of the first sixty seeds, the one that gives photographs the most different classes and is still sure of them: then
-# agreement with torchvision means something. (Of most random networks, two classes take turns by a hair.)
+# Of the first sixty seeds, the one that gives photographs the most different classes with confidence: this makes
+# agreement with torchvision meaningful. (In most random networks, two classes alternate by a hair.)
 UNTRAINED_SEED = 15
 LOGITS_DEVIATION = 3
 
@@ -41,7 +41,7 @@ DOWNLOADS = {
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict that fits its network, and where it came from: `imagenet`, `untrained`, a name of torchvision's,
+    """A state dict that fits its network, and its origin: `imagenet`, `untrained`, one of torchvision's names,
     `url URL`, `file NAME` or `file NAME (PLACE IN IT)`. passed_over: the places of others in the file.
     """
 
@@ -55,12 +55,12 @@ class Weights:
 
 
 def load_weights(source: str | Path | Published, progress: Progress, model: Model = MODEL) -> Weights:
-    """`imagenet` (what the model file or torchvision has), `untrained`, a name of torchvision's (`IMAGENET1K_V1`), a
-    file that torch.save or safetensors has made, or what is published → Weights of the model's architecture.
+    """`imagenet` (the model file's or torchvision's), `untrained`, one of torchvision's names (`IMAGENET1K_V1`), a file
+    made by torch.save or safetensors, or published weights → Weights of the model's architecture.
 
-    Raises PipelineError where they cannot be had or do not fit.
+    Raises PipelineError if they are unavailable or do not fit.
     """
-    if source == "":  # of a variable in a shell, say; as a path it would be this folder
+    if source == "":  # such as an unset shell variable; as a path it would be this folder
         raise PipelineError("--weights is empty: give it imagenet, untrained, or the path of a file")
     if not OF_A_FILE.fullmatch(model.architecture):
         from pipeline.artefact import zoo
@@ -111,7 +111,7 @@ def _file(source: str | Path | Published, progress: Progress, model: Model) -> t
     if isinstance(source, Published):
         if source == MODEL.weights:
             return downloaded(source, progress), "imagenet"
-        cache = cache_directory() / source.sha256[:8]  # where no file of torch.hub's has the same name
+        cache = cache_directory() / source.sha256[:8]  # no file of torch.hub's has the same name there
         return downloaded(source, progress, cache), f"url {source.url}"
     file = Path(source)
     name = "".join(letter if letter.isprintable() else "?" for letter in file.name)
@@ -119,7 +119,7 @@ def _file(source: str | Path | Published, progress: Progress, model: Model) -> t
 
 
 def _digits_in_name(url: str) -> str:
-    """Of the SHA-256, as torch.hub puts them into the names of files."""
+    """The first digits of the SHA-256, which torch.hub puts into file names."""
     digits = re.search(r"-([0-9a-f]{8,})\.\w+$", url)
     return digits[1] if digits else "?"
 
@@ -127,9 +127,9 @@ def _digits_in_name(url: str) -> str:
 def untrained_state(seed: int = UNTRAINED_SEED, model: Model = MODEL, classes: int = 1000) -> dict[str, np.ndarray]:
     """Random weights from a fixed seed.
 
-    AlexNet's are scaled after He et al. (https://arxiv.org/abs/1502.01852): N(0, 2 / fan-in), and biases are zero. The
-    signal then keeps its size through the layers, and the logits spread. Others are what their networks begin with, but
-    for the last layer of torchvision's: ViT's begins with zeros, and others' with numbers that lose themselves.
+    AlexNet's are scaled as in He et al. (https://arxiv.org/abs/1502.01852): N(0, 2 / fan-in), and biases are zero. The
+    signal then keeps its size through the layers, and the logits spread. Other networks keep their initial weights,
+    except for the last layer of torchvision's: ViT's begins with zeros, and others' with very small numbers.
     """
     from pipeline.artefact.architecture import layout, module
 
@@ -152,7 +152,7 @@ def untrained_state(seed: int = UNTRAINED_SEED, model: Model = MODEL, classes: i
 
 
 def _spread_logits(network: nn.Module, expected: Layout, crop: int, seed: int) -> None:
-    """Gives the last layer random weights, times the power of two with which the logits of noise are about 3 apart."""
+    """Gives the last layer random weights, scaled by the power of two that makes noise's logits deviate by about 3."""
     import torch
 
     random = np.random.Generator(np.random.PCG64(seed))
@@ -170,7 +170,7 @@ def _spread_logits(network: nn.Module, expected: Layout, crop: int, seed: int) -
 
 
 def check_state(state: dict[str, np.ndarray], expected: Layout, architecture: str, file: Path) -> None:
-    """Raises MisfitWeights unless names, shapes and values are those of a usable network."""
+    """Raises MisfitWeights unless the names, shapes and values make a usable network."""
     from pipeline.artefact.layout import matches
 
     shapes = expected.shapes
@@ -183,7 +183,7 @@ def check_state(state: dict[str, np.ndarray], expected: Layout, architecture: st
         elif not np.isfinite(state[name]).all():
             misfits.append(f"{name} has values that are not finite")
     if not misfits and len(counts := expected.classes(state)) > 1:
-        misfits.append(f"its last layer is of {' and of '.join(map(str, sorted(counts)))} classes")
+        misfits.append(f"its last layer has both {' and '.join(map(str, sorted(counts)))} classes")
     if misfits:
         raise MisfitWeights(file, architecture, misfits)
 
@@ -194,24 +194,24 @@ def check_state(state: dict[str, np.ndarray], expected: Layout, architecture: st
 def with_classes(model: Model, weights: Weights) -> Model:
     """The model with the classes that its weights answer with.
 
-    Raises PipelineError where nobody has said what they are called, or the number of labels is another one.
+    Raises PipelineError if they have no labels, or the number of labels is wrong.
     """
     outputs = _outputs(model, weights)
     of_torchvision = ENTRY.fullmatch(weights.origin) is not None
     if model.classes:
         if len(model.classes) != outputs:
             raise PipelineError(
-                f"the weights ({weights.origin}) have {outputs} outputs, and there are {len(model.classes)} "
-                f"{model.labels}: give one label for each output, in their order, with labels: or --labels FILE"
+                f"the weights ({weights.origin}) have {outputs} outputs, but there are {len(model.classes)} "
+                f"{model.labels}: give one label for each output, in order, with labels: or --labels FILE"
             )
         return model
     if outputs == 1000:
-        note = "" if of_torchvision else "labels: ImageNet's, since there are 1000 outputs and no labels were given"
+        note = "" if of_torchvision else "labels: ImageNet's, as there are 1000 outputs and no labels were given"
         notes = (*model.notes, note) if note else model.notes
         return replace(model, classes=imagenet_classes(), labels="labels of ImageNet", notes=notes)
     raise PipelineError(
-        f"{model.file}: labels is missing: the weights ({weights.origin}) have {outputs} outputs: "
-        f"give a list of {outputs} labels in their order, or a file with a line for each"
+        f"{model.file}: labels is missing, and the weights ({weights.origin}) have {outputs} outputs: "
+        f"give a list of {outputs} labels in order, or a file with one label per line"
     )
 
 
@@ -223,7 +223,7 @@ def _outputs(model: Model, weights: Weights) -> int:
 
 
 def network(model: Model, weights: Weights) -> nn.Module:
-    """The model's network with these weights in it: float32, in eval mode, on the CPU. Its classes have to be known."""
+    """The model's network with these weights: float32, in eval mode, on the CPU. Its classes must be known."""
     import torch
 
     from pipeline.artefact.architecture import module

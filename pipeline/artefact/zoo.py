@@ -1,7 +1,7 @@
 """torchvision: its classifiers, and the weights that it publishes for them.
 
-The torchvision on PyPI is compiled against CUDA torch. Beside a CPU torch its import fails over operators that are
-nowhere used here; declaring their schemas cures that (and is done only where the import would fail).
+The torchvision on PyPI is compiled against CUDA torch. With a CPU torch its import fails over operators that are not
+used here. Declaring their schemas fixes that (and is done only if the import fails).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from pipeline.shared.errors import PipelineError
 
 
 def names() -> list[str]:
-    """Of the classifiers, in alphabetical order."""
+    """The names of the classifiers, in alphabetical order."""
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
 def check_name(architecture: str, place: str = "") -> None:
-    """Raises PipelineError with the nearest names where torchvision has no such classifier. place: `FILE: `."""
+    """Raises PipelineError with the nearest names if torchvision has no such classifier. place: `FILE: `."""
     known = names()
     if architecture not in known:
         near = difflib.get_close_matches(architecture.lower().replace("-", ""), known, cutoff=0.5)
-        meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:3])} and so on"
+        meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:3])} and so on."
         raise PipelineError(
             f"{place}architecture: torchvision has no classifier {architecture!r}: {meant} "
-            "A network of your own is file.py:function"
+            "Write a network of your own as file.py:function"
         )
 
 
 def entry(architecture: str, name: str = "DEFAULT", place: str = "") -> Any:
-    """One of torchvision's published weights: `IMAGENET1K_V1`, `DEFAULT`, or with its class before it, as in
-    `ResNet18_Weights.IMAGENET1K_V1`. Raises PipelineError where the architecture has none of that name.
+    """One of torchvision's published weights: `IMAGENET1K_V1`, `DEFAULT`, or with its class, as in
+    `ResNet18_Weights.IMAGENET1K_V1`. Raises PipelineError if the architecture has none of that name.
     """
     check_name(architecture, place)
     entries = torchvision.models.get_model_weights(architecture)
@@ -52,7 +52,7 @@ def entry(architecture: str, name: str = "DEFAULT", place: str = "") -> Any:
         good = f"{entries.__name__}.{near}" if of else near
         raise PipelineError(
             f"{place}weights: torchvision has no {name} for {architecture}: write {good}, "
-            f"or ./{name} for a file so called"
+            f"or ./{name} for a file of that name"
         )
     return entries[last]
 

@@ -147,7 +147,7 @@ def secrets(checkout: Path) -> Outcome:
 
 
 def manifests(checkout: Path) -> Outcome:
-    """trivy: the manifests and the Dockerfile. tests/kserve/test_scanner.py scans what KServe makes of the manifests."""
+    """trivy: the manifests and the Dockerfile. tests/kserve/test_scanner.py scans what KServe makes of them."""
     return _trivy(checkout, "kserve")
 
 

@@ -1,1 +1,1 @@
-"""What the serving image is made of, what is known against it, and why that does no harm here."""
+"""The contents of the serving image, the known vulnerabilities in it, and why they do no harm here."""

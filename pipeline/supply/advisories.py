@@ -1,4 +1,4 @@
-"""What is known against a version: from advisories.yaml, and of OSV where it can be reached."""
+"""Known vulnerabilities of a version: from advisories.yaml, and from OSV if it can be reached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Advisory:
-    """introduced: the first version that is affected, None: all of the old ones. fixed: the first that is not."""
+    """introduced: the first affected version; None: all old ones. fixed: the first version that is not affected."""
 
     id: str
     library: str
@@ -28,7 +28,7 @@ class Advisory:
     what: str
 
     def affects(self, component: Component) -> bool:
-        """A version that cannot be read is affected: nobody can say that it is not."""
+        """A version that cannot be parsed counts as affected."""
         if component.name != self.library or component.version is None:
             return False
         version = _numbers(component.version)
@@ -36,7 +36,7 @@ class Advisory:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """4.1.53.Final → (4, 1, 53); 31.1-android → (31, 1); 3.11.14-slim → (3, 11, 14). Zeros at the end do not count."""
+    """4.1.53.Final → (4, 1, 53); 31.1-android → (31, 1); 3.11.14-slim → (3, 11, 14). Trailing zeros do not count."""
     begin = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(number) for number in begin[0].split(".")] if begin else []
     while numbers and numbers[-1] == 0:
@@ -45,7 +45,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def known(data: Path = DATA) -> list[Advisory]:
-    """Raises Undone where the file is not as it should be."""
+    """Raises Undone if the file is malformed."""
     try:
         entries = yaml.safe_load(data.read_text())["advisories"]
         return [Advisory(**({"introduced": None} | entry)) for entry in entries]
@@ -54,16 +54,16 @@ def known(data: Path = DATA) -> list[Advisory]:
 
 
 def as_of(data: Path = DATA) -> str:
-    """The day that they were last collected."""
+    """The day on which they were last collected."""
     return str(yaml.safe_load(data.read_text())["asked"])
 
 
 def asked(component: Component, database: str = OSV) -> list[set[str]]:
-    """All that OSV knows against it now, each by its names (CVE-…, GHSA-…). Raises Undone where it cannot be asked."""
+    """All that OSV now knows about it, each by its names (CVE-…, GHSA-…). Raises Undone if OSV cannot be asked."""
     try:
         answer = httpx.post(database, json={"package": {"purl": component.purl}}, timeout=TIMEOUT_S)
         answer.raise_for_status()
         found = answer.json().get("vulns", [])
         return [{one["id"], *one.get("aliases", [])} for one in found if not one.get("withdrawn")]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-        raise Undone(f"the advisory database at {database} could not be asked") from None
+        raise Undone(f"the advisory database at {database} could not be queried") from None

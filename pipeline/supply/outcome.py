@@ -1,4 +1,4 @@
-"""What a part of `make audit` says."""
+"""The result of one part of `make audit`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one part. `findings`: a line each; with none, and not `fine`, the part could not be done."""
+    """Of one part. `findings`: one line each; if there are none and it is not `fine`, the part could not be done."""
 
     fine: bool
     said: str
@@ -20,4 +20,4 @@ class Outcome:
 
 
 class Undone(Exception):
-    """A part could not be done; the sentence says why."""
+    """A part could not be done; the message says why."""

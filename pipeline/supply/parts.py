@@ -1,4 +1,4 @@
-"""The parts of `make audit` that look at what the serving image is made of. None but `asked` needs a network."""
+"""The parts of `make audit` that check the serving image's contents. Only `asked` needs a network."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ AT_ONCE = 8  # questions to OSV
 
 
 def jar(checkout: Path) -> Outcome:
-    """TorchServe's jar is made of the libraries that jar.json knows, byte for byte."""
+    """TorchServe's jar consists of the libraries in jar.json, byte for byte."""
     known = jars.libraries(checkout / HERE / jars.DATA.name)
     return Outcome.of(f"{len(known)} libraries in TorchServe's jar", list(jars.differences(jars.frontend(), known)))
 
 
 def holes(checkout: Path) -> Outcome:
-    """Each CVE that is known here has a statement, each statement a CVE, and a test that holds it."""
+    """Each known CVE has a statement, and each statement has a CVE and a test that proves it."""
     listed = _components(checkout)
     said = statements.made(checkout / HERE / statements.DATA.name)
     findings = list(statements.without_tests(said, checkout))
@@ -42,41 +42,41 @@ def holes(checkout: Path) -> Outcome:
         if not statements.about(component.name, [advisory.id], said):
             findings.append(
                 f"{component.name} {component.version} ({component.where}): {advisory.id}, fixed in {advisory.fixed}: "
-                f"{advisory.what}; {statements.DATA.name} says nothing of it"
+                f"{advisory.what}; {statements.DATA.name} has no statement about it"
             )
     for library, name in sorted({pair for each in said for pair in each.covers} - covered):
         findings.append(f"{statements.DATA.name}: {library}: {name} affects no version here")
     day = advisories.as_of(checkout / HERE / advisories.DATA.name)
-    return Outcome.of(f"{len(listed)} components, with {len(covered)} CVEs that were known on {day}", findings)
+    return Outcome.of(f"{len(listed)} components, with {len(covered)} CVEs known on {day}", findings)
 
 
 def asked(checkout: Path, database: str = advisories.OSV) -> Outcome:
-    """What OSV knows today of the jar's libraries. pip-audit asks for Python's; the rest OSV has no names for."""
+    """What OSV knows today about the jar's libraries. pip-audit asks about Python's; OSV has no names for the rest."""
     said = statements.made(checkout / HERE / statements.DATA.name)
     listed = [each for each in _components(checkout) if each.version and each.purl.startswith(sbom.JAVA)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda each: advisories.asked(each, database), listed))
     findings = [
         f"{component.name} {component.version} ({component.where}): {', '.join(sorted(names))}; "
-        f"{statements.DATA.name} says nothing of it"
+        f"{statements.DATA.name} has no statement about it"
         for component, found in zip(listed, answers, strict=True)
         for names in found
         if not statements.about(component.name, names, said)
     ]
-    left_out = "Envoy, Java and the base image, which OSV has no names for, were not asked for"
-    outcome = Outcome.of(f"{len(listed)} libraries of the jar, as OSV knows them today", findings)
+    left_out = "Envoy, Java and the base image were not checked, as OSV has no names for them"
+    outcome = Outcome.of(f"{len(listed)} libraries of the jar, according to OSV today", findings)
     return replace(outcome, said=f"{outcome.said}; {left_out}")
 
 
 def listed(checkout: Path) -> Outcome:
-    """The list in kserve/runtime/ is that of the pins, the jar and the statements. It is also written to build/."""
+    """The list in kserve/runtime/ matches the pins, the jar and the statements. It is also written to build/."""
     expected = _text(checkout)
     (checkout / BUILD).parent.mkdir(exist_ok=True)
     with written_whole(checkout / BUILD) as unfinished:
         unfinished.write(expected.encode())
     findings = sbom.differences(checkout / LIST, expected)
     if findings:
-        findings.append(f"{LIST} is made anew by: make sbom")
+        findings.append(f"to update {LIST}, run make sbom")
     return Outcome.of(f"{len(_components(checkout))} components, listed in {BUILD}", findings)
 
 
@@ -87,12 +87,12 @@ def write(checkout: Path) -> None:
 
 
 def held(checkout: Path) -> Outcome:
-    """Whatever is downloaded has a version and a digest."""
+    """Every download has a version and a digest."""
     findings = list(pins.problems(checkout))
     base = (
         ""
         if (checkout / pins.BASE).exists()
-        else "; the base image has a tag alone until make image has asked its registry"
+        else "; the base image has only a tag until make image asks its registry for the digest"
     )
     outcome = Outcome.of("the pins of packages, base image and actions", findings)
     return replace(outcome, said=outcome.said + base)

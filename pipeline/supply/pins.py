@@ -1,4 +1,4 @@
-"""What is downloaded is held in place: packages by version and SHA-256, the base image and actions by digest."""
+"""Downloads are pinned: packages by version and SHA-256, the base image and actions by digest."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ENTRY = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(?: ; [^\\]+?)?(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*)"
 )
 DIGEST = re.compile(r"[a-z0-9./:-]+:[\w.-]+@sha256:[0-9a-f]{64}")
-# PyTorch's own index says itself which SHA-256 its files have, and pip compares; its builds are not in torch.txt.
+# PyTorch's own index states the SHA-256 of its files, and pip compares them; its builds are not in torch.txt.
 UNHASHED = 'pip install --no-deps --index-url "${TORCH_INDEX}"'
 
 
 def problems(checkout: Path) -> Iterator[str]:
-    """A line each. Raises Undone where a file cannot be read."""
+    """One line for each problem. Raises Undone if a file cannot be read."""
     try:
         yield from _locked(checkout)
         yield from _image(checkout)
@@ -46,7 +46,7 @@ def problems(checkout: Path) -> Iterator[str]:
 
 
 def entries(text: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """The requirements of a locked file, each on one line, and what it says; None: something else."""
+    """The requirements in a locked file, each on one line, and its parts; None if it is something else."""
     for line in re.sub(r" \\\n\s*", " ", text).splitlines():
         if line and not line.startswith("#"):
             yield line, ENTRY.fullmatch(line)
@@ -57,20 +57,20 @@ def _locked(checkout: Path) -> Iterator[str]:
     seen = set()
     for name in FILES:
         if not (checkout / LOCKED / name).is_file():
-            yield f"there is no {LOCKED / name}: run make lock"
+            yield f"{LOCKED / name} is missing: run make lock"
             continue
         for line, entry in entries((checkout / LOCKED / name).read_text()):
             if not entry:
-                yield f"{LOCKED / name}: {line[:80]}: not a version with SHA-256s"
+                yield f"{LOCKED / name}: {line[:80]}: not a version with SHA-256 hashes"
                 continue
             package, version = canonicalize_name(entry["name"]), entry["version"]
             if not entry["hashes"]:
-                yield f"{LOCKED / name}: {package}=={version}: without a SHA-256"
+                yield f"{LOCKED / name}: {package}=={version}: has no SHA-256"
             if name in FROM_CONSTRAINTS:
                 seen.add(package)
                 pin = pins.get(package, version)
                 if pin != version.partition("+")[0]:
-                    yield f"{LOCKED / name}: {package}=={version}, and in {CONSTRAINTS} =={pin}: run make lock"
+                    yield f"{LOCKED / name}: {package}=={version}, but =={pin} in {CONSTRAINTS}: run make lock"
     for missing in sorted(pins.keys() - seen):
         yield f"{CONSTRAINTS}: {missing} is in no file of {LOCKED}: run make lock"
 
@@ -79,15 +79,15 @@ def _image(checkout: Path) -> Iterator[str]:
     instructions = (checkout / DOCKERFILE).read_text().replace("\\\n", " ")
     for found in re.findall(r"^FROM (\S+)", instructions, re.MULTILINE):
         if found != "${BASE}":
-            yield f"{DOCKERFILE}: FROM {found}: is not the base that has a digest"
+            yield f"{DOCKERFILE}: FROM {found}: is not the base with a digest"
     for found in re.findall(r"pip install[^&|;]*", instructions):
         if "--require-hashes" not in found and not found.startswith(UNHASHED):
-            yield f"{DOCKERFILE}: {' '.join(found.split())[:80]}: without --require-hashes"
+            yield f"{DOCKERFILE}: {' '.join(found.split())[:80]}: lacks --require-hashes"
     if (checkout / BASE).exists():
         base = (checkout / BASE).read_text().strip()
         tag = re.search(r"^ARG BASE=(\S+)", instructions, re.MULTILINE)
         if not DIGEST.fullmatch(base):
-            yield f"{BASE}: {base[:80]}: no digest"
+            yield f"{BASE}: {base[:80]}: has no digest"
         elif not tag or base.partition("@")[0] != tag[1]:
             yield f"{BASE}: {base.partition('@')[0]} is not the base of {DOCKERFILE}: delete it, and run make image"
 
@@ -96,4 +96,4 @@ def _actions(checkout: Path) -> Iterator[str]:
     for file in sorted((checkout / WORKFLOWS).glob("*.y*ml")):
         for found in re.findall(r"^\s*(?:- )?uses: (\S+)", file.read_text(), re.MULTILINE):
             if not re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", found):
-                yield f"{WORKFLOWS / file.name}: {found}: not held by a commit"
+                yield f"{WORKFLOWS / file.name}: {found}: not pinned to a commit"

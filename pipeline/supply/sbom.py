@@ -1,6 +1,6 @@
-"""The list of all that the serving image is made of, with what is known against it, as CycloneDX 1.6.
+"""The list of the serving image's components and their known vulnerabilities, as CycloneDX 1.6.
 
-Specification: https://cyclonedx.org/docs/1.6/json. The same file at every run.
+Specification: https://cyclonedx.org/docs/1.6/json. Every run gives the same file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ JAVA = "pkg:maven/"
 
 
 def text(version: str, components: list[Component], advisories: list[Advisory], statements: list[Statement]) -> str:
-    """version: of the image."""
+    """version: the image's."""
     image = {
         "type": "container",
         "bom-ref": "image",
@@ -40,7 +40,7 @@ def text(version: str, components: list[Component], advisories: list[Advisory], 
 
 
 def differences(there: Path, expected: str) -> list[str]:
-    """What somebody has changed in a list that is there: a line each."""
+    """One line for each difference between an existing list and the expected one."""
     try:
         found = json.loads(there.read_bytes())
     except (OSError, ValueError) as error:
@@ -54,11 +54,9 @@ def differences(there: Path, expected: str) -> list[str]:
         lines += [f"{there.name}: {name} is missing" for name in sorted(should.keys() - has.keys())]
         lines += [f"{there.name}: {name} is not in the image" for name in sorted(has.keys() - should.keys())]
         lines += [
-            f"{there.name}: {name} is another"
-            for name in sorted(has.keys() & should.keys())
-            if has[name] != should[name]
+            f"{there.name}: {name} differs" for name in sorted(has.keys() & should.keys()) if has[name] != should[name]
         ]
-    return lines or [f"{there.name}: its head is another"]
+    return lines or [f"{there.name}: its metadata differ"]
 
 
 def _by_reference(bom: Any, part: str) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def _by_reference(bom: Any, part: str) -> dict[str, Any]:
 
 
 def _reference(component: Component) -> str:
-    """Some libraries are in the jar twice, in two versions or two places."""
+    """Unique: some libraries are in the jar twice, in two versions or two places."""
     return f"{component.purl}#{component.where}" if component.purl.startswith(JAVA) else component.purl
 
 

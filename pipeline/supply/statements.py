@@ -1,4 +1,4 @@
-"""Why a known CVE does no harm here: statements.yaml, which names the tests that hold each statement (VEX)."""
+"""Why a known CVE does no harm here: statements.yaml, which names the tests that prove each statement (VEX)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JUSTIFICATIONS = (
 
 @dataclass(frozen=True)
 class Statement:
-    """covers: pairs of a library and a CVE. classes: to which TorchServe does not lead, or how they begin."""
+    """covers: pairs of a library and a CVE. classes: Java classes, or prefixes, that TorchServe never uses."""
 
     because: str
     state: str
@@ -36,7 +36,7 @@ class Statement:
 
 
 def made(data: Path = DATA) -> list[Statement]:
-    """Raises Undone where the file is not as it should be."""
+    """Raises Undone if the file is malformed."""
     try:
         return [_statement(entry) for entry in yaml.safe_load(data.read_text())["statements"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -64,7 +64,7 @@ def about(library: str, names: Iterable[str], statements: list[Statement]) -> St
 
 
 def without_tests(statements: list[Statement], checkout: Path) -> Iterator[str]:
-    """The statements that nothing holds: a line each."""
+    """One line for each statement that no test proves."""
     functions: dict[str, set[str]] = {}
     for each in statements:
         if not each.tests:
@@ -74,7 +74,7 @@ def without_tests(statements: list[Statement], checkout: Path) -> Iterator[str]:
             if file not in functions:
                 functions[file] = _tests_in(checkout / file)
             if function not in functions[file]:
-                yield f"there is no test {test}, which should hold: {each.because}"
+                yield f"no test {test}, which should prove: {each.because}"
 
 
 def _tests_in(file: Path) -> set[str]:
@@ -92,7 +92,7 @@ def _tests_in(file: Path) -> set[str]:
 
 
 def _skipped(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """A test that is never run holds nothing. (One that is skipped where a tool is missing says so itself.)"""
+    """A test that never runs proves nothing. (One that is skipped because a tool is missing reports it.)"""
     return any(
         "pytest.mark.skip" in ast.unparse(each) or "xfail" in ast.unparse(each) for each in function.decorator_list
     )

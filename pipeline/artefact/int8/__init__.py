@@ -1,1 +1,1 @@
-"""A float network and photographs → the same network in whole numbers of eight bits."""
+"""A float network and photographs → the same network in eight-bit integers."""

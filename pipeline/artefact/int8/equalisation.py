@@ -1,8 +1,8 @@
-"""Channels with narrow ranges are widened, so that one scale serves all: https://arxiv.org/abs/1906.04721, section 4.1.
+"""Widens channels with narrow ranges, so that one scale fits all: https://arxiv.org/abs/1906.04721, section 4.1.
 
-Between two layers with nothing but ReLU, pooling and flattening, a channel may be divided by any positive number in the
-first one's weights, and multiplied by it in the second's: the network stays the same. Weights have a scale for each
-output, so it is the ranges of what flows between that gain, and the second layer's inputs that pay.
+If only ReLU, pooling and flattening are between two layers, a channel may be divided by any positive number in the
+first layer's weights and multiplied by it in the second's: the network stays the same. Weights have a scale for each
+output, so the ranges of the values between the layers gain, at the expense of the second layer's inputs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from pipeline.artefact.int8.plan import POOL, Plan, users_of
 from pipeline.artefact.int8.statistics import Ranges
 
-# Factors are about powers of two to a quarter. They have few bits, so that no processor rounds them, or what they
-# divide, in its own way.
+# Factors are approximately powers of the fourth root of two. They have few bits, so that every processor rounds them,
+# and what they divide, in the same way.
 QUARTERS = torch.tensor([1, 1.1875, 1.40625, 1.6875], dtype=torch.float64)
 MOST_STEPS = 4 * len(QUARTERS)
 
@@ -52,7 +52,7 @@ def _keeps_channels(plan: Plan, index: int) -> bool:
 
 
 def _factors(activation: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """What each channel's activations are divided by: then they are as large as the weights that take them."""
+    """The number to divide each channel's activations by, so that they are as large as the weights that use them."""
     used = (activation > 0) & (weight > 0)
     steps = torch.zeros_like(activation)
     if used.any():
@@ -70,13 +70,13 @@ def _by_input(plan: Plan, tensors: dict[str, torch.Tensor], node: int) -> torch.
 
 
 def _inputs(plan: Plan, tensors: dict[str, torch.Tensor], node: int) -> torch.Tensor:
-    """The largest weight of each input, in parts of the largest of its output."""
+    """The largest weight of each input, relative to the largest of its output."""
     rows = _by_input(plan, tensors, node).abs()
     largest = rows.amax(dim=(2, 3), keepdim=True)
     return (rows / torch.where(largest > 0, largest, 1.0)).amax(dim=(1, 3)).flatten()
 
 
 def _for_each_input(factors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Of a flattened map, each channel is several inputs."""
+    """In a flattened map, each channel is several inputs."""
     inputs = rows.shape[0] * rows.shape[2]
     return factors.repeat_interleave(inputs // len(factors)).view(rows.shape[0], 1, rows.shape[2], 1)

@@ -1,8 +1,8 @@
-"""Programs evaluated in float64, those in int8 too: on any processor the same, but for the sixteenth digit.
+"""Evaluates programs in float64, int8 ones too. The result is the same on any processor, up to the sixteenth digit.
 
-What is eight bits wide is held as whole numbers in float64, whose sums are exact: what an int8 program answers does not
-hang on the processor at all, as far as it is in int8. The operators' meaning is in the docstrings below; a server
-computes them in handler/vision/model/int8.py.
+Eight-bit values are whole numbers in float64, whose sums are exact: the int8 part of a program's answer does not depend
+on the processor at all. The docstrings below define the operators; a server computes them in
+handler/vision/model/int8.py.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def evaluate(
 ) -> torch.Tensor:
     """Images (N, 3, side, side) → logits (N, classes), float64.
 
-    images: float64, and normalised; or, for a program that takes pixels, whole numbers from 0 to 255.
-    tensors: from `as_float64`. watch: is told each result that is one tensor, with its node; the images' is -1.
+    images: float64, normalised; or, for a program that takes pixels, whole numbers from 0 to 255.
+    tensors: from `as_float64`. watch: called with each node and its result, if that is one tensor; the images are -1.
     """
     last = {index: at for at, node in enumerate(nodes) for index in node.inputs}
     results: dict[int, Any] = {-1: images}
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def as_float64(tensors: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Whole numbers that are no int8 weights, such as tables of positions, stay as they are."""
+    """Whole numbers other than int8 weights, such as tables of positions, stay unchanged."""
     return {
         name: torch.from_numpy(array).double() if array.dtype in (np.float32, np.int8) else torch.from_numpy(array)
         for name, array in tensors.items()
@@ -67,13 +67,13 @@ def as_float64(tensors: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def pad(pixels: torch.Tensor, padding: Sequence[int], colour: Sequence[int]) -> torch.Tensor:
-    """padding: rows and columns on each side, which get the colour, a number for each channel."""
+    """padding: rows and columns on each side, filled with the colour, one number for each channel."""
     (rows, columns), fill = padding, torch.tensor(colour, dtype=pixels.dtype).view(1, -1, 1, 1)
     return functional.pad(pixels - fill, (columns, columns, rows, rows)) + fill
 
 
 def quantize(x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
-    """Real numbers → 0 to 255. Halves go to the even number."""
+    """Real numbers → 0 to 255. Halves are rounded to even."""
     return (x / scale).round().add(zero_point).clamp(0, 255)
 
 
@@ -96,7 +96,7 @@ def conv2d(
     scale: float | None,
     zero_point: int,
 ) -> torch.Tensor:
-    """weight_scale, bias: of each output channel. scale: None for a result in real numbers."""
+    """weight_scale, bias: for each output channel. scale: None for a result in real numbers."""
     sums = convolution(x - x_zero_point, weight, None, stride, padding, dilation, groups)
     channels = (1, -1, 1, 1)
     real = sums * (weight_scale * x_scale).view(channels) + (0.0 if bias is None else bias.view(channels))
@@ -114,7 +114,7 @@ def linear(
     scale: float | None,
     zero_point: int,
 ) -> torch.Tensor:
-    """The same of (N, in)."""
+    """The same for (N, in)."""
     real = functional.linear(x - x_zero_point, weight) * (weight_scale * x_scale) + (0.0 if bias is None else bias)
     return _finished(real, relu, scale, zero_point)
 
@@ -133,7 +133,7 @@ def convolution(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> torch.Tensor:
-    """torch's own, which in float64 takes a hundred times as long for a channel at a time."""
+    """torch's, but faster for depthwise convolutions: in float64, torch takes a hundred times as long for them."""
     stride, padding, dilation = (_pair(each) for each in (stride, padding, dilation))
     if groups == 1 or weight.shape[1] != 1 or weight.shape[0] != groups:
         return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -166,7 +166,7 @@ INT8: dict[str, Callable[..., torch.Tensor]] = {
     "int8.dequantize": dequantize,
     "int8.conv2d": conv2d,
     "int8.linear": linear,
-    "int8.max_pool2d": functional.max_pool2d,  # of whole numbers from 0: the border, less than any, is never taken
+    "int8.max_pool2d": functional.max_pool2d,  # on whole numbers from 0: the border, which is less, is never chosen
 }
 OURS: dict[str, Callable[..., Any]] = INT8 | {
     "conv2d": convolution,

@@ -1,4 +1,4 @@
-"""A float program and photographs → an int8 program that keeps the bounds, as files beside the float one."""
+"""A float program and photographs → an int8 program that keeps the bounds, as files next to the float one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.artefact.model import Model
 from pipeline.artefact.program import Program
 from pipeline.shared.errors import AnswersOtherwiseInInt8
 
-# What becomes int8, in words, the quickest first.
+# What becomes int8, in words, the fastest first.
 ATTEMPTS = {
     "convolutions and linear layers": LAYERS,
     "convolutions alone": frozenset({"conv2d"}),
@@ -26,7 +26,7 @@ ATTEMPTS = {
 
 @dataclass(frozen=True)
 class Original:
-    """The float network. module: pixels, uint8 (N, side, side, 3) → logits (N, classes). origin: of its weights."""
+    """The float network. module: pixels, uint8 (N, side, side, 3) → logits (N, classes). origin: its weights'."""
 
     module: Callable[[np.ndarray], np.ndarray]
     program: Program
@@ -42,9 +42,9 @@ def write_int8(
     bounds: Bounds,
     say: Callable[[str], None],
 ) -> Int8Proof:
-    """The first attempt that keeps the bounds.
+    """Writes the first attempt that keeps the bounds.
 
-    ask: the handler, with what is in `folder`. Raises AnswersOtherwiseInInt8 where none does.
+    ask: runs the handler with the files in `folder`. Raises AnswersOtherwiseInInt8 if no attempt keeps them.
     """
     proofs: list[Int8Proof] = []
     asked = 0
@@ -52,7 +52,7 @@ def write_int8(
     def asking(pictures: Sequence[Path], precisions: Sequence[str]) -> dict[str, np.ndarray]:
         nonlocal asked
         asked += len(pictures)
-        say(f"int8: asking it and the original other photographs ({asked} of {len(photographs.proof)})")
+        say(f"int8: comparing it with the original on other photographs ({asked} of {len(photographs.proof)})")
         return ask(pictures, precisions)
 
     for words, kinds in ATTEMPTS.items():

@@ -1,6 +1,6 @@
-"""The user's own photographs: which of a folder's files are some, and which of them serve what.
+"""The user's own photographs: which of a folder's files are photographs, and what each is used for.
 
-By their content alone: their names, their order and copies of them change nothing.
+Only their content decides: their names, their order and duplicates change nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pipeline.shared.digests import sha256_of
 from pipeline.shared.errors import PipelineError, told
 
 LEAST = 20
-MOST_FOR_RANGES = 128  # of AlexNet's figures, none gets better with more
+MOST_FOR_RANGES = 128  # more improve none of AlexNet's figures
 MOST_FOR_PROOF = 400  # half a second of processor time each, for AlexNet
-MOST_BYTES = 32 * 2**20  # of a file: thrice what a server takes
-TOGETHER = 64  # are decoded by a process
+MOST_BYTES = 32 * 2**20  # of a file: three times a server's limit
+TOGETHER = 64  # photographs that one process decodes
 
-Ask = Callable[[Sequence[Path], Sequence[str]], dict[str, np.ndarray]]  # pictures, precisions → as vision/ask.py says
+Ask = Callable[[Sequence[Path], Sequence[str]], dict[str, np.ndarray]]  # pictures, precisions → see vision/ask.py
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """sha256: of its file, as hexadecimal digits."""
+    """sha256: the file's, as hexadecimal digits."""
 
     file: Path
     sha256: str
@@ -34,7 +34,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Photographs:
-    """pixels: of those for the ranges, uint8 (N, crop, crop, 3). proof: others. passed_over: files that are none."""
+    """pixels: of those for the ranges, uint8 (N, crop, crop, 3). proof: the others. passed_over: other files."""
 
     pixels: np.ndarray
     proof: tuple[Photograph, ...]
@@ -42,9 +42,9 @@ class Photographs:
 
 
 def photographs(folder: Path, ask: Ask) -> Photographs:
-    """Half of them for the ranges, the others for the proof, as far as they are needed.
+    """Half of them for the ranges and half for the proof, up to the limits above.
 
-    Raises PipelineError where the folder cannot be read, or has too few.
+    Raises PipelineError if the folder cannot be read, or has too few.
     """
     candidates, passed_over = _candidates(folder)
     taken: list[Photograph] = []
@@ -66,12 +66,12 @@ def photographs(folder: Path, ask: Ask) -> Photographs:
 
 
 def in_parts(several: Sequence[Photograph]) -> Iterator[Sequence[Photograph]]:
-    """As many as a process is asked at a time."""
+    """Groups for one process each."""
     return (several[start : start + TOGETHER] for start in range(0, len(several), TOGETHER))
 
 
 def upright(answers: np.ndarray) -> np.ndarray:
-    """Of what vision/ask.py answers, what belongs to the pictures as they are: they alternate with turned ones."""
+    """vision/ask.py's answers for the pictures as they are. They alternate with answers for transposed ones."""
     return answers[:-1:2]
 
 
@@ -80,9 +80,9 @@ def turned(answers: np.ndarray) -> np.ndarray:
 
 
 def _candidates(folder: Path) -> tuple[list[Photograph], list[Path]]:
-    """Files that may be photographs, by their SHA-256, one of each; and those that cannot be."""
+    """Files that may be photographs, ordered by SHA-256, without duplicates; and files that cannot be."""
     if not folder.is_dir():
-        raise PipelineError(f"{folder} is no folder: give --int8 one with at least {LEAST} photographs")
+        raise PipelineError(f"{folder} is not a folder: give --int8 one with at least {LEAST} photographs")
     found: dict[str, Path] = {}
     impossible = []
     try:
@@ -97,7 +97,7 @@ def _candidates(folder: Path) -> tuple[list[Photograph], list[Path]]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """In all folders beneath, but for hidden ones."""
+    """All files beneath a folder, except hidden ones."""
 
     def raised(error: OSError) -> None:
         raise error
@@ -110,5 +110,5 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _too_few(folder: Path, count: int, passed_over: Sequence[Path]) -> str:
-    others = f" ({len(passed_over)} other files, such as {passed_over[0].name}, are none)" if passed_over else ""
-    return f"{folder} has {count} different photographs{others}: --int8 takes at least {LEAST}"
+    others = f" ({len(passed_over)} files, such as {passed_over[0].name}, are not photographs)" if passed_over else ""
+    return f"{folder} has {count} different photographs{others}: --int8 needs at least {LEAST}"

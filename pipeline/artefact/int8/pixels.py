@@ -1,7 +1,7 @@
 """A program for normalised images → the same program for the pixels themselves, from 0 to 255.
 
-Where it begins with a convolution, that takes the pixels as they are: mean and standard deviation go into its weights.
-Its border then has the colour that normalising makes 0, or the nearest whole number.
+If it begins with a convolution, that takes the pixels directly: mean and standard deviation go into its weights. Its
+border then has the colour that normalising would turn into 0, rounded to whole numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WHITE = 255
 def on_pixels(
     nodes: Sequence[Node], output: int, tensors: dict[str, torch.Tensor], preprocessing: Preprocessing
 ) -> tuple[list[Node], int]:
-    """→ nodes, and the output. tensors: float64, by their names; gets what it lacks."""
+    """→ nodes, and the output. tensors: float64, by name; new ones are added."""
     mean, std = (torch.tensor(each, dtype=torch.float64) for each in (preprocessing.mean, preprocessing.std))
     if not _begins_with_a_convolution(nodes, mean):
         return _normalised_first(nodes, output, tensors, mean, std)

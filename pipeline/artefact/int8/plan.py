@@ -1,9 +1,9 @@
-"""Which layers of a program become int8, and which of its values then stay eight bits wide from one to the next.
+"""Decides which layers of a program become int8, and which values stay eight bits wide between them.
 
-A layer is a convolution, or a linear layer of (N, in), with the ReLU that follows it. What passes a value on as it is
-(max pooling, flattening, concatenating) takes eight bits as well as real numbers. A value stays in eight bits where
-nobody needs it but int8 layers; other values are rounded where an int8 layer takes them. Values that are concatenated
-share a scale.
+A layer is a convolution, or a linear layer of (N, in), with the ReLU that follows it. Operators that pass values on
+unchanged (max pooling, flattening, concatenation) work on eight bits as well as on real numbers. A value stays in eight
+bits if only int8 layers need it; other values are rounded when an int8 layer takes them. Concatenated values share a
+scale.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SIX = 6.0
 
 @dataclass
 class Layer:
-    """An int8 layer. node: it. value: the node that makes what others see of it: itself, or its ReLU.
+    """An int8 layer. node: the layer's. value: the node whose result others use: the layer's own, or its ReLU.
 
-    at_most: what the ReLU cuts off above, or None.
+    at_most: the ReLU's upper limit, or None.
     """
 
     node: int
@@ -41,7 +41,7 @@ class Layer:
 class Plan:
     """nodes: a program of float operators. layers: by their `value`. bytes: nodes whose results are eight bits wide.
 
-    scale_of: such a node, or one whose result an int8 layer takes rounded → the node that stands for all of its scale.
+    scale_of: such a node, or one whose result is rounded for an int8 layer → the node that represents its scale.
     """
 
     nodes: list[Node]
@@ -51,11 +51,11 @@ class Plan:
     scale_of: dict[int, int] = field(default_factory=dict)
 
     def input_of(self, layer: Layer) -> int:
-        """The node whose result it takes; -1 are the pixels."""
+        """The node whose result it takes; -1 stands for the pixels."""
         return self.nodes[layer.node].inputs[0]
 
     def weights_of(self, node: int) -> tuple[str, str]:
-        """The names of a layer's weight and bias, where it has both."""
+        """The names of a layer's weight and bias. It must have both."""
         weight, bias = self.nodes[node].weights
         return weight, bias
 
@@ -63,7 +63,7 @@ class Plan:
         return int(arguments(self.nodes[node])[6]) if self.nodes[node].op == "conv2d" else 1
 
     def are_pixels(self, index: int) -> bool:
-        """Whole numbers from 0 to 255 as they come, perhaps with a border."""
+        """Whether a result is the pixels, from 0 to 255, perhaps with a border."""
         return index == -1 or self.nodes[index].op == PAD
 
 
@@ -84,7 +84,7 @@ def plan(nodes: Sequence[Node], output: int, kinds: frozenset[str] = LAYERS) -> 
             break
         apart |= {index for index in mixed if nodes[index].op == "cat"}
     for value, layer in list(layers.items()):
-        if layer.at_most is not None and value not in eight:  # which only a scale can cut off
+        if layer.at_most is not None and value not in eight:  # only a scale can apply the limit
             layers[layer.node] = Layer(layer.node, layer.node, False, None)
             del layers[value]
             inside.discard(layer.node)
@@ -97,7 +97,7 @@ def plan(nodes: Sequence[Node], output: int, kinds: frozenset[str] = LAYERS) -> 
 
 
 def users_of(nodes: Sequence[Node]) -> dict[int, list[int]]:
-    """A node → those that need its result, each as often as it does."""
+    """A node → the nodes that need its result, each as often as it uses it."""
     users = defaultdict(list)
     for index, node in enumerate(nodes):
         for each in node.inputs:
@@ -119,8 +119,8 @@ def relu_first(nodes: Sequence[Node], output: int) -> list[Node]:
 
 
 def simplified(nodes: Sequence[Node], output: int, shapes: Shapes) -> tuple[list[Node], int]:
-    """What shapes make plain, as `shapes` has them of each result: without adaptive pooling to the size that is there
-    already, as AlexNet has it for images of another size; and with ceil_mode only where that makes a difference.
+    """Simplifies nodes, given the shape of each result: removes adaptive pooling to the present size, which AlexNet has
+    for images of other sizes, and ceil_mode if it makes no difference.
     """
     becomes: dict[int, int] = {}
     renamed: list[Node] = []
@@ -138,7 +138,7 @@ def simplified(nodes: Sequence[Node], output: int, shapes: Shapes) -> tuple[list
 
 
 def _has_whole_windows(node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether a max_pool2d has as many as it would have without ceil_mode."""
+    """Whether a max_pool2d has as many windows as it would have without ceil_mode."""
     sizes = ([each[0], each[-1]] for each in pooling(node)[1:5])
     return after[-2:] == tuple(
         (size + 2 * border - apart * (window - 1) - 1) // step + 1
@@ -147,7 +147,7 @@ def _has_whole_windows(node: Node, before: tuple[int, ...], after: tuple[int, ..
 
 
 def arguments(node: Node) -> list[Any]:
-    """Of a conv2d, all seven; of a linear, all three."""
+    """All seven arguments of a conv2d, or all three of a linear."""
     usual = [None, None, None, [1, 1], [0, 0], [1, 1], 1] if node.op == "conv2d" else [None, None, None]
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     given = [*node.args, *usual[len(node.args) :]]
@@ -183,7 +183,7 @@ def _bytes(
     layers: Mapping[int, Layer],
     apart: set[int],
 ) -> set[int]:
-    """The largest set of nodes whose results nobody needs but int8 layers, and nodes of the set."""
+    """The largest set of nodes whose results are needed only by int8 layers and nodes of the set."""
     consumers = {layer.node for layer in layers.values()}
     passing = {index for index, node in enumerate(nodes) if _passes(node)} - apart
     eight = ({*layers} | passing) - {output}

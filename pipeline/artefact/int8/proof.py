@@ -1,7 +1,7 @@
-"""Whether the int8 network answers as the float one does, on photographs that it has not been made with.
+"""Proves that the int8 network answers as the float one does, on photographs that it was not made with.
 
-Both are evaluated in float64, which says the same on any processor: that goes on record, photograph by photograph. And
-the archive's own handler is asked, as a worker would: on this processor its answers keep the bounds too.
+Both are evaluated in float64, which gives the same on any processor; this is recorded for each photograph. The
+archive's own handler runs the network too, as a worker does: on this processor, its answers must also keep the bounds.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pipeline.artefact.proof import softmax
 from pipeline.shared.errors import PipelineError
 
 INT8 = "int8"
-DIGITS = 5  # of a figure on record
+DIGITS = 5  # of a recorded figure
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """same: photographs with the same first class at least, as a share. on_average: how far the most moved probability
-    of a photograph may move on average.
+    """same: the least share of photographs with the same first class. on_average: the limit for the mean of each
+    photograph's largest change of a probability.
     """
 
     same: float = 0.995
@@ -41,8 +41,8 @@ BOUNDS = Bounds()
 
 @dataclass(frozen=True)
 class Fidelity:
-    """same: photographs with the same first class, as a share. on_average: of the most moved probability of each
-    photograph. moved: the most that any probability moved.
+    """same: the share of photographs with the same first class. on_average: the mean of each photograph's largest
+    change of a probability. moved: the largest change of any probability.
     """
 
     same: float
@@ -67,9 +67,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Int8Proof:
-    """layers: what is int8, in words. ranges: photographs that it was made with. exact: in float64. served: by the
-    handler on this machine; turned: the same, of the photographs with columns for rows, which is only told.
-    passed_over: files among the photographs that are none.
+    """layers: what is int8, in words. ranges: how many photographs it was made with. exact: in float64. served: by the
+    handler on this machine; turned: the same for transposed photographs, which is only reported.
+    passed_over: other files among the photographs.
     """
 
     layers: str
@@ -87,7 +87,7 @@ class Int8Proof:
 
     @property
     def measured(self) -> str:
-        """For people, the worse of what was found."""
+        """For people: the worse of the two results."""
         worse = self.served if self.exact.within(self.bounds) else self.exact
         return f"{worse} (of {len(self.answers)} photographs)"
 
@@ -96,11 +96,11 @@ class Int8Proof:
         return f"at least {self.bounds.same:.1%}, and at most {self.bounds.on_average:g}"
 
     def __str__(self) -> str:
-        """For people, in a line."""
+        """For people, on one line."""
         return f"{self.layers} in int8: {self.measured}"
 
     def to_json(self) -> dict[str, Any]:
-        """What does not hang on the processor."""
+        """Only what does not depend on the processor."""
         return {
             "passed": self.passed,
             "layers": self.layers,
@@ -122,17 +122,17 @@ def prove_int8(
     ask: Ask,
     made: tuple[str, int, Bounds],
 ) -> Int8Proof:
-    """module: pixels, uint8 (N, side, side, 3) → the float32 network's logits (N, classes). floats: it, as exported.
+    """module: pixels, uint8 (N, side, side, 3) → the float32 network's logits (N, classes). floats: its program.
 
-    made: what is int8, in words; from how many photographs; and the bounds.
-    Raises PipelineError where the handler cannot run it here.
+    made: what is int8, in words; the number of photographs it was made with; and the bounds.
+    Raises PipelineError if the handler cannot run it here.
     """
     exact, served, askew = [], [], []
     for together in in_parts(photographs):
         answers = ask([each.file for each in together], (INT8,))
         if INT8 not in answers:
-            reason = str(answers[f"no {INT8}"]).partition("is int8: ")[2]  # without the setting, which nobody made
-            raise PipelineError(f"an int8 network cannot be proved on this machine: {reason}")
+            reason = str(answers[f"no {INT8}"]).partition("is int8: ")[2]  # without the setting, which nobody set
+            raise PipelineError(f"an int8 network cannot be verified on this machine: {reason}")
         pixels = upright(answers["pixels"])
         exact.append((_exact(floats, pixels, preprocessing), _exact(int8, pixels)))
         served.append((module(pixels), upright(answers[INT8])))

@@ -21,7 +21,7 @@ from pipeline.artefact.program import Program, program_text
 from pipeline.artefact.simplified import only_needed
 from pipeline.shared.errors import NotExportable
 
-PIXELS = {"input": "uint8"}  # what program.json has not
+PIXELS = {"input": "uint8"}  # not in program.json
 
 
 def quantised(
@@ -31,14 +31,14 @@ def quantised(
     kinds: frozenset[str] = LAYERS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Program:
-    """pixels: uint8 (N, side, side, 3), of photographs. kinds: the operators that become int8, of `plan.LAYERS`.
+    """pixels: uint8 (N, side, side, 3), of photographs. kinds: the operators that become int8, from `plan.LAYERS`.
 
-    The same photographs make the same program on any processor. Raises NotExportable where nothing can be int8.
+    The same photographs make the same program on any processor. Raises NotExportable if nothing can be int8.
     """
     tensors = as_float64(program.tensors)
     found = plan(*_prepared(program, tensors, preprocessing), kinds)
     if not found.layers:
-        raise NotExportable("nothing of it can be int8, which convolutions and linear layers of (N, in) can")
+        raise NotExportable("nothing in it can be int8; only convolutions and linear layers of (N, in) can")
     _give_own_weights(found, tensors)
     logits = torch.zeros((), dtype=torch.float64)
 
@@ -46,17 +46,17 @@ def quantised(
         nonlocal logits
         logits = torch.cat([evaluate(found.nodes, found.output, tensors, batch, watch) for batch in batches(pixels)])
 
-    say("int8: the ranges of what the photographs become")
+    say("int8: measuring ranges on the photographs")
     ranges = ranges_of(run, found)
     equalise(found, tensors, ranges)
     scales = scales_of(found, ranges)
-    say("int8: the means of what each layer takes")
+    say("int8: measuring each layer's mean inputs")
     taken = taken_by_layers(run, found, scales)
     say("int8: rounding the weights")
     made, last_bias = _rounded(found, tensors, scales, taken)
     if last_bias is None:
         return _packed(*made, program.side)
-    say("int8: what rounding has moved on average")
+    say("int8: correcting the mean error of rounding")
     nodes, output, own = made
     held = as_float64(own)
     answers = torch.cat([evaluate(nodes, output, held, batch) for batch in batches(pixels)])
@@ -67,7 +67,7 @@ def quantised(
 def _prepared(
     program: Program, tensors: dict[str, torch.Tensor], preprocessing: Preprocessing
 ) -> tuple[list[Node], int]:
-    """Ready to be planned: for pixels, without what does nothing, and ReLUs where int8 layers have them."""
+    """Ready for planning: takes pixels, has no operators without effect, and ReLUs directly after int8 layers."""
     shapes: dict[int, tuple[int, ...]] = {}
     one = torch.zeros(1, 3, program.side, program.side, dtype=torch.float64)
     evaluate(program.nodes, program.output, tensors, one, lambda index, result: shapes.update({index: result.shape}))
@@ -77,7 +77,7 @@ def _prepared(
 
 
 def _give_own_weights(found: Plan, tensors: dict[str, torch.Tensor]) -> None:
-    """Each layer gets a weight and a bias that nobody else has."""
+    """Gives each layer a weight and a bias that it shares with nobody."""
     for layer in found.layers.values():
         node = found.nodes[layer.node]
         given = arguments(node)
@@ -100,11 +100,11 @@ def _give_own_weights(found: Plan, tensors: dict[str, torch.Tensor]) -> None:
 def _rounded(
     found: Plan, tensors: dict[str, torch.Tensor], scales: Scales, taken: dict[int, Taken]
 ) -> tuple[tuple[list[Node], int, dict[str, np.ndarray]], str | None]:
-    """→ nodes, output and tensors; and the name of the bias that is added last of all, if any is."""
+    """→ nodes, output and tensors; and the name of the bias that is added last of all, if there is one."""
     nodes: list[Node] = []
     own: dict[str, np.ndarray] = {}
-    now: dict[int, int] = {-1: -1}  # what a node of the float program has become
-    rounded: dict[int, int] = {}  # and, where an int8 layer takes it, rounded
+    now: dict[int, int] = {-1: -1}  # a node of the float program → its node here
+    rounded: dict[int, int] = {}  # and → the node that rounds it for an int8 layer
     within = {layer.node for layer in found.layers.values()} - found.layers.keys()
 
     def add(op: str, args: list[Any], node: Node, kwargs: dict[str, Any] | None = None) -> int:
@@ -155,20 +155,20 @@ def _rounded(
 
 
 def _layers_weights(found: Plan, layer: Layer, tensors: dict[str, torch.Tensor], taken: Taken) -> dict[str, np.ndarray]:
-    """Its weight, int8; scale and bias, float32, of each output. In this order, with their names."""
+    """A layer's weight, int8; its scale and bias for each output, float32. In this order, by name."""
     name, bias_name = found.weights_of(layer.node)
     weight = tensors[name]
     whole, scale = rounded_weights(weight.numpy())
     real = torch.from_numpy(whole).double() * torch.from_numpy(scale).double().view(-1, *[1] * (weight.dim() - 1))
     node = found.nodes[layer.node]
-    # What rounding moves on average, the bias moves back: https://arxiv.org/abs/1906.04721, section 4.2.
+    # The bias compensates for rounding's mean error: https://arxiv.org/abs/1906.04721, section 4.2.
     moved = _applied(node, taken.real, weight) - _applied(node, taken.rounded, real)
     bias = tensors[bias_name] + moved
     return {name: whole, f"{name}:scale": scale, bias_name: rounded_bias(bias).numpy()}
 
 
 def _applied(node: Node, taken: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """What a layer makes of the means, for each output: it is linear."""
+    """A layer's mean output for mean inputs: it is linear."""
     if node.op == "linear":
         return functional.linear(taken, weight)
     _, _, _, stride, padding, dilation, groups = arguments(node)

@@ -1,4 +1,4 @@
-"""What a network makes of photographs: the ranges of its values, how they are spread, and what its layers take."""
+"""Statistics of a network on photographs: the ranges of its values, their scales, and its layers' mean inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.artefact.int8.plan import Plan
 from pipeline.artefact.int8.rounding import scale_and_zero_point, scale_up_to
 from pipeline.artefact.model import Preprocessing
 
-Run = Callable[[Watch], None]  # shows a watch what all photographs become
+Run = Callable[[Watch], None]  # calls a watch with the results for all photographs
 Ranges = dict[int, tuple[torch.Tensor, torch.Tensor]]
 Scales = dict[int, tuple[float, int]]
 
@@ -26,7 +26,7 @@ def batches(pixels: np.ndarray) -> Iterator[torch.Tensor]:
 
 
 def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """As the float network sees them."""
+    """The float network's input."""
     mean, std = (
         torch.tensor(each, dtype=torch.float64).view(1, 3, 1, 1) for each in (preprocessing.mean, preprocessing.std)
     )
@@ -34,7 +34,7 @@ def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tens
 
 
 def ranges_of(run: Run, plan: Plan) -> Ranges:
-    """The least and the most of each channel of what is rounded: what layers make, and what they take."""
+    """The minimum and maximum of each channel of the rounded values: the layers' outputs and inputs."""
     found: Ranges = {}
 
     def watch(index: int, result: torch.Tensor) -> None:
@@ -48,7 +48,7 @@ def ranges_of(run: Run, plan: Plan) -> Ranges:
 
 
 def scales_of(plan: Plan, ranges: Ranges) -> Scales:
-    """Scale and zero point of all that share them, by the node that stands for them."""
+    """Scales and zero points, by the node that represents all that share them."""
     ends: dict[int, tuple[float, float]] = {}
     for index, (least, most) in ranges.items():
         low, high = ends.get(plan.scale_of[index], (0.0, 0.0))
@@ -62,21 +62,21 @@ def scales_of(plan: Plan, ranges: Ranges) -> Scales:
 
 
 class Taken:
-    """What a layer takes: the mean over photographs, of each place. rounded: the same, as eight bits have it."""
+    """A layer's input at each place, averaged over photographs. rounded: the same in eight bits."""
 
     def __init__(self) -> None:
         self.real = self.rounded = torch.zeros((), dtype=torch.float64)
         self._count = 0
 
     def add(self, real: torch.Tensor, rounded: torch.Tensor) -> None:
-        """Of a few photographs."""
+        """Adds the inputs for a few photographs."""
         before, self._count = self._count, self._count + len(real)
         self.real = (self.real * before + real.sum(dim=0)) / self._count
         self.rounded = (self.rounded * before + rounded.sum(dim=0)) / self._count
 
 
 def taken_by_layers(run: Run, plan: Plan, scales: Scales) -> dict[int, Taken]:
-    """By the node whose result they take."""
+    """The layers' mean inputs, by the node that computes them."""
     found = {plan.input_of(layer): Taken() for layer in plan.layers.values()}
 
     def watch(index: int, result: torch.Tensor) -> None:
@@ -89,7 +89,7 @@ def taken_by_layers(run: Run, plan: Plan, scales: Scales) -> dict[int, Taken]:
 
 
 def _is_rounded(plan: Plan, index: int) -> bool:
-    """What is passed on lies between the ends of what was made."""
+    """Values that are only passed on do not count: they are within the range of their source."""
     return index in plan.scale_of and (index in plan.layers or index not in plan.bytes)
 
 

@@ -154,8 +154,8 @@ def test_a_users_function_may_know_the_number_of_classes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("architecture", "sentence"),
     [
-        ("net.py:fixed", "net.py:fixed answers with 7 numbers, and there are 5 classes"),
-        ("net.py:one_more", "net.py:one_more answers with 6 numbers, and there are 5 classes"),
+        ("net.py:fixed", "net.py:fixed answers with 7 numbers, but there are 5 classes"),
+        ("net.py:one_more", "net.py:one_more answers with 6 numbers, but there are 5 classes"),
         (
             "net.py:maps",
             f"net.py:maps answers two images with a tensor of shape (2, 5, 30, 30): {LOGITS}",
@@ -163,11 +163,11 @@ def test_a_users_function_may_know_the_number_of_classes(folder: Path) -> None:
         ("net.py:several", f"net.py:several answers two images with dict: {LOGITS}"),
         (
             "net.py:lazy",
-            "net.py:lazy has layers without sizes (Lazy…): write Linear, Conv2d and so on, with theirs",
+            "net.py:lazy has layers without sizes (Lazy…): use Linear, Conv2d and so on, with sizes",
         ),
         (
             "net.py:sure",
-            "net.py:sure answers with probabilities: leave out the softmax at its end, which the server does",
+            "net.py:sure answers with probabilities: remove the softmax at its end, as the server applies one",
         ),
         ("net.py:nothing", "net.py:nothing returns a NoneType: it must return a torch.nn.Module"),
         ("net.py:wrong", "net.py fails (line 43, ValueError: no luck)"),

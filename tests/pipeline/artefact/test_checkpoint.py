@@ -308,7 +308,7 @@ def test_without_a_state_dict_it_is_refused(tmp_path: Path, checkpoint: object) 
 
 @pytest.mark.parametrize(("value", "kind"), [(torch.ones(1), "Tensor"), (3, "int"), ("a", "str"), (None, "NoneType")])
 def test_one_value_is_no_state_dict(tmp_path: Path, value: object, kind: str) -> None:
-    assert refusal(tmp_path, value).startswith(f"holds no state dict, but one {kind}: save one with")
+    assert refusal(tmp_path, value).startswith(f"holds a single {kind}, not a state dict: save one with")
 
 
 def changed(change: Callable[[nn.Module, str], object]) -> Mapping[str, torch.Tensor]:
@@ -320,12 +320,12 @@ def changed(change: Callable[[nn.Module, str], object]) -> Mapping[str, torch.Te
 UNFINISHED: dict[str, Callable[[], Mapping[str, Any]]] = {
     "pruned weights": lambda: changed(lambda layer, name: prune.l1_unstructured(layer, name, 0.5)),  # type: ignore[no-untyped-call]
     "parametrised weights": lambda: changed(parametrizations.weight_norm),
-    "weights apart from their norm": lambda: named(lambda name: name.replace("1.weight", "1.weight_g")),
+    "weights separate from their norm": lambda: named(lambda name: name.replace("1.weight", "1.weight_g")),
     "adapters": lambda: {**prefixed("base_model."), "base_model.lora_A.weight": torch.ones(1, 2)},
-    "flat weights of FSDP": lambda: {"features._flat_param": torch.ones(3)},
+    "FSDP's flat weights": lambda: {"features._flat_param": torch.ones(3)},
     "quantised weights": lambda: {name: tensor.to(torch.int8) for name, tensor in state().items()},
     "quantised weights (": lambda: {name: tensor.long() for name, tensor in state().items()},
-    "complex weights (torch.complex64): save real ones": lambda: {
+    "complex weights (torch.complex64): save real numbers": lambda: {
         name: tensor.to(torch.complex64) for name, tensor in state().items()
     },
 }
@@ -340,5 +340,5 @@ def test_quantised_networks_are_named(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):  # they are deprecated
         quantised = {name: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8) for name, tensor in state().items()}
     assert refusal(tmp_path, quantised).startswith(
-        "holds quantised weights (torch.qint8): save those from before quantisation"
+        "holds quantised weights (torch.qint8): save the weights from before quantisation"
     )

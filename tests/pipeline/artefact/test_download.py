@@ -61,7 +61,7 @@ def test_the_first_digits_of_the_checksum_are_enough(website: Any, cache: Path) 
     right = sha256(CONTENT).hexdigest()[:8]
     assert downloaded(Published(website.url + PATH, right), ignore_progress, cache).read_bytes() == CONTENT
     wrong = f"{right[:7]}{'0' if right[7] != '0' else '1'}"
-    with pytest.raises(WeightsUnavailable, match="what it sent is not the published file"):
+    with pytest.raises(WeightsUnavailable, match="it did not send the published file"):
         downloaded(Published(website.url + PATH, wrong), ignore_progress, cache)
 
 
@@ -152,7 +152,7 @@ def test_a_file_that_was_put_there_by_hand_is_checked_as_well(
 )
 def test_a_corrupted_download_is_never_left_in_the_cache(get: Any, website: Any, cache: Path, sent: bytes) -> None:
     website.put(PATH, sent)
-    with pytest.raises(WeightsUnavailable, match=r"what it sent is not the published file"):
+    with pytest.raises(WeightsUnavailable, match=r"it did not send the published file"):
         get()
     assert os.listdir(cache) == []
 

@@ -59,7 +59,7 @@ def onnx() -> bytes:
     return b"\x08\x08\x12\x07pytorch\x1a\x032.1\x3a" + bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7]) + graph
 
 
-OF_PYTORCH = "--weights takes what PyTorch has saved: torch.save(model.state_dict(), …) where the model was trained"
+OF_PYTORCH = "--weights needs a PyTorch file: use torch.save(model.state_dict(), …) where the model was trained"
 AGAIN = "copy or download it again"
 UNPACK = "unpack it, and give --weights the file in it"
 HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
@@ -68,40 +68,40 @@ INDEX = b'{"metadata": {"total_size": 1}, "weight_map": {"a": "model-00001-of-00
 
 KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", f"is empty: {AGAIN}"),
-    "zeros": (lambda: bytes(10_000), f"begins with nothing but zeros, as after a download that broke off: {AGAIN}"),
+    "zeros": (lambda: bytes(10_000), f"begins with only zeros, as after an interrupted download: {AGAIN}"),
     "git lfs": (lambda: POINTER, "is a Git LFS pointer, not the weights: run git lfs pull"),
-    "html": (lambda: HTML, "is a web page, perhaps one that says why a download failed: look into it"),
+    "html": (lambda: HTML, "is a web page, perhaps about a failed download: look into it"),
     "html later": (lambda: b"\xef\xbb\xbf\r\n\n  <HTML lang=en>", "is a web page"),
     "xml": (lambda: b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
-    "text": (lambda: b"Not Found\r\nmore", "is text, which begins with 'Not Found': look into it"),
-    "long text": (lambda: b"a" * 9999, f"is text, which begins with '{'a' * 40}': look into it"),
-    "json": (lambda: b'{"error": "quota"}', """is text, which begins with '{"error": "quota"}': look into it"""),
-    "index": (lambda: INDEX, "is the index of weights in several files: load them, and save one file with torch.save"),
-    "gzip": (lambda: gzip.compress(saved(state())), f"is packed with gzip: {UNPACK}"),
-    "bzip2": (lambda: bz2.compress(saved(state())), f"is packed with bzip2: {UNPACK}"),
-    "xz": (lambda: lzma.compress(saved(state())), f"is packed with xz: {UNPACK}"),
-    "zstd": (lambda: b"\x28\xb5\x2f\xfd\x04\x58" + bytes(99), f"is packed with zstd: {UNPACK}"),
+    "text": (lambda: b"Not Found\r\nmore", "is text that begins with 'Not Found': look into it"),
+    "long text": (lambda: b"a" * 9999, f"is text that begins with '{'a' * 40}': look into it"),
+    "json": (lambda: b'{"error": "quota"}', """is text that begins with '{"error": "quota"}': look into it"""),
+    "index": (lambda: INDEX, "is an index of weights in several files: load them, and save one file with torch.save"),
+    "gzip": (lambda: gzip.compress(saved(state())), f"is compressed with gzip: {UNPACK}"),
+    "bzip2": (lambda: bz2.compress(saved(state())), f"is compressed with bzip2: {UNPACK}"),
+    "xz": (lambda: lzma.compress(saved(state())), f"is compressed with xz: {UNPACK}"),
+    "zstd": (lambda: b"\x28\xb5\x2f\xfd\x04\x58" + bytes(99), f"is compressed with zstd: {UNPACK}"),
     "7z": (lambda: b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(99), f"is packed with 7-Zip: {UNPACK}"),
     "rar": (lambda: b"Rar!\x1a\x07\x01\x00" + bytes(99), f"is packed with RAR: {UNPACK}"),
     "tar": (lambda: tarred("weights.pth"), f"is a tar archive: {UNPACK}"),
     "tar.gz": (lambda: tarred("weights.pth", mode="w:gz"), f"is a tar archive: {UNPACK}"),
-    "zip": (lambda: zipped("weights.pth"), f"is a zip archive, but not one of torch.save: {UNPACK}"),
-    "empty zip": (zipped, "is a zip archive, but not one of torch.save: "),
-    "mar": (lambda: zipped("MAR-INF/MANIFEST.json", "a.pth"), f"is a model archive of TorchServe: {UNPACK}"),
-    "keras": (lambda: zipped("config.json", "model.weights.h5"), f"is a model of Keras: {OF_PYTORCH}"),
+    "zip": (lambda: zipped("weights.pth"), f"is a zip archive, but not from torch.save: {UNPACK}"),
+    "empty zip": (zipped, "is a zip archive, but not from torch.save: "),
+    "mar": (lambda: zipped("MAR-INF/MANIFEST.json", "a.pth"), f"is a TorchServe model archive: {UNPACK}"),
+    "keras": (lambda: zipped("config.json", "model.weights.h5"), f"is a Keras model: {OF_PYTORCH}"),
     "npz": (lambda: archived(lambda buffer: np.savez(buffer, a=np.ones(1))), "is an archive of NumPy arrays: "),
     "npy": (lambda: archived(lambda buffer: np.save(buffer, np.ones(1))), "is one NumPy array: "),
-    "hdf5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), f"is an HDF5 file, as Keras writes it: {OF_PYTORCH}"),
+    "hdf5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), f"is an HDF5 file, such as Keras writes: {OF_PYTORCH}"),
     "onnx": (onnx, f"is an ONNX model: {OF_PYTORCH}"),
     "tflite": (lambda: b"\x1c\0\0\0TFL3" + bytes(99), f"is a TensorFlow Lite model: {OF_PYTORCH}"),
     "gguf": (lambda: b"GGUF\3\0\0\0" + bytes(99), f"is a GGUF file: {OF_PYTORCH}"),
-    "noise": (lambda: b"\x07\xff\xfe" * 99, "is neither a file of torch.save nor a safetensors file, or is damaged: "),
-    "one byte": (lambda: b"\x80", "is neither a file of torch.save nor a safetensors file, or is damaged: "),
-    "half a zip": (lambda: saved(state())[:-99], f"is half a file of torch.save or half a zip archive: {AGAIN}"),
-    "a start of one": (lambda: b"PK\3\4" * 99, f"is half a file of torch.save or half a zip archive: {AGAIN}"),
-    "half an old one": (lambda: saved(state(), **OLD)[:-9], "is a file of torch.save that is damaged or not whole: "),
-    "half safetensors": (lambda: safetensors()[:-4], "is a safetensors file that is damaged or not whole ("),
-    "more safetensors": (lambda: safetensors() + b"more", "is a safetensors file that is damaged or not whole ("),
+    "noise": (lambda: b"\x07\xff\xfe" * 99, "is neither a torch.save file nor a safetensors file, or is damaged: "),
+    "one byte": (lambda: b"\x80", "is neither a torch.save file nor a safetensors file, or is damaged: "),
+    "half a zip": (lambda: saved(state())[:-99], f"is an incomplete torch.save file or zip archive: {AGAIN}"),
+    "a start of one": (lambda: b"PK\3\4" * 99, f"is an incomplete torch.save file or zip archive: {AGAIN}"),
+    "half an old one": (lambda: saved(state(), **OLD)[:-9], "is a damaged or incomplete torch.save file: "),
+    "half safetensors": (lambda: safetensors()[:-4], "is a damaged or incomplete safetensors file ("),
+    "more safetensors": (lambda: safetensors() + b"more", "is a damaged or incomplete safetensors file ("),
 }
 
 
@@ -126,16 +126,12 @@ def test_a_file_of_another_kind_is_told_what_it_is(tmp_path: Path, kind: str, na
 def test_a_plain_pickle_is_not_loaded(tmp_path: Path, protocol: int, value: object) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol))
     sentence = refusal(tmp_path / "a.pkl")
-    assert sentence.startswith(
-        "is a pickle that torch.save did not write, and loading it could execute anything: where"
-    )
+    assert sentence.startswith("is a pickle that torch.save did not write, and loading it could execute anything: if")
 
 
 def test_a_pickle_of_another_protocol_is_told_so(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "a.pth", pickle_protocol=4)
-    assert refusal(tmp_path / "a.pth").startswith(
-        "was pickled in a way that cannot be read without executing it, or is"
-    )
+    assert refusal(tmp_path / "a.pth").startswith("is a pickle that cannot be read without executing it, or is")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +139,9 @@ def test_a_pickle_of_another_protocol_is_told_so(tmp_path: Path) -> None:
     [
         (None, "is a folder: give --weights the file in it"),
         ("saved_model.pb", "is a TensorFlow SavedModel: "),
-        ("zero_to_fp32.py", "is a checkpoint of DeepSpeed: run the zero_to_fp32.py in it"),
-        (".metadata", "is a distributed checkpoint: make a file of it with python -m torch.distributed.checkpoint."),
-        ("data.pkl", "is a file of torch.save that was unpacked: give --weights the file as it was"),
+        ("zero_to_fp32.py", "is a DeepSpeed checkpoint: run the zero_to_fp32.py in it"),
+        (".metadata", "is a distributed checkpoint: convert it to a file with python -m torch.distributed.checkpoint."),
+        ("data.pkl", "is an unpacked torch.save file: give --weights the original file"),
     ],
 )
 def test_a_folder_is_told_what_it_is(tmp_path: Path, inside: str | None, sentence: str) -> None:
@@ -157,7 +153,9 @@ def test_a_folder_is_told_what_it_is(tmp_path: Path, inside: str | None, sentenc
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.pth")
-    assert refusal(tmp_path / "a.pth") == "is no file that can be read twice: give --weights a plain file"
+    assert (
+        refusal(tmp_path / "a.pth") == "is not a regular file, which can be read twice: give --weights a regular file"
+    )
 
 
 @pytest.mark.parametrize("path", ["gone.pth", "gone/weights.pth", "file/weights.pth", "link"])
@@ -171,7 +169,7 @@ def test_what_is_not_there_is_told(tmp_path: Path, path: str) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch(mode=0)
-    with pytest.raises(PipelineError, match=r"a\.pth: Permission denied: make it readable for you$"):
+    with pytest.raises(PipelineError, match=r"a\.pth: Permission denied: give yourself read permission$"):
         read_checkpoint(tmp_path / "a.pth", SHAPES)
 
 

@@ -90,14 +90,16 @@ def test_too_few_are_told_with_what_they_lack(folder: Path, look: module.Ask) ->
     (folder / "00.png").write_text("no picture any more")
     with pytest.raises(PipelineError) as refused:
         photographs(folder, look)
-    others = "1 other files, such as 00.png, are none"
-    assert str(refused.value) == f"{folder} has 19 different photographs ({others}): --int8 takes at least 20"
+    others = "1 files, such as 00.png, are not photographs"
+    assert str(refused.value) == f"{folder} has 19 different photographs ({others}): --int8 needs at least 20"
 
 
 def test_an_empty_folder_and_none_are_told(look: module.Ask, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PipelineError, match=r"/empty has 0 different photographs: --int8 takes at least 20$"):
+    with pytest.raises(PipelineError, match=r"/empty has 0 different photographs: --int8 needs at least 20$"):
         photographs(tmp_path / "empty", look)
     for place in (tmp_path / "nowhere", Path(__file__)):
-        with pytest.raises(PipelineError, match=f"{place} is no folder: give --int8 one with at least 20 photographs"):
+        with pytest.raises(
+            PipelineError, match=f"{place} is not a folder: give --int8 one with at least 20 photographs"
+        ):
             photographs(place, look)

@@ -234,7 +234,7 @@ def test_linear_layers_can_be_left_out() -> None:
 
 def test_nothing_to_be_made_int8_is_told() -> None:
     program = export(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)), SIDE)
-    with pytest.raises(NotExportable, match="nothing of it can be int8"):
+    with pytest.raises(NotExportable, match="nothing in it can be int8"):
         quantised(program, PREPROCESSING, PICTURES)
 
 

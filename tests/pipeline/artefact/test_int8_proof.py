@@ -55,7 +55,7 @@ def test_a_machine_that_has_no_int8_is_told() -> None:
             lambda *_: {"pixels": pixels, "no int8": said},
             ("all", 10, BOUNDS),
         )
-    expected = "an int8 network cannot be proved on this machine: layers of 8 bits are for x86-64 processors"
+    expected = "an int8 network cannot be verified on this machine: layers of 8 bits are for x86-64 processors"
     assert str(refused.value) == expected
 
 

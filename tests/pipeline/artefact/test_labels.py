@@ -173,54 +173,54 @@ def test_imagenets_classes_have_a_home() -> None:
 
 # --- What is wrong ----------------------------------------------------------------------------------------------------
 
-GOOD = "a line for each class, in the order of the network's outputs"
-BY_NUMBERS = 'must have labels by their numbers, such as {"0": "cat", "1": "dog"}, or a list'
+GOOD = "one line for each class, in the order of the network's outputs"
+BY_NUMBERS = 'must map numbers to labels, such as {"0": "cat", "1": "dog"}, or be a list'
 OR_BOTH = "or a WordNet id and a label, [n02123045, tabby]"
-WNID = "one is n and eight digits, such as n02123045"
-NAME_IT = "name it, with a first row such as index,label"
+WNID = "it must be n and eight digits, such as n02123045"
+NAME_IT = "name it in the first row, such as index,label"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.txt", "", "has no label: a classifier has two or more, each with a label"),
-        ("a.txt", "cat\n", "has 1 label: a classifier has two or more, each with a label"),
+        ("a.txt", "", "has no labels: a classifier has at least two classes, with a label each"),
+        ("a.txt", "cat\n", "has 1 label: a classifier has at least two classes, with a label each"),
         ("a.txt", "cat\n\ndog\n", "line 2 is empty: give each class a label"),
-        ("a.txt", "cat\ndog\x1b[31m\n", "the label of class 1 has a control character ('dog\\x1b[31m'): leave it out"),
-        ("a.txt", "cat\nd\x0cog\n", "the label of class 1 has a control character ('d\\x0cog'): leave it out"),
-        ("a.txt", "cat\nd\u2028og\n", "the label of class 1 has a control character ('d\\u2028og'): leave it out"),
-        ("a.txt", "cat\n" + "d" * 201, "the label of class 1 has 201 characters: at most 200 are taken"),
+        ("a.txt", "cat\ndog\x1b[31m\n", "the label of class 1 has a control character ('dog\\x1b[31m'): remove it"),
+        ("a.txt", "cat\nd\x0cog\n", "the label of class 1 has a control character ('d\\x0cog'): remove it"),
+        ("a.txt", "cat\nd\u2028og\n", "the label of class 1 has a control character ('d\\u2028og'): remove it"),
+        ("a.txt", "cat\n" + "d" * 201, "the label of class 1 has 201 characters: at most 200 are allowed"),
         ("a.txt", b"cat\nL\xf6we\n", f"is not UTF-8: save it as UTF-8, with {GOOD}"),
-        ("a.txt", "0 cat\n2 dog\n", "has no class 1, and has class 2: give each number"),
+        ("a.txt", "0 cat\n2 dog\n", "has class 2, but no class 1: give every number"),
         ("a.json", "[", "is not JSON: line 1: Expecting value"),
-        ("a.json", "[" * 100_000, "is not JSON that holds labels"),
+        ("a.json", "[" * 100_000, "is not JSON with labels"),
         ("a.json", "3", "must be a list of labels, such as [cat, dog], or the name of a file with them"),
         ("a.json", '["cat", ""]', "the label of class 1 is empty: give each class a label"),
-        ("a.json", '["cat", "\\ud800"]', "the label of class 1 has a control character ('\\ud800'): leave it out"),
+        ("a.json", '["cat", "\\ud800"]', "the label of class 1 has a control character ('\\ud800'): remove it"),
         ("a.json", '["cat", null]', "[1] is None, not text (yes, no, on, off or null in YAML): put it in quotes"),
         ("a.json", '["cat", ["a", "b", "c"]]', f"[1] must be a label, such as cat, {OR_BOTH}"),
-        ("a.json", '[["n1", "cat"], ["n2", "dog"]]', f"the label of class 0 has 'n1' for a WordNet id: {WNID}"),
+        ("a.json", '[["n1", "cat"], ["n2", "dog"]]', f"the label of class 0 has the WordNet id 'n1': {WNID}"),
         ("a.json", '{"0": "cat", "0": "dog"}', "has class 0 twice: 'cat' and 'dog'"),
         ("a.json", '{"cat": 1, "dog": 1}', "has class 1 twice: 'cat' and 'dog'"),
         (
             "a.json",
             '{"1": "cat", "2": "dog"}',
-            "has no class 0, and has class 2 (counting begins at 0): give each number",
+            "has class 2, but no class 0 (numbers start at 0): give every number",
         ),
-        ("a.json", '{"0": "cat", "2": "dog"}', "has no class 1, and has class 2: give each number"),
+        ("a.json", '{"0": "cat", "2": "dog"}', "has class 2, but no class 1: give every number"),
         ("a.json", '{"cat": -1, "dog": 0}', BY_NUMBERS),
         ("a.json", '{"a": {"b": 1}}', BY_NUMBERS),
         ("a.json", "{}", BY_NUMBERS),
         ("a.csv", "index,label\n0,cat\n0,dog\n", "has class 0 twice: 'cat' and 'dog'"),
-        ("a.csv", "index,label\n0,cat\n5,dog\n", "has no class 1, and has class 5: give each number"),
+        ("a.csv", "index,label\n0,cat\n5,dog\n", "has class 5, but no class 1: give every number"),
         (
             "a.csv",
             "0,cat\n1,Löwe, der\n",
-            "row 2 has 3 fields, and the first has 2: put a label with a comma in double quotes",
+            "row 2 has 3 fields, but the first has 2: put labels with a comma in double quotes",
         ),
         ("a.csv", "index,label\n0,cat\n1,\n", "the label of class 1 is empty: give each class a label"),
-        ("a.csv", 'index,label\n0,"cat\n', "is no table of ',': unexpected end of data"),
-        ("a.csv", "cat,small\ndog,large\n", f"which column has the labels is not clear: {NAME_IT}"),
+        ("a.csv", 'index,label\n0,"cat\n', "is not a table separated by ',': unexpected end of data"),
+        ("a.csv", "cat,small\ndog,large\n", f"it is not clear which column has the labels: {NAME_IT}"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: str | bytes, sentence: str) -> None:
@@ -230,7 +230,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: str | bytes,
 def test_files_that_are_not_there_or_too_large(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=rf"^no labels at {tmp_path}/a.txt: write a text file with {GOOD}$"):
         read_labels(tmp_path / "a.txt")
-    with pytest.raises(PipelineError, match=rf"^{tmp_path} is a folder: labels are a file with {GOOD}$"):
+    with pytest.raises(PipelineError, match=rf"^{tmp_path} is a folder: give a text file with {GOOD}$"):
         read_labels(tmp_path)
     with (tmp_path / "large.txt").open("w") as file:
         file.truncate(1 << 30)

@@ -125,7 +125,7 @@ def test_options_go_before_what_the_file_says(tmp_path: Path) -> None:
     assert (model.architecture, model.preprocessing) == (MODEL.architecture, MODEL.preprocessing)
     assert read_model(MODEL.file, weights="untrained").weights == "untrained"
     assert read_model(MODEL.file, weights="imagenet") == MODEL
-    with pytest.raises(PipelineError, match=r"^--name must be lower-case letters"):
+    with pytest.raises(PipelineError, match=r"^--name must be up to 47 lower-case letters"):
         read_model(MODEL.file, "My Flowers")
 
 
@@ -163,17 +163,18 @@ def test_weights_by_url_are_prepared_for_as_those_by_name(tmp_path: Path) -> Non
 
 # --- What is wrong ----------------------------------------------------------------------------------------------------
 
-NAME = "name must be lower-case letters, digits and hyphens, a letter first, no hyphen last, at most 47, such as pets"
+NAME = "name must be up to 47 lower-case letters, digits and hyphens, a letter first, no hyphen last, such as pets"
 RESIZE = "preprocessing.resize must be a whole number from 1 to 2048, such as 256"
-MEAN = "preprocessing.mean must be three numbers, of colours from 0 to 1, such as [0.485, 0.456, 0.406]"
-STD = "preprocessing.std must be three numbers above 0, of colours from 0 to 1, such as [0.229, 0.224, 0.225]"
+MEAN = "preprocessing.mean must be three numbers, for colours from 0 to 1, such as [0.485, 0.456, 0.406]"
+STD = "preprocessing.std must be three numbers above 0, for colours from 0 to 1, such as [0.229, 0.224, 0.225]"
 INTERPOLATION = "preprocessing.interpolation must be bilinear or bicubic"
 ARCHITECTURE = "the name of a torchvision classifier, such as resnet18, or file.py:function"
-ANOTHERS = "in a cluster, what belongs to another is called that"
-THERE_ARE = "there are resize, crop, interpolation, mean, std"
-QUOTES = "is not (YAML takes yes, no, on and off for true or false: put a text in quotes)"
+ANOTHERS = "in a cluster, this ending marks parts of other services"
+THERE_ARE = "the keys are resize, crop, interpolation, mean, std"
+QUOTES = "is not (YAML reads yes, no, on and off as true or false: put text in quotes)"
 WEIGHTS = (
-    "weights must be a file, a name of torchvision's such as IMAGENET1K_V1, untrained, or {url: https://…, sha256: …}"
+    "weights must be a file, one of torchvision's names such as IMAGENET1K_V1, untrained, or "
+    "{url: https://…, sha256: …}"
 )
 
 
@@ -208,18 +209,18 @@ WEIGHTS = (
             {"url": "https://example.org/a.pth"},
             "weights.sha256 is missing: it must be 64 hexadecimal digits in quotes, as sha256sum prints them",
         ),
-        ("weights", {"uri": "a"}, "weights.uri is no key of a model file: did you mean url?"),
+        ("weights", {"uri": "a"}, "weights.uri is not a key of a model file: did you mean url?"),
         ("labels", 2, "labels must be a list of labels, such as [cat, dog], or the name of a file with them"),
         ("labels", [True, False], "labels[0] is True, not text (yes, no, on, off or null in YAML): put it in quotes"),
         ("labels", ["a", 1], "labels[1] is the number 1, not text: put it in quotes, '1'"),
-        ("labels", ["cat"], "labels has 1 label: a classifier has two or more, each with a label"),
+        ("labels", ["cat"], "labels has 1 label: a classifier has at least two classes, with a label each"),
         ("preprocessing", [256], "preprocessing must be a mapping, such as {resize: 256, crop: 224}: [256] is not"),
         ("preprocessing.resize", "256", f"{RESIZE}: to YAML, '256' is text, not a number"),
         ("preprocessing.resize", True, f"{RESIZE}: True {QUOTES}"),
         ("preprocessing.resize", 0, f"{RESIZE}: 0 is not"),
         ("preprocessing.resize", 256.0, f"{RESIZE}: 256.0 is not"),
         ("preprocessing.resize", 100_000, f"{RESIZE}: 100000 is not"),
-        ("preprocessing.resize", 223, "preprocessing.crop must be at most preprocessing.resize (223): 224 is not"),
+        ("preprocessing.resize", 223, "preprocessing.crop must be at most preprocessing.resize (223): 224 is more"),
         ("preprocessing.interpolation", "lanczos", f"{INTERPOLATION}: 'lanczos' is not"),
         ("preprocessing.interpolation", ["bicubic"], f"{INTERPOLATION}: ['bicubic'] is not"),
         ("preprocessing.mean", [0.5, 0.5], f"{MEAN}: [0.5, 0.5] is not"),
@@ -230,9 +231,9 @@ WEIGHTS = (
         ("preprocessing.mean", [0.5, "1e-3", 0.5], f"{MEAN}: to YAML, '1e-3' is text, not a number"),
         ("preprocessing.std", [0.5, 0, 0.5], f"{STD}: [0.5, 0, 0.5] is not"),
         ("preprocessing.std", [0.5, float("inf"), 0.5], f"{STD}: [0.5, inf, 0.5] is not"),
-        ("preprocessing.antialias", True, f"preprocessing.antialias is no key of a model file: {THERE_ARE}"),
-        ("preprocessing.crops", 224, "preprocessing.crops is no key of a model file: did you mean crop?"),
-        ("wieghts", "a.pth", "wieghts is no key of a model file: did you mean weights?"),
+        ("preprocessing.antialias", True, f"preprocessing.antialias is not a key of a model file: {THERE_ARE}"),
+        ("preprocessing.crops", 224, "preprocessing.crops is not a key of a model file: did you mean crop?"),
+        ("wieghts", "a.pth", "wieghts is not a key of a model file: did you mean weights?"),
     ],
 )
 def test_what_is_wrong_is_named_with_a_good_value(tmp_path: Path, place: str, value: Any, sentence: str) -> None:
@@ -242,26 +243,26 @@ def test_what_is_wrong_is_named_with_a_good_value(tmp_path: Path, place: str, va
 def test_an_architecture_that_there_is_not_is_told_with_those_near_it(tmp_path: Path) -> None:
     said = refusal(written(tmp_path, {"name": "a", "architecture": "ResNet-18"}))
     assert said.startswith("architecture: torchvision has no classifier 'ResNet-18': did you mean resnet18 or ")
-    assert said.endswith("A network of your own is file.py:function")
+    assert said.endswith("Write a network of your own as file.py:function")
 
 
 def test_weights_that_torchvision_has_not_are_told_with_those_near_it(tmp_path: Path) -> None:
     said = {"name": "a", "architecture": "resnet18", "weights": "IMAGENET1K_V2"}
     has_not = "weights: torchvision has no IMAGENET1K_V2 for resnet18"
-    good = "write IMAGENET1K_V1, or ./IMAGENET1K_V2 for a file so called"
+    good = "write IMAGENET1K_V1, or ./IMAGENET1K_V2 for a file of that name"
     assert refusal(written(tmp_path, said)) == f"{has_not}: {good}"
 
 
 def test_a_crop_is_told_of_the_default_that_it_does_not_fit(tmp_path: Path) -> None:
     said = {"name": "a", "architecture": "resnet18", "preprocessing": {"crop": 300}}
-    sentence = "preprocessing.crop must be at most preprocessing.resize (256, by default): 300 is not"
+    sentence = "preprocessing.crop must be at most preprocessing.resize (256, by default): 300 is more"
     assert refusal(written(tmp_path, said)) == sentence
 
 
 def test_labels_that_are_wrong_are_told_with_both_files(tmp_path: Path) -> None:
     said = changed("labels", "labels.txt")
     there = tmp_path / "labels.txt"
-    good = "a line for each class, in the order of the network's outputs"
+    good = "one line for each class, in the order of the network's outputs"
     assert refusal(written(tmp_path, said)) == f"labels: no labels at {there}: write a text file with {good}"
     there.write_text("cat\n\ndog\n")
     assert refusal(written(tmp_path, said)) == f"labels: {there}: line 2 is empty: give each class a label"
@@ -273,8 +274,8 @@ def test_labels_that_are_wrong_are_told_with_both_files(tmp_path: Path) -> None:
         ("", "is empty: it must have lines such as name: pets and architecture: resnet18"),
         ("[]", "is a list: it must have lines such as name: pets and architecture: resnet18"),
         ("name", "is one value: it must have lines such as name: pets and architecture: resnet18"),
-        ("name: a\nname: b\n", "line 2: name is there twice"),
-        ("preprocessing: {crop: 224,\n  crop: 192}\n", "line 2: crop is there twice"),
+        ("name: a\nname: b\n", "line 2: name appears twice"),
+        ("preprocessing: {crop: 224,\n  crop: 192}\n", "line 2: crop appears twice"),
         ("name: [\n", "line 2: not YAML: expected the node content, but found '<stream end>'"),
         ("name: 2026-02-30\n", "is not YAML: models/alexnet.yaml shows what a model file looks like"),
         ("[" * 5000, "is not YAML: models/alexnet.yaml shows what a model file looks like"),
@@ -289,9 +290,9 @@ def test_what_is_no_such_file_is_told_in_a_line(tmp_path: Path, content: str, se
 def test_what_is_no_text_is_told_in_a_line(tmp_path: Path) -> None:
     file = tmp_path / "pets.pth"
     file.write_bytes(b"PK\x03\x04\xff\xfe")
-    good = "is no model file, which is YAML in UTF-8, as models/alexnet.yaml: weights are given with --weights"
+    good = "is not a model file, which is YAML in UTF-8, like models/alexnet.yaml: give weights with --weights"
     assert refusal(file) == good
-    with pytest.raises(PipelineError, match=r"^no model file at .*: models/alexnet.yaml is one, to begin from$"):
+    with pytest.raises(PipelineError, match=r"^no model file at .*: start from a copy of models/alexnet.yaml$"):
         read_model(tmp_path / "nowhere.yaml")
     with pytest.raises(PipelineError, match="give the path of a model file"):
         read_model(tmp_path)

@@ -82,7 +82,7 @@ def written_over(self: Any, images: torch.Tensor) -> Any:
 
 
 def masked(self: Any, images: torch.Tensor) -> Any:
-    """As Swin makes its masks: by writing into parts of a tensor that hangs on no image."""
+    """Swin makes its masks this way: it writes into parts of a tensor that does not depend on the images."""
     mask = images.new_zeros((SIDE, SIDE))
     for number, rows in enumerate((slice(0, 8), slice(8, 30), slice(30, None))):
         mask[rows, :] = number
@@ -156,7 +156,7 @@ def turned_by_einsum(self: Any, images: torch.Tensor) -> Any:
 
 
 def of_tokens(self: Any, images: torch.Tensor) -> Any:
-    """Here batch_norm's channels are the tokens, and not the layer's outputs."""
+    """Here batch_norm's channels are the tokens, not the layer's outputs."""
     return self.norm(self.layer(images.flatten(2)[:, :, :8])).mean(dim=2)
 
 
@@ -317,12 +317,12 @@ def counting_calls(self: Any, images: torch.Tensor) -> Any:
 
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
-    "a view": (Net(writing_into_a_view), "it writes into a part of a tensor (aten.clamp_.default)"),
-    "a slice": (Net(writing_into_a_slice), "it writes into a part of a tensor (aten.add_.Tensor)"),
-    "a piece": (Net(writing_into_a_piece), "it writes into a part of a tensor (aten.mul_.Tensor)"),
-    "an item": (Net(setting_an_item), "it writes into a part of a tensor"),
-    "behind dropout": (Net(writing_behind_dropout, dropout=nn.Dropout()), "it writes into a part of a tensor"),
-    "a memory": (Net(remembering, mean=torch.zeros(3)), "it changes its own state when it is asked"),
+    "a view": (Net(writing_into_a_view), "it writes into part of a tensor (aten.clamp_.default)"),
+    "a slice": (Net(writing_into_a_slice), "it writes into part of a tensor (aten.add_.Tensor)"),
+    "a piece": (Net(writing_into_a_piece), "it writes into part of a tensor (aten.mul_.Tensor)"),
+    "an item": (Net(setting_an_item), "it writes into part of a tensor"),
+    "behind dropout": (Net(writing_behind_dropout, dropout=nn.Dropout()), "it writes into part of a tensor"),
+    "a memory": (Net(remembering, mean=torch.zeros(3)), "it changes its own state in inference"),
     "a counter": (Net(counting_calls, calls=torch.zeros((), dtype=torch.long)), "it changes its own state"),
     "dropout that draws": (
         Net(lambda self, images: functional.dropout(images, 0.5).mean((2, 3))),
@@ -335,12 +335,12 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "two results": (Net(lambda self, images: (images, images)), "it does not return one tensor, the logits"),
     "a dictionary": (Net(lambda self, images: {"a": images.mean((2, 3)), "b": images}), "it does not return one"),
     "images": (Net(lambda self, images: images), "not the logits"),
-    "features": (Net(lambda self, images: images * 2), "and not the logits (N, classes)"),
+    "features": (Net(lambda self, images: images * 2), "not the logits (N, classes)"),
     "a constant": (Net(lambda self, images: torch.zeros(2, 5)), "not the logits"),
     "a look at values": (
         Net(looking),
-        "the network cannot be packed: torch.export refuses it: it looks at what the images hold, with if, while or "
-        f"int(…); torch.where and masks do not (test_program.py:{looking.__code__.co_firstlineno + 1})",
+        "the network cannot be packed: torch.export refuses it: it depends on the images' content, with if, while or "
+        f"int(…): use torch.where or masks (test_program.py:{looking.__code__.co_firstlineno + 1})",
     ),
     "two images alone": (Net(lambda self, images: images.reshape(2, -1)), "it takes a fixed number of images"),
     "half precision": (Net(lambda self, images: images.half().mean((2, 3))), "it converts images to torch.float16"),

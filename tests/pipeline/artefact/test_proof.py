@@ -79,4 +79,4 @@ def test_an_archive_keeps_verdicts_and_figures_where_they_are_beyond_the_bounds(
     assert said["float32"]["passed"] is True
     assert said["bfloat16"]["passed"] is False
     assert said["bfloat16"]["moved"] > 0.1
-    assert str(failed).endswith(": so it is served in float32 only")
+    assert str(failed).endswith(", so it is served only in float32")

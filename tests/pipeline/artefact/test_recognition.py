@@ -17,7 +17,7 @@ from pipeline.artefact.recognition import layouts
 from pipeline.artefact.weights import load_weights
 from pipeline.shared.errors import PipelineError
 
-OWN = "architecture: file.py:function takes the function that builds the network as it was trained"
+OWN = "set architecture: file.py:function to the function that built the network for training"
 State = dict[str, torch.Tensor]
 
 
@@ -72,7 +72,7 @@ def test_a_head_of_ones_own_is_told(tmp_path: Path, architecture: str) -> None:
     state["fc.1.weight"], state["fc.1.bias"] = torch.zeros(4, 512), torch.zeros(4)
     del state["fc.weight"], state["fc.bias"]
     said = refusal(tmp_path, state, architecture)
-    part = "it looks like resnet18 with another last part (fc.1.weight, where torchvision has fc.weight)"
+    part = "it looks like resnet18 with a different last part (fc.1.weight, where torchvision has fc.weight)"
     assert said.endswith(f": {part}: {OWN}")
 
 
@@ -99,7 +99,7 @@ def none(state: State) -> None:
 def test_alexnet_with_another_head_is_alexnet(tmp_path: Path, change: Callable[[State], None], part: str) -> None:
     state = state_of("alexnet")
     change(state)
-    assert refusal(tmp_path, state).endswith(f"it looks like alexnet with another last part ({part}): {OWN}")
+    assert refusal(tmp_path, state).endswith(f"it looks like alexnet with a different last part ({part}): {OWN}")
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_what_would_execute_something_is_not_loaded(
     target = tmp_path / "executed"
     torch.save(around(Bomb(target)), tmp_path / "a.pth", **options)
     assert refusal(tmp_path / "a.pth") == (
-        "holds posix.mkdir, which loading it would call: do not load it, with any program"
+        "holds posix.mkdir, which loading it would call: do not load it with any program"
     )
     assert not target.exists()
     pickle.loads(pickle.dumps(Bomb(target)))
@@ -134,7 +134,7 @@ def test_what_would_execute_something_is_not_loaded(
 @pytest.mark.parametrize("function", [eval, exec, getattr, __import__, open, subprocess.run, os.system, sys.exit])
 def test_calls_of_python_are_named(tmp_path: Path, function: Callable[..., Any]) -> None:
     torch.save({"model": state(), "a": Call(function, "1")}, tmp_path / "a.pth")
-    assert "which loading it would call: do not load it, with any program" in refusal(tmp_path / "a.pth")
+    assert "which loading it would call: do not load it with any program" in refusal(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("options", [{}, OLD], ids=["zip", "before 1.6"])
@@ -142,7 +142,7 @@ def test_parentheses_that_were_forgotten_are_no_attack(tmp_path: Path, options: 
     with warnings.catch_warnings(action="ignore"):
         torch.save(nn.Linear(3, 2).state_dict, tmp_path / "a.pth", **options)
     assert refusal(tmp_path / "a.pth") == (
-        "holds a method of a module, as torch.save(model.state_dict, …) leaves it: save what it returns"
+        "holds a method, as torch.save(model.state_dict, …) saves it: call it: torch.save(model.state_dict(), …)"
     )
 
 
@@ -158,7 +158,7 @@ def test_classes_beside_the_weights_are_named_and_the_line_leads_to_a_file_that_
     sentence = refusal(file)
     assert sentence.startswith(
         f"holds more than tensors and values ({Config.__module__}.Config), and loading it could execute anything: "
-        "where you trust it, and its classes can be imported, run python -c "
+        "if you trust it, and its classes can be imported, run python -c "
     )
     assert follow(sentence, tmp_path).state.keys() == SHAPES.keys()
 
@@ -200,7 +200,7 @@ def test_an_exported_program_is_told_so_and_the_line_leads_to_a_file_that_is_tak
     program = torch.export.export(nn.Linear(3, 2), (torch.ones(1, 3),))
     torch.export.save(program, tmp_path / "a.pt2")
     sentence = refusal(tmp_path / "a.pt2")
-    assert sentence.startswith("is a program of torch.export, and loading one could execute anything: where you trust")
+    assert sentence.startswith("is a torch.export program, and loading one could execute anything: if you trust")
     assert follow(sentence, tmp_path).state.keys() == SHAPES.keys()
 
 
@@ -229,7 +229,7 @@ def before_0_2(values: dict[str, torch.Tensor]) -> bytes:
 def test_a_file_of_pytorch_before_0_2_is_told_so_and_the_line_leads_to_a_file_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(before_0_2(dict(state())))
     sentence = refusal(tmp_path / "a.pth")
-    assert sentence.startswith("was saved by PyTorch before 0.2, as a tar archive, and loading that could execute")
+    assert sentence.startswith("was saved by PyTorch before 0.2, as a tar archive, and loading it could execute")
     assert follow(sentence, tmp_path).state.keys() == SHAPES.keys()
 
 
@@ -254,7 +254,7 @@ def test_tensors_that_are_spread_over_processes_are_told_so(tmp_path: Path, impo
     subprocess.run([*python, SPREAD], cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run([*python, READ], cwd=tmp_path, env=importable, capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1].startswith(
-        "pipeline.shared.errors.NoStateDict: a.pth holds tensors that are spread over processes (DTensor): save them"
+        "pipeline.shared.errors.NoStateDict: a.pth holds tensors that are sharded across processes (DTensor): save them"
     )
 
 

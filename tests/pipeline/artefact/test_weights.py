@@ -93,7 +93,7 @@ def test_untrained_logits_spread(untrained: Weights, photographs: list[Path]) ->
 )
 def test_tensors_that_are_no_plain_arrays_are_told_so(tmp_path: Path, tensor: torch.Tensor) -> None:
     torch.save({"a": tensor}, tmp_path / "weights.pth")
-    with pytest.raises(PipelineError, match=r"holds tensors that are not plain arrays of numbers: a is one$"):
+    with pytest.raises(PipelineError, match=r"holds tensors that are not plain arrays of numbers, such as a$"):
         read_state(tmp_path / "weights.pth")
 
 
@@ -356,22 +356,22 @@ def test_as_many_labels_as_outputs_are_needed() -> None:
     with pytest.raises(PipelineError) as refusal:
         with_classes(model_of("alexnet", 4), of_classes(5))
     assert str(refusal.value) == (
-        "the weights (file a.pth) have 5 outputs, and there are 4 labels: "
-        "give one label for each output, in their order, with labels: or --labels FILE"
+        "the weights (file a.pth) have 5 outputs, but there are 4 labels: "
+        "give one label for each output, in order, with labels: or --labels FILE"
     )
 
 
 def test_without_labels_a_thousand_outputs_are_imagenets_and_others_are_refused() -> None:
     model = with_classes(model_of("alexnet"), of_classes(1000))
     assert model.classes == imagenet_classes()
-    assert model.notes == ("labels: ImageNet's, since there are 1000 outputs and no labels were given",)
+    assert model.notes == ("labels: ImageNet's, as there are 1000 outputs and no labels were given",)
     published = Weights("AlexNet_Weights.IMAGENET1K_V1", of_classes(1000).state)
     assert with_classes(model_of("alexnet"), published).notes == ()
     with pytest.raises(PipelineError) as refusal:
         with_classes(model_of("alexnet"), of_classes(5))
     assert str(refusal.value) == (
-        f"{MODEL.file}: labels is missing: the weights (file a.pth) have 5 outputs: "
-        "give a list of 5 labels in their order, or a file with a line for each"
+        f"{MODEL.file}: labels is missing, and the weights (file a.pth) have 5 outputs: "
+        "give a list of 5 labels in order, or a file with one label per line"
     )
 
 
@@ -403,7 +403,7 @@ def infinite(state: dict[str, np.ndarray]) -> None:
     [
         (drop, "classifier.6.bias is missing"),
         (add, "classifier.7.bias is not one of its weights"),
-        (other_classes, "its last layer is of 10 and of 1000 classes"),
+        (other_classes, "its last layer has both 10 and 1000 classes"),
         (not_a_number, "features.3.weight has values that are not finite"),
         (infinite, "features.3.bias has values that are not finite"),
     ],

@@ -16,7 +16,7 @@ COMMANDS = {"package": "--weights=x", "publish": "gs://bucket", "serve": "x", "p
     ("name", "content", "sentence"),
     [
         *((name, "name: [", "not YAML") for name in COMMANDS),
-        ("publish", "name: Alex Net", "name must be lower-case letters, digits and hyphens"),
+        ("publish", "name: Alex Net", "name must be up to 47 lower-case letters, digits and hyphens"),
         ("package", None, "no model file at "),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_cache_that_cannot_be_made_is_named(script: Script, only_error: OnlyEr
 
 def test_a_file_that_holds_no_weights_is_named(script: Script, only_error: OnlyError, previous: Path) -> None:
     sentence = only_error(script("package", "--weights", previous, "--output", previous))
-    assert sentence == f"{previous} is text, which begins with 'the archive before': look into it"
+    assert sentence == f"{previous} is text that begins with 'the archive before': look into it"
     assert untouched(previous)
 
 
@@ -243,8 +243,8 @@ def test_options_go_before_the_model_file_and_labels_have_to_fit(
     for check in ([], ["--check"]):
         done = script("package", pets, "--labels", "two.txt", "--output", "a.mar", *check)
         assert only_error(done) == (
-            "the weights (file pets.pth) have 3 outputs, and there are 2 labels of two.txt: "
-            "give one label for each output, in their order, with labels: or --labels FILE"
+            "the weights (file pets.pth) have 3 outputs, but there are 2 labels of two.txt: "
+            "give one label for each output, in order, with labels: or --labels FILE"
         )
     done = script(
         "package", pets, "--labels", "two.txt", "--weights", "untrained", "--name", "cats", "--output", "a.mar"
@@ -321,7 +321,7 @@ def test_a_network_that_bfloat16_changes_keeps_its_weights(
             script("package", convolutional, "--weights-precision", "bfloat16", "--output", previous, *more)
         )
         assert said.startswith(
-            "in bfloat16 this network answers otherwise, so its weights stay float32: float32 11 of "
+            "this network differs too much in bfloat16, so its weights must stay float32: float32 11 of "
         )
         assert said.endswith(": pack it without --weights-precision bfloat16")
     assert untouched(previous)
@@ -428,7 +428,7 @@ def test_too_few_photographs_are_told_before_anything_is_packed(
 ) -> None:
     pictures = write_pictures(tmp_path / "pictures", 5)
     said = only_error(script("package", pets, "--int8", pictures, "--output", previous))
-    assert said == f"{pictures} has 5 different photographs: --int8 takes at least 20"
+    assert said == f"{pictures} has 5 different photographs: --int8 needs at least 20"
     said = only_error(script("package", pets, "--int8", "nowhere", "--output", previous))
-    assert said == "nowhere is no folder: give --int8 one with at least 20 photographs"
+    assert said == "nowhere is not a folder: give --int8 one with at least 20 photographs"
     assert untouched(previous)

@@ -65,7 +65,7 @@ def test_a_file_has_a_header_in_each_line(tmp_path: Path) -> None:
     file.write_text("x-api-key: secret\n\nCookie: a=b\r\n")
     assert headers(["Host: a", f"@{file}"]) == {"host": "a", "x-api-key": "secret", "cookie": "a=b"}
     file.write_text("Host: a\nsecret\n")
-    assert refusal(f"@{file}").startswith(f"{file}, line 2 is no header: ")
+    assert refusal(f"@{file}").startswith(f"{file}, line 2 is not a header: ")
 
 
 @pytest.mark.parametrize(

@@ -64,17 +64,17 @@ def test_the_jar_that_is_known_has_no_difference(changed: Callable[[dict[str, by
     [
         (
             {"org/one/A.class": b"\xca\xfe\xba\xbe onE"},
-            "org:one 1.0: its files in org/one are not those that were known",
+            "org:one 1.0: its files in org/one have changed",
         ),
-        ({"org/two/D.class": b"more"}, "org:two 2.0: its files in org/two are not those that were known"),
-        ({"org/two/C.class": None}, "org:two 2.0: its files in org/two are not those that were known"),
-        ({"org/one/inner/B.class": b""}, "org:inner : its files in org/one/inner are not those that were known"),
-        ({"evil/E.class": b"evil"}, "evil/E.class: belongs to no library that jar.json knows"),
+        ({"org/two/D.class": b"more"}, "org:two 2.0: its files in org/two have changed"),
+        ({"org/two/C.class": None}, "org:two 2.0: its files in org/two have changed"),
+        ({"org/one/inner/B.class": b""}, "org:inner : its files in org/one/inner have changed"),
+        ({"evil/E.class": b"evil"}, "evil/E.class: belongs to no library in jar.json"),
         (
             {"META-INF/one.properties": b"one.version=1.1\n"},
-            "org:one: META-INF/one.properties does not say one.version=1.0",
+            "org:one: META-INF/one.properties does not contain one.version=1.0",
         ),
-        ({"META-INF/one.properties": None}, "org:one: META-INF/one.properties does not say one.version=1.0"),
+        ({"META-INF/one.properties": None}, "org:one: META-INF/one.properties does not contain one.version=1.0"),
     ],
 )
 def test_a_change_is_told_with_its_library(
@@ -87,7 +87,7 @@ def test_a_file_that_comes_twice_is_told(tmp_path: Path) -> None:
     path = written(tmp_path / "twice.jar", FILES)
     with zipfile.ZipFile(path, "a") as more, pytest.warns(UserWarning, match="Duplicate name"):
         more.writestr("org/two/C.class", b"the one that Java takes")
-    assert "org/two/C.class: is in the jar twice" in list(jar.differences(path, KNOWN))
+    assert "org/two/C.class: appears twice in the jar" in list(jar.differences(path, KNOWN))
 
 
 def test_what_is_no_jar_is_not_taken_for_a_sound_one(tmp_path: Path) -> None:
