@@ -1,1 +1,1 @@
-"""Measures this project against what people would use instead, and against the limit of the machine: `make bench`."""
+"""Measures this project against the alternatives, and against the limit of the machine: `make bench`."""

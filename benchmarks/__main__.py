@@ -1,4 +1,4 @@
-"""`python -m benchmarks` measures, and writes results/PROCESSOR/ and the pages; `… charts` only draws anew."""
+"""`python -m benchmarks` measures, and writes results/PROCESSOR/ and the pages; `… charts` only redraws them."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def measure(
     peer: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"Only these: {', '.join(NAMES)}.", show_default=False)
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured, in turn.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Of each load, after its warm-up.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure everything, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of each load, after its warm-up.")] = 3,
 ) -> None:
-    """Measure this project against its peers, and against the limit of the machine."""
+    """Measure this project against its peers and the limit of the machine."""
     if context.invoked_subcommand is not None:
         return
     _check_names(peer)
@@ -74,7 +74,7 @@ def measure(
 
 @app.command()
 def profile() -> None:
-    """Where a request's processor time goes, with 32 clients: profile.json and the page of the processor."""
+    """Where a request's processor time goes, with 32 clients: profile.json and the processor's page."""
     with err.status("profiling"):
         found = profiling.profile(prepare(lambda _: None))
     found["date"] = time.strftime("%Y-%m-%d", time.gmtime())
@@ -85,10 +85,10 @@ def profile() -> None:
 
 @app.command()
 def door(
-    rounds: Annotated[int, typer.Option(min=1, help="How often it is measured with the door and without.")] = 5,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure with and without the door.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each load, after its warm-up.")] = 8,
 ) -> None:
-    """What the front door costs, and what it does when far too many ask: door.json and the page of the processor."""
+    """What the front door costs, and what it does under overload: door.json and the processor's page."""
     with _progress() as (progress, task, say):
         prepared = prepare(say, stock=False)
         progress.update(task, total=rounds)
@@ -102,10 +102,10 @@ def door(
 
 @app.command()
 def protocols(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 5,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure each form.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each load, after its warm-up.")] = 8,
 ) -> None:
-    """What v1 and v2 cost, in JSON and in bytes: protocols.json and the page."""
+    """What v1 and v2 cost, in JSON and in raw bytes: protocols.json and the page."""
     with _progress() as (progress, task, say):
         prepared = prepare(say, stock=False)
         progress.update(task, total=rounds)
@@ -119,13 +119,13 @@ def protocols(
 def open_loop(
     peer: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Beside this project, these too.", show_default=False),
+        typer.Option(metavar="NAME", help="Measure these peers too.", show_default=False),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each rate is measured.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each load, after its warm-up.")] = 8,
-    even: Annotated[bool, typer.Option("--even", help="Requests come at even distances, not at random.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure each rate.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each load, after its warm-up.")] = 8,
+    even: Annotated[bool, typer.Option("--even", help="Send requests at even intervals, not at random.")] = False,
 ) -> None:
-    """Latency at rates that do not wait for answers: open.json, open.png and the page of the processor."""
+    """Latency at rates that do not wait for answers: open.json, open.png and the processor's page."""
     _check_names(peer)
     chosen = [THIS, *(each for each in CONTENDERS if each.name in (peer or []))]
     with _progress() as (progress, task, say):
@@ -138,10 +138,10 @@ def open_loop(
 
 @app.command()
 def isa(
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each batch size.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure everything.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each batch size.")] = 1,
 ) -> None:
-    """Forward passes with fewer of the processor's instructions, as others have: isa.json and the page."""
+    """Forward passes with fewer instructions, as on other processors: isa.json and the page."""
     with _progress() as (progress, task, say):
         prepared = prepare(say, stock=False, int8=True)
         progress.update(task, total=simulated.steps(rounds))
@@ -152,7 +152,7 @@ def isa(
 
 @app.command()
 def charts() -> None:
-    """Work out figures, charts and pages anew from what results/ has, of every processor."""
+    """Recompute the figures, charts and pages of every processor in results/."""
     for each in records.every():
         if measured := each.read(records.MEASUREMENTS):
             _summarise(each, measured)
@@ -163,7 +163,7 @@ def charts() -> None:
 
 @contextmanager
 def _progress() -> Iterator[tuple[Progress, TaskID, Callable[[str], None]]]:
-    """A bar, its task, and what says in it what is being done; lines instead where there is no terminal."""
+    """A bar, its task, and a function that shows what is being done; without a terminal it prints lines."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("preparing", total=None)
@@ -198,15 +198,15 @@ def _draw(of: Records, draw: Callable[[dict[str, Any], Path], dict[str, Path]], 
 def _check_names(peers: list[str] | None) -> None:
     unknown = [name for name in peers or [] if name not in NAMES]
     if unknown:
-        raise PipelineError(f"no peer is called {unknown[0]}: there are {', '.join(NAMES)}")
+        raise PipelineError(f"no peer is called {unknown[0]}: choose from {', '.join(NAMES)}")
 
 
 def _keep(name: str, found: dict[str, Any]) -> None:
-    """Of the processor at hand."""
+    """Stores a record of this machine's processor."""
     mine = records.here()
     mine.write(name, found)
     pages.write()
-    out.print(f"{(mine.folder / name).relative_to(CHECKOUT)} has all of it")
+    out.print(f"{(mine.folder / name).relative_to(CHECKOUT)} has all the details")
 
 
 def _show_targets(targets: list[dict[str, Any]]) -> None:
@@ -221,7 +221,7 @@ def _show_targets(targets: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Exits: 0, 1 for an error, 2 for wrong usage, 128 + the signal that stopped it."""
     on_stopping(terminate)
-    for name in OF_A_SHELL:  # what is measured as it comes would not be
+    for name in OF_A_SHELL:  # otherwise, defaults would not be measured as defaults
         os.environ.pop(name, None)
     try:
         app(prog_name="python -m benchmarks")

@@ -1,4 +1,4 @@
-"""What comes back on a connection, as far as a load generator needs it: the status, and where the answer ends."""
+"""Parses what a load generator needs of an answer: its status, and where it ends."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ END_OF_HEAD = b"\r\n\r\n"
 
 
 class Answer:
-    """One HTTP/1.1 answer, fed as it comes. The attributes are right when `feed` has said that it is whole.
+    """One HTTP/1.1 answer, fed as it arrives. The attributes are valid once `feed` has returned True.
 
-    status: three digits. close: whether the server will close the connection. retry_after: whether it says when to come
-    again.
+    status: three digits. close: whether the server will close the connection. retry_after: whether it says when to
+    retry.
     """
 
     def __init__(self) -> None:
@@ -17,10 +17,10 @@ class Answer:
         self.close = self.retry_after = False
         self._chunked = False
         self._received = bytearray()
-        self._end: int | None = None  # in bytes; None until the head is there
+        self._end: int | None = None  # in bytes; None until the head is complete
 
     def feed(self, data: bytes) -> bool:
-        """Whether the answer is whole."""
+        """Whether the answer is complete."""
         self._received += data
         if self._end is None:
             self._read_head()

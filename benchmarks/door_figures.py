@@ -1,8 +1,8 @@
-"""From what door.py measured to what is said: medians with their spread, ratios within a round, goals.
+"""Figures from door.py's measurements: medians with their spread, ratios within a round, goals.
 
-The load generator takes part of the cores that the server has, and most of it while it is refused. Two goals of the
-overload are of the server alone, so what the generator took is taken out: throughput is counted for each core that was
-left, and time shrinks by as much as the cores that were left did.
+The load generator uses some of the server's cores, most of all while it is refused. Two goals for the overload concern
+only the server, so the generator's share is removed: throughput is computed per remaining core, and time is reduced in
+proportion to the remaining cores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Load = dict[str, Any]
 
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:
-    """`figures`: name → the median of the rounds, the least and the most (None: not measured); `goals`: the issue's."""
+    """`figures`: name → the median, minimum and maximum over the rounds (None: not measured); `goals`: the issue's."""
     rounds, cores = measured["rounds"], measured["machine"]["cores"]
 
     def over_rounds(value: Callable[[Part], float | None]) -> Spread | None:
@@ -30,7 +30,7 @@ def summary(measured: dict[str, Any]) -> dict[str, Any]:
         Target(f"throughput with the door against without, {BUSY} clients", figures[f"ratio_{BUSY}"], 0.95, True),
         Target("Envoy, resident MB", figures["envoy_rss_mb"], 80, False),
         Target("start-up beyond that without the door, s", figures["startup_more_s"], 0.3, False),
-        # Not the door's: without it, the others say nothing.
+        # Not about the door, but without it the others mean nothing.
         Target("overload: asked for, times the capacity", figures["overload_asked"], OVERLOAD - 1.5, True),
         Target("overload: answered against capacity, generator taken out", figures["overload_answered"], 0.9, True),
         Target("overload: p99 against p50 at capacity, generator taken out", figures["overload_p99"], 2, False),
@@ -44,7 +44,7 @@ def summary(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def values(cores: int) -> dict[str, Callable[[Part], float | None]]:
-    """Name → its figure in a round."""
+    """Name → a function from a round to its figure."""
     found: dict[str, Callable[[Part], float | None]] = {}
     for clients in (BUSY, ALONE):
         found[f"ratio_{clients}"] = _ratio_at(clients)
@@ -73,29 +73,29 @@ def values(cores: int) -> dict[str, Callable[[Part], float | None]]:
 
 
 def ended_per_s(load: Load) -> float:
-    """Requests in a second, however they ended."""
+    """Requests per second, however they ended."""
     return float((load["requests"] + load["errors"]) / load["seconds"])
 
 
 def generator_cores(load: Load) -> float:
-    """How many cores the generator had for itself."""
+    """How many cores the generator used."""
     return float((load["own_cpu_ms_per_request"] or 0) / 1000 * ended_per_s(load))
 
 
 def answered(overload: Load, capacity: Load, cores: int) -> float | None:
-    """Answered in a second, against the capacity, both for each core that the generator left."""
+    """Answers per second relative to the capacity, both per core that the generator left."""
     share = ratio(overload["throughput"], capacity["throughput"])
     return None if share is None else share / _left(overload, capacity, cores)
 
 
 def slowest(overload: Load, capacity: Load, cores: int) -> float | None:
-    """p99 of what was answered, against p50 at capacity, as if the generator had left as many cores in both."""
+    """p99 of the answers relative to p50 at capacity, as if the generator had left as many cores in both."""
     times = ratio(overload["p99_ms"], capacity["p50_ms"])
     return None if times is None else times * _left(overload, capacity, cores)
 
 
 def _left(overload: Load, capacity: Load, cores: int) -> float:
-    """The cores that the generator left in the overload, against those that it left at capacity."""
+    """The cores that the generator left in the overload, relative to those that it left at capacity."""
     return (cores - generator_cores(overload)) / (cores - generator_cores(capacity))
 
 
@@ -128,7 +128,7 @@ def _capacity(part: Part) -> Load:
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, Any, Any, int]]:
-    """What, with the door, without it, and how many digits of them mean something."""
+    """Name, figure with the door, figure without it, and how many digits are meaningful."""
     found: list[tuple[str, Any, Any, int]] = []
     for clients in (BUSY, ALONE):
         at = f"{clients} client{'s' if clients > 1 else ''}"

@@ -1,4 +1,4 @@
-"""The peers' environments: made on first use, and again where a peer's requirements have changed."""
+"""The peers' environments: created on first use, and again after a peer's requirements change."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from benchmarks.places import ENVIRONMENTS, PEERS
 from pipeline.shared.errors import PipelineError
 
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # as in the Makefile, which says why
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # see the Makefile for the reason
 TIMEOUT_S = 5
 SCHEMAS = PEERS / "torchvision_schemas.py"
 VERSIONS = "from importlib.metadata import version; print(version('torch'), version('torchvision'))"
 
 
 def environment(name: str, say: Callable[[str], None]) -> Path:
-    """The Python of the environment called `name`, with what peers/NAME/requirements.txt lists."""
+    """The Python of the environment `name`, with the packages in peers/NAME/requirements.txt."""
     requirements = PEERS / name / "requirements.txt"
     directory = ENVIRONMENTS / name
     python, stamp = directory / "bin" / "python", directory / "requirements.txt"
@@ -40,7 +40,7 @@ def environment(name: str, say: Callable[[str], None]) -> Path:
 
 
 def _lines(requirements: Path) -> str:
-    """A requirements file with those that it includes."""
+    """A requirements file, with the files that it includes."""
     lines = []
     for line in requirements.read_text().splitlines():
         included = line.removeprefix("-r ")

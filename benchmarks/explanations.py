@@ -1,13 +1,13 @@
-"""Whether explanations point at what makes the class: how much of its probability is left there, and elsewhere.
+"""Whether explanations point at what makes the class: how much of its probability remains there, and elsewhere.
 
     python -m benchmarks.explanations ARCHIVE PHOTOGRAPHS [--most 100] [--sheet FILE]
 
-ARCHIVE is a .mar with trained weights of ImageNet's classes, PHOTOGRAPHS a folder of files whose names begin with the
-WordNet id of what they show (n02123045_tabby.JPEG). Those count whose first class is right.
+ARCHIVE is a .mar with trained weights for ImageNet's classes. PHOTOGRAPHS is a folder of files whose names begin with
+the WordNet id of what they show (n02123045_tabby.JPEG). Only photographs with the right first class count.
 
-A map's squares are ranked; the best quarter alone is shown to the network, and the picture without it: the rest has the
-mean colour of the network's own preprocessing. Beside it, as many squares at random, a square block of them at a random
-place, and the one in the middle. results/explanations.json and the table of README.md get what was measured.
+A map's squares are ranked. The network sees only the best quarter, and then the picture without it; hidden squares have
+the mean colour of the network's preprocessing. For comparison, it sees as many random squares, a square block of them
+at a random place, and the one in the middle. The results go to results/explanations.json and README.md's table.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from benchmarks import tables
 from benchmarks.measurement import machine
 from benchmarks.places import HANDLER, RESULTS
 
-SHARE = 4  # one in so many squares is shown
+SHARE = 4  # one in this many squares is shown
 DRAWS = 4  # random choices for each photograph
-OTHERS = (7, 4)  # windows in a row, by occlusion: what a network without a last map gets
+OTHERS = (7, 4)  # windows in a row, for occlusion: used for networks without a last map
 TARGETS = {"best quarter against a random one": 2.0, "left without the best quarter": 0.65}
 SHEET_COLUMNS, SHEET_ROWS = 8, 6
 FILE = RESULTS / "explanations.json"
@@ -41,28 +41,28 @@ Flags = np.ndarray  # bool, (rows, rows): which squares are shown
 
 
 def best_quarter(heat: np.ndarray) -> Flags:
-    """Of the squares of a map, (rows, rows)."""
+    """The best quarter of a map's squares, (rows, rows)."""
     flags = np.zeros(heat.size, dtype=bool)
     flags[np.argsort(-heat, axis=None, kind="stable")[: round(heat.size / SHARE)]] = True
     return flags.reshape(heat.shape)
 
 
 def block(rows: int, top: int, left: int) -> Flags:
-    """Half of the rows, half of the columns."""
+    """A block of half the rows and half the columns."""
     flags = np.zeros((rows, rows), dtype=bool)
     flags[top : top + rows // 2, left : left + rows // 2] = True
     return flags
 
 
 def shown(image: np.ndarray, flags: Flags, colour: np.ndarray) -> np.ndarray:
-    """The image, uint8 (side, side, 3), with that colour where no square is shown."""
+    """The image, uint8 (side, side, 3), with that colour in the hidden squares."""
     rows, side = len(flags), len(image)
     at = np.arange(side) * rows // side
     return np.where(flags[np.ix_(at, at)][:, :, None], image, colour.round().astype(np.uint8))
 
 
 def variants(heat: np.ndarray, random: np.random.Generator) -> dict[str, list[Flags]]:
-    """What is shown of a picture, by what it is called."""
+    """Name → which squares of a picture are shown."""
     rows, best = len(heat), best_quarter(heat)
     drawn = [random.permutation(best.ravel()).reshape(best.shape) for _ in range(DRAWS)]
     places = random.integers(0, rows - rows // 2 + 1, (DRAWS, 2))
@@ -77,12 +77,12 @@ def variants(heat: np.ndarray, random: np.random.Generator) -> dict[str, list[Fl
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Shares of the class's probability that are left, on average over the photographs."""
+    """The remaining shares of the class's probability, averaged over the photographs."""
     return {name: round(float(np.mean([row[name] for row in rows])), 3) for name in rows[0]}
 
 
 class Asked:
-    """An archive, as a worker has it. contents: unpacked."""
+    """An archive, used as by a worker. contents: unpacked."""
 
     def __init__(self, contents: Path) -> None:
         sys.path.insert(0, str(HANDLER))
@@ -109,7 +109,7 @@ class Asked:
         return decode(open_image(file.read_bytes(), file.name, 10**9), self.facts.preprocessing)
 
     def photographs(self, folder: Path, most: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Pixels and class of those that are rightly classified, spread over the folder."""
+        """Pixels and class of correctly classified photographs, spread over the folder."""
         indices = {wnid: index for index, (wnid, _) in enumerate(self.classes)}
         files = sorted(file for file in folder.iterdir() if file.name.partition("_")[0] in indices)
         order = np.random.default_rng(0).permutation(len(files))
@@ -140,12 +140,12 @@ class Asked:
         }
 
     def by_occlusion(self, windows: int) -> None:
-        """As a network is explained that has no last map."""
+        """Explains as for a network without a last map."""
         self.explainer._by_gradient, self.explainer._windows = False, windows
 
 
 def sheet(asked: Asked, photographs: list[tuple[np.ndarray, int]]) -> Image.Image:
-    """Pictures beside their overlays, to be looked at."""
+    """Pictures next to their overlays, to look at."""
     from vision.image.overlay import overlay
 
     shown = []
@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     parser.add_argument("photographs", type=Path)
-    parser.add_argument("--most", type=int, default=100, help="photographs that count")
+    parser.add_argument("--most", type=int, default=100, help="how many photographs to use")
     parser.add_argument("--sheet", type=Path, help="a file for some of the overlays, such as sheet.png")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -173,7 +173,7 @@ def main() -> None:
         asked = Asked(Path(scratch))
         photographs = list(asked.photographs(said.photographs, said.most))
         if not photographs:
-            sys.exit(f"no photograph in {said.photographs} that begins with a WordNet id is rightly classified")
+            sys.exit(f"{said.photographs} has no correctly classified photograph whose name begins with a WordNet id")
         if said.sheet:
             sheet(asked, photographs).save(said.sheet)
         ways = [asked.measured(photographs)]

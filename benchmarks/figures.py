@@ -1,4 +1,4 @@
-"""From what was measured to what is said: medians with their spread, ratios within a round, targets."""
+"""Figures from the measurements: medians with their spread, ratios within a round, targets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ AT = 32  # the concurrency of the targets
 ALONE, CROWD = 1, 128
 STOCK = "torchserve_stock"
 LITSERVE, EQUAL = "litserve", "litserve_equal"
-SAME_BATCH = 16  # what a batch has at most (batchSize)
-# How bodies of 12 megapixels are sent, and what of the limit with the same bodies the server should answer.
+SAME_BATCH = 16  # the largest batch (batchSize)
+# How bodies of 12 megapixels are sent, and the share of the limit with the same bodies that the server should reach.
 LARGE = {"large": ("", 0.8), "raw": (", sent as they are,", 0.95)}
-# What depends on the kind of processor: where AMX multiplies bfloat16, int8 gains less.
+# Bounds that depend on the kind of processor: where AMX multiplies bfloat16, int8 gains less.
 BOUNDS = {
     "amx": {"litserve": 4.5, "int8": 1.3, "pss": 0.6},
     "others": {"litserve": 3.5, "int8": 1.6, "pss": 0.55},
@@ -29,7 +29,7 @@ Part = dict[str, Any]  # one round
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some rounds, their least and their most."""
+    """The median, minimum and maximum over some rounds."""
 
     median: float
     least: float
@@ -37,7 +37,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """None where there are no values, or where one is missing."""
+        """None if there are no values, or one is missing."""
         found = list(values)
         known = [value for value in found if value is not None]
         if not known or len(known) < len(found):
@@ -47,7 +47,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Target:
-    """what; the figure (None where it was not measured); the bound; whether the figure may not be below or above it."""
+    """what; the figure (None if not measured); the bound; whether the figure must be at least or at most the bound."""
 
     what: str
     figure: Spread | None
@@ -90,7 +90,7 @@ def summary(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def targets(rounds: list[Part], machine: dict[str, Any]) -> list[Target]:
-    """Each is the median of a ratio that was taken in every round. Those of int8 are there where it was measured.
+    """Each is the median of a ratio that was taken in every round. Those for int8 only if it was measured.
 
     Some bounds depend on the kind of processor: see BOUNDS.
     """
@@ -198,9 +198,9 @@ def targets(rounds: list[Part], machine: dict[str, Any]) -> list[Target]:
 
 
 def beside(part: Part, name: str, mine: str = OURS) -> tuple[Run, Run] | None:
-    """A contender's run, and that of this project next to it; None where one of the two was not measured.
+    """A contender's run, and this project's run next to it; None if one of the two was not measured.
 
-    mine: OURS, which runs next to every peer; or INT8, of which the nearest run is taken.
+    mine: OURS, which runs next to every peer; or INT8, whose nearest run is used.
     """
     places = {
         which: [place for place, run in enumerate(part["runs"]) if run["name"] == which] for which in (name, mine)
@@ -228,7 +228,7 @@ def ratio(value: float | None, other: float | None) -> float | None:
 
 
 def large_throughput(part: Part, kind: str, mine: str) -> float | None:
-    """Of 12 megapixels, in bodies of that kind of LARGE."""
+    """Throughput with 12 megapixels, in bodies of this kind of LARGE."""
     found: float | None = _last(part, mine, lambda run: run[kind]["throughput"] if kind in run else None)
     return found
 
@@ -259,7 +259,7 @@ def _median_of_ours(part: Part, value: Callable[[Run], Any]) -> float | None:
 
 
 def _last(part: Part, mine: str, value: Callable[[Run], Any]) -> Any:
-    """Of this project's run next to the limit; None where it was not measured."""
+    """A value of this project's run next to the limit; None if it was not measured."""
     runs = _runs_of(part, mine)
     return value(runs[-1]) if runs else None
 

@@ -1,4 +1,4 @@
-"""Processes that belong together: all that a command starts has a mark in its environment, so that it is found."""
+"""Groups of processes: everything that a command starts has a mark in its environment, by which it is found."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import psutil
 from pipeline.shared.errors import PipelineError
 
 MARK = "BENCHMARK_GROUP"
-STOP_TIMEOUT_S = 5  # after SIGTERM; then what still runs is killed
+STOP_TIMEOUT_S = 5  # after SIGTERM; then whatever still runs is killed
 POLL_S = 0.02
 TAIL = 1500  # characters of a log that an error shows
 
 
 class Group:
-    """A context manager around a command (`leader`) and all that it starts. Its output goes to a file."""
+    """A context manager around a command (`leader`) and everything that it starts. Its output goes to a file."""
 
     def __init__(self, command: Sequence[object], directory: Path, variables: Mapping[str, str]) -> None:
         self._command = [str(word) for word in command]
@@ -43,7 +43,7 @@ class Group:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then stops the group
+                start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which then stops the group
             )
         return self
 
@@ -60,14 +60,14 @@ class Group:
         self.leader.wait()
 
     def processes(self) -> list[psutil.Process]:
-        """Those that are alive, also in sessions of their own (BentoML's workers), and where their parent has died."""
-        self.leader.poll()  # else it stays as a zombie
+        """The live ones, including those in their own sessions (BentoML's workers) and those whose parent has died."""
+        self.leader.poll()  # otherwise it stays as a zombie
         return [process for process in psutil.process_iter() if _is_marked(process, self._mark)]
 
     def check_alive(self) -> None:
-        """Raises PipelineError where the command has ended."""
+        """Raises PipelineError if the command has ended."""
         if self.leader.poll() is not None:
-            raise PipelineError(f"{self._command[0]} ended by itself; its last words:\n{self.tail()}")
+            raise PipelineError(f"{self._command[0]} ended on its own; its last output:\n{self.tail()}")
 
     def tail(self) -> str:
         return self._log.read_text(errors="replace")[-TAIL:]
@@ -80,7 +80,7 @@ def _is_marked(process: psutil.Process, mark: str) -> bool:
 
 
 def answer_of(command: Sequence[object], cwd: Path, variables: Mapping[str, str], timeout: float) -> Any:
-    """Runs a command that prints one line of JSON; whatever happens, nothing of it keeps running."""
+    """Runs a command that prints one line of JSON; whatever happens, none of its processes keeps running."""
     words = [str(word) for word in command]
     process = subprocess.Popen(
         words,
@@ -88,7 +88,7 @@ def answer_of(command: Sequence[object], cwd: Path, variables: Mapping[str, str]
         env=os.environ | variables,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # one session is all that the commands here have
+        start_new_session=True,  # these commands use only one session
     )
     try:
         printed, _ = process.communicate(timeout=timeout)
@@ -104,7 +104,7 @@ def answer_of(command: Sequence[object], cwd: Path, variables: Mapping[str, str]
 
 
 def memory(processes: list[psutil.Process]) -> dict[str, float]:
-    """Resident memory of all of them in MB: `rss` counts what they share in each of them, `pss` (Linux) once."""
+    """Resident memory of all of them in MB: `rss` counts shared memory in each of them, `pss` (Linux) only once."""
     rss = pss = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):

@@ -1,11 +1,10 @@
-"""One network under one choice of instructions and precision: a process of its own, with one thread.
+"""Measures one network with one choice of instructions and precision, in a separate process with one thread.
 
     python -m benchmarks.isa --contents FOLDER --precision int8 --batches 1,16,32 --seconds 0.5
 
-Prints one line of JSON: the processor time that an image takes, of the forward pass (from pixels to probabilities) and
-of all of it (from a request's body to an answer's), in each batch size; or `refused`, why the precision cannot be had.
-What it may use of the processor is said by ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY, which torch reads when it is
-imported.
+Prints one line of JSON: the processor time per image, for the forward pass (from pixels to probabilities) and for the
+whole (from a request's body to an answer's), for each batch size; or `refused`, the reason why the precision is not
+available. ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY limit the instructions; torch reads them when it is imported.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LEAST_RUNS = 3
 
 
 def cpu_ms(run: Callable[[], object], images: int, seconds: float) -> float:
-    """The median of the processor time of an image, in ms: what else the machine does is not in it."""
+    """The median processor time per image, in ms, which excludes the machine's other work."""
     run()  # warms up
     times: list[float] = []
     ends = time.monotonic() + seconds
@@ -36,7 +35,7 @@ def cpu_ms(run: Callable[[], object], images: int, seconds: float) -> float:
 
 
 def measure(contents: Path, precision: str, batches: list[int], seconds: float) -> dict[str, object]:
-    """Batch size → ms of `forward` and of `request`."""
+    """Batch size → ms for `forward` and for `request`."""
     try:
         work = Work(contents, threads=1, precision=precision)
     except ValueError as error:

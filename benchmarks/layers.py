@@ -1,4 +1,4 @@
-"""What the classifier's time is spent on, by torch's own profiler: operators have no Python frames to sample.
+"""Where the classifier's time goes, by torch's own profiler: operators have no Python frames to sample.
 
     python -m benchmarks.layers --contents FOLDER --batch 11
 
@@ -17,7 +17,7 @@ from benchmarks import pictures
 from benchmarks.limit import Work, bodies_in
 
 RUNS = 20
-# The first whose word is in an operator's name.
+# The first entry whose word is in an operator's name applies.
 KINDS = {
     "conv": "convolutions",
     "linear": "Linear layers",
@@ -31,7 +31,7 @@ OTHER = "stacking, normalising, softmax"
 
 
 def shares(contents: Path, batch: int) -> dict[str, float]:
-    """Of probabilities of so many images at a time, with one thread."""
+    """Shares of the time to compute probabilities for this many images at a time, with one thread."""
     from torch.profiler import ProfilerActivity, profile
 
     work = Work(contents, threads=1)
@@ -47,7 +47,7 @@ def shares(contents: Path, batch: int) -> dict[str, float]:
 
 
 def kind_of(operator: str) -> str:
-    """Of an operator's name, such as aten::mkldnn_convolution."""
+    """The kind of an operator, by its name, such as aten::mkldnn_convolution."""
     return next((kind for word, kind in KINDS.items() if word in operator), OTHER)
 
 

@@ -1,12 +1,11 @@
-"""The limit of the machine: the same request bodies to the same answers, in-process, without HTTP.
+"""The limit of the machine: the same request bodies and answers, in-process, without HTTP.
 
     python -m benchmarks.limit SMALL LARGE RAW --contents FOLDER --seconds 1.5
     python -m benchmarks.limit --contents FOLDER --labels IMAGE…
 
-The first prints images/s at each batch size, of one process for each core, each with one thread and bound to its core,
-all at the same time; how long one image takes with all cores; and the precision. SMALL, LARGE and RAW are folders of
-request bodies; RAW has photographs as they are. The second prints the labels that this project gives some images. Both
-print one line of JSON.
+The first prints images/s at each batch size, for one single-threaded process on each core, all at the same time; how
+long one image takes with all cores; and the precision. SMALL, LARGE and RAW are folders of request bodies; RAW has
+photographs as they are. The second prints the labels that this project gives some images. Both print one line of JSON.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from benchmarks.pictures import body
 from benchmarks.places import HANDLER
 
 BATCHES = {"small": (1, 2, 4, 8, 16, 32), "large": (1, 2, 4, 8), "raw": (1, 2, 4, 8)}
-SINGLES = 60  # images, one after the other, of which the median counts
+SINGLES = 60  # images, one after the other, for a median
 PATIENCE_S = 120
 
 
 @dataclass(frozen=True)
 class Body:
-    """Of a request."""
+    """A request's body."""
 
     content: bytes
     content_type: str
@@ -45,7 +44,7 @@ class Body:
 class Work:
     """From request bodies to answer bodies, with this project's own modules.
 
-    contents: as `Prepared` has it. precision: instead of the setting's. Raises ValueError where that cannot be had.
+    contents: as in `Prepared`. precision: overrides the setting. Raises ValueError if it is not available.
     """
 
     def __init__(self, contents: Path, threads: int, precision: str | None = None) -> None:
@@ -72,7 +71,7 @@ class Work:
         self.precision = self._classifier.precision
 
     def answer(self, requests: list[Body]) -> list[bytes]:
-        """Bodies of requests with one image each, which form one batch → bodies of answers."""
+        """Bodies of requests with one image each, as one batch → bodies of answers."""
         from vision.model.ranking import top_k
         from vision.protocol.answer import Answer
         from vision.protocol.v1 import response_body
@@ -82,7 +81,7 @@ class Work:
         return [response_body(Answer([top_k(row, request.top_k, self._classes)])) for row, request in zip(rows, parsed)]
 
     def pixels(self, requests: list[Body]) -> list[Any]:
-        """What the classifier sees of them: uint8 (crop, crop, 3) each."""
+        """The classifier's input: uint8 (crop, crop, 3) each."""
         return [self._decoded(self._parsed(request)) for request in requests]
 
     def probabilities(self, pixels: list[Any]) -> Any:
@@ -107,7 +106,7 @@ class Work:
 def throughput(
     folders: dict[str, Path], contents: Path, seconds: float, cores: list[int]
 ) -> dict[str, dict[int, float]]:
-    """Images/s of all cores together, for each kind of BATCHES and batch size. folders: of bodies, for each kind."""
+    """Images/s of all cores together, for each kind in BATCHES and batch size. folders: of bodies, for each kind."""
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     barrier, results = spawn.Barrier(len(cores)), spawn.Queue()
     arguments = [(core, folders, contents, seconds, barrier, results) for core in cores]
@@ -167,7 +166,7 @@ def usable_cores() -> list[int]:
 
 
 def bodies_in(folder: Path) -> list[Body]:
-    """In the order of their names."""
+    """In the order of the files' names."""
     files = [file for file in sorted(folder.iterdir()) if file.suffix in CONTENT_TYPES]
     return [Body(file.read_bytes(), CONTENT_TYPES[file.suffix]) for file in files]
 

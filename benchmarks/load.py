@@ -1,12 +1,12 @@
-"""The load generator, a process of its own: a closed loop over some keep-alive connections.
+"""The load generator, a separate process: a closed loop over some keep-alive connections.
 
     python -m benchmarks.load URL BODIES --connections 32 --seconds 4 --warm-up 1
 
-BODIES is a folder of request bodies (JSON, photographs as they are, or KServe v2's tensors behind its JSON), which
-connections take in turn. Prints one line of JSON, see `summary`.
+BODIES is a folder of request bodies (JSON, photographs as they are, or KServe v2's tensors after its JSON), which the
+connections send in turn. Prints one line of JSON, see `summary`.
 
-It has the standard library's asyncio and nothing else: requests are bytes that were put together beforehand, and of an
-answer it reads the status and where it ends. So a request costs it little, and how little is part of what it prints.
+It uses only the standard library's asyncio: requests are bytes assembled beforehand, and it reads only an answer's
+status and end. So a request costs it little CPU, and it prints how much.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from urllib.parse import urlsplit
 
 from benchmarks.answers import Answer
 
-PATIENCE_S = 30  # for what is under way when the time is over; then it counts as an error
-PAUSE_S = 0.1  # after a refusal, of a connection or of a request: who hammers a full queue measures the refusals
+PATIENCE_S = 30  # for requests still under way at the end; then they count as errors
+PAUSE_S = 0.1  # after a refused connection or request: otherwise, a full queue would only measure refusals
 JSON_TYPE = "application/json"
 CONTENT_TYPES = {".json": JSON_TYPE, ".jpg": "image/jpeg", ".v2": "application/octet-stream"}
 BUSY = "503"
 
 
 class Run:
-    """What the connections share: the requests to send, the clock, and what came of them."""
+    """Shared by the connections: the requests to send, the clock, and the results."""
 
     def __init__(self, host: str, port: int, requests: list[bytes], pause: float = PAUSE_S) -> None:
         self.host, self.port = host, port
         self.requests = cycle(requests)
         self._pause = pause
         self.measuring = self.stopping = False
-        self.completed = 0  # answered 200, within the measured time
-        self.latencies: list[float] = []  # s, of what was under way in the measured time
+        self.completed = 0  # answered with 200 within the measured time
+        self.latencies: list[float] = []  # s, of requests under way in the measured time
         self.errors: Counter[str] = Counter()
         self.connections = 0
         self.sent = 0  # requests, from the first one on
@@ -48,7 +48,7 @@ class Run:
         self.retry_after = 0  # of these, with this header
 
     def pause(self) -> float:
-        """Seconds, on average those that were asked for: who were refused together do not come again together."""
+        """Seconds, random around the chosen pause: clients that were refused together do not return together."""
         return self._pause * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311
 
     def succeeded(self, latency: float) -> None:
@@ -68,7 +68,7 @@ class Run:
 
 
 class Connection(asyncio.Protocol):
-    """Sends a request, waits for the whole answer, sends the next; `closed` is set when the connection has ended."""
+    """Sends a request, waits for the complete answer, sends the next; `closed` is set when the connection ends."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
             self._end_here()
 
     def stop(self) -> None:
-        """Ends a pause; what is under way may end by itself."""
+        """Ends a pause; a request under way may finish."""
         if self._pausing:
             self._pausing.cancel()
             self._next()
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         self._pausing = None
-        if self._transport.is_closing():  # a server may close after a refusal: the pause holds all the same
+        if self._transport.is_closing():  # a server may close after a refusal: the pause applies anyway
             self._end_here()
         elif self._run.stopping or self._answer.close:
             self._transport.close()
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
 
 
 async def measure(run: Run, connections: int, seconds: float, warm_up: float) -> tuple[float, float]:
-    """Puts the load on for `warm_up` and then for `seconds`; returns the seconds measured and the CPU seconds spent."""
+    """Applies the load for `warm_up` and then for `seconds`; returns the seconds measured and the CPU seconds spent."""
     live: dict[int, Connection] = {}
     clients = [asyncio.create_task(_keep_connected(run, number, live)) for number in range(connections)]
     await asyncio.sleep(warm_up)
@@ -170,9 +170,9 @@ async def _keep_connected(run: Run, number: int, live: dict[int, Connection]) ->
 
 
 def summary(run: Run, connections: int, measured: float, cpu: float) -> dict[str, object]:
-    """Throughput is of answers with status 200 in the measured time. Latencies are in ms, also of what ended later.
+    """Throughput counts answers with status 200 in the measured time. Latencies, in ms, include those that ended later.
 
-    `sent` is of the warm-up too: by it, what another process spent in the same time is spread over the requests.
+    `sent` includes the warm-up: it relates another process's CPU time over the same period to the requests.
     """
     answered = run.completed + sum(run.errors.values())
     latencies, refusals = sorted(run.latencies), sorted(run.refusals)
@@ -197,7 +197,7 @@ def summary(run: Run, connections: int, measured: float, cpu: float) -> dict[str
 
 
 def percentile(ordered: list[float], percent: float) -> float | None:
-    """The nearest-rank percentile of ordered seconds, in ms; None where there are none."""
+    """The nearest-rank percentile of ordered seconds, in ms; None if there are none."""
     if not ordered:
         return None
     rank = -(-len(ordered) * percent // 100)  # the ceiling
@@ -205,18 +205,18 @@ def percentile(ordered: list[float], percent: float) -> float | None:
 
 
 def requests_of(url: str, bodies: Path) -> list[bytes]:
-    """A request for each file that is a body, in the order of their names."""
+    """One request for each body in a folder, in the order of their names."""
     files = [file for file in sorted(bodies.iterdir()) if file.suffix in CONTENT_TYPES]
     return [request(url, file.read_bytes(), CONTENT_TYPES[file.suffix], _json_length(file)) for file in files]
 
 
 def _json_length(file: Path) -> str:
-    """Of `00-123.v2`: what follows its first 123 bytes is no JSON."""
+    """The length of the JSON at the beginning of a .v2 file: 123 for `00-123.v2`."""
     return file.stem.partition("-")[2] if file.suffix == ".v2" else ""
 
 
 def request(url: str, body: bytes, content_type: str = JSON_TYPE, json_length: str = "") -> bytes:
-    """A whole HTTP/1.1 POST. json_length: in bytes, where other bytes follow the JSON."""
+    """A complete HTTP/1.1 POST. json_length: in bytes, if other bytes follow the JSON."""
     parts = urlsplit(url)
     more = f"Inference-Header-Content-Length: {json_length}\r\n" if json_length else ""
     head = (

@@ -1,4 +1,4 @@
-"""The runs: each contender started, measured and stopped, in turn with this project, round after round."""
+"""The runs: each contender is started, measured and stopped, in turn with this project, round after round."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONCURRENCIES = (1, 8, 32, 128)
 WARM_UP_S = 0.5
 LARGE_CONCURRENCY = 8
 MANY = 64  # images in one request, against as many requests
-MANY_CONCURRENCIES = (1, 4)  # one client with 64 images; and enough of them that every worker has something to do
+MANY_CONCURRENCIES = (1, 4)  # one client with 64 images; and enough clients to keep every worker busy
 LIMIT_S = 1.2  # for each batch size
 STARTUP_TIMEOUT_S = 120
 POLL_S = 0.01
@@ -40,9 +40,9 @@ Say = Callable[[str], None]
 
 
 class Measurement:
-    """All that is needed for a run.
+    """Everything that a run needs.
 
-    seconds: of each load. say: told what is being done. done: called after each step of `steps`.
+    seconds: of each load. say: called with what is being done. done: called after each step of `steps`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Measurement:
         self._labels = {each.name: self._labels_of(each) for each in self._ours}
 
     def rounds(self, count: int) -> dict[str, Any]:
-        """Everything that was measured, with what it was measured on."""
+        """All measurements, with the machine that they were made on."""
         began = time.monotonic()
         found = [self._round() for _ in range(count)]
         return {
@@ -81,11 +81,11 @@ class Measurement:
         }
 
     def steps(self, count: int) -> int:
-        """How many steps that many rounds have."""
+        """The number of steps in that many rounds."""
         return count * (sum(1 for _ in in_turn(self._contenders)) + 2 * len(self._ours) + 1)
 
     def _round(self) -> dict[str, Any]:
-        """`runs` is in the order in which they were made: neighbours can be compared."""
+        """`runs` is in the order of measurement: neighbours can be compared."""
         runs = []
         for contender in in_turn(self._contenders):
             runs.append(self._run(contender))
@@ -132,11 +132,11 @@ class Measurement:
             return found
 
     def _check_answers(self, contender: Contender, port: int, questions: list[bytes]) -> None:
-        """A contender that does not see what this project sees does other work."""
+        """A contender that gives other labels than this project does other work."""
         found = [top_1(json.loads(ask(port, question)[1])) for question in questions]
         right = self._labels.get(contender.name, self._labels[THIS.name])
         if found != right:
-            raise PipelineError(f"{contender.name} answers {found}, where {right} is right")
+            raise PipelineError(f"{contender.name} answers {found} instead of {right}")
 
     def _labels_of(self, contender: Contender) -> list[str]:
         command = [*module("limit"), *PHOTOGRAPHS, "--labels", "--contents", contender.contents(self._prepared)]
@@ -153,7 +153,7 @@ class Measurement:
 
 
 def in_turn(contenders: Sequence[Contender]) -> Iterator[Contender]:
-    """Every peer directly before or after this project (B), if that also runs once more after all: A B C, D B E, …"""
+    """Every peer directly before or after this project (B), which also runs once more at the end: A B C, D B E, …"""
     for place, contender in enumerate(contenders):
         if place % 2:
             yield THIS
@@ -163,7 +163,7 @@ def in_turn(contenders: Sequence[Contender]) -> Iterator[Contender]:
 def put_load(
     address: str, bodies: Path, connections: int, seconds: float, warm_up: float, pause: float | None = None
 ) -> dict[str, Any]:
-    """What the load generator says, see load.summary. pause: after a refusal, in seconds; None: its own."""
+    """The load generator's output, see load.summary. pause: after a refusal, in seconds; None: its default."""
     command = [*module("load"), address, bodies, "--connections", connections]
     command += ["--seconds", seconds, "--warm-up", warm_up]
     if pause is not None:
@@ -173,7 +173,7 @@ def put_load(
 
 
 class Probe:
-    """A context manager that asks a port from the start, every 10 ms, until it answers a question with status 200."""
+    """A context manager that sends a request to a port every 10 ms, from the start until a status 200."""
 
     def __init__(self, port: int, question: bytes) -> None:
         self._port, self._question = port, question

@@ -1,6 +1,6 @@
-"""How long an answer takes when requests come at a rate of their own, as a share of what the server can answer.
+"""How long an answer takes when requests arrive at a fixed average rate, a share of what the server can answer.
 
-The capacity is what closed loops measure just before, on the same server, and each rate is a share of it. Which share
+The capacity is what closed loops measure just before on the same server, and each rate is a share of it. Which share
 comes first changes from round to round.
 """
 
@@ -24,7 +24,7 @@ from pipeline.serving.torchserve import has_envoy
 from pipeline.shared.ports import Ports
 
 SHARES = (0.5, 0.8, 0.9, 1.1)
-FIRST_WARM_UP_S, WARM_UP_S = 5.0, 1.0  # the JVM compiles most of what is used often
+FIRST_WARM_UP_S, WARM_UP_S = 5.0, 1.0  # the JVM compiles most hot code
 KEYS = ("rate", "throughput", "p50_ms", "p95_ms", "p99_ms", "late_p99_ms")
 
 Say = Callable[[str], None]
@@ -39,7 +39,7 @@ def measure(
     say: Say,
     done: Callable[[], None],
 ) -> dict[str, Any]:
-    """Everything that was measured, and what is said of it. done: called after each contender of each round."""
+    """All measurements and the figures. done: called after each contender of each round."""
     pythons = {contender.name: contender.python(say) for contender in contenders}
     began, found = time.monotonic(), []
     for number in range(rounds):
@@ -70,9 +70,9 @@ def order(number: int) -> tuple[float, ...]:
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Contender → its capacity, what closed loops say of its latency, and for each share the figures of its load.
+    """Contender → its capacity, its latency in closed loops, and the figures for each share.
 
-    not_answered: of all that were due, the share that was refused or failed.
+    not_answered: of all requests that were due, the share that was refused or failed.
     """
     return {
         name: {

@@ -1,7 +1,7 @@
-"""What a reader sees of the records: a page for each processor, and the tables of all of them side by side.
+"""Writes pages from the records: one for each processor, and tables of all of them side by side.
 
-results/PROCESSOR/README.md is processor.md with its tables; a section that nothing was measured for is left out. Of
-benchmarks/README.md and the checkout's README.md, what lies between markers is written.
+results/PROCESSOR/README.md is processor.md with its tables; sections without measurements are left out. In
+benchmarks/README.md and the checkout's README.md, only the text between markers is replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHARTS = {
 
 
 def write(results: Path = RESULTS, room: Path = ROOM, checkout: Path = CHECKOUT) -> None:
-    """All of them, from the records."""
+    """Writes all pages from the records."""
     found = records.every(results)
     for each in found:
         (each.folder / PAGE).write_text(page(each), encoding="utf-8")
@@ -34,7 +34,7 @@ def write(results: Path = RESULTS, room: Path = ROOM, checkout: Path = CHECKOUT)
 
 
 def page(of: Records) -> str:
-    """One processor's, in Markdown."""
+    """One processor's page, in Markdown."""
     parts = contents(of)
     head, *sections = TEMPLATE.read_text(encoding="utf-8").split("\n## ")
     kept = [head.format(processor=processors.named(of.machine), about=_about(of.machine))]
@@ -43,7 +43,7 @@ def page(of: Records) -> str:
 
 
 def contents(of: Records) -> dict[str, str]:
-    """What the template's places are filled with, as far as it was measured."""
+    """The text for each place in the template that was measured."""
     parts: dict[str, str] = {}
     if summary := of.read(records.SUMMARY):
         parts |= tables.tables(summary) | {name: CHARTS[name] for name in ("throughput chart", "latency chart")}
@@ -63,5 +63,7 @@ def contents(of: Records) -> dict[str, str]:
 
 def _about(machine: dict[str, Any]) -> str:
     kind, sets = processors.kind_of(machine), machine["instruction_sets"]
-    known = f" Of its instruction sets, the record names {', '.join(f'`{each}`' for each in sets)}." if sets else ""
-    return f"{kind.title}: such as {kind.processors}. On Google Cloud, machines of {kind.machines} have it.{known}"
+    known = (
+        f" The record lists these of its instruction sets: {', '.join(f'`{each}`' for each in sets)}." if sets else ""
+    )
+    return f"{kind.title}: such as {kind.processors}. On Google Cloud: {kind.machines}.{known}"

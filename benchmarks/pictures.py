@@ -1,7 +1,7 @@
-"""What is sent: photographs of 500×375 and of 12 megapixels, made from the tests' photographs, and request bodies.
+"""The data to send: photographs of 500×375 and of 12 megapixels, made from the tests' photographs, and request bodies.
 
-The photographs are parts of the originals, scaled, with grain as a sensor has it, so that the JPEG files have the sizes
-of real ones. They are the same at every run.
+The photographs are parts of the originals, scaled, with grain like a sensor's, so that the JPEG files have realistic
+sizes. Every run makes the same ones.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Kind:
 
 SMALL = Kind("500x375", 500, 375, count=24, grain=4.0, quality=90)
 LARGE = Kind("4000x3000", 4000, 3000, count=16, grain=6.0, quality=90)
-# For packaging with int8, and for nothing else.
+# Only for packaging with int8.
 CALIBRATION = Kind("320x240", 320, 240, count=20, grain=4.0, quality=90)
 
-# How an instance holds its image, as base64: KServe's own example; and what TorchServe's stock image_classifier reads.
+# How an instance holds its base64: as in KServe's example; and as TorchServe's stock image_classifier reads it.
 FORMS: dict[str, Callable[[str], dict[str, Any]]] = {
     "image": lambda text: {"image": {"b64": text}},
     "data": lambda text: {"data": text},
@@ -49,7 +49,7 @@ FORMS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 
 def files(kind: Kind) -> list[Path]:
-    """The photographs of a kind, made where they are not there yet."""
+    """The photographs of a kind, made on first use."""
     directory = IMAGES / kind.name
     if not directory.is_dir():
         part = IMAGES / f".{kind.name}"
@@ -77,7 +77,7 @@ def bodies(kind: Kind, form: str = "image", instances: int = 1) -> Path:
 
 
 def v2_bodies(kind: Kind, binary: bool) -> Path:
-    """The same in KServe v2: base64 in its JSON, or files behind it, whose names end with how long the JSON is."""
+    """The same in KServe v2: base64 in its JSON, or bytes after it; a file's name then has the JSON's length."""
     directory = IMAGES / f"{kind.name}-v2-{'binary' if binary else 'json'}"
     if not directory.is_dir():
         part = IMAGES / f".{directory.name}"
@@ -132,7 +132,7 @@ def _jpegs(kind: Kind) -> Iterator[bytes]:
 
 
 def _part(original: Image.Image, ratio: float, random: np.random.Generator) -> Image.Image:
-    """A part with that ratio of width to height, from six tenths of the largest there is up to all of it."""
+    """A part with this ratio of width to height, from six tenths to all of the largest possible."""
     share = random.uniform(0.6, 1)
     width = share * min(original.width, original.height * ratio)
     height = width / ratio

@@ -1,4 +1,4 @@
-"""Where things lie."""
+"""Where things are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PEERS = ROOM / "peers"
 RESULTS = ROOM / "results"
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 
-# Made here, and ignored by git.
+# Generated, and ignored by git.
 ENVIRONMENTS = ROOM / ".environments"
 IMAGES = ROOM / ".images"
 WEIGHTS = ROOM / ".weights"

@@ -1,7 +1,7 @@
-"""Kinds of processors: what tells them apart, where results of each lie, and which machines of Google Cloud have them.
+"""Kinds of processors: how to tell them apart, where their results are, and which Google Cloud machines have them.
 
-A virtual machine often hides its processor's name ("Intel(R) Xeon(R) Processor"), and never what it can compute with,
-or nothing would use it. So results are kept by both.
+A virtual machine often hides its processor's name ("Intel(R) Xeon(R) Processor"), but never its instruction sets, which
+programs need. So results are stored by both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.places import RESULTS
 
-CPU_INFO = Path("/proc/cpuinfo")  # Linux alone has it
-# Those that the speed of a network depends on, as Linux names them: of x86 (AMX, AVX-512, AVX2), and of Arm.
+CPU_INFO = Path("/proc/cpuinfo")  # only on Linux
+# Instruction sets that a network's speed depends on, by Linux's names: x86 (AMX, AVX-512, AVX2), and Arm.
 INSTRUCTION_SETS = (
     *("amx_int8", "amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2"),
     *("sve", "bf16", "i8mm", "asimddp", "asimd"),
@@ -25,7 +25,7 @@ INSTRUCTION_SETS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """name: in folders. has: the instruction set that tells it from those after it. machines: Google Cloud's series."""
+    """name: in folders. has: the instruction set that the kinds after it lack. machines: Google Cloud's series."""
 
     name: str
     has: str
@@ -34,8 +34,8 @@ class Kind:
     machines: str
 
 
-# The first that fits. Series and their processors: https://docs.cloud.google.com/compute/docs/cpu-platforms; what each
-# processor can: its maker's pages. A series with two rows has machines of both kinds.
+# The first that matches applies. Series and their processors: https://docs.cloud.google.com/compute/docs/cpu-platforms;
+# instruction sets: the makers' pages. A series in two rows has machines of both kinds.
 KINDS = (
     Kind(
         "amx",
@@ -61,28 +61,28 @@ UNKNOWN = Kind("unknown", "", "unknown", "", "")
 
 
 def name() -> str:
-    """As the machine tells it."""
+    """The processor's name, as the machine reports it."""
     return _told("model name") or platform.processor() or platform.machine()
 
 
 def instruction_sets() -> list[str]:
-    """Those of INSTRUCTION_SETS that the processor at hand has, in that order. None where the system does not tell."""
+    """Those of INSTRUCTION_SETS that this processor has, in that order. Empty if the system does not report them."""
     flags = (_told("flags") or _told("Features")).split()
     return [each for each in INSTRUCTION_SETS if each in flags]
 
 
 def kind_of(machine: dict[str, Any]) -> Kind:
-    """machine: as `measurement.machine` says it."""
+    """machine: from `measurement.machine`."""
     return next((kind for kind in KINDS if kind.has in machine["instruction_sets"]), UNKNOWN)
 
 
 def named(machine: dict[str, Any]) -> str:
-    """Its name, which may be hidden, and what it can."""
+    """Its name, which may be hidden, and its kind."""
     return f"{_without_marks(machine['processor'])}, {kind_of(machine).title}"
 
 
 def folder_of(machine: dict[str, Any], results: Path = RESULTS) -> Path:
-    """Where what was measured on that processor lies: results/NAME-KIND."""
+    """The folder of a processor's results: results/NAME-KIND."""
     plain = _without_marks(machine["processor"]).lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
     return results / f"{slug}-{kind_of(machine).name}"
@@ -93,7 +93,7 @@ def _without_marks(processor: str) -> str:
 
 
 def _told(what: str) -> str:
-    """Of the first core."""
+    """A value for the first core."""
     with suppress(OSError):
         for line in CPU_INFO.read_text().splitlines():
             key, _, value = line.partition(":")

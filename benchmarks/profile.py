@@ -1,7 +1,7 @@
 """Where a request's processor time goes when the server is busy: small photographs, 32 clients.
 
-The workers' Python is sampled by py-spy; Linux lets it look into other processes as root, or where
-kernel.yama.ptrace_scope is 0. For the front end's threads the kernel keeps account.
+py-spy samples the workers' Python; on Linux this needs root, or kernel.yama.ptrace_scope=0. The kernel accounts for the
+front end's threads.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pipeline.shared.errors import PipelineError
 from pipeline.shared.ports import Ports
 
 CONCURRENCY = 32
-WARM_UP_S, SECONDS = 20, 10  # in the first half minute the JVM compiles
+WARM_UP_S, SECONDS = 20, 10  # the JVM compiles in the first half minute
 SAMPLES_PER_S = 200
 FRAME = re.compile(r"(?P<function>.+) \((?P<file>.+):\d+\)")
 
-LAYERS = "layers"  # layers.py says what they are
-BATCH = 11  # as many as are together, with this many clients and two workers
+LAYERS = "layers"  # layers.py splits them up
+BATCH = 11  # the usual size, with this many clients and two workers
 
-# What a sampled stack belongs to: the first of these, from the innermost function outwards, that it goes through.
+# The stage of a sampled stack: the first match from the innermost function outwards.
 STAGES = {
     ("__call__", "network.py"): LAYERS,
     ("_forward", "classifier.py"): "stacking, normalising, softmax",
@@ -100,7 +100,7 @@ def profile(prepared: Prepared) -> dict[str, Any]:
 
 
 def _spent(front_end: psutil.Process, workers: list[psutil.Process]) -> Counter[str]:
-    """Seconds of processor time so far, of the workers and of the kinds of the front end's threads."""
+    """Seconds of processor time so far, for the workers and for each kind of the front end's threads."""
     spent: Counter[str] = Counter()
     for worker in workers:
         times = worker.cpu_times()
@@ -116,7 +116,7 @@ def _spent(front_end: psutil.Process, workers: list[psutil.Process]) -> Counter[
 
 
 def _sample(workers: list[psutil.Process]) -> Counter[str]:
-    """Stacks of the workers' threads that run, and how often each was seen."""
+    """Stacks of the workers' running threads, and how often each was seen."""
     py_spy = Path(sys.executable).with_name("py-spy")
     stacks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -139,7 +139,7 @@ def _sample(workers: list[psutil.Process]) -> Counter[str]:
         for sampler in samplers:
             said = sampler.communicate()[1].decode()
             if sampler.returncode:
-                raise PipelineError(f"py-spy may not look into the workers: {said.strip().splitlines()[-1]}")
+                raise PipelineError(f"py-spy cannot sample the workers: {said.strip().splitlines()[-1]}")
         for file in Path(scratch).iterdir():
             for line in file.read_text().splitlines():
                 stack, _, count = line.rpartition(" ")
@@ -148,7 +148,7 @@ def _sample(workers: list[psutil.Process]) -> Counter[str]:
 
 
 def stage_of(stack: str) -> str:
-    """`function (file:line);function (file:line)…`, the innermost last → the stage that it belongs to."""
+    """`function (file:line);function (file:line)…`, the innermost last → its stage."""
     for frame in reversed(stack.split(";")):
         if found := FRAME.fullmatch(frame.strip()):
             stage = STAGES.get((found["function"].rpartition(".")[2], Path(found["file"]).name))

@@ -1,6 +1,6 @@
-"""What each protocol costs: the same photographs, sent to one server in each way in turn.
+"""The cost of each protocol: the same photographs, sent to one server in each form in turn.
 
-Which way comes first changes from round to round; ratios are taken within a round, against base64 in v1's JSON.
+Which form comes first changes from round to round; ratios are taken within a round, against base64 in v1's JSON.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pipeline.shared.ports import Ports
 
 BASE, BINARY = "v1: base64 in JSON", "v2: bytes behind the JSON"
 CLIENTS = {pictures.SMALL: 32, pictures.LARGE: 8}
-FIRST_WARM_UP_S, WARM_UP_S = 5.0, 1.0  # the JVM compiles most of what is used often
+FIRST_WARM_UP_S, WARM_UP_S = 5.0, 1.0  # the JVM compiles most hot code
 
 Say = Callable[[str], None]
-Ways = dict[str, tuple[str, Path]]  # name → the path that is asked, and a folder of bodies
+Ways = dict[str, tuple[str, Path]]  # name → the path to call, and a folder of bodies
 
 
 def ways(kind: pictures.Kind) -> Ways:
@@ -41,9 +41,9 @@ def ways(kind: pictures.Kind) -> Ways:
 
 
 def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Callable[[], None]) -> dict[str, Any]:
-    """Everything that was measured, and what is said of it. done: called after each round.
+    """All measurements and the figures. done: called after each round.
 
-    Raises PipelineError where a request is not answered 200.
+    Raises PipelineError if a request is not answered with 200.
     """
     asked, began = {kind: ways(kind) for kind in CLIENTS}, time.monotonic()
     found: dict[str, list[dict[str, Any]]] = {kind.name: [] for kind in CLIENTS}
@@ -77,10 +77,10 @@ def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Cal
 
 
 def summary(rounds: list[dict[str, Any]], sizes: dict[str, float]) -> dict[str, Any]:
-    """For each way: bytes, requests/s, CPU, p50, and against the first; `goals`: the issue's.
+    """For each form: bytes, requests/s, CPU, p50, and ratios to the first; `goals`: the issue's.
 
-    cpu_ratio: requests for the same time of the processors, against those of the first. Where others use the machine
-    too, it says more than requests/s.
+    cpu_ratio: requests for the same processor time, relative to the first form. On a shared machine, it is more
+    meaningful than requests/s.
     """
     figures = {way: _figures(rounds, way, sizes) for way in sizes}
     goals = [
@@ -114,7 +114,7 @@ def median_bytes(bodies: Path) -> float:
 def _load(
     server: TorchServe, way: str, asked: tuple[str, Path], clients: int, seconds: float, say: Say
 ) -> dict[str, Any]:
-    """cpu_ms: what a request takes of the server's processors, the front door too."""
+    """cpu_ms: the server's processor time per request, including the front door's."""
     say(way)
     path, bodies = asked
     before = _cpu_s(server)

@@ -1,4 +1,4 @@
-"""The processors that something was measured on, side by side, so that a reader finds his own."""
+"""All measured processors side by side, so that readers find their own."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def _kinds(found: list[Records]) -> str:
         rows.append(
             (kind.title, kind.processors, kind.machines, ", ".join(pages or _simulated(kind, found)) or tables.NONE)
         )
-    return tables.table(("", "such as", "machines of Google Cloud", "measured on"), rows)
+    return tables.table(("", "such as", "Google Cloud machines", "measured on"), rows)
 
 
 def _simulated(kind: Kind, found: list[Records]) -> list[str]:
-    """Links to where another processor was held to those instructions."""
+    """Links to results of other processors, limited to this kind's instructions."""
     read = [each for each in found if kind.title in (each.read(records.ISA) or {"sets": {}})["sets"]]
     return [f"[simulated](results/{each.folder.name}/README.md#other-processors-simulated)" for each in read]
 
 
 def _fast(found: list[Records]) -> str:
-    """Photographs per second with 32 clients; in brackets, how many times as many this project makes.
+    """Photographs per second with 32 clients; in brackets, how many times as many this project answers.
 
-    In the default precision, and then in int8 where that was measured.
+    In the default precision, and then in int8 if that was measured.
     """
     summaries = _summaries(found)
     names = [name for name in BY_NAME if any(name in summary["contenders"] for _, summary in summaries)]

@@ -1,8 +1,8 @@
-"""What a forward pass takes with fewer of the processor's instructions, as on processors that have no others.
+"""How long a forward pass takes with fewer of the processor's instructions, as on processors that lack the others.
 
-oneDNN, which convolves and multiplies matrices, takes no more than ONEDNN_MAX_CPU_ISA allows, and torch's own kernels
-no more than ATEN_CPU_CAPABILITY: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html. That
-tells how precisions compare on other processors, and not how fast those are: clock, caches and memory stay this one's.
+ONEDNN_MAX_CPU_ISA limits the instructions of oneDNN, which convolves and multiplies matrices, and ATEN_CPU_CAPABILITY
+those of torch's own kernels: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html. This shows
+how precisions compare on other processors, not how fast those are: clock, caches and memory stay this one's.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from benchmarks.weights import Prepared
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS = (FLOAT32, BFLOAT16, INT8)
 BATCHES = (1, 16, 32)
-OF_AVX2 = 2.0  # the target of int8 against float32 where there is AVX2 alone
+OF_AVX2 = 2.0  # the target for int8 against float32 with only AVX2
 
 
 @dataclass(frozen=True)
 class Instructions:
-    """title: in tables. needs: the instruction set that a processor must have, so that it can be held to these.
+    """title: in tables. needs: the instruction set that a processor must have to simulate these.
 
-    default: what is served without int8, which is bfloat16 where the instructions multiply it.
+    default: the precision without int8, which is bfloat16 if the instructions multiply it.
     """
 
     title: str
@@ -53,7 +53,7 @@ Say = Callable[[str], None]
 
 
 def sets_of(instruction_sets: list[str]) -> list[Instructions]:
-    """Those that a processor can be held to, and last what it has without any limit."""
+    """Those that a processor can simulate, and last its own without any limit."""
     default = BFLOAT16 if {"amx_bf16", "avx512_bf16", "bf16"} & set(instruction_sets) else FLOAT32
     known = [each for each in SETS if each.needs in instruction_sets]
     return [*known, Instructions(AS_IT_IS, "", "", "", default)]
@@ -64,9 +64,9 @@ def steps(rounds: int) -> int:
 
 
 def measure(prepared: Prepared, rounds: int, seconds: float, say: Say, done: Callable[[], None]) -> dict[str, Any]:
-    """Everything that was measured, and what is said of it. done: called after each precision of each set.
+    """All measurements and the figures. done: called after each precision of each set.
 
-    prepared: with the int8 archive, or there is no int8. Raises PipelineError where a process fails.
+    prepared: without its int8 archive, int8 is not measured. Raises PipelineError if a process fails.
     """
     about, began = machine(usable_cores()), time.monotonic()
     contents = prepared.int8.contents if prepared.int8 else prepared.contents
@@ -130,7 +130,7 @@ def _spread(values: Any) -> dict[str, float] | None:
 
 
 def _goals(rounds: list[dict[str, Any]], about: dict[str, Any], sets: list[Instructions]) -> list[Target]:
-    """Of the forward pass alone: how many times as fast int8 is as what is served without it, in the same batches."""
+    """For the forward pass only: how many times as fast int8 is as the default precision, in the same batches."""
     own = BOUNDS["amx" if kind_of(about).name == "amx" else "others"]["int8"]
     bounds = {AS_IT_IS: own, "AVX2": OF_AVX2}
     return [
@@ -150,6 +150,6 @@ def _said(each: Instructions) -> str:
 
 
 def quicker(found: dict[str, Any], default: str) -> float | None:
-    """How many times as fast int8 is; None where it, or the default, cannot be had."""
+    """How many times as fast int8 is; None if it or the default is not available."""
     times = [found[precision].get("ms", {}).get(str(SAME_BATCH), {}).get("forward") for precision in (default, INT8)]
     return ratio(*times)

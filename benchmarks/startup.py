@@ -1,4 +1,4 @@
-"""What no start-up of a TorchServe can do without: a JVM, and `import torch`."""
+"""The unavoidable part of TorchServe's start-up: a JVM, and `import torch`."""
 
 from __future__ import annotations
 

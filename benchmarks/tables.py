@@ -1,4 +1,4 @@
-"""What was measured, as tables and sentences in Markdown: pages.py writes them, so that they cannot drift."""
+"""The measurements as tables and sentences in Markdown: pages.py writes them, so that they cannot drift."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from benchmarks.protocols import CLIENTS
 
 README = ROOM / "README.md"
 
-# US dollars an hour in europe-west4 on 30 July 2026: terraform/README.md. A node has four CPUs, of which GKE's own pods
-# leave less than the four that two pods would request.
+# US dollars per hour in europe-west4 on 30 July 2026: terraform/README.md. A node has four CPUs; GKE's own pods leave
+# fewer than the four that two pods would request.
 NODE_PRICE = {"spot": 0.08938, "on demand": 0.21169}
-PRICED = "amx"  # c3-standard-4, whose price that is, has such processors
-LOADED = 2 / 3  # of what a pod answers with 32 clients: the rest is for bursts, and for while a pod starts
+PRICED = "amx"  # the processors of c3-standard-4, whose price that is
+LOADED = 2 / 3  # of what a pod answers with 32 clients: the rest is for bursts, and for the time until a pod starts
 NONE = "–"
 OPEN_COLUMNS = (("rate", 0), ("p50_ms", 0), ("p95_ms", 0), ("p99_ms", 0), ("late_p99_ms", 1))
-ARRIVALS = {"Poisson": "at random, as from many who know nothing of each other", "even": "at even distances"}
+ARRIVALS = {"Poisson": "at random, as from many independent clients", "even": "at even intervals"}
 KINDS_OF_BODIES = {"small": "500×375", "large": "12 megapixels", "raw": "12 megapixels, sent as they are"}
-# What a record says of the way to this project; those of the door itself and of protocols need not.
+# Whether this project was behind the front door; the records of the door and of protocols do not say.
 DOORS = {True: ", this project behind Envoy", False: ", no front door before this project", None: ""}
 
 
 def profile(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
-    """Both as `profile.profile` returns them. before: of an earlier commit."""
+    """before, now: from `profile.profile`; before: at an earlier commit."""
     found = [each for each in (before, now) if each]
     whats = {what: None for each in reversed(found) for what in each["ms_per_request"]}
     rows = [[what, *(f"{each['ms_per_request'].get(what, 0):.2f}" for each in found)] for what in whats]
-    rows.append(["**together**", *(f"**{sum(each['ms_per_request'].values()):.2f}**" for each in found)])
+    rows.append(["**total**", *(f"**{sum(each['ms_per_request'].values()):.2f}**" for each in found)])
     rows.append(["requests/s", *(f"{each['throughput']:.0f}" for each in found)])
     return table(("ms of one core per request", *(each["date"] for each in found)), rows)
 
 
 def write_explanations(found: dict[str, Any], readme: Path = README) -> None:
-    """As results/explanations.json has it."""
+    """found: the content of results/explanations.json."""
     fill_in({"explanations": explanations(found)}, readme)
 
 
 def explanations(found: dict[str, Any]) -> str:
     shown = ("best", "random", "random block", "middle", "without best", "without random")
-    head = ("share of the probability that is left", "photographs", *shown, "CPU, ms")
+    head = ("remaining share of the probability", "photographs", *shown, "CPU, ms")
     rows = [
         (
             f"{'Grad-CAM' if way['explained_by'] == 'grad-cam' else 'occlusion'}, {way['squares']} × {way['squares']}",
@@ -74,7 +74,7 @@ def door(found: dict[str, Any]) -> str:
 
 
 def protocols(found: dict[str, Any]) -> str:
-    """Of each kind of photograph, the figures and the goals."""
+    """The figures and the goals for each kind of photograph."""
     names = (("bytes", 0), ("bytes_ratio", 2), ("throughput", 1), ("ratio", 2), ("cpu_ms", 2), ("cpu_ratio", 2))
     parts = [_machine(found)]
     for kind, clients in CLIENTS.items():
@@ -86,7 +86,7 @@ def protocols(found: dict[str, Any]) -> str:
             f"requests/s, {clients} clients",
             "against v1's",
             "CPU, ms",
-            "requests for as much CPU, against v1's",
+            "requests per CPU time, against v1's",
         )
         rows = [
             (way, *(_of_protocol(figures[name], name, digits) for name, digits in names))
@@ -97,12 +97,12 @@ def protocols(found: dict[str, Any]) -> str:
 
 
 def _of_protocol(value: dict[str, float], name: str, digits: int) -> str:
-    """Bytes are no matter of rounds."""
+    """Bytes are the same in all rounds."""
     return f"{value['median']:.{digits}f}" if name.startswith("bytes") else spread(value, digits)
 
 
 def isa(found: dict[str, Any], reasons: dict[str, str]) -> str:
-    """A row for each set of instructions and precision, of isa.json; and the targets."""
+    """A row for each instruction set and precision in isa.json; and the targets."""
     rows = []
     for title_of_set, of_set in found["sets"].items():
         for precision, figures in of_set["precisions"].items():
@@ -117,7 +117,7 @@ def isa(found: dict[str, Any], reasons: dict[str, str]) -> str:
             times = NONE if default else f"{usual / forward[same]['median']:.2f}×"
             rows.append((*what, *(spread(each, 2) for each in forward.values()), times, spread(request[same], 2)))
     head = (
-        "held to",
+        "limited to",
         "",
         *(f"in batches of {size}" for size in simulated.BATCHES),
         "as fast as the default, at 16",
@@ -163,7 +163,7 @@ def _door_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def fill_in(tables: dict[str, str], readme: Path) -> None:
-    """Replaces what lies between `<!-- NAME -->` and `<!-- /NAME -->` by each table; the rest of the file stays."""
+    """Replaces the text between `<!-- NAME -->` and `<!-- /NAME -->` by each table; the rest of the file stays."""
     text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -315,13 +315,13 @@ def _cost(summary: dict[str, Any]) -> str:
         cells = [f"{hours * price:.3f}"]
         for rate in (100, 1_000):
             pods = math.ceil(rate / (per_second * LOADED))
-            cells.append(f"{pods} pod{'s' if pods > 1 else ''}, {pods * price * 730:.0f} $ a month")
+            cells.append(f"{pods} pod{'s' if pods > 1 else ''}, {pods * price * 730:.0f} $ per month")
         rows.append((kind, *cells))
-    return table(("c3-standard-4", "$ for a million images", "for 100 images/s", "for 1,000 images/s"), rows)
+    return table(("c3-standard-4", "$ per million images", "for 100 images/s", "for 1,000 images/s"), rows)
 
 
 def _refusals(summary: dict[str, Any]) -> str:
-    """What was not answered with 200: it is in no figure above, and belongs beside them."""
+    """Requests not answered with 200, which are in no figure above."""
     rows = []
     for name, found in summary["contenders"].items():
         for concurrency, each in found["loads"].items():

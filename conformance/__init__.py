@@ -1,1 +1,1 @@
-"""Asks any server of KServe's protocol whether it keeps it: `python -m conformance URL`. See README.md."""
+"""Checks whether any server follows KServe's protocol: `python -m conformance URL`. See README.md."""

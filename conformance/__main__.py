@@ -1,4 +1,4 @@
-"""`python -m conformance URL`: asks, prints a table, and ends with 0, 1 for faults, or 2 where it could not ask."""
+"""`python -m conformance URL`: checks a server, prints a table; exits with 0, 1 for faults, or 2 if it cannot ask."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from conformance.table import Part, as_json, printable, show
 PROTOCOLS = ("v1", "v2", "grpc")
 IN_A_URL = re.compile(r"/v[12]/models/(?P<name>[^/:]+).*$")
 PROBE_S = 10  # for finding out whether a protocol is spoken at all
-AGAIN_S = 0.5  # between two questions to a model that answers none yet
+AGAIN_S = 0.5  # between two requests to a model that answers none yet
 Case = v1.V1Case | v2.V2Case | grpc_calls.GrpcCase
-NO_MODEL = "which model? the server does not list one: give --model NAME"
+NO_MODEL = "the server lists no model: give --model NAME"
 
 
 class CannotAsk(Exception):
-    """There is no server, or nothing to ask it."""
+    """The server cannot be asked, or there is nothing to ask."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says."""
+    """The command line's values."""
 
     server: httpx.URL
     model: str | None
@@ -63,19 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ask(asked: Asked) -> list[Part]:
-    """Each protocol that the server speaks, or the one that was asked for. Raises CannotAsk, NoServer or BadInput."""
+    """Checks each protocol that the server speaks, or the chosen one. Raises CannotAsk, NoServer or BadInput."""
     parts = []
     for protocol in PROTOCOLS if asked.protocol is None else [asked.protocol]:
         part = _over_grpc(asked) if protocol == "grpc" else _over_http(asked, protocol)
         if part is not None:
             parts.append(part)
     if not parts:
-        raise CannotAsk(f"{asked.server} speaks none of {', '.join(PROTOCOLS)}")
+        raise CannotAsk(f"{asked.server} does not speak any of {', '.join(PROTOCOLS)}")
     return parts
 
 
 def _over_http(asked: Asked, protocol: str) -> Part | None:
-    """→ None where the protocol is not spoken here, and was not asked for by name."""
+    """→ None if the server does not speak the protocol, and it was not chosen by name."""
     with Http(str(asked.server), asked.headers, asked.timeout_s) as http:
         if asked.loading_s:
             _await(asked, lambda model: _case(http, protocol, model, asked).is_ready())
@@ -96,8 +96,8 @@ def _asked_with(case: Case) -> str:
         first = case.questions[0]
         shown = ", ".join(map(str, first)) if isinstance(first, tuple) else json.dumps(first)
         return f"asked {shown if len(shown) <= 100 else f'{shown[:100]}…'}"
-    last = f", the last of which was answered: {case.tried[-1]}" if case.tried else ""
-    return f"it answers none of {len(case.tried)} questions that were tried{last}"
+    last = f"; the answer to the last was {case.tried[-1]}" if case.tried else ""
+    return f"it accepted none of the {len(case.tried)} requests that were tried{last}"
 
 
 def _case(http: Http, protocol: str, model: str, asked: Asked) -> v1.V1Case | v2.V2Case:
@@ -105,10 +105,10 @@ def _case(http: Http, protocol: str, model: str, asked: Asked) -> v1.V1Case | v2
 
 
 def _await(asked: Asked, says_so: Callable[[str], bool]) -> None:
-    """Until the model says that it is ready. Raises CannotAsk where it does not in time."""
+    """Waits until the model says that it is ready. Raises CannotAsk if it does not in time."""
     model = asked.model
     if model is None:
-        raise CannotAsk("--loading wants --model: a server that is not there yet lists none")
+        raise CannotAsk("--loading needs --model: a server that is still starting lists none")
 
     def is_ready() -> bool:
         try:
@@ -121,12 +121,12 @@ def _await(asked: Asked, says_so: Callable[[str], bool]) -> None:
 
 
 def _look(case: Case, asked: Asked) -> None:
-    """For questions that the model answers: at once, where it has just said that it is ready."""
+    """Looks for requests that the model answers, immediately if it has just said that it is ready."""
     case.was_awaited = bool(asked.loading_s)
     case.look(asked.given)
     if not case.was_awaited or case.questions:
         return
-    first = case.tried[-1] if case.tried else "no metadata to ask by"
+    first = case.tried[-1] if case.tried else "no metadata to make requests from"
 
     def answers() -> bool:
         case.look(asked.given)
@@ -134,7 +134,7 @@ def _look(case: Case, asked: Asked) -> None:
 
     if became_ready(answers, asked.loading_s, AGAIN_S):
         case.too_early = first
-        case.look(asked.given)  # from the first one on: some were tried too early
+        case.look(asked.given)  # again from the start: some were tried too early
 
 
 def _speaks(http: Http, protocol: str) -> bool:
@@ -145,7 +145,7 @@ def _speaks(http: Http, protocol: str) -> bool:
 
 
 def _listed_model(http: Http) -> str:
-    """The first that KServe's lists name, or the repository index of Triton and MLServer."""
+    """The first model in KServe's lists, or in the repository index of Triton and MLServer."""
     for path in ("/v1/models", "/v2/models"):
         with suppress(Failed, LookupError, TypeError, ValueError):
             return str(json.loads(http.get(path).body)["models"][0])
@@ -188,15 +188,15 @@ def _asked(options: argparse.Namespace) -> Asked:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise CannotAsk(f"{options.url}: no URL ({error})") from None
+        raise CannotAsk(f"{options.url}: not a URL ({error})") from None
     if url.scheme not in ("http", "https", "grpc", "grpcs") or not url.host or not 0 < (url.port or 1) < 65536:
-        raise CannotAsk(f"{options.url}: no URL of a server")
+        raise CannotAsk(f"{options.url}: not the URL of a server")
     found = IN_A_URL.search(url.path)
     headers = {}
     for header in options.header:
         name, colon, value = header.partition(":")
         if not colon or not name.strip():
-            raise CannotAsk(f"--header {header}: 'NAME: VALUE' is a header")
+            raise CannotAsk(f"--header {header}: expected 'NAME: VALUE'")
         headers[name.strip()] = value.strip()
     return Asked(
         url.copy_with(path=url.path[: found.start()] if found else url.path, query=None, fragment=None),
@@ -213,8 +213,8 @@ def _asked(options: argparse.Namespace) -> Asked:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m conformance",
-        description="Asks a server of KServe's protocol whether it keeps it.",
-        epilog="Exit status: 0 where no demand is broken, 1 where one is, 2 where nobody could be asked.",
+        description="Checks whether a server follows KServe's protocol.",
+        epilog="Exit status: 0 if no requirement is broken, 1 if one is, 2 if the server could not be asked.",
     )
     parser.add_argument("url", metavar="URL", help="the server, or any URL of its model; grpc://HOST:PORT for gRPC")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="only this one (default: each that the server speaks)")
@@ -225,23 +225,23 @@ def _options() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="a question that the model answers: the JSON body of a call, or an image; twice, with different answers, "
+        help="an input that the model accepts: the JSON body of a call, or an image; give two with different answers "
         "for the checks of order (default: made from the metadata, or two small pictures)",
     )
     parser.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="sent with each call")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30, help="for each answer (default: 30)")
     parser.add_argument(
-        "--too-large", metavar="MIB", type=int, default=64, help="what the server should refuse (default: 64)"
+        "--too-large", metavar="MIB", type=int, default=64, help="a size that the server should refuse (default: 64)"
     )
     parser.add_argument(
         "--loading",
         metavar="SECONDS",
         type=float,
         default=0,
-        help="wait so long for a server that is only starting, and see what it says meanwhile",
+        help="wait this long for a server that is still starting, and check what it says meanwhile",
     )
-    parser.add_argument("--strict", action="store_true", help="what a server should do counts as well")
-    parser.add_argument("--json", action="store_true", help="for programs: a list of the results")
+    parser.add_argument("--strict", action="store_true", help="recommendations (should) count as well")
+    parser.add_argument("--json", action="store_true", help="print the results as a JSON list")
     return parser
 
 

@@ -14,13 +14,13 @@ from conformance.tensors import Question, Tensor, alike, from_json, from_raw
 from conformance.v2 import V2Case
 
 LENGTH = "Inference-Header-Content-Length"
-EXTENSION = "binary_tensor_data"  # as Triton's server metadata has it
+EXTENSION = "binary_tensor_data"  # as in Triton's server metadata
 
 CHECKS: Checks[V2Case] = Checks()
 
 
 def packed(question: Question, **more: Any) -> tuple[bytes, bytes]:
-    """→ the JSON, and what stands behind it."""
+    """→ the JSON, and the bytes after it."""
     raws = [tensor.to_raw() for tensor in question]
     inputs = [
         {**tensor.head(), "parameters": {"binary_data_size": len(raw)}}
@@ -30,13 +30,13 @@ def packed(question: Question, **more: Any) -> tuple[bytes, bytes]:
 
 
 def sent(case: V2Case, head: bytes, tail: bytes, length: object = None, name: str = LENGTH) -> Reply:
-    """length: instead of the true one."""
+    """length: replaces the true one."""
     headers = {"Content-Type": "application/octet-stream", name: str(len(head) if length is None else length)}
     return case.ask(head + tail, headers)
 
 
 def offered(case: V2Case) -> None:
-    """Raises NotApplicable where the server has no such extension: it announces none, and takes no binary data."""
+    """Raises NotApplicable if the server lacks the extension: it neither announces it nor accepts binary data."""
     if sent(case, *packed(case.question)).status != 200 and EXTENSION not in extensions(case):
         not_applicable("the server does not have the extension, which is optional")
 
@@ -50,7 +50,7 @@ def extensions(case: V2Case) -> list[str]:
 
 
 def divided(reply: Reply) -> tuple[dict[str, Any], bytes]:
-    """An answer → its JSON, and what stands behind it. Raises Failed where the header does not say so truly."""
+    """An answer → its JSON, and the bytes after it. Raises Failed if the header is wrong."""
     must(reply.status == 200, "200", reply)
     length = reply.headers.get(LENGTH.lower(), str(len(reply.body)))
     fine = length.isascii() and length.isdigit() and len(length) < 20 and int(length) <= len(reply.body)
@@ -60,7 +60,7 @@ def divided(reply: Reply) -> tuple[dict[str, Any], bytes]:
 
 
 def outputs(reply: Reply) -> list[Tensor]:
-    """Of an answer with or without binary data. Raises Failed where it is not as the extension has it."""
+    """The outputs of an answer, with or without binary data. Raises Failed if it violates the extension."""
     head, rest = divided(reply)
     found = []
     for output in _listed(head):
@@ -72,7 +72,7 @@ def outputs(reply: Reply) -> list[Tensor]:
         must(type(size) is int and 0 <= size <= len(rest), f"binary_data_size: at most {len(rest)}", size)
         found.append(from_raw(output, rest[:size]))
         rest = rest[size:]
-    must(not rest, "nothing behind the last output", f"{len(rest)} bytes")
+    must(not rest, "nothing after the last output", f"{len(rest)} bytes")
     return found
 
 
@@ -99,15 +99,15 @@ def binary_data_is_read_or_refused(case: V2Case) -> None:
 
 @CHECKS.by(sources.BINARY)
 def binary_inputs_are_read(case: V2Case) -> None:
-    """Inputs sent as binary data have the answer that they have as JSON."""
+    """Inputs sent as binary data get the same answer as in JSON."""
     offered(case)
     reply = sent(case, *packed(case.question))
-    must(alike(values(outputs(reply)), in_json(case)), "the answer that JSON has", reply)
+    must(alike(values(outputs(reply)), in_json(case)), "the same answer as for JSON", reply)
 
 
 @CHECKS.by(sources.FIELD_NAMES)
 def the_name_of_the_header_has_no_case(case: V2Case) -> None:
-    """Inference-Header-Content-Length is known however it is written: inference-header-content-length, too."""
+    """The case of Inference-Header-Content-Length does not matter: inference-header-content-length works too."""
     offered(case)
     for name in (LENGTH.lower(), LENGTH.upper()):
         reply = sent(case, *packed(case.question), name=name)
@@ -116,7 +116,7 @@ def the_name_of_the_header_has_no_case(case: V2Case) -> None:
 
 @CHECKS.by(sources.BINARY)
 def the_id_comes_back_with_binary_data(case: V2Case) -> None:
-    """An "id" comes back with binary data too."""
+    """An "id" is returned with binary data too."""
     offered(case)
     reply = sent(case, *packed(case.question, id="42"))
     said = divided(reply)[0].get("id")
@@ -125,21 +125,21 @@ def the_id_comes_back_with_binary_data(case: V2Case) -> None:
 
 @CHECKS.by(sources.BINARY)
 def all_outputs_are_binary_where_asked(case: V2Case) -> None:
-    """With binary_data_output: true, every output is binary, and the header says where the JSON ends."""
+    """With binary_data_output: true, every output is binary, and the header gives the JSON's length."""
     offered(case)
     reply = case.ask({**case.body(case.question), "parameters": {"binary_data_output": True}})
     head, _ = divided(reply)
     must(LENGTH.lower() in reply.headers, f"the header {LENGTH}", "none")
     in_json_too = [output for output in _listed(head) if not isinstance(output, Mapping) or "data" in output]
     must(not in_json_too, "no output in JSON", in_json_too)
-    must(alike(values(outputs(reply)), in_json(case)), "the values that JSON has", values(outputs(reply)))
+    must(alike(values(outputs(reply)), in_json(case)), "the same values as in JSON", values(outputs(reply)))
     kind = reply.headers.get("content-type", "none")
     should(kind.startswith("application/octet-stream"), "Content-Type: application/octet-stream", kind)
 
 
 @CHECKS.by(sources.BINARY)
 def one_output_is_binary_where_asked(case: V2Case) -> None:
-    """With binary_data: true at one output, that one is binary; with false, it is JSON."""
+    """With binary_data: true for one output, that output is binary; with false, it is JSON."""
     offered(case)
     names = [tensor.name for tensor in case.outputs(case.ask(case.body(case.question)))]
     for wanted, flag in ((names[0], True), (names[-1], False)):
@@ -147,12 +147,13 @@ def one_output_is_binary_where_asked(case: V2Case) -> None:
         reply = case.ask({**case.body(case.question), "outputs": asked})
         must(reply.status == 200, "200", reply)
         must((LENGTH.lower() in reply.headers) is flag, f"binary_data: {flag} for {wanted!r} obeyed", reply.headers)
-        must(alike(values(outputs(reply)), {wanted: in_json(case)[wanted]}), "the values that JSON has", outputs(reply))
+        same = alike(values(outputs(reply)), {wanted: in_json(case)[wanted]})
+        must(same, "the same values as in JSON", outputs(reply))
 
 
 @CHECKS.by(sources.BINARY)
 def a_wrong_length_is_refused(case: V2Case) -> None:
-    """A header that says more bytes than there are, or no number, is refused."""
+    """A header with more bytes than there are, or without a number, is refused."""
     offered(case)
     head, tail = packed(case.question)
     for length in (len(head) + len(tail) + 1, -1, "many", 2**70):
@@ -161,7 +162,7 @@ def a_wrong_length_is_refused(case: V2Case) -> None:
 
 @CHECKS.by(sources.BINARY)
 def a_wrong_size_is_refused(case: V2Case) -> None:
-    """A binary_data_size that is not that of the data, or negative, is the client's fault, not the server's."""
+    """A binary_data_size that differs from the data's, or is negative, is the client's fault, not the server's."""
     offered(case)
     head, tail = packed(case.question)
     size = len(case.question[0].to_raw())
@@ -172,7 +173,7 @@ def a_wrong_size_is_refused(case: V2Case) -> None:
 
 @CHECKS.by(sources.BINARY)
 def an_element_that_is_too_long_is_refused(case: V2Case) -> None:
-    """The length before an element of BYTES that says more than there is, is the client's fault, not the server's."""
+    """A length before a BYTES element that exceeds the data is the client's fault, not the server's."""
     offered(case)
     texts = [tensor for tensor in case.question if tensor.datatype == "BYTES"]
     if not texts:

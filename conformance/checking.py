@@ -1,4 +1,4 @@
-"""What a check is, and what comes of it."""
+"""Checks and their outcomes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Case = TypeVar("Case")
 
 
 class Outcome(Enum):
-    """PASSED, or which demand was not met: FAILED is a must, ADVISED a should."""
+    """PASSED, or the kind of requirement that was not met: FAILED is a must, ADVISED a should."""
 
     PASSED = "passed"
     FAILED = "FAILED"
@@ -22,7 +22,7 @@ class Outcome(Enum):
 
 
 class Verdict(Exception):
-    """Ends a check. Its text says what was expected and what came, or why there is nothing to ask."""
+    """Ends a check. Its text says what was expected and what was received, or why the check does not apply."""
 
     outcome: Outcome
 
@@ -40,17 +40,17 @@ class NotApplicable(Verdict):
 
 
 class NoServer(Exception):
-    """There is nobody to ask."""
+    """No server answers."""
 
 
 def must(kept: bool, expected: str, got: object) -> None:
-    """A demand of the protocol. Raises Failed where it is not kept."""
+    """A requirement of the protocol. Raises Failed if it is not met."""
     if not kept:
         raise Failed(f"expected {expected}; got {got}")
 
 
 def should(kept: bool, expected: str, got: object) -> None:
-    """What a document advises, or good practice asks. It ends the check: the musts come first. Raises Advised."""
+    """A recommendation of a document or good practice. It ends the check, so musts come first. Raises Advised."""
     if not kept:
         raise Advised(f"expected {expected}; got {got}")
 
@@ -61,7 +61,7 @@ def not_applicable(reason: str) -> NoReturn:
 
 @dataclass(frozen=True)
 class Check(Generic[Case]):
-    """One question to a server. ask: returns where all is well, and raises a Verdict otherwise."""
+    """One check of a server. ask: returns if all is well, and raises a Verdict otherwise."""
 
     ask: Callable[[Case], None]
     source: Source
@@ -78,13 +78,13 @@ class Check(Generic[Case]):
 
 
 class Checks(Generic[Case]):
-    """Those of a file, in their order."""
+    """The checks of a file, in order."""
 
     def __init__(self) -> None:
         self._all: list[Check[Case]] = []
 
     def by(self, source: Source) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
-        """Decorates a check with the document that demands it."""
+        """Decorates a check with the document that requires it."""
 
         def add(ask: Callable[[Case], None]) -> Callable[[Case], None]:
             self._all.append(Check(ask, source))
@@ -98,7 +98,7 @@ class Checks(Generic[Case]):
 
 @dataclass(frozen=True)
 class Result:
-    """detail: empty where the check has passed. name, sentence: the check's."""
+    """detail: empty if the check passed. name, sentence: the check's."""
 
     name: str
     sentence: str
@@ -108,7 +108,7 @@ class Result:
 
 
 def run(checks: Iterable[Check[Case]], case: Case) -> Iterator[Result]:
-    """Asks one after the other. A fault in a check itself is not hidden: it is raised."""
+    """Runs one after the other. A bug in a check itself is raised, not hidden."""
     for check in checks:
         outcome, detail = Outcome.PASSED, ""
         try:
@@ -116,5 +116,5 @@ def run(checks: Iterable[Check[Case]], case: Case) -> Iterator[Result]:
         except Verdict as verdict:
             outcome, detail = verdict.outcome, str(verdict)
         except NoServer as error:
-            outcome, detail = Outcome.FAILED, f"expected an answer; got nobody who listens: {error}"
+            outcome, detail = Outcome.FAILED, f"expected an answer; got no connection: {error}"
         yield Result(check.name, check.sentence, check.source, outcome, detail)

@@ -1,4 +1,4 @@
-"""Calls of the Open Inference Protocol (V2) over gRPC: how one model is asked, and what an answer holds."""
+"""Calls of the Open Inference Protocol (V2) over gRPC: how to ask a model, and how to read an answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance.questions import Given, for_v2
 from conformance.rest import NO_QUESTION, NO_SECOND
 from conformance.tensors import Question, Tensor, Text, from_raw, stacked
 
-# Which field of InferTensorContents has the elements of a datatype; FP16 has none.
+# The field of InferTensorContents for each datatype; FP16 has none.
 CONTENTS = {
     "BOOL": "bool_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -30,7 +30,7 @@ UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_le
 
 @dataclass(frozen=True)
 class Said:
-    """A status, and the message where that is OK."""
+    """A status, and the message if it is OK."""
 
     code: grpc.StatusCode
     details: str
@@ -42,7 +42,7 @@ class Said:
 
     @property
     def contents(self) -> tuple[object, object]:
-        """What an answer says, as it is, well formed or not."""
+        """An answer's content, well formed or not."""
         return list(self.message.outputs), list(self.message.raw_output_contents)
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Said:
 
 @dataclass
 class GrpcCase:
-    """A model of a server. See RestCase. metadata: in the words of the REST protocol."""
+    """A server's model. See RestCase. metadata: in the REST protocol's terms."""
 
     target: str
     is_tls: bool
@@ -75,7 +75,7 @@ class GrpcCase:
         self._channel.close()
 
     def call(self, method: str, request: Any = None, compression: grpc.Compression | None = None) -> Said:
-        """request: a message; the method's own, empty, without one."""
+        """request: a message; by default an empty one of the method's type."""
         known = method if method in METHODS else METHODS[0]
         ask = self._channel.unary_unary(
             f"/{SERVICE}/{method}",
@@ -94,7 +94,7 @@ class GrpcCase:
         return self.call("ModelInfer", self.request(*questions, **more))
 
     def request(self, *questions: Question, raw: bool = True, **more: Any) -> Any:
-        """A ModelInferRequest. raw: with raw_input_contents, rather than with contents of the datatype."""
+        """A ModelInferRequest. raw: with raw_input_contents rather than typed contents."""
         tensors = stacked(questions)
         request = message("ModelInferRequest")(**{"model_name": self.model, **more})
         for tensor in tensors:
@@ -107,11 +107,11 @@ class GrpcCase:
         return request
 
     def answer(self, *questions: Question, raw: bool = True) -> list[Any]:
-        """Raises Failed where they are not answered."""
+        """Raises Failed if they are not answered."""
         return rows(self.infer(*questions, raw=raw))
 
     def look(self, given: Sequence[Given]) -> None:
-        """For questions that it answers, made from what was given. Raises BadInput or NoServer."""
+        """Looks for requests that it answers, made from `given`. Raises BadInput or NoServer."""
         self.metadata = described_model(self)
         self.find_questions(for_v2(given, self.metadata))
 
@@ -149,14 +149,14 @@ class GrpcCase:
         return first, self.questions[1]
 
     def wrong_request(self) -> Any:
-        """Raw contents of a byte too few: no shape and datatype have them."""
+        """A request whose raw contents are one byte too short for any shape and datatype."""
         request = self.request(self.question)
         request.raw_input_contents[0] = request.raw_input_contents[0][:-1]
         return request
 
 
 def described_model(case: GrpcCase) -> dict[str, Any]:
-    """ModelMetadata in the words of the REST protocol, {} where there is none. Raises NoServer."""
+    """ModelMetadata in the REST protocol's terms, {} if there is none. Raises NoServer."""
     said = case.call("ModelMetadata", message("ModelMetadataRequest")(name=case.model))
     if said.code is grpc.StatusCode.UNAVAILABLE:
         raise NoServer(f"{case.target}: {said.details}")
@@ -172,7 +172,7 @@ def described_model(case: GrpcCase) -> dict[str, Any]:
 
 
 def outputs(said: Said) -> list[Tensor]:
-    """Of a ModelInferResponse. Raises Failed where it is not as the protocol has it."""
+    """The outputs of a ModelInferResponse. Raises Failed if it violates the protocol."""
     must(said.is_ok, "OK for a good question", said)
     answer = said.message
     raws = list(answer.raw_output_contents)
@@ -182,7 +182,7 @@ def outputs(said: Said) -> list[Tensor]:
     for at, output in enumerate(answer.outputs):
         head = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
         if raws:
-            must(not output.contents.ByteSize(), "no contents beside raw contents", f"both for {output.name!r}")
+            must(not output.contents.ByteSize(), "no contents next to raw contents", f"both for {output.name!r}")
             found.append(from_raw(head, raws[at]))
             continue
         must(output.datatype in CONTENTS, "a datatype that has contents", output.datatype)

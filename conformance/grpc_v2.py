@@ -14,7 +14,7 @@ from conformance.messages import message
 from conformance.rest import AT_ONCE, UNKNOWN
 from conformance.tensors import agree, alike, takes_batches
 
-# https://grpc.io/docs/guides/status-codes/: what says that the server, or the way to it, has a defect.
+# https://grpc.io/docs/guides/status-codes/: these mean that the server, or the path to it, has a defect.
 BLAMES_THE_SERVER = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -36,18 +36,18 @@ CHECKS: Checks[GrpcCase] = Checks()
 
 @CHECKS.by(sources.GRPC_HEALTH)
 def ready_means_that_the_model_answers(case: GrpcCase) -> None:
-    """From the moment that ModelReady says so, the model answers."""
+    """As soon as ModelReady says so, the model answers."""
     if not case.was_awaited:
         not_applicable("it was ready already: with --loading, start this before the server")
     must(case.too_early is None, "an answer, as it says that it is ready", case.too_early)
     for said in case.tried if not case.questions else []:
         must(said.code not in BLAMES_THE_SERVER, "an answer, as it says that it is ready", said)
-    case.question  # noqa: B018 - not applicable, where there is none
+    case.question  # noqa: B018 - not applicable if there is none
 
 
 @CHECKS.by(sources.GRPC_HEALTH)
 def the_server_is_live_and_ready(case: GrpcCase) -> None:
-    """ServerLive, ServerReady and ModelReady are OK, and true, where all is well."""
+    """ServerLive, ServerReady and ModelReady are OK and true when all is well."""
     for method, request, key in (
         ("ServerLive", None, "live"),
         ("ServerReady", None, "ready"),
@@ -78,7 +78,7 @@ def the_model_is_described(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_METADATA)
 def the_description_is_true(case: GrpcCase) -> None:
-    """What ModelMetadata says the model takes is taken, and what it answers is what ModelMetadata says."""
+    """The model accepts the inputs that ModelMetadata describes, and its outputs match ModelMetadata."""
     if not case.metadata.get("inputs") or not case.metadata.get("outputs"):
         not_applicable("the metadata has no tensors: the check before this one says so")
     agree(case.metadata, outputs(case.infer(case.question)))
@@ -86,7 +86,7 @@ def the_description_is_true(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_STATUS)
 def an_unknown_model_is_not_found(case: GrpcCase) -> None:
-    """A model that is not there is NOT_FOUND for ModelInfer, ModelMetadata and ModelReady (or not ready)."""
+    """An unknown model is NOT_FOUND for ModelInfer, ModelMetadata and ModelReady (or not ready)."""
     ready = case.call("ModelReady", message("ModelReadyRequest")(name=UNKNOWN))
     infer = message("ModelInferRequest")(model_name=UNKNOWN)
     if case.questions:
@@ -109,7 +109,7 @@ def an_unknown_model_is_not_found(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_INFER)
 def a_question_is_answered(case: GrpcCase) -> None:
-    """ModelInfer answers with the model's name, and outputs whose contents are as their shapes say."""
+    """ModelInfer answers with the model's name, and outputs whose contents match their shapes."""
     said = case.infer(case.question)
     outputs(said)
     must(said.message.model_name == case.model, f"model_name {case.model!r}", repr(said.message.model_name))
@@ -117,13 +117,13 @@ def a_question_is_answered(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_INFER)
 def the_id_comes_back(case: GrpcCase) -> None:
-    """An id that is given comes back."""
+    """The request's id is returned."""
     _id_comes_back(case, "42")
 
 
 @CHECKS.by(sources.GRPC_INFER)
 def an_id_of_any_characters_comes_back(case: GrpcCase) -> None:
-    """An id is a string like any other: spaces, a slash and letters beyond Latin come back too."""
+    """An id is an ordinary string: spaces, a slash and non-Latin letters are returned too."""
     _id_comes_back(case, "a b/c ✓ käse")
 
 
@@ -134,16 +134,16 @@ def _id_comes_back(case: GrpcCase, given: str) -> None:
 
 @CHECKS.by(sources.GRPC_TENSOR_DATA)
 def raw_contents_and_contents_are_the_same(case: GrpcCase) -> None:
-    """The same tensors as raw_input_contents and as contents of their datatype have the same answer."""
+    """The same tensors as raw_input_contents and as typed contents get the same answer."""
     if any(tensor.datatype not in CONTENTS for tensor in case.question):
         not_applicable("the datatype has no contents")
     said = case.infer(case.question, raw=False)
-    must(alike(rows(said), case.answer(case.question)), "the answer that raw contents have", said)
+    must(alike(rows(said), case.answer(case.question)), "the same answer as for raw contents", said)
 
 
 @CHECKS.by(sources.GRPC_INFER)
 def the_order_is_kept(case: GrpcCase) -> None:
-    """The rows of the outputs come in the order of the rows of the inputs."""
+    """The rows of the outputs are in the order of the inputs' rows."""
     if not takes_batches(case.metadata):
         not_applicable("the model takes no batch: its first dimension is not -1")
     first, second = case.two
@@ -155,18 +155,18 @@ def the_order_is_kept(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_INFER)
 def only_the_outputs_that_are_asked_come(case: GrpcCase) -> None:
-    """With outputs, those are answered, and no others."""
+    """With outputs, only those are returned."""
     wanted = message("ModelInferRequest")().outputs
     for tensor in outputs(case.infer(case.question)):
         del wanted[:]
         wanted.add(name=tensor.name)
         got = [output.name for output in outputs(case.infer(case.question, outputs=wanted))]
-        must(got == [tensor.name], f"{[tensor.name]} alone", got)
+        must(got == [tensor.name], f"only {[tensor.name]}", got)
 
 
 @CHECKS.by(sources.GRPC_STATUS)
 def each_gets_its_own_answer(case: GrpcCase) -> None:
-    """Of many who ask at once, each gets the answer to what it asked."""
+    """When many clients ask at once, each gets its own answer."""
     alone = [case.answer(question) for question in case.two]
     for number, said in enumerate(at_once(case, [case.request(question) for question in case.two] * (2 * AT_ONCE))):
         must(alike(rows(said), alone[number % 2]), "the answer that the same question has alone", said)
@@ -174,7 +174,7 @@ def each_gets_its_own_answer(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_STATUS)
 def a_bad_request_harms_no_other(case: GrpcCase) -> None:
-    """Good requests beside bad ones, at the same time, are answered as they are alone."""
+    """Good requests at the same time as bad ones get the same answers as alone."""
     alone = case.answer(case.question)
     answers = at_once(case, [case.request(case.question), case.wrong_request()] * (2 * AT_ONCE))
     for said in answers[::2]:
@@ -191,7 +191,7 @@ def at_once(case: GrpcCase, requests: list[Any]) -> list[Said]:
 
 @CHECKS.by(sources.GRPC_INFER)
 def raw_contents_of_a_wrong_size_are_no_defect(case: GrpcCase) -> None:
-    """Raw contents that are not as long as shape and datatype say are the client's fault: INVALID_ARGUMENT."""
+    """Raw contents whose length does not match shape and datatype are the client's fault: INVALID_ARGUMENT."""
     not_blamed_on_the_server(case.call("ModelInfer", case.wrong_request()))
 
 
@@ -205,7 +205,7 @@ def raw_contents_for_too_many_inputs_are_no_defect(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_INFER)
 def contents_beside_raw_contents_are_no_defect(case: GrpcCase) -> None:
-    """Contents beside raw contents, which the protocol forbids, are the client's fault: INVALID_ARGUMENT."""
+    """Contents next to raw contents, which the protocol forbids, are the client's fault: INVALID_ARGUMENT."""
     request = case.request(case.question)
     request.inputs[0].contents.fp32_contents.append(1)
     not_blamed_on_the_server(case.call("ModelInfer", request))
@@ -219,7 +219,7 @@ def no_inputs_are_no_defect(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_INFER)
 def an_unknown_datatype_is_no_defect(case: GrpcCase) -> None:
-    """A datatype that the protocol does not have is the client's fault: INVALID_ARGUMENT."""
+    """An unknown datatype is the client's fault: INVALID_ARGUMENT."""
     request = case.request(case.question)
     request.inputs[0].datatype = "FP31"
     not_blamed_on_the_server(case.call("ModelInfer", request))
@@ -235,28 +235,28 @@ def a_negative_shape_is_no_defect(case: GrpcCase) -> None:
 
 @CHECKS.by(sources.GRPC_STATUS)
 def too_large_is_said(case: GrpcCase) -> None:
-    """A message beyond the server's bound is RESOURCE_EXHAUSTED: it is neither a hang nor a defect."""
+    """A message beyond the server's limit gets RESOURCE_EXHAUSTED, and is neither a hang nor a defect."""
     request = case.request(case.question)
     request.parameters["conformance"].string_param = "x" * case.too_large
     said = case.call("ModelInfer", request)
     size = f"{case.too_large >> 20} MiB"
     if said.is_ok:
-        not_applicable(f"{size} are taken: its bound is higher, or there is none (--too-large asks with more)")
+        not_applicable(f"{size} are accepted: the limit is higher, or there is none (--too-large sends more)")
     must(said.code not in BLAMES_THE_SERVER, f"RESOURCE_EXHAUSTED for {size}", said)
     should(said.code is grpc.StatusCode.RESOURCE_EXHAUSTED, f"RESOURCE_EXHAUSTED for {size}", said)
 
 
 @CHECKS.by(sources.GRPC_COMPRESSION)
 def a_gzip_message_is_read_or_refused(case: GrpcCase) -> None:
-    """A message packed with gzip is read as if it were not, or refused with UNIMPLEMENTED."""
+    """A message compressed with gzip is read like any other, or refused with UNIMPLEMENTED."""
     said = case.call("ModelInfer", case.request(case.question), grpc.Compression.Gzip)
     if said.code is grpc.StatusCode.UNIMPLEMENTED:
-        not_applicable("the server takes no gzip, and says so")
+        not_applicable("the server does not accept gzip, and says so")
     must(alike(rows(said), case.answer(case.question)), "the same answer as without gzip", said)
 
 
 @CHECKS.by(sources.GRPC_STATUS)
 def an_unknown_method_is_unimplemented(case: GrpcCase) -> None:
-    """A method that the service does not have is UNIMPLEMENTED."""
+    """An unknown method is UNIMPLEMENTED."""
     said = case.call("NoSuchMethod")
     must(said.code is grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", said)

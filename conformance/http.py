@@ -1,4 +1,4 @@
-"""HTTP as the checks need it: an answer for each question, or a Failed that says there was none."""
+"""HTTP for the checks: an answer to each request, or a Failed that says there was none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """Raises Failed where it is none."""
+        """Raises Failed if it is not JSON."""
         try:
             return json.loads(self.body, parse_constant=_no_number)
         except ValueError as error:
@@ -38,7 +38,7 @@ class Reply:
 
     @property
     def object(self) -> dict[str, Any]:
-        """Raises Failed where it is no JSON object."""
+        """Raises Failed if it is not a JSON object."""
         value = self.json
         must(isinstance(value, dict), "a JSON object", self)
         return dict(value)
@@ -49,9 +49,9 @@ class Reply:
 
 
 class Http:
-    """A server. url: what stands before the protocol's paths. headers: of each call. timeout_s: for each answer.
+    """A server. url: the part before the protocol's paths. headers: of each call. timeout_s: for each answer.
 
-    Each call has a connection of its own: a server may close one at any time, and that is no fault.
+    Each call has its own connection: a server may close one at any time, which is no fault.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout_s: float) -> None:
@@ -71,11 +71,11 @@ class Http:
         return self._ask(method, path, None, {})
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
-        """headers: instead of `Content-Type: application/json`."""
+        """headers: replace `Content-Type: application/json`."""
         return self._ask("POST", path, body, {"Content-Type": "application/json"} if headers is None else headers)
 
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
-        """Raises NoServer where nobody listens, Failed where no answer came."""
+        """Raises NoServer if nobody listens, Failed if no answer arrives."""
         try:
             answer = self._client.request(method, self._at(path), content=body, headers=dict(headers))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
@@ -92,7 +92,7 @@ class Http:
     # --- What a client library does not do ----------------------------------------------------------------------------
 
     def one_after_the_other(self, path: str, bodies: Iterable[bytes]) -> list[Reply]:
-        """The same connection for all, each sent when the one before is answered. Fewer answers: it was closed."""
+        """One connection for all, each sent once the previous one is answered. Fewer answers: it was closed."""
         replies = []
         with closing(self._connect()) as connection:
             stream = connection.makefile("rb")
@@ -107,7 +107,7 @@ class Http:
         return replies
 
     def pipelined(self, path: str, bodies: Iterable[bytes]) -> list[Reply]:
-        """All are sent at once, on one connection. Fewer answers: it was closed."""
+        """Sends all at once on one connection. Fewer answers: it was closed."""
         replies: list[Reply] = []
         questions = [self._head(path, len(body)) + body for body in bodies]
         with closing(self._connect()) as connection:
@@ -121,21 +121,21 @@ class Http:
         return replies
 
     def long_body(self, path: str, pieces: Iterator[bytes], size: int) -> Reply | None:
-        """A body that may be refused before it has arrived. → None where the connection was closed without an answer.
+        """Sends a body that may be refused before it has arrived. → None if the connection closed without an answer.
 
-        Raises Failed where neither happens in time.
+        Raises Failed if neither happens in time.
         """
         with closing(self._connect()) as connection:
             try:
                 connection.sendall(self._head(path, size))
                 for piece in pieces:
                     if select.select([connection], [], [], 0)[0]:
-                        break  # it is answered already
+                        break  # there is an answer already
                     connection.sendall(piece)
             except TimeoutError:
                 raise Failed(f"expected an answer; got none in {self.timeout_s:g} s") from None
             except OSError:
-                pass  # closed for writing: an answer may lie there
+                pass  # closed for writing: an answer may still be there
             try:
                 return _read(connection.makefile("rb"))
             except TimeoutError:
@@ -161,8 +161,8 @@ class Http:
 
 
 def _no_number(name: str) -> None:
-    """Python's json takes what RFC 8259 does not have."""
-    raise ValueError(f"{name} is no number of JSON")
+    """Python's json accepts numbers that RFC 8259 does not allow."""
+    raise ValueError(f"{name} is not a JSON number")
 
 
 class _Stream(http.client.HTTPResponse):
@@ -176,11 +176,11 @@ class _Stream(http.client.HTTPResponse):
         return self._stream
 
     def _close_conn(self) -> None:
-        """What comes after this answer is still to be read."""
+        """Does nothing: what follows this answer is still to be read."""
 
 
 def _read(stream: Any) -> Reply:
-    """Raises OSError or HTTPException where there is no whole answer."""
+    """Raises OSError or HTTPException if there is no complete answer."""
     answer = _Stream(stream)
     answer.begin()
     body = answer.read()

@@ -1,6 +1,6 @@
-"""gRPC's messages, from open_inference_grpc.proto (Apache 2.0, of the Open Inference Protocol) as protoc compiles it.
+"""gRPC's messages, compiled by protoc from open_inference_grpc.proto (Apache 2.0, Open Inference Protocol).
 
-They live in a pool of their own, beside whatever else in this process knows the package `inference`.
+They have their own pool, separate from anything else in this process that uses the package `inference`.
 """
 
 from __future__ import annotations

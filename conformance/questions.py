@@ -1,4 +1,4 @@
-"""What is asked: a user's own --input, or what may suit any model."""
+"""The requests to send: a user's own --input, or candidates that suit many models."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NUMBERS = [6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]  # the flowers of KServe's 
 
 
 class BadInput(Exception):
-    """An --input that cannot be asked."""
+    """An --input that cannot be sent."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """A file of the user's: the body of a predict call, or anything else, such as an image."""
+    """A user's file: the body of a predict call, or anything else, such as an image."""
 
     path: Path
     content: bytes
@@ -44,7 +44,7 @@ class Given:
 
 
 def for_v1(given: Sequence[Given], metadata: Mapping[str, Any] | None) -> Iterator[list[Any]]:
-    """Instances, one or two at a time, which are tried until the model takes one. metadata: of v2, or nothing."""
+    """Instances, one or two at a time, to try until the model accepts one. metadata: v2's, or None."""
     if given:
         yield [instance for each in given for instance in _instances(each)]
         return
@@ -60,14 +60,14 @@ def for_v1(given: Sequence[Given], metadata: Mapping[str, Any] | None) -> Iterat
 
 
 def for_v2(given: Sequence[Given], metadata: Mapping[str, Any]) -> Iterator[list[Question]]:
-    """Tensors, for one or two questions at a time, which are tried until the model takes one."""
+    """Tensors, for one or two requests at a time, to try until the model accepts one."""
     if given:
         yield [_question(each, metadata) for each in given]
         return
     try:
         inputs = described(metadata, "inputs")
     except Failed:
-        return  # which a check says
+        return  # a check reports it
     if not inputs or not all(map(can_be_made, inputs)):
         return
     pictures = [Text(base64.b64encode(picture).decode(), picture) for picture in PICTURES]
@@ -116,7 +116,7 @@ def _leaves(data: Any) -> Iterator[Any]:
 
 
 def _nested(tensor: Tensor) -> Any:
-    """A tensor for one item → what v1 has for it: lists in lists, without the dimension of the batch."""
+    """A tensor for one item → its form in v1: nested lists, without the batch dimension."""
     data: list[Any] = list(tensor.values)
     for size in reversed(tensor.shape[2:]):
         data = [data[at : at + size] for at in range(0, len(data), size)]

@@ -1,4 +1,4 @@
-"""What holds for v1 and v2 alike, over HTTP."""
+"""What v1 and v2 have in common, over HTTP."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from conformance.tensors import alike
 
 NOT_JSON = b'{"instances": [, "inputs": ['
 UNKNOWN = "no-such-model"
-NO_QUESTION = "it takes a question that the model answers: give --input"
-NO_SECOND = "it takes two questions with different answers: give --input twice"
+NO_QUESTION = "this needs a request that the model answers: give --input"
+NO_SECOND = "this needs two requests with different answers: give --input twice"
 AT_ONCE = 8
 PIECE = b" " * 65536
 
 
 @dataclass
 class RestCase(ABC):
-    """A model of a server, and how it is asked. too_large: bytes of a body that is refused for its size.
+    """A server's model, and how to ask it. too_large: bytes of a body that should be refused for its size.
 
-    questions: none, one or two that it answers, with different answers. tried: what was said to those that were tried.
-    was_awaited: it was asked from before it was ready, and these the moment that it said so.
-    too_early: what it then said to one that it answered later.
+    questions: up to two that it answers, with different answers. tried: the answers to all that were tried.
+    was_awaited: it was polled from before it was ready, and asked as soon as it said that it was.
+    too_early: its answer then to a request that it answered properly later.
     """
 
     http: Http
@@ -44,7 +44,7 @@ class RestCase(ABC):
 
     @abstractmethod
     def path(self, model: str) -> str:
-        """Where a model is asked."""
+        """The path for calls to a model."""
 
     @abstractmethod
     def body(self, *questions: Any) -> dict[str, Any]:
@@ -52,22 +52,22 @@ class RestCase(ABC):
 
     @abstractmethod
     def wrong_body(self) -> dict[str, Any]:
-        """A request whose JSON is fine, and whose contents are of a type that no model takes."""
+        """A request with valid JSON, but with contents of a type that no model accepts."""
 
     @abstractmethod
     def look(self, given: Sequence[Given]) -> None:
-        """For questions that it answers, made from what was given. Raises BadInput."""
+        """Looks for requests that it answers, made from `given`. Raises BadInput."""
 
     @abstractmethod
     def rows(self, reply: Reply) -> list[Any]:
-        """What is answered to each question of a request. Raises Failed where it is no answer of the protocol's."""
+        """The answer to each question in a request. Raises Failed if it violates the protocol."""
 
     def ask(self, body: object, headers: Mapping[str, str] | None = None) -> Reply:
         """body: JSON, or bytes as they are."""
         return self.http.post(self.path(self.model), encoded(body), headers)
 
     def answer(self, *questions: Any) -> list[Any]:
-        """Raises Failed where they are not answered."""
+        """Raises Failed if they are not answered."""
         return self.read(self.ask(self.body(*questions)))
 
     def read(self, reply: Reply) -> list[Any]:
@@ -75,7 +75,7 @@ class RestCase(ABC):
         return self.rows(reply)
 
     def find_questions(self, candidates: Iterable[list[Any]]) -> None:
-        """Keeps the first that the model answers, and a second one of the kind if its answer is another."""
+        """Keeps the first that the model answers, and a second one of the same kind if its answer differs."""
         self.tried = []
         for candidate in candidates:
             first = self._tried(candidate[0])
@@ -90,7 +90,7 @@ class RestCase(ABC):
             return
 
     def _tried(self, question: Any) -> Reply | None:
-        """→ None where it is not answered with 200."""
+        """→ None if it is not answered with 200."""
         try:
             reply = self.ask(self.body(question))
         except Failed as error:
@@ -100,7 +100,7 @@ class RestCase(ABC):
         return reply if reply.status == 200 else None
 
     def described(self) -> dict[str, Any]:
-        """V2's metadata of the model, {} where the server has none."""
+        """V2's metadata of the model, {} if the server has none."""
         with suppress(Failed):
             reply = self.http.get(f"/v2/models/{self.model}")
             if reply.status == 200:
@@ -138,18 +138,18 @@ def json_or_bytes(reply: Reply) -> Any:
 
 
 def refused(reply: Reply) -> None:
-    """Raises Failed where a request that cannot be right is not refused, or the server blames itself for it."""
+    """Raises Failed if a request that cannot be right is not refused, or the server blames itself for it."""
     must(400 <= reply.status < 500, "a status from 400 to 499: the client's fault", reply)
 
 
 def not_blamed_on_the_server(reply: Reply) -> None:
-    """The same, where the protocol lets a server do its best."""
+    """The same, if the protocol lets a server do its best."""
     must(reply.status < 500, "no status of 500 or more for a client's fault", reply)
     should(400 <= reply.status < 500, "a status from 400 to 499", reply)
 
 
 def shape_of_errors(replies: Iterable[tuple[str, Reply]]) -> None:
-    """Raises Failed where a refusal has no {"error": "…"}. Where nothing is refused, other checks say so."""
+    """Raises Failed if a refusal lacks {"error": "…"}. If nothing is refused, other checks report it."""
     for what, reply in replies:
         if reply.status >= 400:
             value = json_or_bytes(reply)
@@ -162,14 +162,14 @@ CHECKS: Checks[RestCase] = Checks()
 
 @CHECKS.by(sources.HEALTH)
 def ready_means_that_the_model_answers(case: RestCase) -> None:
-    """From the moment that a server says it is ready, its model answers."""
+    """As soon as a server says it is ready, its model answers."""
     if not case.was_awaited:
         not_applicable("it was ready already: with --loading, start this before the server")
     must(case.too_early is None, "an answer, as it says that it is ready", case.too_early)
     for each in case.tried if not case.questions else []:
-        a_refusal = isinstance(each, Reply) and 400 <= each.status < 500  # the question may be none for this model
+        a_refusal = isinstance(each, Reply) and 400 <= each.status < 500  # the question may not suit this model
         must(a_refusal, "an answer, as it says that it is ready", each)
-    case.question  # noqa: B018 - not applicable, where there is none
+    case.question  # noqa: B018 - not applicable if there is none
 
 
 @CHECKS.by(sources.CLIENT_ERROR)
@@ -186,27 +186,27 @@ def a_body_that_is_no_text_is_refused(case: RestCase) -> None:
 
 @CHECKS.by(sources.CLIENT_ERROR)
 def a_body_that_is_no_object_is_refused(case: RestCase) -> None:
-    """JSON that is no object is refused, with a 4xx."""
+    """JSON that is not an object is refused, with a 4xx."""
     for body in (b"[]", b"17", b'"text"'):
         refused(case.ask(body))
 
 
 @CHECKS.by(sources.CLIENT_ERROR)
 def deep_json_is_no_defect(case: RestCase) -> None:
-    """JSON nested 100,000 deep ends no worker: it is refused, and the next question is answered."""
+    """JSON nested 100,000 deep kills no worker: it is refused, and the next question is answered."""
     refused(case.ask(b"[" * 100_000))
     case.answer(case.question)
 
 
 @CHECKS.by(sources.CLIENT_ERROR)
 def contents_of_a_wrong_type_are_no_defect(case: RestCase) -> None:
-    """Contents of a type that the model does not take are the client's fault, not the server's."""
+    """Contents of a type that the model does not accept are the client's fault, not the server's."""
     not_blamed_on_the_server(case.ask(case.wrong_body()))
 
 
 @CHECKS.by(sources.NOT_FOUND)
 def an_unknown_model_is_not_found(case: RestCase) -> None:
-    """A model that is not there is refused, with 404."""
+    """An unknown model is refused, with 404."""
     body = case.body(*case.questions[:1]) if case.questions else {}
     reply = case.http.post(case.path(UNKNOWN), encoded(body))
     refused(reply)
@@ -215,35 +215,35 @@ def an_unknown_model_is_not_found(case: RestCase) -> None:
 
 @CHECKS.by(sources.METHOD_NOT_ALLOWED)
 def another_method_is_not_allowed(case: RestCase) -> None:
-    """GET where POST belongs is refused, with 405."""
+    """GET instead of POST is refused, with 405."""
     reply = case.http.get(case.path(case.model))
     refused(reply)
-    must(reply.status != 405 or "allow" in reply.headers, "a header Allow beside 405", "none")
+    must(reply.status != 405 or "allow" in reply.headers, "a header Allow with 405", "none")
     should(reply.status == 405, "405", reply)
 
 
 @CHECKS.by(sources.TOO_LARGE)
 def too_large_is_said(case: RestCase) -> None:
-    """A body beyond the server's bound is refused with 413: it is neither a hang nor a 5xx."""
+    """A body beyond the server's limit is refused with 413, and is neither a hang nor a 5xx."""
     body = encoded(case.body(case.question))
     reply = case.http.long_body(case.path(case.model), padded(body, case.too_large), case.too_large)
     size = f"{case.too_large >> 20} MiB"
     should(reply is not None, "an answer before the connection is closed", "none")
     assert reply is not None
     if reply.status == 200:
-        not_applicable(f"{size} are taken: its bound is higher, or there is none (--too-large asks with more)")
+        not_applicable(f"{size} are accepted: the limit is higher, or there is none (--too-large sends more)")
     must(reply.status < 500, f"413 for {size}", reply)
     should(reply.status == 413, f"413 for {size}", reply)
 
 
 @CHECKS.by(sources.CODING)
 def a_gzip_body_is_read_or_refused(case: RestCase) -> None:
-    """A body packed with gzip is read as if it were not, or refused with 415."""
+    """A body compressed with gzip is read like any other, or refused with 415."""
     alone = case.answer(case.question)
     packed = gzip.compress(encoded(case.body(case.question)))
     reply = case.ask(packed, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
     if reply.status == 415:
-        not_applicable("the server takes no gzip, and says so")
+        not_applicable("the server does not accept gzip, and says so")
     must(reply.status < 500, "200, or 415", reply)
     should(reply.status == 200, "200, or 415", reply)
     must(alike(case.rows(reply), alone), "the same answer as without gzip", reply)
@@ -251,7 +251,7 @@ def a_gzip_body_is_read_or_refused(case: RestCase) -> None:
 
 @CHECKS.by(sources.PERSISTENCE)
 def a_refusal_keeps_the_connection(case: RestCase) -> None:
-    """After a refusal the connection serves the next question, and answers it."""
+    """After a refusal, the connection still answers the next question."""
     good = encoded(case.body(case.question))
     alone = case.answer(case.question)
     replies = case.http.one_after_the_other(case.path(case.model), [good, encoded(case.wrong_body()), good])
@@ -261,19 +261,19 @@ def a_refusal_keeps_the_connection(case: RestCase) -> None:
 
 @CHECKS.by(sources.PIPELINING)
 def pipelined_answers_keep_their_order(case: RestCase) -> None:
-    """Questions that are sent on one connection without waiting are answered in their order."""
+    """Questions sent on one connection without waiting are answered in order."""
     bodies = [encoded(case.body(question)) for question in case.two * 4]
     alone = [case.answer(question) for question in case.two]
     replies = case.http.pipelined(case.path(case.model), bodies)
     if len(replies) < 2:
-        not_applicable("the server answers one question a connection, where several are sent at once")
+        not_applicable("the server answers one question per connection if several are sent at once")
     for number, reply in enumerate(replies):
         must(alike(case.read(reply), alone[number % 2]), f"answer {number + 1} to question {number + 1}", reply)
 
 
 @CHECKS.by(sources.CLIENT_ERROR)
 def each_gets_its_own_answer(case: RestCase) -> None:
-    """Of many who ask at once, each gets the answer to what it asked."""
+    """When many clients ask at once, each gets its own answer."""
     bodies = [encoded(case.body(question)) for question in case.two] * (2 * AT_ONCE)
     alone = [case.answer(question) for question in case.two]
     for number, reply in enumerate(case.several_at_once(bodies)):
@@ -282,7 +282,7 @@ def each_gets_its_own_answer(case: RestCase) -> None:
 
 @CHECKS.by(sources.CLIENT_ERROR)
 def a_bad_request_harms_no_other(case: RestCase) -> None:
-    """Good requests beside bad ones, at the same time, are answered as they are alone."""
+    """Good requests at the same time as bad ones get the same answers as alone."""
     good = encoded(case.body(case.question))
     alone = case.answer(case.question)
     mixed = [good, encoded(case.wrong_body()), good, NOT_JSON] * AT_ONCE
@@ -292,7 +292,7 @@ def a_bad_request_harms_no_other(case: RestCase) -> None:
 
 
 def predictions_keep_their_order(case: RestCase) -> None:
-    """For v1 and v2, which each say what a batch is."""
+    """For v1 and v2, which each define a batch."""
     first, second = case.two
     alone = [*case.answer(first), *case.answer(second)]
     must(len(alone) == 2, "one prediction for one question", f"{len(alone)} for two")
@@ -303,7 +303,7 @@ def predictions_keep_their_order(case: RestCase) -> None:
 
 
 def padded(body: bytes, size: int) -> Iterator[bytes]:
-    """White space before a good question, which JSON permits, up to so many bytes."""
+    """White space, which JSON permits, before a good question, up to this many bytes."""
     rest = size - len(body)
     while rest > 0:
         yield PIECE[:rest]

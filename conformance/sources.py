@@ -1,4 +1,4 @@
-"""The documents that demand something, and their chapters."""
+"""The documents with the requirements, and their chapters."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Part:
-    """What a server said in one protocol. about: how it was asked, or why it was not."""
+    """A server's results in one protocol. about: how it was asked, or why it was not."""
 
     protocol: str
     about: str
@@ -47,12 +47,12 @@ def show(parts: Sequence[Part], console: Console) -> None:
 
 
 def printable(text: object) -> str:
-    """On one line that a terminal does not obey: `\\x1b` for an escape. What a server says is quoted in a `detail`."""
+    """Text on one line that a terminal does not interpret: `\\x1b` for an escape. A `detail` quotes the server."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def _shown(text: str) -> str:
-    """Neither obeyed by the terminal, nor markup to the library that prints it."""
+    """Neither the terminal nor the library that prints it interprets this."""
     return escape(printable(text))
 
 

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: made from metadata, written as JSON, as raw bytes, and read from both."""
+"""Tensors of the Open Inference Protocol: made from metadata, and converted to and from JSON and raw bytes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from conformance.checking import Failed, must
 
 # https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md#tensor-data-types
-# and how struct writes one element, little-endian; BF16 is a later addition that no standard library knows.
+# and struct's format for one element, little-endian; BF16 is a later addition that the standard library does not know.
 FORMATS = {"BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q"}
 FORMATS |= {"INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d"}
 DATATYPES = {*FORMATS, "BYTES"}
-MOST_ELEMENTS = 4_000_000  # of a tensor that is made up: 1280 × 1024 pixels in three colours
-FREE_DIMENSION = 8  # what a variable dimension becomes, where it is not the batch's
+MOST_ELEMENTS = 4_000_000  # of a made-up tensor: 1280 × 1024 pixels in three colours
+FREE_DIMENSION = 8  # the size of a variable dimension other than the batch's
 
 
 @dataclass(frozen=True)
 class Text:
-    """An element of a BYTES tensor. The protocol has no form for bytes in JSON: an image is base64 there."""
+    """An element of a BYTES tensor. JSON has no form for bytes: an image is base64 there."""
 
     in_json: str
     raw: bytes
@@ -29,7 +29,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Tensor:
-    """values: flat, in row-major order: numbers, booleans, or Text where it is to be sent."""
+    """values: flat, in row-major order: numbers, booleans, or Text in tensors to be sent."""
 
     name: str
     datatype: str
@@ -53,7 +53,7 @@ class Tensor:
         return struct.pack(f"<{len(self.values)}{FORMATS[self.datatype]}", *self.values)
 
     def rows(self) -> list[list[Any]]:
-        """Its part for each item of a batch, of the first dimension: one where it has none, none where it is empty."""
+        """Its part for each item along the first dimension: one if it has no dimension, none if it is empty."""
         if not self.values:
             return []
         count = self.shape[0] if self.shape else 1
@@ -65,7 +65,7 @@ Question = tuple[Tensor, ...]  # one item, for each of a model's inputs
 
 
 def stacked(questions: Sequence[Question]) -> Question:
-    """A batch of them, along the first dimension."""
+    """A batch of questions, along the first dimension."""
     return tuple(
         replace(
             parts[0],
@@ -77,7 +77,7 @@ def stacked(questions: Sequence[Question]) -> Question:
 
 
 def can_be_made(described: Mapping[str, Any]) -> bool:
-    """Whether `made` can make one: of a datatype that it knows, not empty, and not enormous."""
+    """Whether `made` can make one: a known datatype, not empty, and not enormous."""
     return described["datatype"] in DATATYPES and 0 < math.prod(_shape(described)) <= MOST_ELEMENTS
 
 
@@ -90,14 +90,14 @@ def _shape(described: Mapping[str, Any]) -> list[int]:
 
 
 def made(described: Mapping[str, Any], variant: int, text: Text) -> Tensor:
-    """From a model's metadata. variant: 0 or 1, for other values."""
+    """A tensor from a model's metadata. variant: 0 or 1, for different values."""
     shape, datatype = _shape(described), described["datatype"]
     values = tuple(_value(datatype, at, variant, text) for at in range(math.prod(shape)))
     return Tensor(described["name"], datatype, tuple(shape), values)
 
 
 def _value(datatype: str, at: int, variant: int, text: Text) -> Any:
-    """Small numbers, which every type has and most models take. No two variants have the same at any place."""
+    """Small numbers, which every type has and most models accept. The variants differ at every place."""
     if datatype == "BYTES":
         return text
     number = (at + 1 + 3 * variant) % 7
@@ -107,7 +107,7 @@ def _value(datatype: str, at: int, variant: int, text: Text) -> Any:
 
 
 def described(metadata: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
-    """What a model's metadata says of its `inputs` or `outputs`. Raises Failed where it is not the protocol's."""
+    """The `inputs` or `outputs` in a model's metadata. Raises Failed if they violate the protocol."""
     tensors = metadata.get(side)
     must(isinstance(tensors, list), f'"{side}": a list of tensors', tensors)
     assert isinstance(tensors, list)
@@ -124,13 +124,13 @@ def described(metadata: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
 
 
 def takes_batches(metadata: Mapping[str, Any]) -> bool:
-    """Whether the first dimension of each input is variable, or nothing is said. Raises Failed as `described`."""
+    """Whether the first dimension of each input is variable, or unknown. Raises Failed as `described`."""
     shapes = [tensor["shape"] for tensor in described(metadata, "inputs")] if metadata.get("inputs") else []
     return all(shape and shape[0] == -1 for shape in shapes)
 
 
 def from_json(output: Any) -> Tensor:
-    """An output of an answer. Raises Failed where it is not as the protocol has it."""
+    """An output in an answer. Raises Failed if it violates the protocol."""
     tensor = _head(output)
     must(isinstance(output.get("data"), list), 'an output with "data", a list', _shown(output))
     values = tuple(_flat(output["data"]))
@@ -143,7 +143,7 @@ def from_json(output: Any) -> Tensor:
 
 
 def from_raw(output: Any, raw: bytes) -> Tensor:
-    """The same with raw contents. BYTES are read as text where they are UTF-8, as JSON has them."""
+    """The same with raw contents. BYTES are read as text if they are UTF-8, as in JSON."""
     tensor = _head(output)
     expected = f"raw contents of {tensor.name!r} as its shape {list(tensor.shape)} and {tensor.datatype} say"
     if tensor.datatype == "BYTES":
@@ -158,7 +158,7 @@ def from_raw(output: Any, raw: bytes) -> Tensor:
 
 
 def agree(metadata: Mapping[str, Any], answered: Sequence[Tensor]) -> None:
-    """Raises Failed where the outputs of an answer are not those that the metadata describes."""
+    """Raises Failed if the outputs of an answer are not those that the metadata describes."""
     promised = {tensor["name"]: tensor for tensor in described(metadata, "outputs")}
     names = [tensor.name for tensor in answered]
     must(sorted(names) == sorted(promised), f"the outputs of the metadata, {sorted(promised)}", names)
@@ -172,7 +172,7 @@ def agree(metadata: Mapping[str, Any], answered: Sequence[Tensor]) -> None:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """The same answer. Fractions may differ by a hundredth: a batch of another size is computed in another order."""
+    """Whether answers are equal. Fractions may differ by a hundredth, as batches of other sizes sum in another order."""
     if isinstance(one, float) or isinstance(other, float):
         return (
             isinstance(one, (int, float))
@@ -204,7 +204,7 @@ def _shown(output: Any) -> str:
 
 
 def _flat(data: Any) -> Iterator[Any]:
-    """The protocol lets data be nested as the shape is, or flat."""
+    """The protocol allows data that is nested like the shape, or flat."""
     if isinstance(data, list):
         for part in data:
             yield from _flat(part)

@@ -56,7 +56,7 @@ def the_models_are_listed(case: V1Case) -> None:
 
 @CHECKS.by(sources.V1)
 def the_model_says_that_it_is_ready(case: V1Case) -> None:
-    """GET /v1/models/NAME says that a loaded model is ready: its name, and ready: true."""
+    """GET /v1/models/NAME reports that a loaded model is ready: its name, and ready: true."""
     reply = case.http.get(f"/v1/models/{case.model}")
     must(reply.status == 200, "200", reply)
     said = reply.object
@@ -66,7 +66,7 @@ def the_model_says_that_it_is_ready(case: V1Case) -> None:
 
 @CHECKS.by(sources.V1)
 def an_unknown_model_is_not_ready(case: V1Case) -> None:
-    """GET /v1/models/NAME refuses a model that is not there, with 404."""
+    """GET /v1/models/NAME refuses an unknown model, with 404."""
     reply = case.http.get(f"/v1/models/{UNKNOWN}")
     refused(reply)
     should(reply.status == 404, "404", reply)
@@ -84,13 +84,13 @@ def a_question_is_answered(case: V1Case) -> None:
 
 @CHECKS.by(sources.TF_SERVING)
 def the_order_is_kept(case: V1Case) -> None:
-    """The predictions come in the order of the instances."""
+    """The predictions are in the order of the instances."""
     predictions_keep_their_order(case)
 
 
 @CHECKS.by(sources.V1)
 def inputs_are_instances(case: V1Case) -> None:
-    """ "inputs" does as well as "instances"."""
+    """ "inputs" works like "instances"."""
     alone = case.answer(case.question)
     reply = case.ask({"inputs": [case.question]})
     must(reply.status < 500, "no status of 500 or more", reply)
@@ -99,14 +99,14 @@ def inputs_are_instances(case: V1Case) -> None:
 
 @CHECKS.by(sources.V1)
 def instances_that_are_no_list_are_no_defect(case: V1Case) -> None:
-    """ "instances" that is no list is the client's fault, not the server's."""
+    """ "instances" that is not a list is the client's fault, not the server's."""
     for wrong in ("text", {"0": 1}, None, 17):
         refused(case.ask({"instances": wrong}))
 
 
 @CHECKS.by(sources.V1)
 def no_instances_are_no_defect(case: V1Case) -> None:
-    """A call without instances, or with an empty list, is no defect of the server's."""
+    """A call without instances, or with an empty list, is not the server's fault."""
     bodies: list[dict[str, list[Any]]] = [{}, {"instances": []}]
     for body in bodies:
         reply = case.ask(body)
@@ -128,9 +128,9 @@ def errors_have_their_shape(case: V1Case) -> None:
 
 @CHECKS.by(sources.V1)
 def an_explanation_has_its_shape(case: V1Case) -> None:
-    """:explain, where the model has it, answers with "explanations"; where not, with a 4xx or 501."""
+    """:explain answers with "explanations" if the model has them; otherwise with a 4xx or 501."""
     reply = case.http.post(f"/v1/models/{case.model}:explain", encoded(case.body(case.question)))
     if 400 <= reply.status < 500 or reply.status == 501:
-        not_applicable(f"the model explains nothing, and says so: {reply.status}")
+        not_applicable(f"the model has no explanations, and says so: {reply.status}")
     must(reply.status == 200, "200, or that there are no explanations", reply)
     must(isinstance(reply.object.get("explanations"), list), '"explanations": a list', reply)

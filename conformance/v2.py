@@ -25,7 +25,7 @@ from conformance.tensors import Question, Tensor, agree, alike, described, from_
 
 @dataclass
 class V2Case(RestCase):
-    """metadata: what the server says of the model, {} where that is no object."""
+    """metadata: the server's description of the model, {} if that is not an object."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -36,18 +36,18 @@ class V2Case(RestCase):
         return {"inputs": [tensor.to_json() for tensor in stacked(questions)]}
 
     def wrong_body(self) -> dict[str, Any]:
-        """An object as an element: no datatype has it."""
+        """A request with an object as an element, which no datatype allows."""
         tensor = self.questions[0][0] if self.questions else Tensor("input", "FP32", (1, 1), (0,))
         return {"inputs": [{**tensor.head(), "data": [{"no": "such"}] * len(tensor.values)}]}
 
     def outputs(self, reply: Reply) -> list[Tensor]:
-        """Of an answer in JSON alone. Raises Failed where it is not as the protocol has it."""
+        """The outputs of an answer that is only JSON. Raises Failed if it violates the protocol."""
         outputs = reply.object.get("outputs")
         must(isinstance(outputs, list) and bool(outputs), '"outputs": a list', reply)
         return [from_json(output) for output in outputs or []]
 
     def rows(self, reply: Reply) -> list[Any]:
-        """For each item of the batch, its part of each output. One row, of all, where the outputs are no batch."""
+        """For each item of the batch, its part of each output. One row with everything if the outputs are no batch."""
         outputs = self.outputs(reply)
         parts = {tensor.name: tensor.rows() for tensor in outputs}
         counts = {len(rows) for rows in parts.values()}
@@ -70,7 +70,7 @@ CHECKS: Checks[V2Case] = Checks()
 
 @CHECKS.by(sources.HEALTH)
 def the_server_is_live_and_ready(case: V2Case) -> None:
-    """GET /v2/health/live, /v2/health/ready and /v2/models/NAME/ready answer 200 where all is well."""
+    """GET /v2/health/live, /v2/health/ready and /v2/models/NAME/ready answer 200 when all is well."""
     for path in ("/v2/health/live", "/v2/health/ready", f"/v2/models/{case.model}/ready"):
         reply = case.http.get(path)
         must(reply.status == 200, f"200 for {path}", reply)
@@ -78,7 +78,7 @@ def the_server_is_live_and_ready(case: V2Case) -> None:
 
 @CHECKS.by(sources.HEALTH_BODIES)
 def health_has_bodies(case: V2Case) -> None:
-    """They say so in their bodies too: live: true, ready: true."""
+    """Their bodies say so too: live: true, ready: true."""
     for path, key in (
         ("/v2/health/live", "live"),
         ("/v2/health/ready", "ready"),
@@ -87,13 +87,13 @@ def health_has_bodies(case: V2Case) -> None:
         reply = case.http.get(path)
         should(bool(reply.body), f'{{"{key}": true}} for {path}', "no body")
         said = reply.object
-        must(said.get(key) is not False, f"not false beside {reply.status} for {path}", reply)
+        must(said.get(key) is not False, f"not false with {reply.status} for {path}", reply)
         should(said.get(key) is True, f'{{"{key}": true}} for {path}', reply)
 
 
 @CHECKS.by(sources.MODEL_METADATA)
 def an_unknown_model_is_neither_ready_nor_described(case: V2Case) -> None:
-    """Metadata and readiness of a model that is not there are refused, with 404."""
+    """Metadata and readiness of an unknown model are refused, with 404."""
     for path in (f"/v2/models/{UNKNOWN}", f"/v2/models/{UNKNOWN}/ready"):
         reply = case.http.get(path)
         refused(reply)
@@ -127,20 +127,20 @@ def the_model_is_described(case: V2Case) -> None:
 
 @CHECKS.by(sources.MODEL_METADATA)
 def the_description_is_true(case: V2Case) -> None:
-    """What the metadata says the model takes is taken, and what it answers is what the metadata says."""
+    """The model accepts the inputs that its metadata describe, and its outputs match the metadata."""
     if not case.metadata.get("inputs") or not case.metadata.get("outputs"):
         not_applicable("the metadata has no tensors: the check before this one says so")
     promised = {tensor["name"]: tensor for tensor in described(case.metadata, "inputs")}
     for tensor in case.question:
         must(tensor.name in promised, f"an input of the metadata, {sorted(promised)}", tensor.name)
     reply = case.ask(case.body(case.question))
-    must(reply.status == 200, "200 for tensors as the metadata has them", reply)
+    must(reply.status == 200, "200 for tensors as in the metadata", reply)
     agree(case.metadata, case.outputs(reply))
 
 
 @CHECKS.by(sources.MODEL_METADATA)
 def each_version_can_be_asked(case: V2Case) -> None:
-    """A version that the metadata names can be asked by its name: ready, metadata, infer."""
+    """A version in the metadata can be called by its name: ready, metadata, infer."""
     versions = case.metadata.get("versions") or []
     if not versions:
         not_applicable("the metadata names no versions")
@@ -156,7 +156,7 @@ def each_version_can_be_asked(case: V2Case) -> None:
 
 @CHECKS.by(sources.MODEL_METADATA)
 def an_unknown_version_is_no_defect(case: V2Case) -> None:
-    """A version that is not there is refused, with 404 (or 501 where there are no versions)."""
+    """An unknown version is refused, with 404 (or 501 if the server has no versions)."""
     reply = case.http.get(f"/v2/models/{case.model}/versions/no-such-version")
     must(400 <= reply.status < 500 or reply.status == 501, "a status from 400 to 499", reply)
     should(reply.status == 404, "404", reply)
@@ -167,7 +167,7 @@ def an_unknown_version_is_no_defect(case: V2Case) -> None:
 
 @CHECKS.by(sources.RESPONSE)
 def a_question_is_answered(case: V2Case) -> None:
-    """An infer call is answered with 200 and JSON: the model's name, and outputs whose data is as their shapes say."""
+    """An infer call is answered with 200 and JSON: the model's name, and outputs whose data match their shapes."""
     reply = case.ask(case.body(case.question))
     case.read(reply)
     name = reply.object.get("model_name")
@@ -178,13 +178,13 @@ def a_question_is_answered(case: V2Case) -> None:
 
 @CHECKS.by(sources.REQUEST)
 def the_id_comes_back(case: V2Case) -> None:
-    """An "id" that is given comes back."""
+    """The request's "id" is returned."""
     _id_comes_back(case, "42")
 
 
 @CHECKS.by(sources.REQUEST)
 def an_id_of_any_characters_comes_back(case: V2Case) -> None:
-    """An "id" is a string like any other: spaces, a slash and letters beyond Latin come back too."""
+    """An "id" is an ordinary string: spaces, a slash and non-Latin letters are returned too."""
     _id_comes_back(case, "a b/c ✓ käse")
 
 
@@ -197,7 +197,7 @@ def _id_comes_back(case: V2Case, given: str) -> None:
 
 @CHECKS.by(sources.TENSOR_DATA)
 def flat_data_and_nested_data_are_the_same(case: V2Case) -> None:
-    """Data nested as its shape is, and the same data as one flat list, have the same answer."""
+    """Data nested like its shape, and the same data as one flat list, get the same answer."""
     tensors = [tensor for tensor in case.question if len(tensor.shape) > 1]
     if not tensors:
         not_applicable("the model's inputs have one dimension")
@@ -206,12 +206,12 @@ def flat_data_and_nested_data_are_the_same(case: V2Case) -> None:
     for tensor in inputs:
         for size in reversed(tensor["shape"][1:]):
             tensor["data"] = [tensor["data"][at : at + size] for at in range(0, len(tensor["data"]), size)]
-    must(alike(case.read(case.ask({"inputs": inputs})), alone), "the answer that flat data has", "another")
+    must(alike(case.read(case.ask({"inputs": inputs})), alone), "the same answer as for flat data", "another")
 
 
 @CHECKS.by(sources.REQUEST)
 def the_order_is_kept(case: V2Case) -> None:
-    """The rows of the outputs come in the order of the rows of the inputs."""
+    """The rows of the outputs are in the order of the inputs' rows."""
     if not takes_batches(case.metadata):
         not_applicable("the model takes no batch: its first dimension is not -1")
     predictions_keep_their_order(case)
@@ -219,13 +219,13 @@ def the_order_is_kept(case: V2Case) -> None:
 
 @CHECKS.by(sources.REQUEST)
 def only_the_outputs_that_are_asked_come(case: V2Case) -> None:
-    """With "outputs", those outputs are answered, and no others."""
+    """With "outputs", only those outputs are returned."""
     names = [tensor.name for tensor in case.outputs(case.ask(case.body(case.question)))]
     for wanted in names:
         reply = case.ask({**case.body(case.question), "outputs": [{"name": wanted}]})
         must(reply.status == 200, "200", reply)
         got = [tensor.name for tensor in case.outputs(reply)]
-        must(got == [wanted], f"{[wanted]} alone", got)
+        must(got == [wanted], f"only {[wanted]}", got)
 
 
 @CHECKS.by(sources.CLIENT_ERROR)
@@ -245,7 +245,7 @@ def no_inputs_are_refused(case: V2Case) -> None:
 
 
 def _with_first_tensor(case: V2Case, change: Callable[[dict[str, Any]], object]) -> None:
-    """A good question, but for one change."""
+    """Sends a good question with one change."""
     body = case.body(case.question)
     change(body["inputs"][0])
     not_blamed_on_the_server(case.ask(body))
@@ -253,13 +253,13 @@ def _with_first_tensor(case: V2Case, change: Callable[[dict[str, Any]], object])
 
 @CHECKS.by(sources.REQUEST)
 def an_unknown_datatype_is_no_defect(case: V2Case) -> None:
-    """A datatype that the protocol does not have is the client's fault, not the server's."""
+    """An unknown datatype is the client's fault, not the server's."""
     _with_first_tensor(case, lambda tensor: tensor.update(datatype="FP31"))
 
 
 @CHECKS.by(sources.REQUEST)
 def a_shape_that_is_not_that_of_the_data_is_no_defect(case: V2Case) -> None:
-    """A shape that does not fit the data is the client's fault, not the server's."""
+    """A shape that does not match the data is the client's fault, not the server's."""
     _with_first_tensor(case, lambda tensor: tensor.update(shape=[7, *tensor["shape"][1:]]))
 
 
@@ -271,7 +271,7 @@ def a_negative_shape_is_no_defect(case: V2Case) -> None:
 
 @CHECKS.by(sources.REQUEST)
 def an_enormous_shape_takes_no_memory(case: V2Case) -> None:
-    """A shape of more elements than any memory has is not answered with 200, and the next question is."""
+    """A shape with more elements than any memory holds does not get 200, and the next question does."""
     body = case.body(case.question)
     body["inputs"][0]["shape"][0] = 2**40
     reply = case.ask(body)

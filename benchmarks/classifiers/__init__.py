@@ -1,1 +1,1 @@
-"""Every classifier that can be packed, packed and asked: `make classifiers`, and docs/classifiers.md, its page."""
+"""Packs and runs every classifier that can be packed: `make classifiers`, and its page, docs/classifiers.md."""

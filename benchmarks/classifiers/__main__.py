@@ -1,4 +1,4 @@
-"""`python -m benchmarks.classifiers` measures what has no row, and writes docs/classifiers.md; `… page` only that."""
+"""`python -m benchmarks.classifiers` measures, and writes docs/classifiers.md; `… page` only writes it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def measure(
     context: typer.Context,
     only: Annotated[
-        str, typer.Option(metavar="NAME,…", help="These, also where they have rows already.", show_default=False)
+        str, typer.Option(metavar="NAME,…", help="Measure these, even if they have rows.", show_default=False)
     ] = "",
 ) -> None:
-    """Measure each that has no row of this processor and this torch, or has failed; the quickest first."""
+    """Measure each that failed, or has no row for this processor and torch; the fastest first."""
     if context.invoked_subcommand is not None:
         return
     from benchmarks.classifiers.architectures import all_of_them  # torchvision takes seconds
@@ -33,7 +33,7 @@ def measure(
     known = {each.name: each for each in all_of_them()}
     names = [name for name in only.split(",") if name]
     if unknown := [name for name in names if name not in known]:
-        raise PipelineError(f"there is no {unknown[0]} here: there are {', '.join(known)}")
+        raise PipelineError(f"no classifier is called {unknown[0]}: choose from {', '.join(known)}")
     rows, now = results.read(), here()
     measured = {name for name, row in rows.items() if row | now == row and "failed" not in row}
     chosen = names or [name for name in known if name not in measured]
@@ -46,13 +46,13 @@ def measure(
                 results.put({name: row})
                 progress.advance(task)
                 out.print(pages.line(name, row))
-        finally:  # also of what was measured before Ctrl-C, or a full disk
+        finally:  # even after Ctrl-C, or if the disk is full
             page()
 
 
 @app.command()
 def page() -> None:
-    """Write docs/classifiers.md anew, from benchmarks/results/classifiers.json."""
+    """Rewrite docs/classifiers.md from benchmarks/results/classifiers.json."""
     from pipeline.artefact import zoo
 
     pages.PAGE.write_text(pages.text(results.read(), zoo.names()), encoding="utf-8")
@@ -63,7 +63,7 @@ def main() -> None:
     on_stopping(terminate)
     try:
         app(prog_name="python -m benchmarks.classifiers")
-    except (PipelineError, OSError) as error:  # a full disk, for one: the rows before then are there
+    except (PipelineError, OSError) as error:  # such as a full disk: earlier rows are kept
         err.print(f"error: {error}", style="red")
         sys.exit(1)
 

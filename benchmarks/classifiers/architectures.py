@@ -1,4 +1,4 @@
-"""What is measured: torchvision's classifiers, four of timm's, and a network of one's own."""
+"""The networks that are measured: torchvision's classifiers, four of timm's, and a user's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMM = ("resnet50d", "vit_small_patch16_224", "mobilenetv4_conv_small", "convnex
 
 @dataclass(frozen=True)
 class Architecture:
-    """name: in the results. said: as a model file says it. family: torchvision's module; `timm` or `own`, of a file."""
+    """name: in the results. said: as in a model file. family: torchvision's module; `timm` or `own` for files."""
 
     name: str
     said: str
@@ -21,13 +21,13 @@ class Architecture:
 
     @property
     def file(self) -> Path | None:
-        """What a model file of it needs beside it."""
+        """The Python file that a model file needs next to it."""
         name, colon, _ = self.said.partition(":")
         return FILES / name if colon else None
 
 
 def all_of_them() -> list[Architecture]:
-    """The quickest first, as torchvision counts operations; then those of files."""
+    """Those with the fewest operations first, by torchvision's count; then those from files."""
     quickest_first = sorted(zoo.names(), key=lambda name: float(zoo.entry(name).meta["_ops"]))
     found = [Architecture(name, name, _family(name)) for name in quickest_first]
     found += [Architecture(name, f"of_timm.py:{name}", "timm") for name in TIMM]

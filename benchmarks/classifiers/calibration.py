@@ -1,8 +1,8 @@
-"""Weights with which parity means something, without downloading any.
+"""Makes weights with which parity is meaningful, without downloading any.
 
-What a network begins with gives photographs almost the same answer (ShuffleNet's logits differ by 0.05 %), and a flat
-one: whatever is computed wrongly hardly shows. So batch norms get the statistics of photographs, and the last layer is
-scaled until the logits spread.
+With its initial weights, a network gives all photographs almost the same flat answer (ShuffleNet's logits differ by
+0.05 %), so errors hardly show. Therefore batch norms get the statistics of photographs, and the last layer is scaled
+until the logits spread.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pipeline.artefact import zoo
 from pipeline.artefact.model import Preprocessing
 
 SPREAD = 3.0  # the standard deviation of logits: some classes are then likely, and most are not
-# What batch norms add: most of ReLU then lets through, as in a trained network. With zero, each layer magnifies
-# rounding: torch's own bfloat16 moves ShuffleNet's logits by their standard deviation; with one, by a twentieth.
+# The bias of batch norms: ReLU then passes most values, as in a trained network. With zero, each layer magnifies
+# rounding: torch's own bfloat16 moves ShuffleNet's logits by their standard deviation; with one, by a twentieth of it.
 SHIFT = 1.0
 State = dict[str, torch.Tensor]
 
 
 @torch.no_grad()
 def calibrated(network: nn.Module, classes: int, images: torch.Tensor) -> tuple[State, str]:
-    """network: with so many classes, which is changed. images: normalised, (N, 3, side, side), N at least 2.
+    """network: with this many classes; it is modified. images: normalised, (N, 3, side, side), N at least 2.
 
     Returns its state dict, and the name of its last layer.
     """
@@ -51,12 +51,12 @@ def calibrated(network: nn.Module, classes: int, images: torch.Tensor) -> tuple[
 
 
 def _learn(norm: nn.BatchNorm2d, given: tuple[torch.Tensor]) -> None:
-    """Not from a number an image, which photographs may have almost the same (timm has norms behind the pooling)."""
+    """Does not learn from one number per image, which may be almost equal (timm has norms after the pooling)."""
     norm.train(given[0][0, 0].numel() > 1)
 
 
 def with_fewer_classes(state: State, head: str, classes: int) -> State:
-    """The same network with the first of its classes alone."""
+    """The same network with only the first of its classes."""
     cut = {name: state[name][:classes].clone() for name in (f"{head}.weight", f"{head}.bias") if name in state}
     return state | cut
 
@@ -67,7 +67,7 @@ def last_layer(network: nn.Module, classes: int) -> tuple[str, nn.Linear | nn.Co
 
 
 def photographs(preprocessing: Preprocessing) -> torch.Tensor:
-    """This project's, as the network takes them: (5, 3, crop, crop)."""
+    """This project's photographs, as the network's input: (5, 3, crop, crop)."""
     transforms = zoo.torchvision.transforms
     transform = transforms._presets.ImageClassification(
         crop_size=preprocessing.crop,

@@ -1,4 +1,4 @@
-"""One architecture: packed with 1000 classes and with 5, unpacked as TorchServe does, started and asked."""
+"""Measures one architecture: packed with 1000 classes and with 5, unpacked as by TorchServe, started and run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def here() -> dict[str, Any]:
-    """What a figure hangs on."""
+    """What a figure depends on."""
     found = machine([])
     return {name: found[name] for name in ("processor", "torch")}
 
 
 def measure(architecture: Architecture, say: Callable[[str], None]) -> dict[str, Any]:
-    """Its row. One that fails has `failed`, the reason, as long as it is the network's; a full disk is an OSError."""
+    """Its row. If the network fails, `failed` has the reason; a full disk is an OSError."""
     row: dict[str, Any] = {"family": architecture.family, "date": time.strftime("%Y-%m-%d", time.gmtime())} | here()
     with tempfile.TemporaryDirectory(prefix="classifiers-") as made:
         folder = Path(made)
@@ -51,7 +51,7 @@ def measure(architecture: Architecture, say: Callable[[str], None]) -> dict[str,
 
 
 class Failed(Exception):
-    """A process of it ended with an error, in a line."""
+    """One of its processes ended with an error; the message is one line."""
 
 
 def _unpacked(archive: Path) -> Path:
@@ -69,7 +69,7 @@ def _served(unpacked: Path, precision: str) -> dict[str, Any]:
 
 
 def _json(command: list[str], output: Path, environment: dict[str, str], said: str = "") -> dict[str, Any]:
-    """What a process writes there."""
+    """Runs a process, and returns the JSON that it writes to `output`."""
     done = subprocess.run(
         command, env=os.environ | ONE_THREAD | environment, input=said, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""timm's networks, as a user's file would have them: architecture: of_timm.py:resnet50d"""
+"""timm's networks, as in a user's file: architecture: of_timm.py:resnet50d"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network of one's own, as a user's file would have it: architecture: own.py:build"""
+"""A user's own network, as in a user's file: architecture: own.py:build"""
 
 from __future__ import annotations
 

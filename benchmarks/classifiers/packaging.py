@@ -1,6 +1,6 @@
 """python -m benchmarks.classifiers.packaging NAME FOLDER: packs it with 1000 classes and with 5, as package.sh does.
 
-In a process of its own, whose memory is free when it ends. FOLDER then has 1000.mar, 5.mar and packed.json.
+Runs in a separate process, which frees its memory at the end. FOLDER then has 1000.mar, 5.mar and packed.json.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PACKED = "packed.json"
 
 
 def packed(architecture: Architecture, folder: Path) -> dict[str, Any]:
-    """What is known of it before it is served."""
+    """What is known about it before it is served."""
     if architecture.file is not None:
         shutil.copy(architecture.file, folder)
     file = _model_file(architecture, MANY, folder)
@@ -73,14 +73,14 @@ def _model_file(architecture: Architecture, classes: int, folder: Path) -> Path:
 
 
 def _flop(network: nn.Module, crop: int) -> int:
-    """Of an image, where a multiply-add counts as two; nothing is computed."""
+    """Operations per image; a multiply-add counts as two. Nothing is computed."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, crop, crop, device="meta"))
     return int(counter.get_total_flops())
 
 
 def _processor_s() -> float:
-    """Of this process and those that it has waited for."""
+    """Processor time of this process and those that it has waited for."""
     return sum(os.times()[:4])
 
 

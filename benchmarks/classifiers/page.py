@@ -34,30 +34,30 @@ TITLES = {
 OF_FILES = ("timm", "own")
 
 HOW = """\
-- **Weights** are random, so that none has to be downloaded, and calibrated: batch norms have the statistics of
+- **Weights** are random, so that none must be downloaded, and calibrated: batch norms have the statistics of
   photographs, and logits a standard deviation of 3. Such networks magnify rounding more than trained ones do.
-- **Moved** is what packaging proves, with photographs: no probability differs by more from the module's own. Where
-  bfloat16 moves too much, the archive is marked, and served in float32 only: with other weights the same network may
-  pass.
-- **Start** is the processor time until a worker is ready, importing torch and checking the archive included; **memory**
-  its most resident memory, with batches of up to eight.
-- **Milliseconds an image** are processor time for a JPEG of a quarter of a megapixel, decoded and all: alone / in a
-  batch of eight. **Images/s** are those of one core, in batches of eight, in the quicker precision. A wall clock would
-  tell what else the machine did; these figures tell a little of it, and moved by up to a fifth where a network was
-  measured twice. Some processors add up differently for one to three images; an image alone then goes through with
-  copies of itself, so that its answer has the bits that it has among several, and takes longer.
-- **Same bits**: whether an answer is the same, bit for bit, alone and beside one to seven others. Where it is not, its
-  probabilities move by about 1e-6: the kernels of the network's convolutions change with the size of a batch.
+- **Moved** is what packaging proves, with photographs: no probability differs by more from the module's own. If
+  bfloat16 moves them too much, the archive is marked and served only in float32; with other weights the same network
+  may pass.
+- **Start** is the processor time until a worker is ready, including importing torch and checking the archive;
+  **memory** is its peak resident memory, with batches of up to eight.
+- **Milliseconds per image** are processor time for a JPEG of a quarter of a megapixel, including decoding: alone / in a
+  batch of eight. **Images/s** are for one core, in batches of eight, in the faster precision. Wall-clock time would
+  include the machine's other work; these figures include a little of it, and differed by up to a fifth when a network
+  was measured twice. Some processors add up differently for one to three images; a lone image is then processed with
+  copies of itself, which takes longer, so that its answer has the same bits as in a larger batch.
+- **Same bits**: whether an answer is the same, bit for bit, alone and with one to seven others. If not, its
+  probabilities move by about 1e-6: the kernels of the network's convolutions change with the batch size.
 
-Two figures with a stroke between them are those of float32 and of bfloat16."""
+Two figures separated by a slash are for float32 and bfloat16."""
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "pixels": lambda row: f"{row['crop']}²",
     "million parameters": lambda row: f"{row['parameters'] / 1e6:.1f}",
     "GFLOP": lambda row: f"{row['flop'] / 1e9:.2g}" if row["flop"] < 1e10 else f"{row['flop'] / 1e9:.0f}",
     "images/s": lambda row: f"{images_per_s(row):.3g}",
-    "ms an image, float32": lambda row: _times(row, "served_float32"),
-    "ms an image, bfloat16": lambda row: _times(row, "served_bfloat16"),
+    "ms per image, float32": lambda row: _times(row, "served_float32"),
+    "ms per image, bfloat16": lambda row: _times(row, "served_bfloat16"),
     "memory, MB": lambda row: _both(row, "memory_mb", ".0f"),
     "start, s": lambda row: _both(row, "start_s", ".1f"),
     "archive, MB": lambda row: f"{row[MANY]['archive_bytes'] / 1e6:.0f}",
@@ -70,7 +70,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 
 def text(rows: dict[str, Row], known: Sequence[str]) -> str:
-    """The page, of the results. known: torchvision's classifiers, by name."""
+    """The page for the results. known: torchvision's classifiers, by name."""
     packed = {name: row for name, row in rows.items() if "failed" not in row}
     failed = {name: row for name, row in rows.items() if "failed" in row}
     torchvisions = {name: row for name, row in packed.items() if row["family"] not in OF_FILES}
@@ -82,9 +82,9 @@ def text(rows: dict[str, Row], known: Sequence[str]) -> str:
         "## torchvision's",
         _table(torchvisions),
         _left_out([name for name in known if name not in rows]),
-        "## From a file of one's own",
-        "`architecture: of_timm.py:resnet50d`, say, or `architecture: own.py:build`: these files are in "
-        "[benchmarks/classifiers](../benchmarks/classifiers), to begin from.",
+        "## From a file of your own",
+        "For example `architecture: of_timm.py:resnet50d` or `architecture: own.py:build`: start from these files in "
+        "[benchmarks/classifiers](../benchmarks/classifiers).",
         _table(others) if others else "None has been measured yet.",
     ]
     if failed:
@@ -98,9 +98,9 @@ def _introduction(rows: dict[str, Row], torchvisions: dict[str, Row], known: int
     families = len({row["family"] for row in torchvisions.values()})
     return (
         f"**{len(torchvisions)} of torchvision's {known} classification architectures**, of {families} "
-        "families, were packed with 1000 classes and with 5, unpacked as TorchServe unpacks them, started, and asked "
+        "families, were packed with 1000 classes and with 5, unpacked as by TorchServe, started, and run on "
         "photographs. A model file names one: `architecture: resnet50`.\n\n"
-        "`make classifiers` measures them (`ONLY=resnet18,vit_b_16` two of them) and writes this page, from "
+        "`make classifiers` measures them (`ONLY=resnet18,vit_b_16` only two of them) and writes this page from "
         f"`benchmarks/results/classifiers.json`. Measured on: {'; '.join(about)}; one thread, 1000 classes."
     )
 
@@ -108,7 +108,7 @@ def _introduction(rows: dict[str, Row], torchvisions: dict[str, Row], known: int
 def _left_out(names: list[str]) -> str:
     if not names:
         return ""
-    return f"{len(names)} have not been measured yet, and `make classifiers` goes on with them: {', '.join(names)}."
+    return f"{len(names)} have not been measured yet; `make classifiers` continues with them: {', '.join(names)}."
 
 
 def _table(rows: dict[str, Row]) -> str:
@@ -123,7 +123,7 @@ def _table(rows: dict[str, Row]) -> str:
 
 
 def _moved(row: Row, precision: str) -> str:
-    """Where bfloat16 did not pass, with which number of classes."""
+    """Also shows with which number of classes bfloat16 did not pass."""
     moved = f"{row[MANY][precision]['moved']:.1g}"
     refused = [classes for classes in (MANY, FEW) if not row[classes][precision]["passed"]]
     if not refused:
@@ -150,7 +150,7 @@ def _ms(value: float) -> str:
 
 
 def images_per_s(row: Row) -> float:
-    """Of one core, eight at a time, in the quicker precision."""
+    """For one core, eight at a time, in the faster precision."""
     return 1000 / min(float(row[MANY][served]["together_ms"]) for served in SERVED if served in row[MANY])
 
 
@@ -159,4 +159,4 @@ def line(name: str, row: Row) -> str:
     if "failed" in row:
         return f"{name}: {row['failed']}"
     moved = f"{_moved(row, 'float32')} in float32, {_moved(row, 'bfloat16')} in bfloat16"
-    return f"{name}: moved {moved}; {images_per_s(row):.3g} images/s a core"
+    return f"{name}: moved {moved}; {images_per_s(row):.3g} images/s per core"

@@ -1,4 +1,4 @@
-"""What was measured, a row for each architecture, in one file, so that a run can be taken up again."""
+"""The measurements, one row for each architecture, in one file, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(file: Path = FILE) -> dict[str, Row]:
 
 
 def put(rows: dict[str, Row], file: Path = FILE) -> None:
-    """In place of the rows of the same architectures; the others stay, also those that another run has just written."""
+    """Replaces the rows of the same architectures. Others stay, even those that another run has just written."""
     with _alone(file.parent):
         merged = dict(sorted((read(file) | rows).items()))
         lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in merged.items())

@@ -1,9 +1,9 @@
-"""A worker of an unpacked archive, without TorchServe around it: python worker.py FOLDER PRECISION OUTPUT < PICTURES
+"""A worker for an unpacked archive, without TorchServe: python worker.py FOLDER PRECISION OUTPUT < PICTURES
 
-With `auto` for PRECISION it only answers; with the others it is measured.
+With `auto` for PRECISION it only answers; otherwise it is measured.
 
-It imports nothing but what a worker does, so that its memory is a worker's. PICTURES are the paths of photographs, one
-a line. Times are of the processor, with one thread: what else the machine does changes them little.
+It imports only what a worker does, so that its memory is a worker's. PICTURES are the paths of photographs, one per
+line. Times are processor time, with one thread: other work on the machine changes them little.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ts.context import Context, RequestProcessor
 
 from entry import Handler
 
-SIZES = range(1, 9)  # images that come together
-MOST_RUNS, MOST_S = 4, 2.0  # of a size
+SIZES = range(1, 9)  # images in a batch
+MOST_RUNS, MOST_S = 4, 2.0  # for each size
 
 
 class Worker:
@@ -41,7 +41,7 @@ class Worker:
         self.precision = self._handler._classifier.precision
 
     def answers(self, pictures: list[bytes]) -> list[bytes]:
-        """A request for each, which come together."""
+        """One request for each, in one batch."""
         self._context.request_processor = [RequestProcessor({"content-type": "image/jpeg"}) for _ in pictures]
         bodies = self._handler.handle([{"body": picture} for picture in pictures], self._context)
         statuses = [self._context.get_response_status(index)[0] for index in range(len(pictures))]
@@ -58,7 +58,7 @@ def answered(worker: Worker, pictures: list[bytes]) -> dict[str, Any]:
 
 
 def measured(worker: Worker, pictures: list[bytes]) -> dict[str, Any]:
-    """Seconds until it was ready; peak memory; times of an image; whether answers hang on what comes with them."""
+    """Seconds until it was ready; peak memory; times per image; whether answers depend on the rest of the batch."""
     found: dict[str, Any] = {"start_s": round(time.process_time(), 2), "initialize_s": round(worker.initialize_s, 2)}
     pictures = [pictures[index % len(pictures)] for index in range(SIZES[-1])]
     answers = {size: worker.answers(pictures[:size]) for size in SIZES}
@@ -82,7 +82,7 @@ def quickest(worker: Worker, pictures: list[bytes]) -> float:
 
 
 def peak_bytes() -> int:
-    """The most resident memory that this process has had. (getrusage tells its parent's, where that had more.)"""
+    """This process's peak resident memory. (getrusage reports the parent's, if that had more.)"""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

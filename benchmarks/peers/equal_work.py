@@ -34,7 +34,7 @@ class Model:
         return decode(open_image(image, "image", self._max_pixels), self._preprocessing)
 
     def classify(self, pixels):
-        """A list of pixels → a list of predictions, as this project answers them."""
+        """A list of pixels → a list of predictions, in this project's form."""
         found = [top_k(row, TOP_K, self._classes) for row in self._classifier.probabilities(pixels)]
         return predictions(Answer(found))
 

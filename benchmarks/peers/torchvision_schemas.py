@@ -1,7 +1,7 @@
-"""Lets `import torchvision` work where it is PyPI's build (compiled against CUDA torch) and torch is the CPU build.
+"""Makes `import torchvision` work with PyPI's build (compiled against CUDA torch) and the CPU build of torch.
 
-The import then fails over two operators that are nowhere used here; declaring their schemas first cures that. This file
-is copied into an environment only where it is needed, so that the code of peers stays as their documentation has it.
+The import otherwise fails over two operators that are not used here; declaring their schemas first fixes that. This
+file is copied into an environment only if needed, so that the peers' code stays as in their documentation.
 """
 
 import sys

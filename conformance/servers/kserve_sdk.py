@@ -1,7 +1,7 @@
-"""A minimal server of KServe's SDK, as its documentation has one: `python conformance/servers/kserve_sdk.py --help`.
+"""A minimal KServe SDK server, as in its documentation: `python conformance/servers/kserve_sdk.py --help`.
 
-The model doubles what it is given: FP32 [-1, 4] → FP32 [-1, 4]. It blames the client for what it cannot read itself, so
-that what is found is the SDK's.
+The model doubles its input: FP32 [-1, 4] → FP32 [-1, 4]. It reports input that it cannot read as the client's mistake,
+so that all findings are the SDK's own.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_the_page_is_that_of_the_results() -> None:
 def test_of_a_row_it_says_what_was_measured() -> None:
     text = page.text({"resnet18": row(), "own": row() | {"family": "own"}}, KNOWN)
     assert text.startswith("# Classifiers that can be packed\n\n**1 of torchvision's 3 ")
-    assert "2 have not been measured yet, and `make classifiers` goes on with them: alexnet, resnet34." in text
+    assert "2 have not been measured yet; `make classifiers` continues with them: alexnet, resnet34." in text
     cells = ["224²", "11.7", "3.6", "250", "9.01 / 8", "9.01 / 4", "314 / 314", "1.2 / 1.2", "6", "4", "5e-07", "0.05"]
     for name in ("resnet18", "own"):
         assert f"| {name} | {' | '.join([*cells, 'yes / no', '49'])} |" in text

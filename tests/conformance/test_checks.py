@@ -1,4 +1,4 @@
-"""A server that keeps the protocol passes, and each check fails where its own sentence is not true."""
+"""A server that follows the protocol passes, and each check fails if its own sentence is not true."""
 
 from __future__ import annotations
 

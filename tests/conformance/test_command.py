@@ -124,9 +124,9 @@ def test_a_model_that_answers_nothing_is_not_accused(
     [
         (["http://127.0.0.1:9"], "127.0.0.1:9/?: .*refused"),
         (["grpc://127.0.0.1:9", "--model", "x"], "127.0.0.1:9: "),
-        (["ftp://127.0.0.1"], "no URL of a server"),
+        (["ftp://127.0.0.1"], "not the URL of a server"),
         (["http://127.0.0.1:99999"], "no URL"),
-        (["http://127.0.0.1:9", "--header", "nonsense"], "is a header"),
+        (["http://127.0.0.1:9", "--header", "nonsense"], "expected .NAME: VALUE."),
         (["http://127.0.0.1:9", "--input", "/no/such/file"], "/no/such/file: No such file"),
         (
             ["http://127.0.0.1:9", "--loading", "0.1", "--protocol", "v1", "--model", "x"],
@@ -153,7 +153,7 @@ def test_a_server_of_something_else_cannot_be_asked(
     assert "give --model" in capsys.readouterr().err
     stand_in.twist = lambda _, __: Reply(404, b"<html>", {})
     assert main([url]) == 2
-    assert "speaks none of" in capsys.readouterr().err
+    assert "does not speak any of" in capsys.readouterr().err
 
 
 def test_the_descriptors_are_those_of_the_proto_file(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""BentoML with adaptive batching, after its own pages:
+"""BentoML with adaptive batching, based on its own pages:
 
 https://docs.bentoml.com/en/latest/get-started/adaptive-batching.html
 https://docs.bentoml.com/en/latest/build-with-bentoml/services.html
 A batchable API takes a list: KServe v1's `instances` is that list. The answer is the bare list of predictions, without
-{"predictions": …} around it, since BentoML has to split it among the requests.
+{"predictions": …} around it, since BentoML must split it among the requests.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""AlexNet in a Flask app, one image for each request, after PyTorch's own tutorial and recipe:
+"""AlexNet in a Flask app, one image per request, based on PyTorch's own tutorial and recipe:
 
 https://docs.pytorch.org/tutorials/intermediate/flask_rest_api_tutorial.html
 https://docs.pytorch.org/tutorials/recipes/deployment_with_flask.html
-Other than there: AlexNet with weights from a file, the image as base64 in KServe v1's body rather than in a form, five
-classes in the answer, and gunicorn with a worker for each processor, as Flask's own page on deploying has it
-(https://flask.palletsprojects.com/en/stable/deploying/gunicorn/), instead of the development server: it serves faster.
+Differences: AlexNet with weights from a file, the image as base64 in KServe v1's body rather than in a form, five
+classes in the answer, and gunicorn with one worker per processor, as on Flask's own page on deploying
+(https://flask.palletsprojects.com/en/stable/deploying/gunicorn/), instead of the development server, which is slower.
 """
 
 import base64

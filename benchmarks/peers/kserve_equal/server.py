@@ -1,6 +1,6 @@
-"""The KServe SDK's server, with this project's decoder and classifier: the same work, one image for each call.
+"""The KServe SDK's server, with this project's decoder and classifier: the same work, one image per call.
 
-The SDK has no batching of its own. --workers makes processes.
+The SDK has no batching. --workers starts processes.
 """
 
 import argparse

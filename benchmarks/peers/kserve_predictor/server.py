@@ -1,7 +1,7 @@
-"""The KServe SDK's custom predictor for AlexNet, after KServe's own page:
+"""The KServe SDK's custom predictor for AlexNet, based on KServe's own page:
 
 https://kserve.github.io/website/docs/model-serving/predictive-inference/frameworks/custom-predictor
-Other than there: the weights come from a file, and the answer names classes instead of giving bare values.
+Differences: the weights are from a file, and the answer names classes instead of giving bare values.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""LitServe's image classification with batching, after its own guide, and its page on batching:
+"""LitServe's image classification with batching, based on its own guide and its page on batching:
 
 https://lightning.ai/docs/litserve/speed-up-serving-by-200x
 https://lightning.ai/docs/litserve/features/batching
-Other than there: AlexNet with weights from a file, KServe v1's body, and an answer with five classes.
+Differences: AlexNet with weights from a file, KServe v1's body, and an answer with five classes.
 """
 
 import argparse

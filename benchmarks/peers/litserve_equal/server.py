@@ -1,4 +1,4 @@
-"""LitServe with this project's decoder and classifier: the same work in another server, its batching included."""
+"""LitServe with this project's decoder and classifier: the same work in another server, including batching."""
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-"""The architecture for torch-model-archiver's --model-file, as TorchServe's examples/image_classifier/alexnet has it:
+"""The architecture for torch-model-archiver's --model-file, from TorchServe's examples/image_classifier/alexnet:
 
 https://github.com/pytorch/serve/blob/master/examples/image_classifier/alexnet/model.py
 """

@@ -1,7 +1,7 @@
-"""A minimal runtime of MLServer, as its documentation has one: `mlserver start conformance/servers/mlserver`.
+"""A minimal MLServer runtime, as in its documentation: `mlserver start conformance/servers/mlserver`.
 
-The model doubles what it is given: FP32 [-1, 4] → FP32 [-1, 4]. It blames the client for what it cannot read itself, so
-that what is found is MLServer's.
+The model doubles its input: FP32 [-1, 4] → FP32 [-1, 4]. It reports input that it cannot read as the client's mistake,
+so that all findings are MLServer's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 class Doubler(MLModel):
     async def load(self) -> bool:
-        await asyncio.sleep(float(os.environ.get("DOUBLER_LOADS_S", "0")))  # so that it can be asked meanwhile
+        await asyncio.sleep(float(os.environ.get("DOUBLER_LOADS_S", "0")))  # so that it can be polled meanwhile
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
