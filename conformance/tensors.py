@@ -172,7 +172,7 @@ def agree(metadata: Mapping[str, Any], answered: Sequence[Tensor]) -> None:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether answers are equal. Fractions may differ by a hundredth, as batches of other sizes sum in another order."""
+    """Whether answers are equal. Fractions may differ by a hundredth: batches of other sizes sum in another order."""
     if isinstance(one, float) or isinstance(other, float):
         return (
             isinstance(one, (int, float))

@@ -1,1 +1,1 @@
-"""Faults, bad input, attacks and long runs: what they do to this project's server, and to stock TorchServe."""
+"""Faults, bad input, attacks and long runs, and their effects on this project's server and stock TorchServe."""

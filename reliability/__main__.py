@@ -1,4 +1,4 @@
-"""`python -m reliability` tries faults, bad input, attacks, a long run, and writes results/ and the page's tables."""
+"""`python -m reliability` tries faults, bad input, attacks and a long run, and writes results/ and tables."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def main(
         list[str] | None,
         typer.Option(metavar="PART", help=f"{', '.join(PARTS)}, or one fault: {', '.join(EACH_FAULT)}."),
     ] = None,
-    server: Annotated[Kind, typer.Option(help="This project's, or stock TorchServe.")] = OURS,
-    requests: Annotated[int, typer.Option(min=soak.PARTS + 1, help="How many the soak sends.")] = soak.REQUESTS,
+    server: Annotated[Kind, typer.Option(help="This project's server, or stock TorchServe.")] = OURS,
+    requests: Annotated[int, typer.Option(min=soak.PARTS + 1, help="How many the soak test sends.")] = soak.REQUESTS,
 ) -> None:
     """Try what may go wrong on a server, and write docs/reliability.md's tables.
 
-    Exits with 1 where this project's server did not do as it should.
+    Exits with 1 if this project's server failed a check.
     """
     parts = chosen(only or list(PARTS))
     tries = [part for part in parts if part != "page" and (server == OURS or part not in OURS_ALONE)]
@@ -74,15 +74,15 @@ def main(
 
 
 def chosen(only: list[str]) -> list[str]:
-    """Each fault is a part. Raises PipelineError for a part that there is not."""
+    """Each fault is a part. Raises PipelineError for an unknown part."""
     known = PARTS | {fault: [fault] for fault in EACH_FAULT}
     if unknown := [name for name in only if name not in known]:
-        raise PipelineError(f"no part is called {unknown[0]}: there are {', '.join(known)}")
+        raise PipelineError(f"no part is called {unknown[0]}: choose from {', '.join(known)}")
     return [part for name in only for part in known[name]]
 
 
 def tried(part: str, servers: Servers | None, requests: int, folder: Path, say: Callable[[str], None]) -> Result:
-    """Tries it, and keeps its result."""
+    """Tries a part, and stores its result."""
     name, _, fault = part.partition(":")
     result: Result
     if name == "candidates":
@@ -122,7 +122,7 @@ def said(figures: dict[str, Any]) -> list[str]:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """So that nothing keeps running; told so twice, it still cleans up (timeout(1) tells a process and its group)."""
+    """Leaves nothing running. A second signal changes nothing (timeout(1) signals a process and its group)."""
     signal.signal(number, signal.SIG_IGN)
     terminate(number, frame)
 

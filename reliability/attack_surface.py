@@ -1,7 +1,7 @@
-"""What another host could do to either server, and what it takes for an archive.
+"""What another host could do to either server, and which archives it accepts.
 
-Each is started with the addresses of its configuration: this project's config.properties, and for stock TorchServe
-those of KServe's page about it.
+Each is started with the addresses of its configuration: this project's config.properties, or for stock TorchServe those
+on KServe's page about it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STEPS = {
 
 @dataclass(frozen=True)
 class Surface:
-    """open: names of the ports that other hosts reach. steps: what was tried → `yes` or `no`, and why."""
+    """open: names of the ports that other hosts can reach. steps: what was tried → `yes` or `no`, and why."""
 
     date: str
     open: list[str]
@@ -48,13 +48,13 @@ class Surface:
 
     @property
     def failed(self) -> list[str]:
-        """What should not have been, with this project's server."""
+        """What should not have happened to this project's server."""
         reached = [] if self.open == ["health", "inference"] else [f"open: {', '.join(self.open)}"]
         return reached + [f"{step}: {said}" for step, said in self.steps.items() if said.startswith("yes")]
 
 
 def tried(servers: Servers, folder: Path, say: Callable[[str], None]) -> Surface:
-    """Tries the steps on servers of its own. folder: an empty one, for an archive that was changed."""
+    """Tries the steps on its own servers. folder: an empty one, for a changed archive."""
     ports = Ports.any_free()
     with servers.started(ports, variables=addresses(servers.kind, ports)) as server:
         reached = open_ports(server)
@@ -81,7 +81,7 @@ def addresses(kind: Kind, ports: Ports) -> dict[str, str]:
 
 
 def open_ports(server: Server) -> list[str]:
-    """The names of the ports that listen to other machines; the container's command has one of its own, for probes."""
+    """The names of the ports that listen to other machines; the container's command has an extra one, for probes."""
     heard = {
         connection.laddr.port
         for process in server.processes()

@@ -1,6 +1,6 @@
-"""Malformed requests, odd images and bombs, sent one after the other to either server with good ones beside them.
+"""Malformed requests, odd images and bombs, sent one after the other to either server while good ones continue.
 
-Every image comes in JSON here, as both servers take it.
+Every image is sent in JSON here, which both servers accept.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from reliability.bombs import BOMBS
 from reliability.clients import ANSWERED, BROKEN, HANGING, Load, alone, http_request
 from reliability.servers import Server, Servers
 
-BESIDE = 8  # good clients, who ask all the time
+BESIDE = 8  # good clients, which ask continually
 REFUSALS = ("400", "403", "413")
-SLOWEST_S = 2  # that an answer may take
+SLOWEST_S = 2  # the limit for an answer
 PLACE = re.compile(rb'\{"error": "(body|instances|parameters)')
-LARGEST = 10_000_000  # bytes of an image that, in JSON, is not above the limit of a body
+LARGEST = 10_000_000  # bytes of an image that, in JSON, is within the limit of a body
 
 
 @dataclass(frozen=True)
 class Answers:
-    """To all the bad requests, and to the good ones beside them."""
+    """The answers to all the bad requests, and to the good ones at the same time."""
 
     date: str
     cases: int
@@ -42,13 +42,13 @@ class Answers:
 
     @property
     def failed(self) -> list[str]:
-        """What should not have been."""
+        """What should not have happened."""
         unanswered = self.cases - sum(self.statuses.get(status, 0) for status in (ANSWERED, *REFUSALS))
         faults = {
             f"{unanswered} requests were neither answered nor refused": unanswered,
             f"{self.refusals_without_a_place} refusals name no place": self.refusals_without_a_place,
             f"{self.slowest} took {self.slowest_s:.1f} s": self.slowest_s > SLOWEST_S,
-            f"{self.beside_lost} good requests beside them were lost": self.beside_lost,
+            f"{self.beside_lost} good requests at the same time were lost": self.beside_lost,
             f"{self.workers_replaced} workers were replaced": self.workers_replaced,
         }
         return [fault for fault, is_there in faults.items() if is_there]
@@ -65,7 +65,7 @@ def bodies(form: str) -> dict[str, bytes]:
 
 
 def tried(servers: Servers, say: Callable[[str], None]) -> Answers:
-    """Sends them to a server of its own."""
+    """Sends them to its own server."""
     with servers.started() as server:
         return asyncio.run(answers(server, say))
 
@@ -98,7 +98,7 @@ async def answers(server: Server, say: Callable[[str], None]) -> Answers:
 
 
 async def asked(server: Server, request: bytes) -> tuple[str, bytes]:
-    """The status, or what came instead of one, and the body."""
+    """The status, or what happened instead, and the body."""
     try:
         status, _, body = await alone(server.address, request)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Malformed bodies and odd images, and how this project's server answers each. bombs.py has those that ask for much."""
+"""Malformed bodies and odd images, and how this project's server answers each. bombs.py has the expensive ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = base64_text(IMAGE)
 
 
 def one(instance: Any) -> bytes:
-    """A request body with this instance alone."""
+    """A request body with only this instance."""
     return json.dumps({"instances": [instance]}).encode()
 
 
@@ -33,7 +33,7 @@ def gif_and_script() -> bytes:
     return b"GIF89a/*\x01\0" + encoded(Image.new("P", (10_799, 1)), "GIF")[10:] + b"*/=1;alert(1)"
 
 
-# Name → body, status, and how the sentence begins.
+# Name → body, status, and the beginning of the error.
 JSON_BODIES: dict[str, tuple[bytes, int, str]] = {
     "text": (b'"text"', 400, "body: "),
     "a list": (b"[1, 2]", 400, "body: "),

@@ -1,4 +1,4 @@
-"""Small files that ask for much. Run as a program, it decodes one in bounded memory: `bombs.py NAME`."""
+"""Small files that are expensive to decode. As a program, it decodes one in bounded memory: `bombs.py NAME`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reliability.pictures import encoded, gradient
 
 MIB = 1 << 20
 EXIF = b"Exif\0\0"
-MEMORY = 600 * MIB  # of address space, beyond the start: an ordinary JPEG or PNG of 50 megapixels takes up to 350
-CPU_S = 10  # then the process is killed: undefended, some of them take minutes
+MEMORY = 600 * MIB  # of additional address space: an ordinary JPEG or PNG of 50 megapixels takes up to 350
+CPU_S = 10  # then the process is killed: without defences, some of them take minutes
 
 Tag = tuple[int, int, int, int]
 
@@ -28,7 +28,7 @@ def directory(tags: list[Tag], content: bytes = b"") -> bytes:
 
 
 def shared(count: int, size: int) -> bytes:
-    """A TIFF, or EXIF, with so many tags that each point at nearly the whole of it."""
+    """A TIFF, or EXIF, with `count` tags that each point at nearly the whole file."""
     return directory([(1 + number, 7, size - 16, 16) for number in range(count)]).ljust(size, b"\0")
 
 
@@ -45,7 +45,7 @@ def strips(count: int) -> bytes:
 
 
 def tiff_of_lists(tags: list[Tag], lists: dict[int, bytes], content: bytes) -> bytes:
-    """A TIFF with these tags, the values of those that have many, and the content."""
+    """A TIFF with these tags, the values of tags with lists, and the content."""
     start = 8 + 2 + 12 * len(tags) + 4
     values, placed = b"", {}
     for tag, of_tag in lists.items():
@@ -56,7 +56,7 @@ def tiff_of_lists(tags: list[Tag], lists: dict[int, bytes], content: bytes) -> b
 
 
 def reversed_bits(strips: int = 200_000, size: int = MIB) -> bytes:
-    """Each strip says that it is as long as the content, which is turned round for each."""
+    """Each strip claims to be as long as the content, whose bits are reversed for each."""
     tags = [(256, 4, 1, 200), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (266, 3, 1, 2)]
     tags += [(273, 4, strips, 0), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, strips, 0)]
     content = 8 + 2 + 12 * len(tags) + 4 + 8 * strips
@@ -66,7 +66,7 @@ def reversed_bits(strips: int = 200_000, size: int = MIB) -> bytes:
 
 
 def one_row(width: int, channels: int = 1, rows: int = 1) -> bytes:
-    """Of bits, each of which is unpacked to many."""
+    """A row of bits, each of which is unpacked to many bytes."""
     packed = zlib.compress(bytes((width * channels + 7) // 8 * rows), 9)
     tags = [
         (256, 4, 1, width),
@@ -80,7 +80,7 @@ def one_row(width: int, channels: int = 1, rows: int = 1) -> bytes:
 
 
 def long_strips(strips: int = 200_000, size: int = 9 * MIB) -> bytes:
-    """Each strip of one row says that it is as long as the file."""
+    """Each strip of one row claims to be as long as the file."""
     packed = zlib.compress(bytes(200))
     tags = [(256, 4, 1, 200), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1)]
     tags += [(273, 4, strips, 0), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, strips, 0)]
@@ -90,7 +90,7 @@ def long_strips(strips: int = 200_000, size: int = 9 * MIB) -> bytes:
 
 
 def tiles(width: int, length: int, count: int) -> bytes:
-    """A picture one pixel wide, of which each tile shows a column."""
+    """A picture one pixel wide, so each tile shows only one column."""
     packed = zlib.compress(bytes(width * length), 9)
     tags = [(256, 4, 1, 1), (257, 4, 1, count * length), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
     tags += [(322, 4, 1, width), (323, 4, 1, length), (324, 4, count, 0), (325, 4, count, 0)]
@@ -100,7 +100,7 @@ def tiles(width: int, length: int, count: int) -> bytes:
 
 
 def shared_jpegs(count: int) -> bytes:
-    """Strips that begin with the same long segments, and each end elsewhere."""
+    """Strips that begin with the same long segments, but end in different places."""
     frame = segment(0xC0, b"\x08\0\x08\0\x40\x03\1\x11\0\2\x11\0\3\x11\0")
     jpeg = b"\xff\xd8" + segment(0xFE, bytes(65_000)) * 27 + frame + b"\xff\xda\0\x0c" + b"\xff\xd9" * count
     tags = [(256, 4, 1, 64), (257, 4, 1, 8 * count), (258, 3, 3, 0), (259, 3, 1, 7), (262, 3, 1, 6), (273, 4, count, 0)]
@@ -120,7 +120,7 @@ def rationals(count: int = 200_000) -> bytes:
 
 
 def fax(compression: int) -> bytes:
-    """300 KB; the decoder says something to stderr for each of ten million rows."""
+    """300 KB; the decoder writes to stderr for each of ten million rows."""
     content = b"\xff\x00\xaa" * 100_000
     tags = [(256, 4, 1, 1), (257, 4, 1, 10_000_000), (258, 3, 1, 1), (259, 3, 1, compression), (262, 3, 1, 0)]
     tags += [(273, 4, 1, 8 + 2 + 12 * 9 + 4), (277, 3, 1, 1), (278, 4, 1, 10_000_000), (279, 4, 1, len(content))]
@@ -142,7 +142,7 @@ def in_png(content: bytes) -> bytes:
 
 
 def repeated_scans(repeats: int, between: bytes = b"") -> bytes:
-    """A baseline JPEG of 49 megapixels, three scans and as many more as asked for, of fourteen bytes each."""
+    """A baseline JPEG of 49 megapixels, with three scans and `repeats` more, of fourteen bytes each."""
     grey = encoded(Image.new("L", (7000, 7000)), "JPEG")
     frame, scan = grey.index(b"\xff\xc0"), grey.index(b"\xff\xda")
     components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
@@ -173,7 +173,7 @@ def webp_with_exif(exif: bytes) -> bytes:
 
 
 def chunks_in_webp(kind: bytes, size: int, count: int, head: bytes = b"") -> bytes:
-    """head: of a chunk that holds them, if there is one."""
+    """head: of a chunk that contains them, if any."""
     canvas = b"VP8X" + struct.pack("<I", 10) + b"\x12\0\0\0" + (89).to_bytes(3, "little") + (69).to_bytes(3, "little")
     chunks = (kind + struct.pack("<I", size) + bytes(size)) * count
     if head:
@@ -207,7 +207,7 @@ def in_gif(extensions: bytes) -> bytes:
 
 
 def hidden_scans(count: int) -> bytes:
-    """Scans in what looks like segments, through which a decoder that has lost its way looks for markers."""
+    """Scans inside apparent segments, which a decoder that is out of step searches for markers."""
     jpeg = repeated_scans(0)
     start = jpeg.index(b"\xff\xda")
     scan = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + bytes(4)
@@ -217,7 +217,7 @@ def hidden_scans(count: int) -> bytes:
 
 
 def hidden_fax() -> bytes:
-    """Its compression is a list, so that the entry has an offset: 8, the number of deflate. There stands 3, fax."""
+    """Its compression is a list, so the entry has an offset: 8, which is also deflate's number. At 8 is 3, fax."""
     content = b"\xff\x00\xaa" * 100_000
     start = 16 + 2 + 12 * 9 + 4
     tags = [(256, 4, 1, 1), (257, 4, 1, 10_000_000), (258, 3, 1, 1), (259, 3, 3, 8), (262, 3, 1, 0)]
@@ -227,7 +227,7 @@ def hidden_fax() -> bytes:
 
 
 def shared_directories(count: int, first: int) -> bytes:
-    """A TIFF of one pixel, with so many directories as `first` makes of the first's offset, each with shared tags."""
+    """A TIFF of one pixel, with `count` more directories of shared tags. first: the tag with their offset, if any."""
     size = 9 * MIB
     tags = [(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 0)]
     tags += [(277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, 1)]
@@ -256,7 +256,7 @@ def exif_in_parts() -> bytes:
 
 
 def text_exif() -> bytes:
-    """As ImageMagick writes it, in hexadecimal digits."""
+    """EXIF in hexadecimal digits, as ImageMagick writes it."""
     text = b"\nexif\n  1000\n" + shared(30_000, 400_000).hex().encode()
     return in_png(chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)))
 

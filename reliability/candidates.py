@@ -1,7 +1,7 @@
-"""Whether damaged versions are refused, and equal ones promoted, by what compare.sh and deploy.sh --golden decide by.
+"""Whether damaged versions are refused, and equal ones promoted, by the criteria of compare.sh and deploy.sh --golden.
 
-Decoder and classifier are the handler's own. A server would add nothing here; some cases go through servers in
-tests/pipeline/commands/test_compare_command.py.
+Decoder and classifier are the handler's own. A server would add nothing here; tests/pipeline/commands/
+test_compare_command.py sends some cases through servers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TIMEOUT_S = 600  # for one processor
 
 @dataclass(frozen=True)
 class Judged:
-    """One version. agreement: a share of the pictures. movement: the mean."""
+    """The verdict on one version. agreement: a share of the pictures. movement: the mean."""
 
     kind: str
     name: str
@@ -45,7 +45,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Candidates:
-    """known: the share of the pictures of which the version that they are compared with knows the subject."""
+    """known: the share of the pictures whose subject the live version recognises."""
 
     date: str
     pictures: int
@@ -116,7 +116,7 @@ def compared(a: list[Answer], b: list[Answer]) -> Comparison:
 
 
 def answered(probabilities: np.ndarray, labels: list[tuple[str, str]]) -> list[Answer]:
-    """Probabilities (N, 1000) → what a server answers with them, all classes of each picture."""
+    """Probabilities (N, 1000) → a server's answers, with all classes for each picture."""
     found = []
     for row in probabilities.tolist():
         ordered = sorted(range(len(row)), key=row.__getitem__, reverse=True)

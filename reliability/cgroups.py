@@ -1,4 +1,4 @@
-"""A control group of one's own, for a limit on memory or on processor time; version 1 and version 2."""
+"""A separate control group, for a limit on memory or processor time; version 1 and version 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PERIOD_US = 100_000
 
 
 class Impossible(Exception):
-    """Why a case cannot be tried here, as a line."""
+    """A case cannot be tried here; the message is one line."""
 
 
 class ControlGroup:
@@ -22,14 +22,14 @@ class ControlGroup:
         self.directory, self._version = directory, version
 
     def before(self) -> list[object]:
-        """Words before a command: it then runs, with all that it starts, in this group."""
+        """Words to put before a command, so that it and everything it starts run in this group."""
         return ["sh", "-c", f'echo $$ > {self.directory}/cgroup.procs && exec "$@"', "sh"]
 
     def add(self, pid: int) -> None:
         (self.directory / "cgroup.procs").write_text(str(pid))
 
     def memory_used(self) -> int:
-        """In bytes, without what the kernel can take back: files in its cache."""
+        """In bytes, without the file cache, which the kernel can reclaim."""
         name = "memory.usage_in_bytes" if self._version == 1 else "memory.current"
         lines = dict(line.split() for line in (self.directory / "memory.stat").read_text().splitlines())
         cached = sum(int(lines[f"{kind}_file"]) for kind in ("active", "inactive"))
@@ -54,7 +54,7 @@ class ControlGroup:
 
 @contextmanager
 def control_group(controller: str) -> Iterator[ControlGroup]:
-    """controller: memory or cpu. Raises Impossible where none can be made, for lack of rights or of a controller."""
+    """controller: memory or cpu. Raises Impossible if none can be made, for lack of rights or of a controller."""
     version = 2 if (ROOT / "cgroup.controllers").exists() else 1
     directory = (ROOT if version == 2 else ROOT / controller) / f"reliability-{uuid.uuid4().hex[:8]}"
     try:
@@ -73,7 +73,7 @@ def control_group(controller: str) -> Iterator[ControlGroup]:
 
 
 def _remove(directory: Path) -> None:
-    """Once its processes have ended, which takes the kernel a moment."""
+    """Removes it once its processes have ended, which takes the kernel a moment."""
     for _ in range(100):
         with suppress(OSError):
             directory.rmdir()

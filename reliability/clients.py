@@ -1,4 +1,4 @@
-"""Clients in a closed loop over connections that they keep until an answer ends them; they check every answer."""
+"""Clients in a closed loop, with connections that they keep as long as answers allow; they check every answer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pipeline.serving.route import predict_route
 
 ROUTE = predict_route(MODEL_NAME)
 PHOTOGRAPHS = sorted((Path(__file__).resolve().parents[1] / "docs" / "photographs").glob("*.jpg"))
-PATIENCE_S = 40  # without an answer for so long, a request counts as hanging
+PATIENCE_S = 40  # after this long without an answer, a request counts as hanging
 PAUSE_S = 0.1
-TOLERANCE = 0.02  # of a probability: stock TorchServe's answers hang, by less, on the size of their batch
+TOLERANCE = 0.02  # of a probability: stock TorchServe's answers depend on the size of their batch, but by less
 
 ANSWERED, WRONG, BROKEN, HANGING, REFUSED = "200", "wrong answer", "broken off", "no answer", "connection refused"
-LOST = "503, its batch was lost"  # answered, and yet lost: the front door says so of TorchServe's 500 and 507
+LOST = "503, its batch was lost"  # answered, but lost: the front door's answer for TorchServe's 500 and 507
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one request. sent, ended: time.monotonic(). outcome: a status, or one of the words above."""
+    """The result of one request. sent, ended: time.monotonic(). outcome: a status, or one of the phrases above."""
 
     sent: float
     ended: float
@@ -40,7 +40,7 @@ class Reply:
 
 @dataclass
 class Load:
-    """clients: how many ask at the same time. refused_pause_s: before one that got no answer, or no 200, asks again."""
+    """clients: how many ask at the same time. refused_pause_s: a client's pause after no answer, or no 200."""
 
     address: tuple[str, int]
     form: str
@@ -65,12 +65,12 @@ class Load:
         await self.leave()
 
     async def leave(self) -> None:
-        """Each client ends with the answer that it waits for."""
+        """Each client stops after the answer that it is waiting for."""
         self._leaving.set()
         await asyncio.gather(*self._tasks)
 
     async def answered_since(self, moment: float, count: int, within_s: float) -> bool:
-        """Waits until `count` requests that were sent after `moment` have been answered."""
+        """Waits until `count` requests sent after `moment` have been answered."""
         deadline = time.monotonic() + within_s
         seen = answered = 0
         while time.monotonic() < deadline:
@@ -145,7 +145,7 @@ async def alone(address: tuple[str, int], request: bytes) -> tuple[str, str, byt
 
 @cache
 def questions(form: str) -> tuple[bytes, ...]:
-    """A body for each photograph, made small: the load is to be on the server."""
+    """A body for each photograph, scaled down so that the load is on the server."""
     bodies = []
     for photograph in PHOTOGRAPHS:
         with Image.open(photograph) as image:
@@ -170,7 +170,7 @@ def probabilities(body: bytes) -> dict[str, float]:
 
 
 def agree(answer: dict[str, float], expected: dict[str, float]) -> bool:
-    """Whether the classes that both name have the same probability, and the most probable one is among them."""
+    """Whether the classes in both have the same probability, and include the most probable one."""
     return max(expected, key=expected.__getitem__) in answer and all(
         abs(answer[label] - expected[label]) < TOLERANCE for label in answer.keys() & expected.keys()
     )

@@ -1,6 +1,6 @@
-"""Image files to break: a seed of every kind that the decoders know, and mutants of them that a number repeats.
+"""Image files for fuzzing: a seed of every kind that the decoders know, and reproducible mutants of them, by number.
 
-Run as a program, it decodes mutants and stops at the first that does anything but give pixels or a RequestError:
+As a program, it decodes mutants and stops at the first that gives neither pixels nor a RequestError:
 `corpus.py FIRST COUNT`, with handler/ and the checkout on the path.
 """
 
@@ -20,10 +20,10 @@ from PIL import Image
 
 from reliability.pictures import encoded, gradient
 
-PIXELS = 1_000_000  # the limit for mutants: seeds are small, and what promises more is refused
-HANG_S = 60  # of wall time: nothing takes nearly as long, unless it never ends
-CPU_S = 2.0  # that one image may take at most
-MEMORY = 1 << 30  # bytes of address space that decoding an image of a million pixels never needs beyond the start
+PIXELS = 1_000_000  # the limit for mutants: seeds are small, and files that claim more are refused
+HANG_S = 60  # of wall time: nothing takes nearly this long, unless it never ends
+CPU_S = 2.0  # the limit for one image
+MEMORY = 1 << 30  # additional bytes of address space: more than decoding an image of a million pixels ever needs
 
 # ---- Seeds -----------------------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _png(colour: int, bits: int, rows: np.ndarray) -> bytes:
-    """rows: bytes of a picture of 90×70, as they lie in the file."""
+    """rows: bytes of a 90×70 picture, as in the file."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 90, 70, bits, colour, 0, 0, 0))
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
@@ -116,7 +116,7 @@ def _bmp(bits: int, compression: int, content: bytes) -> bytes:
 
 
 def _tiffs_of_planes(rgb: Image.Image) -> dict[str, bytes]:
-    """Kinds of samples that are unpacked by ourselves: a plane for each channel, and types of every length."""
+    """Kinds of samples that the handler unpacks itself: a plane for each channel, and types of every length."""
     made = {}
     levels = np.asarray(rgb)
     kinds = {"planes": (8, 1, "u1", 1), "planes 16": (16, 1, ">u2", 257), "planes float": (32, 3, ">f4", 1 / 255)}
@@ -157,7 +157,7 @@ def _tiled_tiff() -> bytes:
 
 
 def mutant(number: int, files: list[bytes]) -> bytes:
-    """The same bytes for the same number and files, at every run."""
+    """The same number and files always give the same bytes."""
     chance = random.Random(number)
     image = chance.choice(files)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
@@ -191,7 +191,7 @@ def _reheaded(image: bytes, chance: random.Random, files: list[bytes]) -> bytes:
 
 
 def _blown_up(image: bytes, chance: random.Random, _: Any) -> bytes:
-    """A length, an offset or a count that is absurd: where it lies is left to chance, mostly in the header."""
+    """An absurd length, offset or count at a random place, mostly in the header."""
     width = chance.choice((1, 2, 4, 4))
     value = chance.choice((b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\xff\xff\xff\x7f" * 2, b"\x80" + bytes(7), bytes(8)))
     at = chance.randrange(chance.choice((64, 300, len(image) + 1)) + 1)
@@ -220,7 +220,7 @@ MUTATIONS = (_truncated, _flipped, _header_flipped, _spliced, _reheaded, _blown_
 
 
 def _with_right_sums(image: bytes) -> bytes:
-    """A PNG's chunks with the check sums that they should have: with wrong ones the decoder looks no further."""
+    """Corrects the checksums of a PNG's chunks: with wrong ones, the decoder looks no further."""
     if not image.startswith(b"\x89PNG\r\n\x1a\n"):
         return image
     mended, position = [image[:8]], 8
@@ -237,8 +237,8 @@ def _with_right_sums(image: bytes) -> bytes:
 
 
 def trial(image: bytes) -> str:
-    """Decodes → `pixels`, or the refusal's status. Raises whatever is neither, and AssertionError above the bounds."""
-    from reliability.decoding import decode  # here, so that what makes pictures needs no handler
+    """Decodes → `pixels`, or the refusal's status. Raises any other error, and AssertionError above the limits."""
+    from reliability.decoding import decode  # here, so that making pictures needs no handler
     from vision.errors import RequestError
 
     started = time.process_time()
@@ -257,7 +257,7 @@ def trial(image: bytes) -> str:
 def main(first: int, count: int) -> None:
     files = list(seeds().values())
     outcomes: dict[str, int] = {}
-    trial(files[0])  # imports what is imported late, before memory is bounded
+    trial(files[0])  # triggers late imports before memory is limited
     with open("/proc/self/statm") as memory:
         size = int(memory.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))

@@ -1,4 +1,4 @@
-"""Image files through the handler's decoder, as the handler sends them. Needs handler/ on the path."""
+"""Decodes image files as the handler does. Needs handler/ on the path."""
 
 from __future__ import annotations
 

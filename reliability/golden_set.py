@@ -1,7 +1,8 @@
-"""Pictures that differ, and weights that tell them apart: for comparing versions where no trained weights are at hand.
+"""Distinct pictures, and weights that tell them apart: for comparing versions without trained weights.
 
-A subject is a quarter of a photograph, or a texture; each has a class of its own. The network is random up to its last
-layer, which keeps together what is alike; the last layer is fitted to views of the subjects. The golden set has others.
+A subject is a quarter of a photograph, or a texture; each has its own class. The network is random up to its last
+layer, which keeps similar pictures together; the last layer is fitted to views of the subjects. The golden set has
+other views.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ CLASSES = len(MODEL.classes)
 PHOTOGRAPHS = sorted((Path(__file__).resolve().parents[1] / "docs" / "photographs").glob("*.jpg"))
 SIDE = 400  # pixels of a texture
 TEXTURES = 20
-LEARNT, GOLDEN = 8, 60  # views of each subject that are learnt from; pictures in the golden set
+LEARNT, GOLDEN = 8, 60  # views of each subject to learn from; pictures in the golden set
 RIDGE = 0.1  # of the mean square of the features
-SHARPNESS = 14.0  # a logit of 1 from the fit becomes this: the median first probability is then about 0.9
+SHARPNESS = 14.0  # the factor for the fit's logits: the median first probability is then about 0.9
 MOST_PIXELS = 1_000_000
 
 
 def subjects() -> list[Image.Image]:
-    """Forty of them."""
+    """Forty subjects."""
     found = []
     for photograph in PHOTOGRAPHS:
         image = Image.open(photograph).convert("RGB")
@@ -44,12 +45,12 @@ def subjects() -> list[Image.Image]:
 
 
 def class_of(subject: int) -> int:
-    """Its class: they are spread over all thousand."""
+    """A subject's class. Classes are spread over all thousand."""
     return (subject * 25 + 7) % CLASSES
 
 
 def views(subject: Image.Image, seed: int) -> Iterator[bytes]:
-    """Parts of it, some mirrored, some lighter or darker, as JPEG. Without an end."""
+    """Endless parts of it, some mirrored, some lighter or darker, as JPEG."""
     chance = random.Random(seed)
     while True:
         width, height = (round(side * chance.uniform(0.7, 1)) for side in subject.size)
@@ -62,13 +63,13 @@ def views(subject: Image.Image, seed: int) -> Iterator[bytes]:
 
 
 def golden() -> list[bytes]:
-    """Views of all subjects by turns, none of those that are learnt from."""
+    """Views of all subjects in turn, other than those to learn from."""
     endless = [views(subject, seed=1000 + number) for number, subject in enumerate(subjects())]
     return [next(endless[number % len(endless)]) for number in range(GOLDEN)]
 
 
 def fitted_state() -> State:
-    """Weights that know the subjects."""
+    """Weights that recognise the subjects."""
     learnt, classes = [], []
     for number, subject in enumerate(subjects()):
         for _, view in zip(range(LEARNT), views(subject, seed=number)):
@@ -88,7 +89,7 @@ def fitted_state() -> State:
 
 @torch.inference_mode()
 def _hidden(state: State, pixels: list[np.ndarray]) -> np.ndarray:
-    """RGB pixels → what the last layer gets, float64 (N, 4096)."""
+    """RGB pixels → the last layer's input, float64 (N, 4096)."""
     model: Any = network(MODEL, Weights("golden", state))  # torchvision's AlexNet
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (PREPROCESSING.mean, PREPROCESSING.std))
     found = []
@@ -100,7 +101,7 @@ def _hidden(state: State, pixels: list[np.ndarray]) -> np.ndarray:
 
 
 def _texture(number: int) -> Image.Image:
-    """Waves, checks or grain, in two colours of its own."""
+    """Waves, checks or grain, in two random colours."""
     chance = np.random.Generator(np.random.PCG64(number))
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     angle, pitch = chance.uniform(0, np.pi), chance.uniform(4, 30)

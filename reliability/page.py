@@ -1,4 +1,4 @@
-"""Writes what the results say into docs/reliability.md, between its markers."""
+"""Writes the results into docs/reliability.md, between its markers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (
     "otherwise",
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
-# Figures of single cases: name, and how they are said.
+# Figures of single cases: name, and the text for them.
 OWN = {
     "workers_again_s": "workers again after {:.1f} s",
     "noticed_s": "the container ended after {:.1f} s",
@@ -47,7 +47,7 @@ OWN = {
 
 
 def write(say: Callable[[str], None], page: Path = PAGE) -> None:
-    """A table is written where its results are complete; else it stays, and `say` is told so."""
+    """Writes each table whose results are complete; the others stay, which `say` reports."""
     tables = {
         "faults-ours": faults(OURS),
         "faults-stock": faults(STOCK),
@@ -60,14 +60,14 @@ def write(say: Callable[[str], None], page: Path = PAGE) -> None:
     text = page.read_text(encoding="utf-8")
     for marker, table in tables.items():
         if table is None:
-            say(f"{marker}: not all of its results are here, its table stays")
+            say(f"{marker}: its results are incomplete, so its table stays")
         else:
             text = put(text, marker, table)
     page.write_text(text, encoding="utf-8")
 
 
 def put(text: str, marker: str, table: str) -> str:
-    """Replaces what is between `<!-- marker -->` and `<!-- end -->`; raises PipelineError where these are missing."""
+    """Replaces the text between `<!-- marker -->` and `<!-- end -->`; raises PipelineError if these are missing."""
     pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(text):
         raise PipelineError(f"docs/reliability.md has no marker <!-- {marker} -->")
@@ -75,7 +75,7 @@ def put(text: str, marker: str, table: str) -> str:
 
 
 def faults(kind: Kind) -> str | None:
-    """The table, or None where a fault has no result."""
+    """The table, or None if a fault has no result."""
     stored = results.read("faults", kind) or {}
     if not stored.keys() >= FAULTS.keys():
         return None
@@ -109,14 +109,14 @@ def row(name: str, outcome: Outcome) -> str:
 
 
 def bad_input() -> str | None:
-    """The table, or None where either server has no result."""
+    """The table, or None if either server has no result."""
     found = [Answers(**stored) for kind in TITLES if (stored := results.read("bad-input", kind))]
     rows = {
         "requests": [str(it.cases) for it in found],
         "answers": [", ".join(f"{count} × {status}" for status, count in it.statuses.items()) for it in found],
         "400, 403 or 413 without a place": [str(it.refusals_without_a_place) for it in found],
         "slowest answer": [f"{it.slowest_s:.1f} s ({it.slowest})" for it in found],
-        "good requests beside them, and how many were not answered right": [
+        "good requests at the same time, and how many got no right answer": [
             f"{it.beside}, {it.beside_lost}" for it in found
         ],
         "workers replaced": [str(it.workers_replaced) for it in found],
@@ -126,7 +126,7 @@ def bad_input() -> str | None:
 
 
 def attack_surface() -> str | None:
-    """The table, or None where either server has no result."""
+    """The table, or None if either server has no result."""
     found = [Surface(**stored) for kind in TITLES if (stored := results.read("attack-surface", kind))]
     if len(found) < len(TITLES):
         return None
@@ -142,7 +142,7 @@ def candidates() -> str | None:
         return None
     found = Candidates.of(stored)
     lines = [
-        f"{found.date}: {found.pictures} pictures, of which the version that serves knows {found.known:.0%}. "
+        f"{found.date}: {found.pictures} pictures, of which the live version recognises {found.known:.0%}. "
         "`make reliability ONLY=candidates`",
         "",
         "| | how many | refused | promoted | the same first class | mean movement |",

@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def gradient(width: int = 320, height: int = 260) -> Image.Image:
-    """An RGB picture in which every place has its own colour, so that a turn or a shift shows."""
+    """An RGB picture in which every place has its own colour, so that rotations and shifts show."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([x, y, 255 - (x + y) / 2], axis=-1).astype(np.uint8))
 
@@ -29,7 +29,7 @@ def base64_text(image: bytes) -> str:
 
 
 def views(photographs: list[Path], count: int, seed: int = 0) -> list[bytes]:
-    """`count` JPEG files, each a random part of a photograph at a random quality: enough to count on."""
+    """`count` JPEG files, each a random part of a photograph at a random quality, for statistics."""
     chance = random.Random(seed)
     originals = [Image.open(photograph).convert("RGB") for photograph in photographs]
     files = []

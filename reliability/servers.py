@@ -1,6 +1,6 @@
-"""The two servers that the faults are tried on: this project's container command, and stock TorchServe.
+"""The two servers under test: this project's container command, and stock TorchServe.
 
-Both are started with the same patience and found again by a mark in their environment, so that nothing of them is left.
+Both get the same time to start, and are found by a mark in their environment, so that nothing of them is left.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Kind = Literal["ours", "stock"]
 OURS: Kind = "ours"
 STOCK: Kind = "stock"
 TITLES = {OURS: "This project", STOCK: "Stock TorchServe"}
-FORMS = {OURS: "b64", STOCK: "data"}  # what an instance calls its image
+FORMS = {OURS: "b64", STOCK: "data"}  # the key of an instance's image
 STARTUP_TIMEOUT_S = 180
 POLL_S = 0.02
 WORKER = "model_service_worker.py"
@@ -46,7 +46,7 @@ WORKER = "model_service_worker.py"
 
 @dataclass
 class Server:
-    """One started server. start_s: from its start to its first answer. scratch: its temporary folder."""
+    """A running server. start_s: from its start to its first answer. scratch: its temporary folder."""
 
     kind: Kind
     ports: Ports
@@ -78,7 +78,7 @@ class Server:
         return any(_is_envoy(process) for process in self.processes())
 
     def leader(self) -> psutil.Process:
-        """What a container's runtime would watch and signal."""
+        """The process that a container runtime would watch and signal."""
         return psutil.Process(self.group.leader.pid)
 
     def ended(self) -> int | None:
@@ -89,9 +89,9 @@ class Server:
 
 
 class Servers:
-    """Starts either server, with the archive `archive`.
+    """Starts either server with `archive`.
 
-    models: for this project's, a directory in KServe's layout, which is made where there is none.
+    models: for this project's server, a directory in KServe's layout, created if missing.
     """
 
     def __init__(self, kind: Kind, models: Path, say: Callable[[str], None] = lambda _: None) -> None:
@@ -109,7 +109,7 @@ class Servers:
             shutil.copy(CHECKOUT / "config.properties", models / "config")
 
     def with_archive(self, archive: Path) -> Servers:
-        """The same, but for the archive, which lies where TorchServe and our command look for it: see `_command`."""
+        """The same with another archive, which is where TorchServe and our command look for it: see `_command`."""
         other = copy.copy(self)
         other.archive = archive
         return other
@@ -122,12 +122,12 @@ class Servers:
         variables: Mapping[str, str] | None = None,
         within_s: float = STARTUP_TIMEOUT_S,
     ) -> Iterator[Server]:
-        """A server that answers; leaving stops it. Raises PipelineError where it does not within the time.
+        """A server that answers; leaving stops it. Raises PipelineError if it does not answer in time.
 
-        before: words that go before its command, such as unshare's. variables: of its environment.
+        before: words to put before its command, such as unshare's. variables: for its environment.
         """
         ports = ports or Ports.any_free()
-        scratch = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))  # short: the workers' sockets lie in it
+        scratch = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))  # short: the workers' sockets are in it
         try:
             command, own = self._command(ports, scratch)
             with Group([*before, *command], scratch, {**own, **(variables or {})}) as group:
@@ -141,7 +141,7 @@ class Servers:
         common = {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONPATH": "", "PYTHONSAFEPATH": ""}
         if self.kind == STOCK:
             store = self.archive.parent
-            made = Prepared("", served=store, stock=store, pth=store, contents=store)  # it looks at stock alone
+            made = Prepared("", served=store, stock=store, pth=store, contents=store)  # it uses only stock
             command, own = COMMANDS["torchserve_stock"](self._python, ports, made, os.cpu_count() or 1, scratch)
             return command, {**common, **own}
         models = self.archive.parent.parent
@@ -172,7 +172,7 @@ def _wait_until_ready(server: Server, within_s: float) -> float:
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=within_s):
             return time.monotonic() - began
         time.sleep(POLL_S)
-    raise PipelineError(f"no answer within {within_s:.0f} s; the last words:\n{server.group.tail()}")
+    raise PipelineError(f"no answer within {within_s:.0f} s; its last output:\n{server.group.tail()}")
 
 
 def _is_envoy(process: psutil.Process) -> bool:

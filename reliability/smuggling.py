@@ -1,7 +1,7 @@
-"""Requests that one reader takes for one request and another for two, or none: what may not pass the front door.
+"""Requests that one parser reads as one request and another as two, or none: these must not pass the front door.
 
-Sources: RFC 9112, sections 5, 6 and 7; the write-ups on HTTP desynchronisation of PortSwigger (CL.TE,
-TE.CL, TE.TE, CL.0, h2 downgrade); and CVE-2021-43797 (Netty 4.1.53: control characters before a header's name).
+Sources: RFC 9112, sections 5, 6 and 7; PortSwigger's write-ups on HTTP desynchronisation (CL.TE, TE.CL, TE.TE, CL.0,
+h2 downgrade); and CVE-2021-43797 (Netty 4.1.53: control characters before a header's name).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import NamedTuple
 PATH = "/v1/models/alexnet:predict"
 BODY = b'{"instances": []}'
 CHUNKED = b"11\r\n" + BODY + b"\r\n0\r\n\r\n"
-# What the attacker would like to have read as a request of its own.
+# The part that an attacker would like to be read as a separate request.
 INSIDE = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Request-Id: smuggled\r\nContent-Length: 2\r\n\r\n{{}}".encode()
 LENGTH = f"Content-Length: {len(BODY)}"
 PASSED, REFUSED, LATE, UNKNOWN = 200, 400, 408, 501
 
 
 class Case(NamedTuple):
-    """sent: on one connection. statuses: of the answers, in order. bodies: what the server behind the door may see."""
+    """sent: on one connection. statuses: of the answers, in order. bodies: what the server behind the door gets."""
 
     sent: bytes
     statuses: list[int]
@@ -27,13 +27,13 @@ class Case(NamedTuple):
 
 
 def request(*lines: str | bytes, body: bytes = BODY, start: str = f"POST {PATH} HTTP/1.1") -> bytes:
-    """A predict call with these lines of its head, whatever is in them."""
+    """A predict call with these lines in its head, whatever they contain."""
     head = [line.encode("latin-1") if isinstance(line, str) else line for line in (start, "Host: x", *lines)]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
 def refused(*lines: str | bytes, body: bytes = BODY, status: int = REFUSED) -> Case:
-    """Whatever follows such a head is not read."""
+    """A head after which nothing is read."""
     return Case(request(*lines, body=body) + INSIDE, [status])
 
 
@@ -42,12 +42,12 @@ def passed(*lines: str | bytes, body: bytes = BODY, seen: bytes = BODY) -> Case:
 
 
 def followed(*lines: str | bytes, body: bytes = BODY) -> Case:
-    """One that is taken, and then the next on the connection, which is one of its own."""
+    """One that is accepted, and then the next on the connection, which is a separate request."""
     return Case(request(*lines, body=body) + INSIDE, [PASSED, PASSED], [BODY, b"{}"])
 
 
 def corpus() -> dict[str, Case]:
-    """Name → what is sent, and what has to come of it."""
+    """Name → what is sent, and the required result."""
     return lengths() | codings() | chunks() | line_ends() | targets() | connections()
 
 
@@ -127,13 +127,13 @@ def codings() -> dict[str, Case]:
         "coding: a file separator before the name": refused("\x1cTransfer-Encoding: chunked", LENGTH, body=CHUNKED),
         "coding: a NUL in the name": refused("Transfer\0-Encoding: chunked", body=CHUNKED),
         "coding: an underscore in the name": passed("Transfer_Encoding: chunked", LENGTH),
-        # A line that is folded is a space (RFC 9112, 5.2), for the server behind the door too: it hears it unfolded.
+        # A folded line counts as a space (RFC 9112, 5.2); the server behind the door gets it unfolded.
         "coding: obsolete folding": followed("Transfer-Encoding:\r\n chunked", body=CHUNKED),
         "coding: folded after a length": Case(
             request(LENGTH, "X: y\r\n Transfer-Encoding: chunked", body=BODY + CHUNKED), [PASSED, REFUSED], [BODY]
         ),
         "coding: on the first line": refused(" Transfer-Encoding: chunked", LENGTH, body=CHUNKED),
-        # It is answered and closed: nothing that follows is read.
+        # It is answered, and the connection closed: nothing after it is read.
         "coding: in HTTP/1.0": Case(
             request(whole, body=CHUNKED, start=f"POST {PATH} HTTP/1.0") + INSIDE, [PASSED], [BODY]
         ),
@@ -168,7 +168,7 @@ def chunks() -> dict[str, Case]:
         "chunk: a coding as trailer": chunked(
             b"2\r\n{}\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", PASSED, seen=b"{}"
         ),
-        # Envoy goes on to the line's end; what it passes on it has counted itself.
+        # Envoy continues to the line's end; it counts what it passes on itself.
         "chunk: shorter than its content": chunked(b"1\r\n{}\r\n0\r\n\r\n", PASSED, seen=b"{"),
         "chunk: bare LF after the content": chunked(b"2\r\n{}\n0\r\n\r\n", PASSED, seen=b"{}"),
         "chunk: never the last": chunked(b"2\r\n{}\r\n", LATE),
@@ -177,10 +177,10 @@ def chunks() -> dict[str, Case]:
 
 def line_ends() -> dict[str, Case]:
     return {
-        # A line may end so (RFC 9112, 2.2).
+        # A line may end like this (RFC 9112, 2.2).
         "line: bare LF": Case(request(LENGTH).replace(b"\r\n", b"\n") + INSIDE, [PASSED, PASSED], [BODY, b"{}"]),
         "line: bare LF after a header": followed("X: y\n" + LENGTH),
-        # It is part of the value, of which nothing gets further.
+        # It is part of the value, which is not passed on.
         "line: bare CR in a value": followed("X: y\rTransfer-Encoding: chunked", LENGTH),
         "line: bare CR in the content type": followed("Content-Type: image/png\rTransfer-Encoding: chunked", LENGTH),
         "line: bare CR in the trace": followed("Traceparent: 00-a\rTransfer-Encoding: chunked", LENGTH),
@@ -216,7 +216,7 @@ def targets() -> dict[str, Case]:
         "target: a fragment": started(f"POST {PATH}#a HTTP/1.1"),
         "target: another version": started(f"POST {PATH} HTTP/3.1", status=PASSED),
         "target: a word after the version": started(f"POST {PATH} HTTP/1.1 x"),
-        "host: two": started(f"POST {PATH} HTTP/1.1", "Host: other", status=PASSED),  # neither gets further
+        "host: two": started(f"POST {PATH} HTTP/1.1", "Host: other", status=PASSED),  # neither is passed on
         "host: a space": Case(request(LENGTH).replace(b"Host: x", b"Host: x y"), [REFUSED]),
         "method: a tab": started(f"POST\t{PATH} HTTP/1.1", status=PASSED),
         "method: a line break before": Case(b"\r\n" + request(LENGTH), [PASSED], [BODY]),
@@ -225,7 +225,7 @@ def targets() -> dict[str, Case]:
 
 
 def connections() -> dict[str, Case]:
-    """Headers that a proxy takes away, or answers itself, and the one behind it then misses or reads otherwise."""
+    """Headers that a proxy removes, or answers itself, so that the server behind it misses or misreads them."""
     return {
         "connection: names the length": passed("Connection: Content-Length", LENGTH),
         "connection: names the coding": passed(
@@ -251,7 +251,7 @@ def connections() -> dict[str, Case]:
 
 
 class Http2Case(NamedTuple):
-    """fields: of a predict call's head, beside or instead of the usual ones. bodies: as above; none: it is refused."""
+    """fields: in a predict call's head, added to or replacing the usual ones. bodies: as above; none: it is refused."""
 
     fields: dict[bytes, bytes | None]
     body: bytes = BODY
@@ -259,7 +259,7 @@ class Http2Case(NamedTuple):
 
 
 def http2_corpus() -> dict[str, Http2Case]:
-    """Name → what is sent, and what may come of it."""
+    """Name → what is sent, and the permitted result."""
     bad: dict[str, dict[bytes, bytes | None]] = {
         "a length that is too long": {b"content-length": b"99"},
         "a length that is too short": {b"content-length": b"1"},

@@ -1,7 +1,7 @@
 """Many requests, and whether the server grows: memory, descriptors, threads, temporary files.
 
-A tenth of the requests warms the server up. From then on it is measured at every tenth, with nothing under way. What it
-had at the first two measurements is compared with what it has at the last two.
+The first tenth of the requests warms the server up. From then on it is measured after every tenth, with nothing under
+way. The first two measurements are compared with the last two.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import psutil
 from reliability.clients import ANSWERED, Load
 from reliability.servers import Server, Servers
 
-REQUESTS = 100_000  # where no other number is asked for
+REQUESTS = 100_000  # by default
 CLIENTS = 32
 PARTS = 10
-# Growth that counts. A JVM's heap grows until it is collected: its bound is in config.properties, -Xmx.
+# The growth that is allowed. A JVM's heap grows until it is collected: its limit is in config.properties, -Xmx.
 ALLOWED = {"workers_mb": 20.0, "java_mb": 100.0, "descriptors": 5, "threads": 5, "files": 0}
 
 
 @dataclass(frozen=True)
 class Size:
-    """What all processes of a server have: memory of their own in MiB, and counts. files: in its temporary folder."""
+    """Totals over a server's processes: private memory in MiB, and counts. files: in its temporary folder."""
 
     workers_mb: float
     java_mb: float
@@ -40,7 +40,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Soak:
-    """asked: how many requests were to be sent. outcomes: how many had which. sizes: after each part."""
+    """asked: how many requests to send. outcomes: how many had each. sizes: after each part."""
 
     date: str
     asked: int
@@ -51,19 +51,19 @@ class Soak:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Soak:
-        """From what `asdict` made of one."""
+        """From the dictionary that `asdict` made."""
         return cls(**stored | {"sizes": [Size(**size) for size in stored["sizes"]]})
 
     @property
     def failed(self) -> list[str]:
-        """What grew more than is allowed, and what was not answered."""
+        """What grew more than allowed, and requests without an answer."""
         growth = {name: mean(self.sizes[-2:], name) - mean(self.sizes[1:3], name) for name in ALLOWED}
         failed = [f"{name}: {growth[name]:+.1f}" for name, bound in ALLOWED.items() if growth[name] > bound]
         return failed + [f"{count} × {outcome}" for outcome, count in self.outcomes.items() if outcome != ANSWERED]
 
 
 def tried(servers: Servers, requests: int, say: Callable[[str], None]) -> Soak:
-    """Asks a server of its own."""
+    """Sends them to its own server."""
     with servers.started() as server:
         return asyncio.run(soaked(server, requests, say))
 
@@ -90,7 +90,7 @@ def mean(sizes: list[Size], name: str) -> float:
 
 
 async def connections_ended(server: Server) -> None:
-    """Waits until the front end has closed what the clients have."""
+    """Waits until the front end has closed the clients' connections."""
     java = server.java()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -116,6 +116,6 @@ def measured(server: Server) -> Size:
 
 def files(directory: Path) -> int:
     count = 0
-    with suppress(OSError):  # one that was there a moment ago
+    with suppress(OSError):  # a file that has just been removed
         count = sum(1 for _ in directory.rglob("*"))
     return count

@@ -1,7 +1,7 @@
-"""Versions of one model: some fifty that are damaged, each in another way, and fifty equal ones.
+"""Versions of one model: some fifty damaged ones, each in a different way, and fifty equal ones.
 
-`python -P -m reliability.variants FOLDER NAME` answers the golden set in FOLDER as another processor would, if the
-environment has its variables.
+`python -P -m reliability.variants FOLDER NAME` answers the golden set in FOLDER as another processor would, if its
+variables are in the environment.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BATCHES = (2, 3, 4, 5, 8, 16, 32)
 PRECISIONS = ("float32", "bfloat16")
 THREADS = (1, 2)
 
-# What oneDNN and PyTorch take for the processor's instructions, where it has them. Arm heeds neither.
+# The instructions that oneDNN and PyTorch may use, if the processor has them. Neither applies on Arm.
 # https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
 PROCESSORS = {
     "SSE 4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
@@ -54,7 +54,7 @@ PROCESSORS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """kind: what was done to it, for the table; name: how in particular. The rest is what it has of its own."""
+    """kind: what was changed, for the table; name: the details. The rest is the change itself."""
 
     kind: str
     name: str
@@ -70,7 +70,7 @@ class Variant:
 def probabilities(variant: Variant, state: State, images: list[bytes], scratch: Path) -> np.ndarray:
     """Image files → float32 (N, 1000), as a server of this version computes them.
 
-    scratch: a folder for this state alone, in which its files are written once.
+    scratch: a folder for only this state, in which its files are written once.
     """
     served = scratch / "served"
     if not served.exists():
@@ -81,7 +81,7 @@ def probabilities(variant: Variant, state: State, images: list[bytes], scratch: 
     if variant.state:
         changed = scratch / "changed"
         changed.mkdir(exist_ok=True)
-        shutil.copy(served / PROGRAM_FILE, changed)  # whose tensors have the names that the state has
+        shutil.copy(served / PROGRAM_FILE, changed)  # its tensors have the state's names
         write_weights(variant.state(state), "file golden", changed / WEIGHTS_FILE)
         served = changed
     settings = replace(_settings(), precision=variant.precision, max_batch=variant.batch)
@@ -105,7 +105,7 @@ def _settings() -> Settings:
 
 
 def equal_here() -> list[Variant]:
-    """Those that this processor computes, eighteen."""
+    """The eighteen that this processor computes."""
     found = [
         Variant("batches of another size", f"{precision}, {batch}", precision=precision, batch=batch)
         for precision in PRECISIONS
@@ -120,7 +120,7 @@ def equal_here() -> list[Variant]:
 
 
 def equal_elsewhere(processor: str) -> list[Variant]:
-    """Those of a process that was started with the variables of PROCESSORS, four."""
+    """The four of a process that was started with variables from PROCESSORS."""
     return [
         Variant("another processor", f"{processor}, {precision}, {threads}", precision=precision, threads=threads)
         for precision in PRECISIONS

@@ -1,4 +1,4 @@
-"""The faults: what is done to a server under load, and what its clients then see. Each is one function."""
+"""The faults: what happens to a server under load, and what its clients then see. Each is one function."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def tried(name: str, servers: Servers) -> Outcome:
-    """Whatever happens, it has an outcome."""
+    """Always returns an outcome, whatever happens."""
     began = time.monotonic()
     try:
         outcome = asyncio.run(asyncio.wait_for(FAULTS[name](servers), TIMEOUT_S))

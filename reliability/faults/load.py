@@ -1,4 +1,4 @@
-"""What every fault takes: a load that is steady before it, and patience after it."""
+"""Used by every fault: a steady load before it, and a wait after it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 from reliability.clients import Load
 from reliability.servers import Server
 
-CLIENTS = 34  # on two processors a few more than all workers have in their batches, so that some wait
+CLIENTS = 34  # on two processors, a few more than fit into all workers' batches, so that some wait
 WARM_UP_S = 2
-STEADY_S = 3  # of load after the fault is over, in which nothing may be lost
-RECOVERY_S = 60  # how long is waited for it
+STEADY_S = 3  # of load after the fault, in which nothing may be lost
+RECOVERY_S = 60  # how long to wait for recovery
 
 
 @asynccontextmanager
 async def loaded(server: Server, clients: int = CLIENTS) -> AsyncIterator[Load]:
-    """Clients of a server, which has answered each of them."""
+    """Clients of a server that has answered each of them."""
     async with Load(server.address, server.form, clients) as load:
         await load.answered_since(time.monotonic(), clients, RECOVERY_S)
         await asyncio.sleep(WARM_UP_S)
@@ -26,7 +26,7 @@ async def loaded(server: Server, clients: int = CLIENTS) -> AsyncIterator[Load]:
 
 
 async def until(condition: Callable[[], object], within_s: float = RECOVERY_S) -> float | None:
-    """The seconds until it holds; None where it did not within the time."""
+    """The seconds until it holds; None if it does not in time."""
     began = time.monotonic()
     while time.monotonic() - began < within_s:
         if condition():
@@ -36,10 +36,10 @@ async def until(condition: Callable[[], object], within_s: float = RECOVERY_S) -
 
 
 async def serves_again(load: Load) -> bool:
-    """Waits for an answer to as many requests, sent from now on, as there are clients."""
+    """Waits until as many requests as there are clients, sent from now on, have been answered."""
     return await load.answered_since(time.monotonic(), CLIENTS, RECOVERY_S)
 
 
 async def steady() -> None:
-    """As long as nothing may be lost any more."""
+    """Waits for a time in which nothing may be lost."""
     await asyncio.sleep(STEADY_S)

@@ -1,4 +1,4 @@
-"""What came of one fault: what the clients saw since, and what of it should not have been."""
+"""The outcome of one fault: what the clients saw afterwards, and which of it was wrong."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from reliability.servers import CHECKOUT, OURS, Server
 BUSY = "503"  # a full queue
 QUEUE = int(load_properties(str(CHECKOUT / "config.properties"))["job_queue_size"])
 SERVE_AGAIN_S = 5  # the target, beyond the model's load time
-BATCH = {OURS: 16}  # requests that a worker has at most: handler/model-config.yaml; the stock envelope takes one
+BATCH = {OURS: 16}  # a worker's largest batch: handler/model-config.yaml; the stock envelope takes one
 Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Times are in seconds; None where nothing was answered.
+    """Times are in seconds; None if nothing was answered.
 
-    in_flight: requests that the fault may take with it. serves: whether a time without an answer counts.
+    in_flight: requests that the fault may lose. serves: whether a time without an answer counts.
     """
 
     start_s: float
@@ -45,7 +45,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Outcome:
-    """failed: what should not have been. own: figures that this fault alone has. skipped: why it cannot be tried."""
+    """failed: what should not have happened. own: figures of only this fault. skipped: why it cannot be tried."""
 
     failed: list[str]
     seen: Seen | None = None
@@ -57,12 +57,12 @@ class Outcome:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Outcome:
-        """From what `asdict` made of one."""
+        """From the dictionary that `asdict` made."""
         return cls(**stored | {"seen": stored["seen"] and Seen(**stored["seen"])})
 
 
 def batches(server: Server, workers: int) -> int:
-    """The requests that so many workers have at most."""
+    """The largest number of requests that this many workers hold."""
     return workers * BATCH.get(server.kind, 1)
 
 
@@ -88,9 +88,9 @@ def seen(server: Server, load: Load, at: float, in_flight: int, serves: bool = T
 
 
 def judged(seen: Seen, *otherwise: object, own: Figures | None = None) -> Outcome:
-    """Never a hang or a wrong answer; no other losses than what was in flight; and where it serves, soon again.
+    """No hang and no wrong answer; only requests in flight are lost; and if it serves, it recovers soon.
 
-    otherwise: what else should not have been, or something false.
+    otherwise: what else should not have happened, or a false value.
     """
     failed = [str(fault) for fault in otherwise if fault]
     failed += [f"{seen.outcomes[kind]} × {kind}" for kind in (HANGING, WRONG) if seen.outcomes.get(kind)]

@@ -16,10 +16,10 @@ from reliability.servers import OURS, Server, Servers
 
 DOOR_AGAIN_S = 5
 
-# A spot node that GKE takes away within 15 s, and what kserve/components/short-shutdown says to a pod there.
+# A spot node that GKE removes within 15 s, and the settings of kserve/components/short-shutdown for a pod there.
 NOTICE_S = 15
 SHORT_SHUTDOWN = {"DRAIN_AT_LEAST_S": "10", "DRAIN_AT_MOST_S": "12"}
-FORGOTTEN_S = 8  # until the cluster sends no more requests here: the node is seen not to be ready within 5 s
+FORGOTTEN_S = 8  # until the cluster sends no more requests here: it notices within 5 s that the node is not ready
 
 
 async def worker_killed(servers: Servers) -> Outcome:
@@ -52,7 +52,7 @@ async def killed_workers(server: Server, load: Load, count: int) -> Outcome:
 
 
 async def java_killed(servers: Servers) -> Outcome:
-    """SIGKILL to the Java process: the container ends, and is started again, as the kubelet would."""
+    """SIGKILL to the Java process: the container ends, and is restarted, as by the kubelet."""
     with servers.started() as server:
         async with loaded(server) as load:
             at = time.monotonic()
@@ -73,7 +73,7 @@ async def java_killed(servers: Servers) -> Outcome:
 
 
 async def envoy_killed(servers: Servers) -> Outcome:
-    """SIGKILL to the front door: it is started again, and TorchServe keeps its model. Who asks again is answered."""
+    """SIGKILL to the front door: it is restarted, and TorchServe keeps its model. Clients that retry get an answer."""
     with servers.started() as server:
         async with loaded(server) as load:
             at = time.monotonic()
@@ -84,14 +84,14 @@ async def envoy_killed(servers: Servers) -> Outcome:
             await steady()
             await load.leave()
             kept = {process.pid for process in (server.java(), *server.workers())} == before
-            not_back = again is None and f"the front door was not there again within {DOOR_AGAIN_S} s"
-            # Each client has one request on its way; asked again, it is answered.
+            not_back = again is None and f"the front door was not back within {DOOR_AGAIN_S} s"
+            # Each client has one request under way; if it retries, it gets an answer.
             after = seen(server, load, at, in_flight=CLIENTS)
             return judged(after, not_back, not kept and "TorchServe was replaced too", own={"door_again_s": again})
 
 
 async def terminated(servers: Servers) -> Outcome:
-    """SIGTERM, and half a second later the clients leave, each after its answer: what a rolling update does."""
+    """SIGTERM, and half a second later the clients leave, each after its answer: as in a rolling update."""
     with servers.started() as server:
         async with loaded(server) as load:
             at = time.monotonic()
@@ -101,7 +101,7 @@ async def terminated(servers: Servers) -> Outcome:
 
 
 async def preempted(servers: Servers) -> Outcome:
-    """SIGTERM, and SIGKILL to all of it after 15 s, as on a spot node; for 8 s, new connections still come."""
+    """SIGTERM, and SIGKILL to everything after 15 s, as on a spot node; for 8 s, new connections still arrive."""
     with servers.started(variables=SHORT_SHUTDOWN) as server:
         async with loaded(server) as load:
             at = time.monotonic()
@@ -110,12 +110,12 @@ async def preempted(servers: Servers) -> Outcome:
             await asyncio.sleep(FORGOTTEN_S)
             await load.leave()
             ended = await ending
-            # Killed or not, it is all the same once the clients have gone.
+            # Killed or not makes no difference once the clients have gone.
             return judged(seen(server, load, at, in_flight=0, serves=False), own={"ended_s": ended})
 
 
 async def ended_with_its_clients(server: Server, load: Load) -> float | None:
-    """Tells the server to end, and the clients soon after → the seconds that it took; None where it did not."""
+    """Tells the server to end, and the clients soon after → the seconds that it took; None if it did not end."""
     server.leader().terminate()
     ending = asyncio.create_task(container_ended(server))
     await asyncio.sleep(0.5)
@@ -124,7 +124,7 @@ async def ended_with_its_clients(server: Server, load: Load) -> float | None:
 
 
 async def container_ended(server: Server, within_s: float = RECOVERY_S) -> float | None:
-    """With its first process a container ends, and what still runs in it is killed; so it is after that time."""
+    """Waits for its first process to end, then kills everything that still runs in it; also after the time is up."""
     ended = await until(lambda: server.ended() is not None, within_s)
     for process in server.processes():
         with suppress(psutil.NoSuchProcess):

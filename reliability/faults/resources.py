@@ -1,4 +1,4 @@
-"""What a server lives on runs out, or jumps: disk, log, memory, processor time, the clock."""
+"""Resources run out, or jump: disk, log, memory, processor time, the clock."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ from reliability.servers import OURS, Server, Servers
 
 UNDER_UNSHARE = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c"]
 BALLAST = 256 << 20  # bytes, four times what the limit leaves
-SMALL_DISK_MB = 320  # as much as the unpacked archive and some
+SMALL_DISK_MB = 320  # enough for the unpacked archive, and a little more
 FULL_BELOW = 64 << 10  # bytes free
 JUMP_AT_LEAST_S = 23 * 3600  # of a day
 
 
 async def disk_full(servers: Servers) -> Outcome:
-    """The temporary disk is full while a worker is killed and has to come back."""
+    """The temporary disk is full while a worker is killed and must come back."""
     tmpfs = f'mount -t tmpfs -o size={SMALL_DISK_MB}m tmpfs "$TMPDIR"'
-    mount = f'cd "$TMPDIR" && {tmpfs} && cp -a . "$TMPDIR" && cd "$TMPDIR" && exec "$@"'  # with what lies there
+    mount = (
+        f'cd "$TMPDIR" && {tmpfs} && cp -a . "$TMPDIR" && cd "$TMPDIR" && exec "$@"'  # with the files that are there
+    )
     if run([*UNDER_UNSHARE, "true"], stdout=DEVNULL, stderr=DEVNULL, check=False).returncode:
-        raise Impossible("no mount namespace can be made here (it takes root)")
+        raise Impossible("no mount namespace can be made here (this needs root)")
     with servers.started(before=[*UNDER_UNSHARE, mount, "sh"]) as server:
         disk = Path(f"/proc/{server.java().pid}/root") / str(server.scratch).lstrip("/")
-        with open(disk / "filler", "wb", buffering=0) as filler, suppress(OSError):  # ENOSPC, as is judged below
+        with open(disk / "filler", "wb", buffering=0) as filler, suppress(OSError):  # ENOSPC, which is checked below
             while True:
                 filler.write(bytes(1 << 16))
         disk_state = os.statvfs(disk)
@@ -62,8 +64,8 @@ async def log_full(servers: Servers) -> Outcome:
             unread = bytes_in_pipe(server.java())
             ended = await ended_with_its_clients(server, load)
             after = seen(server, load, at, in_flight=batches(server, kills))
-            stuck = unread and "nobody reads what Java logs: it stands still when the pipe is full"
-            crashed = server.kind == OURS and server.ended() != 0 and "it did not end in order"
+            stuck = unread and "nobody reads Java's log: it blocks when the pipe is full"
+            crashed = server.kind == OURS and server.ended() != 0 and "it did not end cleanly"
             own: Figures = {"unread_log_bytes": unread, "ended_s": ended, "exit_status": server.ended()}
             return judged(after, stuck or crashed, own=own)
 
@@ -75,7 +77,7 @@ async def one_worker_replaced(server: Server) -> None:
 
 
 def bytes_in_pipe(java: psutil.Process) -> int:
-    """What Java has printed and nobody has read; 0 where it prints to no pipe."""
+    """Bytes that Java has printed and nobody has read; 0 if it does not print to a pipe."""
     with open(f"/proc/{java.pid}/fd/1", "rb", opener=lambda path, _: os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as out:
         size = bytearray(4)
         try:
@@ -92,7 +94,7 @@ async def memory_full(servers: Servers) -> Outcome:
             at = time.monotonic()
             before = {worker.pid for worker in server.workers()}
             group.limit_memory(group.memory_used() + (64 << 20))
-            ballast = Path(f"/dev/shm/reliability-{os.getpid()}")  # counts as memory of the group that has written it
+            ballast = Path(f"/dev/shm/reliability-{os.getpid()}")  # counts as memory of the group that writes it
             command = [*group.before(), "sh", "-c", f"exec head -c {BALLAST} /dev/zero > {ballast}"]
             try:
                 writing = psutil.Popen([str(word) for word in command])
@@ -125,21 +127,21 @@ async def cpu_throttled(servers: Servers) -> Outcome:
             back = time.monotonic() - released
             await steady()
             await load.leave()
-            after = seen(server, load, at, in_flight=0, serves=False)  # it is slow, and serves
+            after = seen(server, load, at, in_flight=0, serves=False)  # it is slow, but serves
             not_again = not again and "it did not serve again"
             return judged(after, not_again, own={"serves_after_release_s": back})
 
 
 async def clock_jumps(servers: Servers) -> Outcome:
-    """The wall clock jumps a day ahead, and then two days back; the clock that only counts stays as it is.
+    """The wall clock jumps a day ahead, and then two days back; the monotonic clock does not change.
 
-    Envoy is left out: with libfaketime in it, it hangs before it has read its settings.
+    Without Envoy: with libfaketime, it hangs before it has read its settings.
     """
     library = os.environ.get("LIBFAKETIME") or next(
         (str(file) for file in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None
     )
     if library is None:
-        raise Impossible("libfaketime is not here (Debian: apt-get install libfaketime)")
+        raise Impossible("libfaketime is not installed (Debian: apt-get install libfaketime)")
     offset = Path(f"/tmp/reliability-clock-{os.getpid()}")
     offset.write_text("+0d")
     variables = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(offset)}
@@ -153,7 +155,7 @@ async def clock_jumps(servers: Servers) -> Outcome:
                     await steady()
                 await load.leave()
                 after = seen(server, load, at, in_flight=0)
-                # Nothing is under way any more. A worker that starts makes Java log lines, with the time that it has.
+                # Nothing is under way any more. A starting worker makes Java log lines, with its current time.
                 server.workers()[0].kill()
                 moved = await until(lambda: logged_span_s(server.log()) > JUMP_AT_LEAST_S)
                 return judged(after, moved is None and "the clock of the server did not jump")
@@ -162,6 +164,6 @@ async def clock_jumps(servers: Servers) -> Outcome:
 
 
 def logged_span_s(log: str) -> float:
-    """From the earliest time in a log to the latest; compared with each other, they may be of any time zone."""
+    """From the earliest time in a log to the latest. They are only compared with each other, so any time zone works."""
     times = [datetime.fromisoformat(time) for time in re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", log)]
     return (max(times) - min(times)).total_seconds() if times else 0

@@ -1,4 +1,4 @@
-"""Clients who go away, who say nothing, or who are too many."""
+"""Clients that vanish, that send nothing, or that are too many."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reliability.faults.outcome import BUSY, QUEUE, Figures, Outcome, Seen, batc
 from reliability.servers import OURS, Servers
 
 VANISHING_S = 3
-ROOM = 3  # times what a full queue takes, for the slowest of the requests that were accepted
-GOOD_WITHIN_S = 3  # beside slow ones
-OVERLOADED = 5  # times the capacity: what is asked for at least
+ROOM = 3  # times the time for a full queue: the limit for the slowest accepted requests
+GOOD_WITHIN_S = 3  # at the same time as slow ones
+OVERLOADED = 5  # times the capacity must at least be requested
 
 
 async def clients_vanish(servers: Servers) -> Outcome:
-    """For some seconds, clients send half a request or a whole one, and then reset the connection."""
+    """For some seconds, clients send half a request or a complete one, and then reset the connection."""
     with servers.started() as server:
         async with loaded(server) as load:
             at, vanished = time.monotonic(), 0
@@ -46,7 +46,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def idle_connections(servers: Servers, count: int = 1000) -> Outcome:
-    """Connections that say nothing, half a head, or half a body, and stay."""
+    """Connections that send nothing, half a head, or half a body, and stay open."""
     with servers.started() as server:
         java = server.java()
         async with loaded(server) as load:
@@ -69,7 +69,7 @@ async def idle_connections(servers: Servers, count: int = 1000) -> Outcome:
 
 
 SLOW = 200
-# What a slow upload says of its length: the largest that is taken, no length at all, and one that is small.
+# The length that a slow upload claims: the largest accepted one, none at all, and a small one.
 SLOW_LENGTHS = {
     "Content-Length: 16777216": b"x" * 1000,
     "Transfer-Encoding: chunked": b"100\r\n" + b"x" * 256 + b"\r\n",
@@ -79,7 +79,7 @@ TRICKLE_S = 0.5
 
 
 async def slow_uploads(servers: Servers) -> Outcome:
-    """Two hundred clients send their pictures a little at a time, of every kind; others ask as ever."""
+    """Two hundred clients send their pictures bit by bit, in every way; others ask as usual."""
     with servers.started(variables={"REQUEST_TIMEOUT_S": "15"}) as server:
         async with loaded(server, clients=4) as load:
             at = time.monotonic()
@@ -94,7 +94,7 @@ async def slow_uploads(servers: Servers) -> Outcome:
 
 
 async def slow_uploads_at_once(address: tuple[str, int], seconds: float) -> None:
-    """Sends a little on each of SLOW connections, for so long; who is cut off comes again."""
+    """Trickles data over SLOW connections, for this long; clients that are cut off reconnect."""
 
     async def slow(number: int) -> None:
         length, piece = list(SLOW_LENGTHS.items())[number % len(SLOW_LENGTHS)]
@@ -121,7 +121,7 @@ async def slow_uploads_at_once(address: tuple[str, int], seconds: float) -> None
 
 @dataclass(frozen=True)
 class Rates:
-    """Requests in a second."""
+    """Requests per second."""
 
     capacity: float
     offered: float
@@ -129,18 +129,17 @@ class Rates:
 
 
 async def overload(servers: Servers, clients: int = 1000, seconds: float = 10) -> Outcome:
-    """First the capacity, with as many clients as keep the server busy; then many more than its queue holds.
+    """First the capacity, with enough clients to keep the server busy; then many more than its queue holds.
 
-    The pause after a refusal is that of clients who ask for ten times the capacity. They come to about seven times: a
-    thousand of them in one Python process, on the server's own processors, can do no more. `offered` is what they did
-    ask for.
+    The pause after a refusal is set for ten times the capacity. The clients reach about seven times: a thousand of them
+    in one Python process, on the server's own processors, can do no more. `offered` is what they actually sent.
     """
     with servers.started() as server:
         async with loaded(server, clients=64) as few:
             began = time.monotonic()
             await asyncio.sleep(5)
             capacity = few.outcomes(began)[ANSWERED] / (time.monotonic() - began)
-        pause = clients / (10 * capacity)  # after a refusal: at most ten times the capacity is asked for
+        pause = clients / (10 * capacity)  # after a refusal: limits the requests to ten times the capacity
         async with Load(server.address, server.form, clients, refused_pause_s=pause) as many:
             at = time.monotonic()
             await asyncio.sleep(seconds)
@@ -158,13 +157,13 @@ async def overload(servers: Servers, clients: int = 1000, seconds: float = 10) -
 
 
 def overload_faults(seen: Seen, rates: Rates, held: int) -> list[str]:
-    """held: requests that the queue and the workers have at most, by the configuration. What comes after is refused."""
+    """held: how many requests the queue and the workers hold, by the configuration. More are refused."""
     failed = []
     if not seen.outcomes.get(BUSY):
         failed.append("nothing was refused")
     if rates.offered < OVERLOADED * rates.capacity:
-        failed.append(f"the clients asked for less than {OVERLOADED} times the capacity")
+        failed.append(f"the clients requested less than {OVERLOADED} times the capacity")
     longest = ROOM * held / rates.answered if rates.answered else 0
     if seen.latency_p99_s is not None and seen.latency_p99_s > longest:
-        failed.append(f"what was accepted took longer than {longest:.1f} s (p99)")
+        failed.append(f"accepted requests took longer than {longest:.1f} s (p99)")
     return failed

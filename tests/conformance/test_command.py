@@ -125,14 +125,14 @@ def test_a_model_that_answers_nothing_is_not_accused(
         (["http://127.0.0.1:9"], "127.0.0.1:9/?: .*refused"),
         (["grpc://127.0.0.1:9", "--model", "x"], "127.0.0.1:9: "),
         (["ftp://127.0.0.1"], "not the URL of a server"),
-        (["http://127.0.0.1:99999"], "no URL"),
+        (["http://127.0.0.1:99999"], "not (a|the) URL"),
         (["http://127.0.0.1:9", "--header", "nonsense"], "expected .NAME: VALUE."),
         (["http://127.0.0.1:9", "--input", "/no/such/file"], "/no/such/file: No such file"),
         (
             ["http://127.0.0.1:9", "--loading", "0.1", "--protocol", "v1", "--model", "x"],
             "x was not ready within 0.1 s",
         ),
-        (["http://127.0.0.1:9", "--loading", "0.1", "--protocol", "v1"], "--loading wants --model"),
+        (["http://127.0.0.1:9", "--loading", "0.1", "--protocol", "v1"], "--loading needs --model"),
         (["grpc://127.0.0.1:9"], "give --model"),
     ],
 )

@@ -101,8 +101,8 @@ RATES = Rates(capacity=480, offered=3500, answered=200)
     [
         (FINE, RATES, []),
         (replace(FINE, outcomes={"200": 2000}), RATES, ["nothing was refused"]),
-        (FINE, replace(RATES, offered=2000), ["the clients asked for less than 5 times the capacity"]),
-        (replace(FINE, latency_p99_s=4.0), RATES, ["what was accepted took longer than 3.5 s (p99)"]),
+        (FINE, replace(RATES, offered=2000), ["the clients requested less than 5 times the capacity"]),
+        (replace(FINE, latency_p99_s=4.0), RATES, ["accepted requests took longer than 3.5 s (p99)"]),
     ],
 )
 def test_an_overload_that_was_none_or_was_not_refused_is_noticed(seen: Seen, rates: Rates, told: list[str]) -> None:
@@ -204,7 +204,7 @@ def test_of_some_versions_the_damaged_are_refused_and_the_equal_promoted(tmp_pat
 def test_the_parts_are_chosen_by_name() -> None:
     assert chosen(["soak", "faults"]) == ["soak", *EACH_FAULT]
     assert chosen(["faults:overload"]) == ["faults:overload"]
-    with pytest.raises(PipelineError, match="no part is called storm: there are faults, bad-input, "):
+    with pytest.raises(PipelineError, match="no part is called storm: choose from faults, bad-input, "):
         chosen(["storm"])
 
 
