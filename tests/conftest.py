@@ -1,4 +1,4 @@
-"""What tests share: an archive built once, a TorchServe started once, photographs."""
+"""Shared by tests: an archive built once, a TorchServe started once, photographs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import SHARE, Ports
 
-# Each comes after those that it imports, whose asserts pytest could not explain otherwise.
+# Each comes after those that it imports; otherwise, pytest could not explain their asserts.
 PLUGINS = (
     "waiting",
     "one_worker",
@@ -35,8 +35,8 @@ PLUGINS = (
 )
 pytest_plugins = [f"tests.support.{name}" for name in PLUGINS]
 
-# Between the choice of a port and its use, seconds pass: each of pytest-xdist's processes, and what it starts, chooses
-# from ports of its own.
+# Seconds pass between the choice of a port and its use: each of pytest-xdist's processes, and what it starts, chooses
+# from its own ports.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     FIRST, LAST_OF_ALL = 20_000, 32_000
     each = (LAST_OF_ALL - FIRST) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
@@ -49,7 +49,7 @@ PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
 
 @pytest.fixture(scope="session", autouse=True)
 def heeded_signals() -> None:
-    """Under nohup, or behind a shell's `&`, signals are ignored, and what a test starts would inherit that."""
+    """Under nohup, or with a shell's `&`, signals are ignored, and processes that a test starts would inherit that."""
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -74,7 +74,7 @@ def untrained() -> Weights:
 def directory(tmp_path_factory: pytest.TempPathFactory, untrained: Weights) -> Path:
     """A directory in KServe's layout: config/ and model-store/alexnet.mar, with untrained weights.
 
-    The one network that is traced and proved here, which takes ten seconds: `contents` is for archives of a test's own.
+    The only network that is traced and proved here, which takes ten seconds: use `contents` for a test's own archives.
     """
     from pipeline.artefact.packing import pack  # torch takes seconds
 
@@ -87,7 +87,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, untrained: Weights) -> P
 
 @pytest.fixture(scope="session")
 def model_dir(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That archive, unpacked as TorchServe unpacks it for a worker."""
+    """That archive, unpacked as by TorchServe for a worker."""
     unpacked = tmp_path_factory.mktemp("model")
     with zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as archive:
         archive.extractall(unpacked)
@@ -96,7 +96,7 @@ def model_dir(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def contents(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What that archive holds beside the handler, for `build_archive`."""
+    """That archive's files other than the handler, for `build_archive`."""
     made = tmp_path_factory.mktemp("contents")
     for name in (PROGRAM_FILE, WEIGHTS_FILE, CLASSES_FILE, MODEL_FILE, PROOF_FILE):
         (made / name).hardlink_to(model_dir / name)
@@ -105,31 +105,31 @@ def contents(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(directory: Path) -> Iterator[TorchServe]:
-    """A real TorchServe with the archive, started once for all tests that only ask it something."""
+    """A real TorchServe with the archive, started once for all tests that only send it requests."""
     with TorchServe(directory, MODEL_NAME, Ports.any_free()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def door_url(server: TorchServe) -> str:
-    """Where the front door of that server listens."""
+    """The address of that server's front door."""
     if not has_envoy():
         pytest.skip("there is no Envoy for this platform")
     return server.url
 
 
-# --- What is quick goes first -----------------------------------------------------------------------------------------
+# --- Quick tests first ------------------------------------------------------------------------------------------------
 
-# Whose test uses one of these starts a server, a script or Terraform; a new fixture of the kind belongs here. Other
-# tests that take long are marked where they are.
+# Tests that use one of these start a server, a script or Terraform; new fixtures of the kind belong here. Other
+# slow tests are marked where they are.
 SLOW_FIXTURES = {
     *("api", "deserted", "door", "door_url", "embedded_storage", "overloaded", "realest_registry", "registry"),
     *("running", "server", "servers", "script", "start", "terraform", "traced", "watched"),
 }
 
 
-# `make test` has two processes (pytest-xdist); a third would need more than 20 GB of memory. What asks the session's
-# own server stays in one of them; of what is here, a file at a time goes to whichever process is free.
+# `make test` has two processes (pytest-xdist); a third would need more than 20 GB of memory. Tests of the session's
+# own server stay in one of them; the files listed here go to whichever process is free.
 ANY_PROCESS = (
     *("tests/handler/", "tests/benchmarks/", "tests/conformance/test_checks.py"),
     *("tests/kserve/test_manifests.py", "tests/kserve/test_names.py", "tests/kserve/test_crds.py"),
@@ -141,7 +141,7 @@ ANY_PROCESS = (
         "tests/test_your_classifier.py",
     ),
 )
-# Whose tests ask how long others wait: at the end, when the other processes have little to do any more.
+# Their tests measure how long others wait: at the end, when the other processes have little left to do.
 LAST = "test_attacks.py"
 
 
@@ -150,9 +150,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, o
     for item in items:
         if isinstance(item, pytest.Function) and SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("slow")
-    items.sort(key=when)  # which keeps the order of the others; --stepwise goes by the order in which they run
+    items.sort(key=when)  # keeps the order of the others; --stepwise uses the order in which they run
     result = yield  # pytest obeys `-m`
-    items.sort(key=when)  # after --failed-first, for one
+    items.sort(key=when)  # such as after --failed-first
     return result
 
 
@@ -161,7 +161,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             if nodeid.startswith("tests/terraform/"):
-                return "terraform"  # whose own tests run once
+                return "terraform"  # its own tests run once
             return nodeid.partition("::")[0] if nodeid.startswith(ANY_PROCESS) else "servers"
 
     return ByFile(config, log)
@@ -183,7 +183,7 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """Says between the two how the first went."""
+    """Reports between the two how the first went."""
     result = yield
     reporter: pytest.TerminalReporter | None = item.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and nextitem is not None and is_slow(nextitem) and not is_slow(item):

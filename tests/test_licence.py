@@ -1,4 +1,4 @@
-"""What may be done with this, and with what comes from elsewhere, is said where people and tools look for it."""
+"""The licence of this project, and those of what it includes, are where people and tools look for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def words(text: str) -> str:
 
 
 def test_the_licence_is_apache_2() -> None:
-    """Word for word as https://www.apache.org/licenses/LICENSE-2.0.txt, which GitHub and scanners know by that."""
+    """Identical to https://www.apache.org/licenses/LICENSE-2.0.txt, so that GitHub and scanners recognise it."""
     text = (CHECKOUT / "LICENSE").read_bytes()
     assert hashlib.sha256(text).hexdigest() == APACHE_2
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
@@ -28,7 +28,7 @@ def test_the_licence_is_apache_2() -> None:
 
 
 def test_the_notice_has_torchvisions_licence() -> None:
-    """Its labels and its architecture are here, and its licence asks for that."""
+    """Its labels and its architecture are used here, and its licence requires this."""
     (file,) = (file for file in metadata.files("torchvision") or [] if file.name == "LICENSE")
     assert words(file.read_text()) in words((CHECKOUT / "NOTICE").read_text())
 

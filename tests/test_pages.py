@@ -123,7 +123,7 @@ def test_what_is_said_of_a_cluster_is_so() -> None:
 
 
 def test_no_comment_opens_a_string_where_somebody_pastes_it() -> None:
-    """zsh, the shell of macOS, takes comments in scripts alone: at its prompt an apostrophe in one begins a string."""
+    """zsh, macOS's shell, allows comments only in scripts: at its prompt, an apostrophe in one begins a string."""
     found = []
     for name in markdown():
         text = (CHECKOUT / name).read_text(encoding="utf-8")

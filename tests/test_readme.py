@@ -58,7 +58,7 @@ def test_every_page_can_be_found_from_it(readme: str, checkout: Path) -> None:
 
 
 def test_no_command_is_left_untried(readme: str) -> None:
-    """Each is tried below, or in tests of its own in tests/pipeline."""
+    """Each is run below, or in its own tests in tests/pipeline."""
     tried = (
         "make setup",
         "make demo",

@@ -1,4 +1,4 @@
-"""The rooms of the house stay apart: who imports whom, wherever in a file, is read from the source."""
+"""The packages stay separate: the source shows who imports whom, anywhere in a file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PIPELINE = sorted((CHECKOUT / "pipeline").rglob("*.py"))
 IN_ROOMS = sorted((CHECKOUT / "pipeline").glob("*/**/*.py"))
 HANDLER = sorted((CHECKOUT / "handler").rglob("*.py"))
 
-# The kit is for any server: it knows nothing of this one.
+# The kit is for any server, so it imports nothing of this one.
 CONFORMANCE = sorted((CHECKOUT / "conformance").glob("*.py"))
 OF_THE_KIT = {"conformance", "google", "grpc", "httpx", "rich"}
 
-# Imports go down only; what is on one floor stays apart.
+# Imports only go down; packages on the same level do not import each other.
 FLOORS = {"commands": 4, "deployment": 3, "store": 2, "artefact": 1, "serving": 1, "supply": 1, "shared": 0}
 
 HANDLERS_OWN = {"handler", "entry", "vision"}
-# yaml: TorchServe reads model-config.yaml with it. multipart: for a form alone, which comes only through the door.
-# pybase64: for its speed, where it is there.
+# yaml: TorchServe reads model-config.yaml with it. multipart: only for forms, which only arrive through the door.
+# pybase64: for its speed, if it is installed.
 IN_THE_IMAGE = {"torch", "PIL", "numpy", "safetensors", "yaml", "multipart", "pybase64"}
 
 
@@ -33,7 +33,7 @@ def name_of(file: Path) -> str:
 
 
 def imports(source: str) -> Iterator[str]:
-    """The full names of what a module imports, also inside functions and for the type checker alone."""
+    """The full names of a module's imports, including those inside functions and for the type checker."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -94,7 +94,7 @@ def test_the_pipeline_does_not_import_the_handler(file: Path) -> None:
 
 @pytest.mark.parametrize("file", HANDLER, ids=name_of)
 def test_the_handler_imports_only_itself_and_what_the_image_has(file: Path) -> None:
-    """Neither pipeline/ nor torchvision nor kserve."""
+    """It imports neither pipeline/ nor torchvision nor kserve."""
     assert packages(file.read_text()) - {"vision"} - IN_THE_IMAGE - set(sys.stdlib_module_names) == set()
 
 

@@ -1,4 +1,4 @@
-"""The version stands in pyproject.toml; whoever repeats it, since it cannot read it there, says the same."""
+"""The version is in pyproject.toml; files that must repeat it agree."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_make_builds_the_version() -> None:
 
 
 def test_make_builds_for_the_processor_of_the_nodes() -> None:
-    """On Apple silicon, docker builds for arm64 unless told: an image that ends on a node with `exec format error`."""
+    """On Apple silicon, docker builds for arm64 by default; on a node, such an image fails with `exec format error`."""
     assert " build --platform linux/amd64 " in make("-n", "image")
 
 

@@ -1,4 +1,4 @@
-""".github/workflows/terraform.yml, an example that nobody runs here: what can be said of it without GitHub."""
+""".github/workflows/terraform.yml, an example that does not run here: what can be checked without GitHub."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_it_runs_what_the_page_tells_a_person_to_run(tmp_path: Path) -> None:
     workflow = walked(folders[1], said + scripts, {"terraform"}, "")
 
     def plain(line: str) -> str:
-        """What both have in common: a plan that is kept has its values from when it was made."""
+        """A stored plan keeps the values from when it was made."""
         return re.sub(r" (-lockfile=\S+|-out=\S+|\w+\.tfplan)", "", line)
 
     assert [plain(line) for line in workflow[:4]] == [line.replace(" apply ", " plan ") for line in page]

@@ -1,4 +1,4 @@
-"""What runs elsewhere, and so not here: GitHub's workflows, pre-commit's hooks, Renovate's rules."""
+"""Files that only run elsewhere: GitHub's workflows, pre-commit's hooks, Renovate's rules."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_cluster_is_made_as_its_page_says() -> None:
 
 
 def test_each_night_and_by_hand_a_real_cluster_is_asked() -> None:
-    assert workflow("cluster-test")[True].keys() == {"schedule", "workflow_dispatch"}  # YAML takes `on` for true
+    assert workflow("cluster-test")[True].keys() == {"schedule", "workflow_dispatch"}  # YAML reads `on` as true
     (command,) = (command for command in commands("cluster-test") if command.startswith("make cluster-test"))
     page = (CHECKOUT / "kserve" / "README.md").read_text()
     assert f"    {command}\n" in page
@@ -93,7 +93,7 @@ def test_pre_commit_has_the_hooks_of_make_lint() -> None:
     (repository,) = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"]
     entries = [shlex.split(hook["entry"]) for hook in repository["hooks"]]
     assert [entry[2] if entry[:2] == ["sh", "-c"] else " ".join(entry) for entry in entries] == wanted
-    assert not any(hook["pass_filenames"] for hook in repository["hooks"])  # make lint looks at all
+    assert not any(hook["pass_filenames"] for hook in repository["hooks"])  # make lint checks all files
 
 
 def test_renovates_rules_are_about_what_is_pinned() -> None:

@@ -1,7 +1,7 @@
 """docs/your-classifier.md can be followed: its files and commands, in order, from pictures to a service.
 
-Two things are not as they are for a user. The weights that training begins with are random, since they cannot be
-downloaded everywhere that tests run: a file in torch.hub's cache has their name. And the cluster is simulated.
+Two things differ from what a user has. Training begins with random weights, since the real ones cannot be
+downloaded everywhere: a file in torch.hub's cache has their name. And the cluster is simulated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = (CHECKOUT / "docs" / "your-classifier.md").read_text()
 USED = ("handler", "kserve", "models", "pipeline", "scripts", "docs/photographs")
 
-# PyPI's torchvision, beside the CPU build of torch, is imported through `zoo`.
+# PyPI's torchvision, with the CPU build of torch, is imported through `zoo`.
 BEFORE_TRAINING = """
 import sys
 if sys.orig_argv[-1].endswith("train.py"):
@@ -51,7 +51,7 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        """Whose content it is: that is its first line."""
+        """The file that a block belongs to, from its first line."""
         found = re.match(r"# (\S+\.(?:py|yaml))\n", self.text)
         return found[1] if found else None
 
@@ -61,7 +61,7 @@ BLOCKS = [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, 
 
 @pytest.fixture
 def checkout_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of this one, with what training needs, and no archive."""
+    """A copy of this checkout, with what training needs, and without archives."""
     for folder in USED:
         shutil.copytree(CHECKOUT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("config.properties", "NOTICE"):
@@ -83,7 +83,7 @@ def checkout_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(checkout_of_a_user: Path) -> Callable[..., str]:
-    """Runs commands as a shell does, in that checkout. → stdout. What fails, fails the test."""
+    """Runs commands in a shell, in that checkout. → stdout. A command that fails, fails the test."""
 
     def commands(script: str) -> str:
         path = os.pathsep.join([str(checkout_of_a_user / "site"), str(CHECKOUT)])
@@ -91,7 +91,7 @@ def run(checkout_of_a_user: Path) -> Callable[..., str]:
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=checkout_of_a_user,
             env=os.environ
-            | {"PYTHONPATH": path, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"},  # else twice the work
+            | {"PYTHONPATH": path, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"},  # otherwise twice the work
             capture_output=True,
             text=True,
             timeout=PATIENCE_S * 5,
@@ -143,7 +143,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(
     assert serving.returncode == 0, said
     assert {file: label for file, (label, _) in served.items()} == {file: label for file, (label, _) in trained.items()}
     moved = [abs(served[file][1] - trained[file][1]) for file in trained]
-    assert max(moved) <= 0.05  # what the proof lets bfloat16 move; the page's own 0.01 is that of a usual picture
+    assert max(moved) <= 0.05  # the proof's limit for bfloat16; the page's own 0.01 is a typical value
     assert sum(moved) / len(moved) <= 0.01
 
     publish, deploy = deploy.replace("BUCKET", cloud.bucket).replace("IMAGE", "registry.example/server:1").splitlines()
@@ -157,7 +157,7 @@ def test_the_page_can_be_followed_from_top_to_bottom(
 
 
 def _said_by_training(text: str) -> dict[str, tuple[str, float]]:
-    """Pictures that training did not see → label and probability."""
+    """Pictures not used in training → label and probability."""
     lines = re.findall(r"^(\S+\.jpg): (\w+) ([\d.]+)%$", text, re.MULTILINE)
     return {file: (label, float(percent) / 100) for file, label, percent in lines}
 
@@ -172,11 +172,11 @@ def _without_probability(answer: dict[str, list[dict[str, list[dict[str, object]
     return [{key: value for key, value in each.items() if key != "probability"} for each in prediction["classes"]]
 
 
-# --- What the page says beside ----------------------------------------------------------------------------------------
+# --- What else the page says ------------------------------------------------------------------------------------------
 
 
 def _rows(head: str) -> list[list[str]]:
-    """Of the table whose first column is called so."""
+    """The rows of the table whose first column has this name."""
     table = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines() if line.startswith("| ")]
 

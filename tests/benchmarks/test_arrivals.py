@@ -47,7 +47,7 @@ def test_as_many_are_due_as_the_rate_says(even: bool) -> None:
     assert dues == sorted(dues)
     assert min(dues) >= 0
     assert max(dues) <= 4
-    assert dues == schedule(150, 4, even)  # the same at every run
+    assert dues == schedule(150, 4, even)  # the same in every run
 
 
 def test_at_random_two_may_come_at_once_and_evenly_none_do() -> None:
@@ -66,7 +66,7 @@ def test_every_request_that_was_due_is_sent_and_answered(reply: Reply) -> None:
     with serving(reply) as (url, got):
         found = found_at(url)
     assert found["due"] == found["answered"] == 30
-    assert len(got) == 40  # those of the warm-up too
+    assert len(got) == 40  # including the warm-up
     assert found["errors"] == 0
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
     assert found["throughput"] == pytest.approx(100)
@@ -87,7 +87,7 @@ def test_where_nobody_listens_every_request_is_an_error() -> None:
 
 
 def test_a_latency_counts_from_when_the_request_was_due() -> None:
-    """What was due five seconds ago has waited for five seconds, whoever is to blame."""
+    """A request that was due five seconds ago has waited for five seconds, whoever is to blame."""
 
     async def late(url: str) -> Load:
         load = load_of(url)
@@ -105,7 +105,7 @@ def test_a_latency_counts_from_when_the_request_was_due() -> None:
 
 
 def test_a_request_does_not_wait_for_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that never answers is asked all the same; what is more than MOST_CONNECTIONS is not sent, and counts."""
+    """A server that never answers still gets requests; those beyond MOST_CONNECTIONS are not sent, but count."""
     monkeypatch.setattr(arrivals, "MOST_CONNECTIONS", 35)
     monkeypatch.setattr(arrivals, "PATIENCE_S", 0.2)
 

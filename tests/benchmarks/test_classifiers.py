@@ -1,4 +1,4 @@
-"""What `make classifiers` keeps, and the page that it writes; tests/pipeline/artefact/test_families.py packs some."""
+"""The results of `make classifiers`, and its page; tests/pipeline/artefact/test_families.py packs some networks."""
 
 from __future__ import annotations
 

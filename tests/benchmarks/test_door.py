@@ -1,4 +1,4 @@
-"""What the front door costs: the arithmetic and the table, on rounds that were made up."""
+"""The cost of the front door: the arithmetic and the table, on made-up rounds."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def goals(found: dict[str, Any]) -> dict[str, tuple[Any, bool | None]]:
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    """The machine is half as fast in the second round: that changes no ratio."""
+    """The machine is half as fast in the second round, which changes no ratio."""
     figures = summarised(one_round(190, 200), one_round(95, 100))["figures"]
     assert figures["ratio_32"] == {"median": 0.95, "least": 0.95, "most": 0.95}
     assert figures["with_32_throughput"] == {"median": 142.5, "least": 95, "most": 190}

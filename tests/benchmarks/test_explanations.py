@@ -1,4 +1,4 @@
-"""What is shown of a picture to see whether its explanation is right."""
+"""Which parts of a picture are shown to check its explanation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic between what was measured and what is said, on rounds that were made up."""
+"""The arithmetic from measurements to figures, on made-up rounds."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_of_several_runs_the_nearest_is_taken() -> None:
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    """The machine is half as fast in the second round: that changes no ratio."""
+    """The machine is half as fast in the second round, which changes no ratio."""
     found = summarised(one_round(200, 20), one_round(100, 10))
     assert found["contenders"][OURS]["loads"]["32"]["throughput"] == {"median": 150, "least": 100, "most": 200}
     assert found["ratios"][OURS]["torchserve_stock"]["throughput_32"] == {"median": 10, "least": 10, "most": 10}
@@ -167,7 +167,7 @@ def test_what_was_not_measured_is_not_met() -> None:
 def test_a_median_has_its_spread() -> None:
     assert Spread.of([3.0, 1.0, 2.0]) == Spread(2, 1, 3)
     assert Spread.of([]) is None
-    assert Spread.of([1.0, None]) is None  # a median of what happened to be there would flatter
+    assert Spread.of([1.0, None]) is None  # a median of only the available rounds would flatter
 
 
 @pytest.mark.parametrize(("figure", "at_least", "met"), [(2, True, True), (1, True, False), (1, False, True)])

@@ -51,7 +51,7 @@ def with_length(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "17")
     handler.end_headers()
-    handler.wfile.write(b'{"predictions":[]')  # as much as was announced: what is in it is for others to check
+    handler.wfile.write(b'{"predictions":[]')  # as long as announced: others check its content
 
 
 def chunked(handler: BaseHTTPRequestHandler) -> None:
@@ -81,7 +81,7 @@ def refusing_for_a_while(handler: BaseHTTPRequestHandler) -> None:
     handler.send_header("Content-Length", "0")
     handler.send_header("Retry-After", "2")
     handler.end_headers()
-    handler.close_connection = True  # and does not say so
+    handler.close_connection = True  # without announcing it
 
 
 def breaking_off(handler: BaseHTTPRequestHandler) -> None:
@@ -136,7 +136,7 @@ def test_a_refusal_may_say_when_to_come_again() -> None:
 
 
 def test_who_was_refused_pauses_even_where_the_connection_is_lost() -> None:
-    """And leaves at the end, without waiting for the end of the pause."""
+    """It also leaves at the end, without waiting for the pause to end."""
     with serving(refusing_for_a_while) as (url, got):
         found = load(url, connections=3, pause=1000)
     assert len(got) == found["sent"] == found["connects"] == 3

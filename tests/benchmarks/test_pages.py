@@ -1,4 +1,4 @@
-"""A page for each processor, and all of them side by side, on records that were made up; and those of the checkout."""
+"""A page for each processor, and all of them side by side, on made-up records; and the checkout's own pages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def isa_record() -> dict[str, Any]:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Everything was measured on the Xeon, and on the EPYC the front door alone."""
+    """Everything was measured on the Xeon, but only the front door on the EPYC."""
     for machine in (XEON, EPYC):
         each = Records(processors.folder_of(machine, tmp_path))
         each.write(records.DOOR, on(machine, door_summarised(door_round())))
@@ -63,7 +63,7 @@ def results(tmp_path: Path) -> Path:
 def test_results_lie_by_the_processor_and_what_it_can(
     processor: str, sets: list[str], folder: str, tmp_path: Path
 ) -> None:
-    """A virtual machine hides the name: two that hide it alike may be of two kinds."""
+    """A virtual machine hides the name: two with the same hidden name may be of different kinds."""
     machine = {"processor": processor, "instruction_sets": sets}
     assert processors.folder_of(machine, tmp_path) == tmp_path / folder
 
@@ -92,7 +92,7 @@ def test_a_page_has_what_was_measured_and_no_empty_section(results: Path) -> Non
     assert [line for line in epyc.splitlines() if line.startswith("#")][1:] == ["## What the front door costs"]
     assert "## Targets" in xeon
     assert "![p50 and p99 at 32 clients](latency.png)" in xeon
-    assert "## Scaling out" in xeon  # whose price is that of a machine with AMX
+    assert "## Scaling out" in xeon  # its price is that of a machine with AMX
     assert "<!--" not in epyc + xeon
 
 
@@ -104,7 +104,7 @@ def test_a_reader_finds_his_own(results: Path) -> None:
         in found["processors"]
     )
     assert "| n2, c2, m3 | – |" in found["processors"]
-    assert "| n1 | [simulated](results/intel-xeon-platinum" in found["processors"]  # AVX-512 alone
+    assert "| n1 | [simulated](results/intel-xeon-platinum" in found["processors"]  # only AVX-512
     assert f"| {SIMULATED} | 1.50, ≥ 1.3: met |" in found["targets"]
     assert f"| photographs a second, 32 clients | {page} |" in found["fast"]
     assert "| **this project, int8** | 300 |" in found["fast"]
@@ -148,7 +148,7 @@ def test_the_pages_of_the_checkout_say_what_the_results_say() -> None:
 
 
 def test_every_missed_target_has_its_reason() -> None:
-    """By hand, in missed.yaml; none is left of a target that is met by now."""
+    """Written by hand in missed.yaml; none remains for a target that is met."""
     for each in records.every():
         missed = [target["what"] for target in each.targets() if target["met"] is False]
         assert sorted(each.reasons()) == sorted(missed), each.folder.name

@@ -1,4 +1,4 @@
-"""What a sampled stack, and an operator, belong to."""
+"""The stage of a sampled stack, and the kind of an operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each protocol costs: the bodies, the requests, and the arithmetic on rounds that were made up."""
+"""The cost of each protocol: the bodies, the requests, and the arithmetic on made-up rounds."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def took(forward: float) -> dict[str, Any]:
 
 
 def one_round(int8: float = 3.0) -> dict[str, Any]:
-    """Float32 takes 12 ms on AVX2 and 10 elsewhere; bfloat16 cannot be had there, and takes 6 as it is."""
+    """Float32 takes 12 ms on AVX2 and 10 elsewhere; bfloat16 is not available there, and takes 6 without limits."""
     with_avx2 = {"float32": took(12), "bfloat16": {"refused": "no"}, "int8": took(6)}
     return {"AVX2": with_avx2, AS_IT_IS: {"float32": took(10), "bfloat16": took(6), "int8": took(int8)}}
 
@@ -76,7 +76,7 @@ def test_torch_computes_with_no_more_than_it_may() -> None:
     for each in sets_of(["avx2"])[:1]:
         variables = os.environ | IMPORTABLE | {"ATEN_CPU_CAPABILITY": each.aten}
         done = subprocess.run(command, cwd=CHECKOUT, env=variables, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() in ("AVX2", "DEFAULT")  # the latter: of processors that have no AVX2
+        assert done.stdout.strip() in ("AVX2", "DEFAULT")  # the latter: for processors without AVX2
 
 
 def test_the_record_of_the_checkout_says_what_was_measured() -> None:

@@ -1,6 +1,6 @@
-"""A small server that keeps the protocol, and whose answers a test may twist.
+"""A small server that follows the protocol, and whose answers a test may distort.
 
-Its model doubles four numbers, and repeats a text beside them: v1 takes the numbers alone.
+Its model doubles four numbers, and repeats a text next to them: v1 takes only the numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OUTPUTS = [{**INPUTS[0], "name": "doubled"}, {**INPUTS[1], "name": "repeated"}]
 
 
 class Refusal(Exception):
-    """The client's fault. Its text says which."""
+    """The client's fault; the text says what it is."""
 
     def __init__(self, status: int, sentence: str) -> None:
         self.status = status
@@ -292,7 +292,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 
 class Code(Exception):
-    """Instead of an answer over gRPC: this status."""
+    """This status replaces an answer over gRPC."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
         self.code = code
@@ -303,13 +303,13 @@ GrpcTwist = Callable[[str, Any, Any], Any]  # method, request, answer (or Code) 
 
 
 class StandIn:
-    """twist, grpc_twist: what becomes of each right answer."""
+    """twist, grpc_twist: change each right answer."""
 
     def __init__(self) -> None:
         self.straight()
 
     def straight(self) -> None:
-        """Nothing is wrong any more."""
+        """Answers are right again."""
         self.twist: Twist = lambda _, reply: reply
         self.grpc_twist: GrpcTwist = lambda _, __, answered: answered
         self.takes = MOST_BYTES
@@ -366,7 +366,7 @@ class StandIn:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128  # of those who connect at once
+    request_queue_size = 128  # clients that connect at once
 
 
 @contextmanager

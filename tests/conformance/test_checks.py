@@ -93,7 +93,7 @@ def test_a_server_that_keeps_the_protocol_passes_every_check(
 
 
 def at(path: str, change: Callable[[Reply], Reply | None], method: str = "") -> Twist:
-    """Another answer at one path. method: of that alone."""
+    """A different answer at one path. method: only for this one."""
     return lambda request, reply: change(reply) if request.path == path and method in ("", request.method) else reply
 
 
@@ -102,7 +102,7 @@ def status(number: int) -> Callable[[Reply], Reply]:
 
 
 def edited(**changes: Any) -> Callable[[Reply], Reply]:
-    """The JSON of a good answer with these, or without what is None."""
+    """The JSON of a good answer with these keys, or without those that are None."""
 
     def edit(reply: Reply) -> Reply:
         said = {key: value for key, value in {**reply.json, **changes}.items() if value is not None}
@@ -135,7 +135,7 @@ def doubled_prediction(reply: Reply) -> Reply:
 
 
 def other_outputs(change: Callable[[dict[str, Any]], object]) -> Callable[[Reply], Reply]:
-    """The first output of an answer in JSON is changed."""
+    """Changes the first output of an answer in JSON."""
 
     def edit(reply: Reply) -> Reply:
         if reply.status != 200 or LENGTH in reply.headers:
@@ -156,12 +156,12 @@ def body_has(text: bytes) -> Callable[[Request], bool]:
 
 
 def of_the_raw_client(request: Request) -> bool:
-    """What is pipelined, or sent one after the other."""
+    """Requests that are pipelined, or sent one after the other."""
     return "user-agent" not in request.headers
 
 
 def stale(after: int, holds: Callable[[Request], bool] = lambda _: True) -> Twist:
-    """From the answer after so many on, each is the first."""
+    """After this many answers, each is a copy of the first."""
     answers: list[Reply] = []
 
     def twist(request: Request, reply: Reply) -> Reply:
@@ -202,12 +202,12 @@ def is_binary(request: Request) -> bool:
 
 
 def infected_raw(request: Request, reply: Reply) -> Reply:
-    """On a connection of several questions, the good ones are not answered as alone."""
+    """On a connection with several questions, the good ones get other answers than alone."""
     return reply._replace(status=503) if of_the_raw_client(request) and reply.status == 200 else reply
 
 
 def all_outputs(reply: Reply) -> Reply:
-    """However many were asked for."""
+    """Whichever were requested."""
     return edited(outputs=(reply.json["outputs"] * 2)[:2])(reply)
 
 
@@ -347,7 +347,7 @@ def named(checks: Any) -> dict[str, Check[Any]]:
 V1 = named([*v1.CHECKS, *rest.CHECKS])
 V2 = named([*v2.CHECKS, *rest.CHECKS, *binary.CHECKS])
 GRPC = named(grpc_v2.CHECKS)
-AWAITED = "ready_means_that_the_model_answers"  # and too_large_is_said: tests of their own, below
+AWAITED = "ready_means_that_the_model_answers"  # and too_large_is_said: these have their own tests below
 
 
 @pytest.mark.parametrize(("name", "outcome", "twist"), [*V1_FAULTS, *REST])
@@ -370,12 +370,12 @@ def test_a_fault_in_v2_is_found(
 
 
 def coded(code: grpc.StatusCode, method: str = "") -> GrpcTwist:
-    """Every refusal has this status. method: of that alone."""
+    """Every refusal has this status. method: only for this one."""
     return lambda called, _, answered: Code(code) if isinstance(answered, Code) and method in ("", called) else answered
 
 
 def changed(method: str, change: Callable[[Any], object]) -> GrpcTwist:
-    """A good answer of a method is another."""
+    """Changes the good answer of a method."""
 
     def twist(called: str, _: Any, answered: Any) -> Any:
         if called == method and not isinstance(answered, Code):
@@ -419,7 +419,7 @@ def infected_over_grpc() -> GrpcTwist:
 
 
 def all_over_grpc(called: str, request: Any, answered: Any) -> Any:
-    """However many outputs were asked for."""
+    """Whichever outputs were requested."""
     if called == "ModelInfer" and request.outputs:
         answered.outputs.add(name="more", datatype="FP32", shape=[1])
         answered.raw_output_contents.append(bytes(4))
@@ -427,7 +427,7 @@ def all_over_grpc(called: str, request: Any, answered: Any) -> Any:
 
 
 def without_raw(called: str, request: Any, answered: Any) -> Any:
-    """Contents of the datatype are not taken."""
+    """Typed contents are not accepted."""
     return Code(grpc.StatusCode.INTERNAL) if called == "ModelInfer" and not request.raw_input_contents else answered
 
 
@@ -480,7 +480,7 @@ def test_a_fault_over_grpc_is_found(
     fails(GRPC[name], grpc_case, outcome)
 
 
-# --- What takes a test of its own -------------------------------------------------------------------------------------
+# --- Checks with their own tests --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -543,7 +543,7 @@ def test_a_server_that_answers_only_some_time_after_it_is_ready_is_found(
     status: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever it says until then: MLServer has 400 for a model that is not ready."""
+    """Whatever it says until then: MLServer answers 400 for a model that is not ready."""
     left = [None] * 5
 
     def loading(request: Request, reply: Reply) -> Reply:
@@ -560,7 +560,7 @@ def test_a_server_that_answers_only_some_time_after_it_is_ready_is_found(
 
 
 def test_an_unknown_method_is_not_answered_as_a_known_one(grpc_case: grpc_calls.GrpcCase) -> None:
-    """The stand-in knows no method of that name; one that answers everything is asked here."""
+    """The stand-in has no method of that name; this server answers everything."""
     grpc_case.call = lambda *_: grpc_calls.Said(grpc.StatusCode.OK, "", None)  # type: ignore[method-assign]
     fails(GRPC["an_unknown_method_is_unimplemented"], grpc_case, MUST)
 

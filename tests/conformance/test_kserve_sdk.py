@@ -1,4 +1,4 @@
-"""The kit before a real server of another make: KServe's SDK, which fails where the kit's page says that it does."""
+"""The kit against another real server: KServe's SDK, which fails the checks that the kit's page lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITS = ["--model", "doubler", "--loading", "120", "--json"]
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Ports]:
-    """KServe's SDK with the page's own model; it may still be starting."""
+    """KServe's SDK with the page's model; it may still be starting."""
     ports = Ports.any_free()
     command = [sys.executable, str(KIT / "servers" / "kserve_sdk.py"), "--model_name=doubler"]
     at = [f"--http_port={ports.inference}", f"--grpc_port={ports.management}"]

@@ -1,4 +1,4 @@
-"""What only the tests of pipeline/ need: a handler that may be changed, and free ports."""
+"""Only for the tests of pipeline/: a handler that may be changed, and free ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick ones of the faults, against the container's command; `make reliability` tries all of them."""
+"""The quick faults, against the container's command; `make reliability` tries all of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nothing_is_lost_beyond_the_batch_in_flight(
         outcome = asyncio.run(FAULTS[name](servers))
     except Impossible as reason:
         pytest.skip(str(reason))
-    # How long it takes depends on what else the machine does: that is for `make reliability`.
+    # How long it takes depends on the machine's other work: only `make reliability` checks that.
     assert not [fault for fault in outcome.failed if not fault.startswith("no answer for")], outcome
 
 

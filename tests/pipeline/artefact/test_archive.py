@@ -1,4 +1,4 @@
-"""The archive: the same bytes from the same inputs, as torch-model-archiver would lay them out, or none at all."""
+"""The archive: the same bytes from the same inputs, in torch-model-archiver's layout, or no archive at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONTENTS = (CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, PROOF_FILE, WEIGHTS_FILE)
 
 @pytest.fixture
 def packed(tiny: Path, tmp_path: Path) -> Path:
-    """What goes into an archive beside the handler, which a test may change."""
+    """An archive's files other than the handler, which a test may change."""
     return Path(shutil.copytree(tiny, tmp_path / "contents"))
 
 
@@ -119,7 +119,7 @@ def test_entries_are_stored_sorted_dated_1980_and_readable_by_all(build: Callabl
         "vision/errors.py.orig",
         "vision/.DS_Store",
         "vision/.ipynb_checkpoints/errors.py",
-        "vision/._errors.py",  # macOS, on file systems of others
+        "vision/._errors.py",  # macOS, on other systems' file systems
     ],
 )
 def test_leftovers_do_not_go_into_it(build: Callable[[], Archive], handler_directory: Path, leftover: str) -> None:
@@ -163,7 +163,7 @@ def test_files_and_manifest_are_those_of_torch_model_archiver(
     build: Callable[[], Archive], handler_directory: Path, packed: Path, tmp_path: Path, checkout: Path
 ) -> None:
     archive = build()
-    others = tmp_path / "others"  # of a folder it takes what is in it
+    others = tmp_path / "others"  # given a folder, it takes the files in it
     shutil.copytree(packed, others, ignore=shutil.ignore_patterns(WEIGHTS_FILE))
     shutil.copytree(handler_directory / "vision", others / "vision")
     shutil.copy(checkout / NOTICE_FILE, others)
@@ -277,7 +277,7 @@ def test_a_folder_in_the_place_of_the_archive_is_named_and_stays(
 
 def test_an_archive_replaces_the_one_before_it(build: Callable[[], Archive], handler_directory: Path) -> None:
     before = build()
-    with before.path.open("rb") as reader:  # a server that has it open goes on reading what it began
+    with before.path.open("rb") as reader:  # a server that has it open keeps reading the old file
         (handler_directory / "vision" / "errors.py").write_text("# another\n")
         after = build()
         assert after.path == before.path

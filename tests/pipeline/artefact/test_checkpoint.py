@@ -1,4 +1,4 @@
-"""Which state dict of a checkpoint is taken, by which names, and what stops that."""
+"""Which state dict of a checkpoint is used, under which names, and what prevents that."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def choose(folder: Path, checkpoint: object, **options: Any) -> Chosen:
 
 
 def taken(folder: Path, checkpoint: object) -> tuple[float, str]:
-    """The value that all weights have which were taken, and where they were."""
+    """The common value of the chosen weights, and their place."""
     chosen = choose(folder, checkpoint)
     assert {name: array.shape for name, array in chosen.state.items()} == SHAPES
     assert {array.dtype for array in chosen.state.values()} == {np.dtype(np.float32)}
@@ -74,7 +74,7 @@ def refusal(folder: Path, checkpoint: object) -> str:
 
 
 def with_wrapped_features() -> nn.Module:
-    """As pytorch/examples wraps AlexNet for several GPUs."""
+    """AlexNet as wrapped by pytorch/examples for several GPUs."""
     net: Any = network()
     net.features = nn.DataParallel(net.features)
     return net  # type: ignore[no-any-return]
@@ -101,7 +101,7 @@ WRAPPED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("kind", WRAPPED)
 def test_a_wrapped_network_is_taken(tmp_path: Path, kind: str) -> None:
-    with warnings.catch_warnings(action="ignore"):  # of torch's own parts, about others of its own
+    with warnings.catch_warnings(action="ignore"):  # about torch's own parts
         wrapped = WRAPPED[kind]()
     expected = [tensor for name, tensor in wrapped.state_dict().items() if name != "n_averaged"]
     chosen = choose(tmp_path, wrapped.state_dict())
@@ -171,7 +171,7 @@ def test_the_state_dict_is_found_beside_what_training_needs(tmp_path: Path, key:
 
 
 def test_lightnings_checkpoint_is_taken(tmp_path: Path) -> None:
-    """As Trainer.save_checkpoint writes it; what the loss was trained with lies among the names."""
+    """As Trainer.save_checkpoint writes it; the loss's weights are among the names."""
     checkpoint = {
         "epoch": 1,
         "global_step": 10,
@@ -187,7 +187,7 @@ def test_lightnings_checkpoint_is_taken(tmp_path: Path) -> None:
 
 
 def test_torchvisions_and_timms_checkpoints_are_taken(tmp_path: Path) -> None:
-    """Both save the arguments of the command line beside the model."""
+    """Both save the command line's arguments with the model."""
     args = argparse.Namespace(lr=0.1, sizes=[1, 2], output_dir=pathlib.Path("/out"), when=dt.datetime(2026, 1, 1))
     assert taken(tmp_path, {"model": state(), "optimizer": {}, "args": args}) == (1, "model")
     assert taken(tmp_path, {"state_dict": state(), "args": args, "metric": np.float64(0.5)}) == (1, "state_dict")
@@ -240,7 +240,7 @@ def test_averaged_weights_are_known_by_their_counter_too(tmp_path: Path) -> None
 
 
 def test_averaged_weights_within_the_same_dictionary_go_first(tmp_path: Path) -> None:
-    """As an EMA of a LightningModule's attribute, and as ema_pytorch has it."""
+    """As in an EMA of a LightningModule's attribute, and in ema_pytorch."""
     names = {**prefixed("online_model.", 1), **prefixed("ema_model.", 2), "initted": torch.tensor(True)}
     assert taken(tmp_path, {"state_dict": names | {"step": torch.tensor(7)}}) == (2, "state_dict.ema_model")
 
@@ -274,7 +274,7 @@ def test_a_place_stays_a_short_line(tmp_path: Path) -> None:
 
 
 def names(folder: Path, checkpoint: object) -> set[str]:
-    """Of what is handed on where nothing fits, for a sentence about it."""
+    """What is passed on for the error if nothing fits."""
     return set(choose(folder, checkpoint).state)
 
 
@@ -289,7 +289,7 @@ def test_what_comes_closest_is_told_of_by_the_networks_names(tmp_path: Path) -> 
 @pytest.mark.parametrize("other", ["features.1.running_mean", "head.weight", "aux.bias", "n_averaged.weight", "scale"])
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_another_network_with_the_same_names_does_not_pass(tmp_path: Path, prefix: str, other: str) -> None:
-    """A head behind the network, or layers within it: leaving them out would change every answer."""
+    """A head after the network, or layers within it: omitting them would change every answer."""
     assert names(tmp_path, {"state_dict": {**prefixed(prefix), prefix + other: torch.ones(2)}}) == {*SHAPES, other}
     if prefix:
         assert other in names(tmp_path, {**prefixed(prefix), other: torch.ones(2)})

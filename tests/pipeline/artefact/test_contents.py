@@ -1,4 +1,4 @@
-"""The files of an archive beside the handler: the same bytes each time, and they say what they are."""
+"""An archive's files other than the handler: the same bytes each time, with metadata."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ sys.stdout.buffer.write(found.pop())
 
 
 def test_equal_weights_give_equal_bytes_in_every_process(importable: dict[str, str], tmp_path: Path) -> None:
-    """safetensors orders its metadata anew each time."""
+    """safetensors orders its metadata differently each time."""
 
     def serialize(hash_seed: str) -> bytes:
         return subprocess.run(

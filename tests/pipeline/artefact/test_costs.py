@@ -17,6 +17,6 @@ def test_parameters_arithmetic_and_memory_are_counted() -> None:
     assert torch.get_num_threads() == threads
     assert found.parameters == (3 * 9 * 8 + 8) + 2 * 8 + (8 * 5 + 5)
     assert found.flop == 2 * (3 * 9 * 8 * 16 * 16 + 8 * 5)  # a multiply-add counts as two
-    numbers = found.parameters + 2 * 8 + 1  # what batch norm has seen
+    numbers = found.parameters + 2 * 8 + 1  # batch norm's statistics
     assert found.memory == BASE_BYTES + 4 * (numbers + BATCH * 2 * 8 * 16 * 16)  # batch norm's input and output
     assert found.images_per_s > 0

@@ -1,4 +1,4 @@
-"""The ImageNet weights are downloaded once, and whatever goes wrong leaves nothing behind in the cache."""
+"""The ImageNet weights are downloaded once, and no failure leaves anything behind in the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.artefact.model import Published
 from pipeline.artefact.weights import load_weights
 from pipeline.shared.errors import PipelineError, WeightsUnavailable
 
-CONTENT = bytes(range(256)) * 12_000  # 3 MB: some chunks
+CONTENT = bytes(range(256)) * 12_000  # 3 MB: a few chunks
 NAME = "alexnet-owt.pth"
 PATH = f"/models/{NAME}"
 
@@ -56,7 +56,7 @@ def test_it_is_downloaded_once_and_then_taken_from_the_cache(get: Any, website: 
 
 
 def test_the_first_digits_of_the_checksum_are_enough(website: Any, cache: Path) -> None:
-    """torchvision's files have eight of them in their names."""
+    """torchvision's file names have eight digits."""
     website.put(PATH, CONTENT)
     right = sha256(CONTENT).hexdigest()[:8]
     assert downloaded(Published(website.url + PATH, right), ignore_progress, cache).read_bytes() == CONTENT
@@ -133,7 +133,7 @@ def test_the_cache_is_the_one_of_torch_hub(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_file_that_was_put_there_by_hand_is_checked_as_well(
     user_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int
 ) -> None:
-    """The only test with the real address: a proxy that is not there keeps it from being asked."""
+    """The only test with the real address: a missing proxy prevents the call."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port}")
     by_hand = tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"

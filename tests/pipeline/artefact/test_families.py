@@ -1,6 +1,6 @@
-"""A network of each of torchvision's families, of timm, and of a user's file: packed, it answers as it did.
+"""A network from each of torchvision's families, from timm, and from a user's file: packed, it answers as before.
 
-`make classifiers` tries all of them, with all that packaging and serving do: docs/classifiers.md.
+`make classifiers` tries all of them, with complete packaging and serving: docs/classifiers.md.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from vision.model.network import Network
 from vision.model.program import read_program
 
 CLASSES = 5
-# The quickest of each. AlexNet is everywhere else.
+# The fastest of each. AlexNet is in all other tests.
 FAMILIES = (
     *("convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5"),
     *("mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
     *("swin_t", "swin_v2_t", "vgg11", "vit_b_32", "of_timm.py:mobilenetv4_conv_small", "own.py:build"),
 )
 SIDES = {"googlenet": 224, "inception_v3": 224, "maxvit_t": 224}  # pixels
-WITHOUT_MAP = {"vit_b_32", "own.py:build"}  # of the picture, behind which only a classifier comes
-SIDE = 128  # of the others: the operators are those of larger images, and it takes less time
+WITHOUT_MAP = {"vit_b_32", "own.py:build"}  # of the picture, if only a classifier follows
+SIDE = 128  # for the others: the same operators as for larger images, in less time
 CPU = torch.device("cpu")
 
 
 def images(side: int) -> torch.Tensor:
-    """Smooth, as photographs are."""
+    """Smooth, like photographs."""
     random = torch.Generator().manual_seed(0)
     return functional.interpolate(torch.randn(2, 3, 12, 12, generator=random), (side, side), mode="bicubic")
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Two of them, beside the tests of the other process, wait for each other most of the time."""
+    """Two threads, next to the other process's tests, mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -58,7 +58,7 @@ def test_it_answers_as_it_did(architecture: str) -> None:
     weights = {name: torch.from_numpy(array) for name, array in program.tensors.items()}
     with torch.inference_mode():
         expected = network(asked)
-    assert (expected[0] - expected[1]).abs().max() > 0.05  # it looks at the image
+    assert (expected[0] - expected[1]).abs().max() > 0.05  # it depends on the image
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         packed = Network(read_program(program.graph, weights), weights, precision, CPU)
         together = asked.to(dtype, memory_format=torch.channels_last)

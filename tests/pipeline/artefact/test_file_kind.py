@@ -1,4 +1,4 @@
-"""What is said of files that hold no weights, or weights of another kind: what they are, and what to do."""
+"""Errors for files without weights, or with other kinds of weights: what they are, and what to do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def zipped(*names: str) -> bytes:
 
 
 def onnx() -> bytes:
-    """Fields of ModelProto: ir_version, producer_name, graph, opset_import; as PyTorch's exporter orders them."""
+    """Fields of ModelProto: ir_version, producer_name, graph, opset_import; in the order of PyTorch's exporter."""
     graph = b"\x0a\x03abc" * 100
     return b"\x08\x08\x12\x07pytorch\x1a\x032.1\x3a" + bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7]) + graph
 

@@ -1,4 +1,4 @@
-"""Which files are photographs, and what they serve."""
+"""Which files are photographs, and what each is used for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def look(checkout: Path, tmp_path: Path) -> module.Ask:
-    """The handler, as packaging asks it before there is a network."""
+    """The handler, as packaging runs it before there is a network."""
     facts = tmp_path / "facts"
     facts.mkdir()
     write_facts(MODEL, bfloat16=True, folder=facts)

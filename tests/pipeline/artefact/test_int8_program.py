@@ -1,4 +1,4 @@
-"""A float network and photographs become an int8 network: its form, its bounds, and its answers."""
+"""A float network and photographs make an int8 network: its form, its bounds, and its answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CLASSES = 7
 
 
 def drawn(count: int, seed: int = 0) -> np.ndarray:
-    """Pictures with large and small parts, uint8 (count, SIDE, SIDE, 3)."""
+    """Pictures with coarse and fine detail, uint8 (count, SIDE, SIDE, 3)."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (count, SIDE // 6, SIDE // 6, 3))
     fine = random.integers(-30, 31, (count, SIDE, SIDE, 3))
@@ -44,7 +44,7 @@ PICTURES, OTHERS = drawn(24), drawn(12, seed=1)
 
 
 class Residual(nn.Module):
-    """As ResNet has it, with a stem that is pooled."""
+    """As in ResNet, with a pooled stem."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Residual(nn.Module):
 
 
 class Fire(nn.Module):
-    """As SqueezeNet has it: two convolutions of one result, one after the other in its channels."""
+    """As in SqueezeNet: two convolutions of one result, with concatenated channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Fire(nn.Module):
 
 
 class Ceiling(nn.Module):
-    """Pooled with ceil_mode, as SqueezeNet has it: once without a difference, and once with half a window more."""
+    """Pooled with ceil_mode, as in SqueezeNet: once without a difference, and once with half a window more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Ceiling(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """As MobileNet v2 has it: a channel for itself, and ReLU6."""
+    """As in MobileNet v2: depthwise convolutions, and ReLU6."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Depthwise(nn.Module):
 
 
 class TwoWays(nn.Module):
-    """The images go two ways, so no convolution can have their mean in its weights alone."""
+    """Two layers use the images, so no single convolution can absorb their mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class TwoWays(nn.Module):
 
 
 def plain() -> nn.Module:
-    """As AlexNet has it: whole numbers from pixels to logits."""
+    """As in AlexNet: whole numbers from pixels to logits."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 5, 2, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(5), nn.Dropout(), nn.Flatten(), nn.Linear(300, 32), nn.ReLU(), nn.Linear(32, CLASSES),
@@ -138,7 +138,7 @@ NETWORKS = {
 def program_of(name: str) -> Program:
     torch.manual_seed(3)
     network = NETWORKS[name]().eval()
-    for each in network.parameters():  # which a processor may draw with another last bit
+    for each in network.parameters():  # a processor may draw it with a different last bit
         each.data = (each.data * 4096).round() / 4096
     return export(network, SIDE)
 
@@ -172,9 +172,9 @@ def test_a_plain_network_is_in_whole_numbers_from_pixels_to_logits() -> None:
     assert (said["format"], said["side"], said["input"], said["output"]) == (1, SIDE, "uint8", 6)
     assert said["nodes"][0] == ["int8.pad", [{"node": -1}, [2, 2], [124, 116, 104]]]
     first, last = said["nodes"][1][1], said["nodes"][6][1]
-    assert first[1:3] == [1.0, 0]  # pixels stand for themselves
+    assert first[1:3] == [1.0, 0]  # pixels are used as they are
     assert first[6:11] == [[2, 2], [0, 0], [1, 1], 1, True]
-    assert said["nodes"][3][1][1:3] == first[11:]  # a layer takes the scale that the one before makes
+    assert said["nodes"][3][1][1:3] == first[11:]  # a layer uses the scale of the previous one's output
     assert last[6:] == [False, None, 0]
 
 
@@ -185,7 +185,7 @@ def test_additions_stay_in_real_numbers() -> None:
         *("mean.dim", "int8.quantize", "int8.linear"),
     ]
     nodes = json.loads(program.graph)["nodes"]
-    assert nodes[1][1][10:] == [True, None, 0]  # its ReLU is still its own
+    assert nodes[1][1][10:] == [True, None, 0]  # its ReLU is still separate
     assert nodes[5][1][10:] == [False, None, 0]
 
 
@@ -277,7 +277,7 @@ def test_it_is_evaluated_as_the_reference_has_it(name: str) -> None:
 @pytest.mark.skipif(handlers.refusal() is not None, reason=str(handlers.refusal()))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_handler_computes_the_same(name: str) -> None:
-    """Its real numbers are float32's, so a value may be rounded to the next of 256 now and then."""
+    """Its real numbers are float32, so a value may occasionally be rounded to the next of 256."""
     _, program = made(name)
     weights = {key: torch.from_numpy(array) for key, array in program.tensors.items()}
     network = Network(read_program(program.graph, weights), weights, "float32", torch.device("cpu"))
@@ -288,7 +288,7 @@ def test_the_handler_computes_the_same(name: str) -> None:
 
 
 def test_the_order_of_the_photographs_changes_little_and_the_same_order_nothing() -> None:
-    """Sums of float64 hang on the order in the sixteenth digit: figures are rounded to fewer."""
+    """The sixteenth digit of float64 sums depends on their order: figures are rounded to fewer digits."""
     (_, one), (_, again), (_, turned) = (made("residual", each) for each in (PICTURES, PICTURES, PICTURES[::-1].copy()))
     for other in (again, turned):
         assert one.graph == other.graph
@@ -309,7 +309,7 @@ for name in NETWORKS:
 
 @pytest.mark.slow
 def test_a_processor_with_other_instructions_makes_the_same(checkout: Path) -> None:
-    """It adds up in another order, and has other functions for logarithms."""
+    """It sums in another order, and has different functions for logarithms."""
     paths = os.pathsep.join([str(checkout), str(checkout / "handler")])
     others: list[dict[str, str]] = [{}, {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}]
     digests = [

@@ -1,4 +1,4 @@
-"""What counts as near enough, and what an archive keeps of that."""
+"""What counts as close enough, and what an archive records of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_what_moved_is_the_most_moved_probability_of_each() -> None:
 
 
 def test_a_machine_that_has_no_int8_is_told() -> None:
-    """As handler/vision/ask.py says why."""
+    """The reason in handler/vision/ask.py's form."""
     pixels = np.zeros((3, 8, 8, 3), np.uint8)
     said = np.array("model-config.yaml: handler.precision is int8: layers of 8 bits are for x86-64 processors")
     empty, usual = Program(b"", {}), MODEL.preprocessing

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from pipeline.artefact.int8.rounding import few_bits, rounded_bias, rounded_weights, scale_and_zero_point, scale_up_to
 
 SHAPES = [(3, 8), (2, 7), (4, 3, 2, 2), (5, 1, 3, 3), (1, 6, 1, 1)]
-LARGEST = 255 * 128  # that two products add up to, within 16 bits
+LARGEST = 255 * 128  # the limit for the sum of two products in 16 bits
 
 
 @given(st.sampled_from(SHAPES), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0, 3.0]), st.floats(1e-6, 1e6))
 def test_two_products_of_neighbours_fit_into_16_bits(
     shape: tuple[int, ...], seed: int, tail: float, size: float
 ) -> None:
-    """Whichever pixels or values come, 0 to 255 each."""
+    """For any pixels or values, 0 to 255 each."""
     random = np.random.default_rng(seed)
     weight = random.standard_normal(shape) * size
-    weight *= np.where(random.random(shape) < 0.1, 1 + tail * 10, 1)  # some stand out
+    weight *= np.where(random.random(shape) < 0.1, 1 + tail * 10, 1)  # some are outliers
     whole, scale = rounded_weights(weight)
     assert [each.dtype.name for each in (whole, scale)] == ["int8", "float32"]
     assert (whole.shape, scale.shape) == (shape, shape[:1])

@@ -1,4 +1,4 @@
-"""Labels as people have them: text, JSON, tables; and what is wrong in a sentence."""
+"""Labels in common forms: text, JSON, tables; and the errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refusal(folder: Path, name: str, content: str | bytes) -> str:
     "text",
     [
         "cat\ndog\nLöwe, der\n",
-        "cat\ndog\nLöwe, der",  # without an end of the last line
+        "cat\ndog\nLöwe, der",  # without a newline at the end
         "cat\r\ndog\r\nLöwe, der\r\n",
         "\ufeffcat\ndog\nLöwe, der\n\n  \n",
         "0 cat\n1 dog\n2 Löwe, der\n",
@@ -50,7 +50,7 @@ def test_text(tmp_path: Path, text: str) -> None:
 
 
 def test_text_with_wordnet_ids(tmp_path: Path) -> None:
-    """As in synset_words.txt of Caffe."""
+    """As in Caffe's synset_words.txt."""
     assert read(tmp_path, "synset_words.txt", "".join(f"{wnid} {label}\n" for wnid, label in WITH_IDS)) == WITH_IDS
 
 

@@ -1,4 +1,4 @@
-"""What models/*.yaml may say, and what is wrong in a sentence."""
+"""What models/*.yaml may contain, and the errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def written(folder: Path, said: object) -> Path:
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
-    """WHOLE with another value somewhere, or (None) without it."""
+    """WHOLE with one value changed, or (None) removed."""
     said = {**WHOLE, "preprocessing": dict(WHOLE["preprocessing"])}
     *above, last = place.split(".")
     parent = said[above[0]] if above else said
@@ -73,7 +73,7 @@ def test_the_first_model_is_what_torchvision_was_trained_with() -> None:
 def test_a_whole_file(tmp_path: Path) -> None:
     model = read_model(written(tmp_path, WHOLE))
     assert (model.name, model.architecture) == ("pets", "resnet18")
-    assert model.weights == tmp_path / "pets.pth"  # beside the file, wherever that is read from
+    assert model.weights == tmp_path / "pets.pth"  # next to the file, wherever it is read from
     assert model.classes == [(None, "abyssinian"), (None, "beagle")]
     assert model.preprocessing == Preprocessing(256, 224, "bicubic", [0.0, 0.5, 1.0], [1.0, 0.5, 0.25])
     assert {type(each) for each in model.preprocessing.mean + model.preprocessing.std} == {float}
@@ -96,7 +96,7 @@ def test_a_network_of_ones_own_is_prepared_for_as_with_imagenet(tmp_path: Path) 
     assert model.preprocessing == Preprocessing(256, 192, "bilinear", mean, std)
     (note,) = model.notes
     assert note.endswith(", as is usual with ImageNet")
-    assert "crop" not in note  # that was said
+    assert "crop" not in note  # it was given
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def operators(program: Program) -> list[str]:
 
 
 class Net(nn.Module):
-    """A network from a function: images → logits. What it holds is held by `parts`."""
+    """A network from a function: images → logits. parts: its layers and tensors."""
 
     def __init__(self, forward: Callable[..., Any], **parts: Any) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 def seen(module: nn.Module) -> nn.Module:
-    """With batch norms that have seen something."""
+    """With batch norms that have statistics."""
     random = torch.Generator().manual_seed(1)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -74,7 +74,7 @@ def check(module: nn.Module, most: float = 1e-5) -> Program:
 
 
 def written_over(self: Any, images: torch.Tensor) -> Any:
-    """Both the result and what was written into are used."""
+    """Both the result and the tensor that was written into are used."""
     features = self.conv(images)
     kept = features.relu_()
     features += 1
@@ -91,7 +91,7 @@ def masked(self: Any, images: torch.Tensor) -> Any:
 
 
 def counting_images(self: Any, images: torch.Tensor) -> Any:
-    """As ViT adds its class token, and ShuffleNet shuffles."""
+    """As in ViT's class token, and ShuffleNet's shuffling."""
     count, channels, height, width = images.shape
     shuffled = images.view(count, channels, height // 2, 2, width).transpose(2, 3).reshape(count, channels, -1)
     token = self.token.expand(count, -1, -1)
@@ -142,14 +142,14 @@ MODULES: dict[str, nn.Module] = {
 
 
 def then_added(self: Any, images: torch.Tensor) -> Any:
-    """A copy is written into, and both are used."""
+    """A copy is modified, and both are used."""
     copy = images.clone()
     copy += 1
     return (copy * images).mean(dim=(2, 3))
 
 
 def turned_by_einsum(self: Any, images: torch.Tensor) -> Any:
-    """What einsum makes of one tensor is a view of it: nothing may be written over that."""
+    """einsum's result for one tensor is a view of it, which must not be overwritten."""
     features = self.conv(images)
     other = functional.hardtanh(torch.einsum("nchw->nhwc", features))
     return other.mean(dim=(1, 2)) + features.mean(dim=(2, 3))
@@ -260,7 +260,7 @@ def test_the_same_network_gives_the_same_bytes() -> None:
     one, other = export(module, SIDE), export(module, SIDE)
     assert one.graph == other.graph
     assert all(np.array_equal(one.tensors[name], other.tensors[name]) for name in one.tensors | other.tensors)
-    assert "/" not in one.graph.decode()  # no path of this machine
+    assert "/" not in one.graph.decode()  # no path on this machine
 
 
 # --- What cannot be packed --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What counts as the same answer, and what an archive keeps of that."""
+"""What counts as the same answer, and what an archive records of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_bfloat16_may_differ_by_its_rounding_and_no_more() -> None:
 
 
 def test_a_network_that_is_sure_of_one_class_is_judged_by_the_others_too() -> None:
-    """Its probabilities are 1 and 0, whatever becomes of the other logits."""
+    """Its probabilities are 1 and 0, whatever the other logits are."""
     sure = LOGITS + np.eye(1, 5, dtype=np.float32) * 100
     other = sure + np.eye(1, 5, 2, dtype=np.float32) * 5
     found = _compare(sure, other, FLOAT32)
@@ -67,7 +67,7 @@ def test_one_class_has_one_answer() -> None:
 
 
 def test_an_archive_keeps_verdicts_and_figures_where_they_are_beyond_the_bounds() -> None:
-    """Others would hang on the processor: the same inputs would make another archive."""
+    """Other figures depend on the processor: the same inputs would make another archive."""
     one, other = (
         Proof(6, _compare(LOGITS, LOGITS + np.float32(d), FLOAT32), _compare(LOGITS, LOGITS + np.float32(d), BFLOAT16))
         for d in (0, 3)

@@ -1,4 +1,4 @@
-"""Weights of another architecture are told by its name."""
+"""The error for another architecture's weights names it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = dict[str, torch.Tensor]
 
 
 def state_of(architecture: str, classes: int = 1000, crop: int = 224) -> State:
-    """Halves, all zero: one number in the file for all."""
+    """Float16 zeros that all share one number in the file."""
     zero = torch.zeros(1, dtype=torch.float16)
     shapes = layout(architecture, crop).shapes
     return {name: zero.expand([size or classes for size in shape]) for name, shape in shapes.items()}

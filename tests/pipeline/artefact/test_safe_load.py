@@ -1,4 +1,4 @@
-"""What a checkpoint may hold beside its weights, and what would execute something: that is named, and not loaded."""
+"""What a checkpoint may hold in addition to weights; anything that would execute code is named, and not loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torch.package.package_exporter import PackageExporter
 from pipeline.artefact.checkpoint import read_checkpoint
 from tests.pipeline.artefact.weight_files import OLD, SHAPES, refusal, state, tarred
 
-# --- Values beside the weights ----------------------------------------------------------------------------------------
+# --- Values next to the weights ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_numpys_names_before_version_2_are_known(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "a.pth", SHAPES).place == "model"
 
 
-# --- What would execute something -------------------------------------------------------------------------------------
+# --- What would execute code ------------------------------------------------------------------------------------------
 
 
 class Bomb:
-    """A pickle of it makes a folder when it is loaded."""
+    """Loading its pickle makes a folder."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -111,7 +111,7 @@ class Call:
 
 
 class Config(dict[str, Any]):
-    """Such as omegaconf's: a class that only the training has."""
+    """A class that only the training code has, such as omegaconf's."""
 
 
 @pytest.mark.parametrize("options", [{}, OLD], ids=["zip", "before 1.6"])
@@ -152,7 +152,7 @@ def test_parentheses_that_were_forgotten_are_no_attack(tmp_path: Path, options: 
 def test_classes_beside_the_weights_are_named_and_the_line_leads_to_a_file_that_is_taken(
     tmp_path: Path, options: dict[str, Any], key: str
 ) -> None:
-    """As Lightning's hyper_parameters have them."""
+    """As in Lightning's hyper_parameters."""
     file = tmp_path / "a.ckpt"
     torch.save({"epoch": 1, key: state(), "hyper_parameters": {"config": Config(lr=1)}}, file, **options)
     sentence = refusal(file)
@@ -164,7 +164,7 @@ def test_classes_beside_the_weights_are_named_and_the_line_leads_to_a_file_that_
 
 
 def follow(sentence: str, folder: Path) -> Any:
-    """Runs what a line advises, and reads what comes out of it."""
+    """Runs the command that an error advises, and reads its result."""
     _, _, program = shlex.split(sentence.partition(" run ")[2].rpartition(", and give --weights that")[0])
     script = f"import sys; sys.path[:] = {sys.path!r}; {program}"
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=folder, check=True, timeout=60)
@@ -205,7 +205,7 @@ def test_an_exported_program_is_told_so_and_the_line_leads_to_a_file_that_is_tak
 
 
 def before_0_2(values: dict[str, torch.Tensor]) -> bytes:
-    """What torch.load of today still reads as such a file, where it may execute what is in it; nothing writes it."""
+    """A file that today's torch.load still reads, if it may execute its content; nothing writes such files."""
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value: object) -> str | None:
@@ -249,7 +249,7 @@ read_checkpoint(Path("a.pth"), {"weight": (2, 3)})
 
 @pytest.mark.slow
 def test_tensors_that_are_spread_over_processes_are_told_so(tmp_path: Path, importable: dict[str, str]) -> None:
-    """In processes of their own: who has imported those tensors may load them."""
+    """In separate processes: a process that has imported those tensors may load them."""
     python = [sys.executable, "-W", "ignore", "-P", "-c"]
     subprocess.run([*python, SPREAD], cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run([*python, READ], cwd=tmp_path, env=importable, capture_output=True, text=True, timeout=60)

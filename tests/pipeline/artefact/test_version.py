@@ -1,4 +1,4 @@
-"""A version is what its objects are: its name, its description, and what is wrong with a copy of it."""
+"""A version is defined by its objects: its name, its description, and damage in a copy of it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refusal(content: object) -> str:
 
 
 def test_checksums_are_those_of_the_whole_file() -> None:
-    content = bytes(range(256)) * 10_000  # some blocks
+    content = bytes(range(256)) * 10_000  # a few blocks
     crc32c = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
     assert Checksums.of(BytesIO(content)) == Checksums(len(content), crc32c, sha256(content).hexdigest())
 
@@ -161,7 +161,7 @@ def test_a_version_tells_which_model_it_is_of() -> None:
     ["model-store/b.mar", "model-store/README.md", "model-store/folder/x", "model-store/.b.mar", "model-store"],
 )
 def test_a_version_has_one_archive_and_nothing_beside_it(other: str) -> None:
-    """TorchServe would load what lies there."""
+    """TorchServe would load it."""
     refusal(version({CONFIG: b"config", ARCHIVE: b"archive", other: b"x"}).to_json())
 
 
@@ -248,7 +248,7 @@ def test_what_a_file_manager_leaves_there_is_no_damage(copy: tuple[Version, Path
     assert made.damage_in(directory) is None
 
 
-# --- Archives that are none -------------------------------------------------------------------------------------------
+# --- Files that are not archives --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def zipped(entries: Mapping[str, bytes]) -> bytes:
 
 
 def archived(weights: bytes, file: str = WEIGHTS_FILE, said: object = None) -> bytes:
-    """An archive with these weights, whose manifest says so."""
+    """An archive with these weights, and a matching manifest."""
     model = {"modelName": "pets", "serializedFile": file} if said is None else said
     return zipped({MANIFEST: json.dumps({"model": model}).encode(), file: weights})
 
@@ -284,7 +284,7 @@ TOLD = header({"weights": "a", "sha256": "b"})
 
 @pytest.mark.parametrize("file", ["alexnet.safetensors", "weights.safetensors", "pets.safetensors"])
 def test_the_weights_are_the_file_that_the_manifest_names(of_archive: Callable[[bytes], Version], file: str) -> None:
-    """Archives that were published keep the name that it had then."""
+    """Archives published earlier keep the file name of that time."""
     assert of_archive(archived(TOLD, file)).weights == {"origin": "a", "sha256": "b"}
 
 
@@ -358,10 +358,10 @@ def test_a_truncated_archive_is_told_in_one_line(
 def test_an_archive_that_is_damaged_in_the_weights_is_told_in_one_line(
     of_archive: Callable[[bytes], Version], small: Mapping[str, Path]
 ) -> None:
-    """Its table of contents, at the end, is whole."""
+    """Its table of contents, at the end, is intact."""
     content = bytearray(small[ARCHIVE].read_bytes())
     with ZipFile(small[ARCHIVE]) as opened:
-        begin = opened.getinfo(WEIGHTS_FILE).header_offset + 30 + len(WEIGHTS_FILE)  # behind its header and its name
+        begin = opened.getinfo(WEIGHTS_FILE).header_offset + 30 + len(WEIGHTS_FILE)  # after its header and its name
     content[begin + 10 : begin + 110] = bytes(100)
     with pytest.raises(PipelineError, match="is not a model archive"):
         of_archive(bytes(content))

@@ -1,4 +1,4 @@
-"""Which weights are taken, and which are refused and why."""
+"""Which weights are accepted, and which are refused and why."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_untrained_weights_fit_and_depend_on_the_seed(untrained: Weights) -> Non
 
 
 def test_untrained_logits_spread(untrained: Weights, photographs: list[Path]) -> None:
-    """Answers depend on the image and are far from 1/1000: else tests could not tell images apart."""
+    """Answers depend on the image and are far from 1/1000: otherwise, tests could not tell images apart."""
     reference = Reference({name: torch.from_numpy(array) for name, array in untrained.state.items()})
     probabilities = reference.probabilities([photograph.read_bytes() for photograph in photographs])
     assert probabilities.max(dim=1).values.min() > 0.01
@@ -99,7 +99,7 @@ def test_tensors_that_are_no_plain_arrays_are_told_so(tmp_path: Path, tensor: to
 
 @pytest.mark.slow
 def test_a_file_cannot_pass_for_the_published_weights(tmp_path: Path) -> None:
-    """What an archive says of its weights decides later whether it may be published."""
+    """An archive's record of its weights later decides whether it may be published."""
     for name in ("imagenet.pth", "untrained.pth", "imagenet"):
         torch.save({key: torch.from_numpy(value) for key, value in untrained_state().items()}, tmp_path / name)
         assert load_weights(str(tmp_path / name), no_progress).origin == f"file {name}"
@@ -107,7 +107,7 @@ def test_a_file_cannot_pass_for_the_published_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_name_that_cannot_be_written_forges_no_log_line(tmp_path: Path) -> None:
-    """The server logs the origin; and JSON in UTF-8 has no place for a name of other bytes."""
+    """The server logs the origin, and JSON in UTF-8 cannot hold names with other bytes."""
     file = tmp_path / "mine\nweights=imagenet\udcff.pth"
     torch.save({key: torch.from_numpy(value) for key, value in untrained_state().items()}, file)
     assert load_weights(str(file), no_progress).origin == "file mine?weights=imagenet?.pth"
@@ -186,7 +186,7 @@ def test_where_the_weights_were_in_a_checkpoint_is_their_origin(
 
 
 def model_of(architecture: str, classes: int = 0, crop: int = 224) -> Model:
-    """With so many labels; none where the weights are to bring them."""
+    """With this many labels; none if the weights determine them."""
     labels: list[tuple[str | None, str]] = [(None, f"class {number}") for number in range(classes)]
     preprocessing = replace(MODEL.preprocessing, crop=crop)
     return replace(MODEL, architecture=architecture, classes=labels, labels="labels", preprocessing=preprocessing)
@@ -289,7 +289,7 @@ def test_untrained_weights_of_any_network_are_the_same_every_time(tmp_path: Path
     ("architecture", "crop"), [("vit_b_32", 64), ("squeezenet1_1", 64), ("mobilenet_v3_small", 64)]
 )
 def test_untrained_networks_answer_sure_of_something(architecture: str, crop: int) -> None:
-    """Else every parity would hold."""
+    """Otherwise, every parity test would pass."""
     model = model_of(architecture, 5, crop)
     answers = network(model, load_weights("untrained", no_progress, model))(torch.randn(2, 3, crop, crop)).softmax(
         dim=1

@@ -1,4 +1,4 @@
-"""Weights of one small layer, files of them, and what is said where they are not taken."""
+"""Weights of one small layer, files of them, and the errors if they are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make audit`, with the real tools: each part finds what was put there to be found, and never takes silence for an
+"""`make audit`, with the real tools: each part finds what was planted for it, and never mistakes silence for an
 answer."""
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ metadata:
 
 TEMPLATE = "filters:\n{% if origins %}\n  - {name: cors}\n{% endif %}\n"
 
-# Put together here, for no part to find them in this file.
+# Assembled here, so that no part finds them in this file.
 DIGEST = "0123456789abcdef" * 4
 ACCESS_KEY = "AKIA" + "QWERTYUIOPASDFGH"
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A small checkout, in which nothing is to be found."""
+    """A small checkout without findings."""
     made = tmp_path / "checkout"
     for folder in (*audit.CODE, "requirements", "terraform"):
         (made / folder).mkdir(parents=True)
@@ -271,7 +271,7 @@ def test_a_module_that_is_not_there_is_told(tree: Path, trivy: None) -> None:
     ("name", "text"),
     [
         ("pod.yaml", PRIVILEGED_POD.replace("image: busybox:1", "image: [busybox:1")),
-        ("pod.yaml", PRIVILEGED_POD + "kind: Pod\n"),  # twice, which YAML forbids and PyYAML takes
+        ("pod.yaml", PRIVILEGED_POD + "kind: Pod\n"),  # twice, which YAML forbids and PyYAML accepts
         ("pod.yaml", PRIVILEGED_POD.replace("apiVersion", "apiVersoin")),
         ("pod.yaml", f"{CONFIG_MAP}---{PRIVILEGED_POD}      args: [a\n"),
         ("pod.yml", PRIVILEGED_POD.replace("image: busybox:1", "image: [busybox:1")),
@@ -283,7 +283,7 @@ def test_a_module_that_is_not_there_is_told(tree: Path, trivy: None) -> None:
     ],
 )
 def test_a_manifest_that_cannot_be_parsed_is_not_taken_for_safe(tree: Path, trivy: None, name: str, text: str) -> None:
-    (tree / "kserve" / "fine.yaml").write_text(CONFIG_MAP)  # fine by itself, as below
+    (tree / "kserve" / "fine.yaml").write_text(CONFIG_MAP)  # fine on its own, as below
     (tree / "kserve" / name).parent.mkdir(parents=True, exist_ok=True)
     (tree / "kserve" / name).write_text(text)
     outcome = audit.attempt(audit.manifests, tree)
@@ -349,7 +349,7 @@ def test_findings_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.mark.parametrize(
     "name", [name for name in audit.PARTS if name not in ("dependencies", "OSV")]
-)  # they ask the internet
+)  # they need the internet
 def test_nothing_is_found_here(checkout: Path, name: str, request: pytest.FixtureRequest) -> None:
     if name in ("manifests", "terraform"):
         request.getfixturevalue("trivy")

@@ -1,4 +1,4 @@
-"""scripts/compare.sh as a user runs it: equal versions pass, damaged ones do not, and nothing of it is left running."""
+"""scripts/compare.sh as a user runs it: equal versions pass, damaged ones do not, and nothing is left running."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def golden(photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def said(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """On stderr, but for what the model says when it is loaded."""
+    """The lines on stderr, without the model's own when it is loaded."""
     return [line for line in done.stderr.splitlines() if ": alexnet: precision=" not in line]
 
 
@@ -44,7 +44,7 @@ def said(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.fixture
 def changed(contents: Path, tmp_path: Path) -> Path:
-    """What the archive holds, of which a test may change all but the weights."""
+    """The archive's files, which a test may change except for the weights."""
 
     def link_or_copy(source: str, target: str) -> None:
         if source.endswith(".safetensors"):
@@ -73,7 +73,7 @@ def test_labels_shifted_by_one_are_refused(
 def test_another_normalisation_is_refused(
     script: Script, server: TorchServe, golden: Path, checkout: Path, changed: Path, tmp_path: Path
 ) -> None:
-    """Of a model that has another name besides: each is asked by its own."""
+    """The model also has another name: each is asked by its own."""
     facts = (changed / MODEL_FILE).read_text()
     another = facts.replace("0.485", "0.001").replace("0.229", "0.999")
     assert another != facts
@@ -120,7 +120,7 @@ def test_an_archive_and_a_directory_with_the_same_are_said_to_be_the_same(
 
 
 def test_interrupted_it_stops_what_it_started(start: Start, server: TorchServe, directory: Path, golden: Path) -> None:
-    """`start` looks for what is left."""
+    """`start` checks that nothing is left."""
     comparing = start("compare", server.url, directory, *[golden] * 200)
     assert comparing.stderr is not None
     while "B: alexnet: precision=" not in comparing.stderr.readline():
@@ -130,7 +130,7 @@ def test_interrupted_it_stops_what_it_started(start: Start, server: TorchServe, 
     assert (comparing.returncode, stdout) == (128 + signal.SIGINT, "")
 
 
-# --- Servers that do otherwise ----------------------------------------------------------------------------------------
+# --- Servers that behave differently ----------------------------------------------------------------------------------
 
 
 def always(body: Any, status: int = 200) -> Predict:
@@ -232,7 +232,7 @@ def test_headers_are_sent_to_servers_that_run(script: Script, model_host: ModelH
 def test_a_secret_that_goes_openly_is_warned_of_and_none_is_shown(
     script: Script, model_host: ModelHosts, photographs: list[Path]
 ) -> None:
-    there = model_host(A).url.replace("127.0.0.1", "0.0.0.0")  # on Linux the same, and it does not count as loopback
+    there = model_host(A).url.replace("127.0.0.1", "0.0.0.0")  # the same on Linux, but it does not count as loopback
     done = script("compare", there, there, photographs[0], "--header", "X-Api-Key: hidden")
     warning = "is not https: anybody on the network path can read the token or key"
     assert done.returncode == 0, done
@@ -256,7 +256,7 @@ def test_a_server_that_wants_credentials_is_told(script: Script, model_host: Mod
     assert "--header @FILE" in done.stderr.splitlines()[-1]
 
 
-# --- What is given ----------------------------------------------------------------------------------------------------
+# --- Arguments --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_given_is_checked_before_anything_is_started(

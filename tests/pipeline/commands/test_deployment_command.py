@@ -1,4 +1,4 @@
-"""scripts/deploy.sh as a user runs it: the way in on stdout, progress on stderr, one line for what is wrong."""
+"""scripts/deploy.sh as a user runs it: the URL or command on stdout, progress on stderr, one line for each error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_it_prints_the_way_in_alone_and_says_on_stderr_what_it_does(
 
 
 def test_the_service_is_called_as_the_model_of_a_file(run: Run, api: ApiServer, pets_model: Model) -> None:
-    """Of a version that is not in Cloud Storage, which would tell it."""
+    """For a version outside Cloud Storage, which would name its model."""
     api.models = dict.fromkeys((ONE, TWO), "pets")
     for uri in (ONE, TWO):
         assert run(pets_model.file, "--storage-uri", uri).stdout == f"{URL}\n".replace("alexnet", "pets")
@@ -147,7 +147,7 @@ def waits(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_a_pull_that_fails_by_turns_in_two_words_is_told_once(run: Run, api: ApiServer) -> None:
-    """As the kubelet of Kubernetes 1.35 says it."""
+    """The message of Kubernetes 1.35's kubelet."""
     image = "registry.example/alexnet:1"
     said = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": not found'
     failed = running(state={"waiting": {"reason": "ErrImagePull", "message": said}})
@@ -322,7 +322,7 @@ def test_stopped_in_the_middle_of_applying_it_names_what_may_have_come_through(d
 def test_stopped_while_it_compares_it_takes_the_candidate_away(
     times: int, deploy: Deploy, run: Run, api: ApiServer, checkout: Path
 ) -> None:
-    """Also where it is told so again while it does."""
+    """Even if it is signalled again meanwhile."""
     run("--storage-uri", ONE)
     started = deploy("--storage-uri", TWO, "--golden", checkout / "docs" / "photographs")
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""Which archive of a checkout a command takes, and what it is called in a version."""
+"""Which archive of a checkout a command uses, and its name in a version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.shared.errors import PipelineError
 
 @pytest.fixture
 def store(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The model store of another checkout, with nothing in it that counts."""
+    """The model store of another checkout, without archives."""
     made = tmp_path / "checkout" / "model-store"
     shutil.copytree(checkout / "models", made.parent / "models")
     made.mkdir()

@@ -1,4 +1,4 @@
-"""scripts/deploy.sh --golden, whose questions a real model answers: the API server's proxy leads to a real server."""
+"""scripts/deploy.sh --golden with answers from a real model: the API server's proxy leads to a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: how they begin, and how they end."""
+"""What all commands have in common: how they start, and how they end."""
 
 from __future__ import annotations
 

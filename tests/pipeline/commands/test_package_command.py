@@ -51,7 +51,7 @@ BY_DEFAULT = (
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """A model file, in a folder with all that it names."""
+    """A model file, in a folder with every file that it names."""
     folder = tmp_path / "pets"
     folder.mkdir()
     (folder / "net.py").write_text(NETWORK)
@@ -75,7 +75,7 @@ def untouched(previous: Path) -> bool:
 
 
 def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, directory: Path, tmp_path: Path) -> None:
-    done = script("package", "--weights", "untrained", "--output", "made/alexnet.mar")  # beside where it is run
+    done = script("package", "--weights", "untrained", "--output", "made/alexnet.mar")  # next to where it is run
     made = tmp_path / "made" / "alexnet.mar"
     assert done.returncode == 0
     assert done.stderr == "The weights are untrained: this archive's predictions are meaningless.\n"
@@ -88,11 +88,11 @@ def test_it_prints_what_it_made_and_makes_the_same_each_time(script: Script, dir
     assert told["model"] == "alexnet: alexnet with 1000 classes"
     assert told["weights"] == "untrained"
     assert told["size"].split()[:2] == [str(made.stat().st_size), "bytes"]
-    assert filecmp.cmp(made, directory / "model-store" / "alexnet.mar", shallow=False)  # of another process
+    assert filecmp.cmp(made, directory / "model-store" / "alexnet.mar", shallow=False)  # another process's
 
 
 def test_nothing_but_a_file_is_replaced(script: Script, only_error: OnlyError, tmp_path: Path) -> None:
-    """With the rights for it, a file would come in the place of /dev/null."""
+    """With sufficient rights, a file would replace /dev/null."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
@@ -183,7 +183,7 @@ def test_a_signal_while_it_is_written_leaves_the_archive_that_was_there(
 
 
 def test_nohup_is_heeded(checkout: Path, tmp_path: Path, eventually: Callable[[Callable[[], Any]], Any]) -> None:
-    """A terminal that closes sends SIGHUP; who ignores it wants the command to go on."""
+    """A terminal that closes sends SIGHUP; users who ignore it want the command to continue."""
     output = tmp_path / "alexnet.mar"
     command = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', str(checkout / "scripts" / "package.sh")]
     command += ["--weights", "untrained", "--output", str(output)]
@@ -195,7 +195,7 @@ def test_nohup_is_heeded(checkout: Path, tmp_path: Path, eventually: Callable[[C
     assert output.is_file()
 
 
-# --- A classifier of one's own ----------------------------------------------------------------------------------------
+# --- A user's own classifier ------------------------------------------------------------------------------------------
 
 
 def entry(archive: Path, name: str) -> bytes:
@@ -276,7 +276,7 @@ def test_figures_have_three_digits(value: float, shown: str) -> None:
 
 
 def dtypes(archive: Path) -> dict[str, str]:
-    """Of the weights in an archive, by their names there."""
+    """The types of the weights in an archive, by their names there."""
     content = entry(archive, "weights.safetensors")
     head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return {name: said["dtype"] for name, said in head.items() if name != "__metadata__"}
@@ -298,7 +298,7 @@ def test_weights_in_bfloat16_have_half_the_size_and_a_proof_of_their_own(
     }
     proof = json.loads(entry(tmp_path / "a.mar", "proof.json"))
     assert proof["weights"] == "bfloat16"
-    assert proof["float32"] == proof["bfloat16"]  # the bounds of one, and both are within them
+    assert proof["float32"] == proof["bfloat16"]  # one precision's bounds, which both keep
     assert yaml.safe_load(entry(tmp_path / "a.mar", "model.yaml"))["bfloat16"] is True
 
     assert script("package", convolutional, "--output", tmp_path / "b.mar").returncode == 0
@@ -313,7 +313,7 @@ def test_a_network_that_bfloat16_changes_keeps_its_weights(
     script: Script, only_error: OnlyError, convolutional: Path, previous: Path
 ) -> None:
     state = torch.load(convolutional.with_name("pets.pth"), weights_only=True)
-    state["0.bias"] += 100  # from which bfloat16 takes a half or nothing, and the next layer all
+    state["0.bias"] += 100  # bfloat16 rounds away a half of it or nothing, and the next layer subtracts the rest
     state["3.bias"] -= 100 * state["3.weight"].sum(dim=(1, 2, 3))
     torch.save(state, convolutional.with_name("pets.pth"))
     for more in ([], ["--check"]):
@@ -327,7 +327,7 @@ def test_a_network_that_bfloat16_changes_keeps_its_weights(
     assert untouched(previous)
 
 
-# --- In int8 too ------------------------------------------------------------------------------------------------------
+# --- Int8 -------------------------------------------------------------------------------------------------------------
 
 CONVOLUTIONS = """
 import torch
@@ -346,7 +346,7 @@ needs_int8 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), r
 
 @pytest.fixture
 def convolutional(pets: Path) -> Path:
-    """The same with a network that has convolutions, and whose answers to noise are clear."""
+    """The same with a network that has convolutions, and that answers noise confidently."""
     pets.with_name("net.py").write_text(CONVOLUTIONS)
     random = torch.Generator().manual_seed(5)
     shapes = {"0.weight": (8, 3, 3, 3), "0.bias": (8,), "3.weight": (8, 8, 3, 3), "3.bias": (8,)}
@@ -389,7 +389,7 @@ def test_photographs_make_an_int8_network_beside_the_float_one(
 def test_where_linear_layers_lose_too_much_they_stay_as_they_are(
     script: Script, convolutional: Path, tmp_path: Path
 ) -> None:
-    """Its classes differ by less than the steps of the weights that they share."""
+    """Its classes differ by less than the steps of their shared weights."""
     state, random = torch.load(convolutional.with_name("pets.pth"), weights_only=True), torch.Generator().manual_seed(1)
     state["6.weight"] = state["6.weight"][:1] * 30 + torch.randn(3, 1568, generator=random) / 2000
     torch.save(state, convolutional.with_name("pets.pth"))
@@ -406,7 +406,7 @@ def test_where_linear_layers_lose_too_much_they_stay_as_they_are(
 def test_an_int8_network_that_answers_otherwise_is_refused_with_figures(
     script: Script, only_error: OnlyError, convolutional: Path, previous: Path, tmp_path: Path
 ) -> None:
-    """Its logits are the small differences between two channels, which eight bits do not hold."""
+    """Its logits are small differences between two channels, which eight bits cannot represent."""
     state, random = torch.load(convolutional.with_name("pets.pth"), weights_only=True), torch.Generator().manual_seed(1)
     state["3.weight"][1] = state["3.weight"][0] + torch.randn(8, 3, 3, generator=random) / 1000
     state["3.bias"][:2] = 0

@@ -41,7 +41,7 @@ def as_json(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 def test_it_shows_labels_with_bars_and_percentages(
     script: Script, server: TorchServe, photographs: list[Path], tmp_path: Path
 ) -> None:
-    shutil.copy(photographs[0], tmp_path / "photo.jpg")  # beside where it is run
+    shutil.copy(photographs[0], tmp_path / "photo.jpg")  # next to where it is run
     done = script("predict", "--url", server.url, "--top-k", "3", "photo.jpg")
     assert (done.returncode, done.stderr) == (0, "")
     title, *rows = done.stdout.splitlines()
@@ -193,7 +193,7 @@ def test_the_environments_token_is_for_calls_without_another(
     script: Script, website: Any, photographs: list[Path], tmp_path: Path, options: list[str], authorization: str
 ) -> None:
     answer(website)
-    gcloud = tmp_path / "bin" / "gcloud"  # which needs an account of Google's
+    gcloud = tmp_path / "bin" / "gcloud"  # needs a Google account
     gcloud.parent.mkdir()
     gcloud.write_text("#!/bin/sh\necho from-gcloud\n")
     gcloud.chmod(0o755)

@@ -1,4 +1,4 @@
-"""scripts/publish.sh as a user runs it: the storageUri on stdout, and one line for whatever is wrong."""
+"""scripts/publish.sh as a user runs it: the storageUri on stdout, and one line for each error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def printed(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def size_of(files: Files) -> str:
-    """As it is told, for an expression."""
+    """The message, as a regular expression."""
     return re.escape(megabytes(Version.of(files).size))
 
 
@@ -157,7 +157,7 @@ def test_memory_stays_small_however_large_the_archive_is(
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", embedded_storage.url)
     publishing = [checkout / "scripts" / "publish.sh", f"gs://{cloud.bucket}", "--archive", directory / ARCHIVE]
-    # A process inherits the most of its own.
+    # A child inherits its parent's maximum.
     command = [sys.executable, "-c", MEASURED, *map(str, publishing), "--allow-untrained"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) < 300_000  # kB; the archive has 244 MB
@@ -245,7 +245,7 @@ def test_wrong_usage_has_exit_status_2(script: Script, wrong: list[str]) -> None
     assert "Traceback" not in done.stderr
 
 
-# --- What Cloud Storage says ------------------------------------------------------------------------------------------
+# --- Errors from Cloud Storage ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [["--list"], []])
@@ -295,7 +295,7 @@ def test_who_may_not_even_list_is_told_the_role(script: Script, only_error: Only
 def test_a_line_that_does_not_come_back_is_told_in_one_line(
     script: Script, only_error: OnlyError, small: Files, free_port: int
 ) -> None:
-    """The slow one of this file: for 20 s it is tried again."""
+    """The slow test in this file: the call is retried for 20 s."""
     environment = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{free_port}"}
     sentence = only_error(script("publish", "gs://models", "--archive", small[ARCHIVE], environment=environment))
     assert sentence.startswith("Cloud Storage cannot be reached (")
@@ -316,7 +316,7 @@ def test_a_caller_that_is_not_known_is_told_in_one_line(
 
 @pytest.fixture
 def key(website: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_credentials: None, cloud: Any) -> Path:
-    """A service account's key: its tokens come from the website, and Cloud Storage is asked with them."""
+    """A service account's key: its tokens come from the website, and are used for Cloud Storage."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -402,7 +402,7 @@ def in_parts(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half_way(start: Start, cloud: Any, in_parts: Path) -> subprocess.Popen[str]:
-    """A publisher that has sent two of three parts; the third is held back on its way."""
+    """A publisher that has sent two of three parts; the third is held back."""
     arrived, lock, passed = threading.Semaphore(0), threading.Lock(), iter(range(100))
 
     def hold_back(call: Any, forward: Callable[[], Any]) -> Any:

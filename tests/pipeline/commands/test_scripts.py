@@ -1,4 +1,4 @@
-"""scripts/*.sh before any Python runs: from wherever they are called, and in a checkout that is not set up."""
+"""scripts/*.sh before any Python runs: called from anywhere, and in a checkout that is not set up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_PYTHON = [name for name in SCRIPTS if name != "environment.sh"]
 
 @pytest.fixture
 def another(tmp_path: Path) -> Path:
-    """A checkout that is set up so far: there are scripts."""
+    """A checkout with only the scripts."""
     return Path(shutil.copytree(CHECKOUT / "scripts", tmp_path / "another checkout" / "scripts")).parent
 
 
@@ -82,7 +82,7 @@ def test_a_python_that_is_not_ours_to_run_is_not_said_to_be_gone(another: Path, 
 
 
 def test_make_setup_is_unfinished_until_its_end(tmp_path: Path) -> None:
-    """Also where there was a whole one before: a Python that does nothing fails at the first step after `venv`."""
+    """Even if it was complete before: a Python that does nothing fails at the first step after `venv`."""
     if shutil.which("make") is None:
         pytest.skip("make is not on this machine")
     for name in ("Makefile", "pyproject.toml", "requirements"):
@@ -90,7 +90,7 @@ def test_make_setup_is_unfinished_until_its_end(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     ready = tmp_path / ".venv" / ".ready"
     ready.touch()
-    os.utime(ready, (0, 0))  # older than what is required
+    os.utime(ready, (0, 0))  # older than required
     (tmp_path / "python").write_text('#!/bin/sh\n[ "$1" = -c ]\n')
     (tmp_path / "python").chmod(0o755)
     assert run("make", "setup", f"PYTHON={tmp_path / 'python'}", cwd=tmp_path).returncode != 0
@@ -126,7 +126,7 @@ def test_a_symbolic_link_leads_to_the_checkout(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cdpath_leads_nowhere_else(tmp_path: Path, another: Path) -> None:
-    """`cd scripts/..` would go to another one, and print where."""
+    """`cd scripts/..` would go to another checkout, and print its path."""
     for name in ("predict.sh", "environment.sh"):
         done = run(f"scripts/{name}", "--help", cwd=CHECKOUT, CDPATH=str(another))
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""scripts/serve.sh as a user runs it: it says where to ask, and ends with a signal, leaving nothing behind."""
+"""scripts/serve.sh as a user runs it: it prints its URL, and ends with a signal, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
 
 @pytest.fixture
 def another_checkout(checkout: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout in which the archive is built; in this one it may be, or not."""
+    """A checkout with a built archive; this one may have none."""
     made = tmp_path / "another"
     for folder in ("scripts", "pipeline", "models", "kserve/runtime", "docs/photographs"):
         shutil.copytree(checkout / folder, made / folder)
@@ -55,7 +55,7 @@ def ready(serving: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def stopped(serving: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
-    """Ends it with a signal, and with another one once it is stopping: its exit status, and its last line on stderr."""
+    """Sends a signal, and another one once it is stopping. → its exit status, and its last line on stderr."""
     assert serving.stderr is not None
     serving.send_signal(number)
     line = serving.stderr.readline()
@@ -91,7 +91,7 @@ def test_without_a_source_it_serves_its_checkout_until_terminated(
     serving = start("serve", "--port", port, of=another_checkout)
     _, command = ready(serving)
     assert f"@{Path('another/docs/photographs')}" in command
-    if has_envoy():  # the front door has the pages that say so
+    if has_envoy():  # only the front door has these pages
         told = httpx.get(f"http://127.0.0.1:{port}/v2/models/alexnet", trust_env=False).json()
         files = {CONFIG: another_checkout / "config.properties", ARCHIVE: another_checkout / ARCHIVE}
         version = Version.of(files)
@@ -119,7 +119,7 @@ def test_without_a_source_the_signature_is_looked_for_beside_the_archive(
 def test_a_signal_during_start_up_leaves_nothing(
     moment: str, start: Start, directory: Path, port: int, processes: Processes, temporary: Path, eventually: Any
 ) -> None:
-    """As soon as there is something to leave behind: a file, the server, Java, Envoy."""
+    """As soon as it could leave something behind: a file, the server, Java, Envoy."""
 
     def has_come() -> bool:
         if moment == "a temporary file":
@@ -159,7 +159,7 @@ def test_whoever_has_the_port_is_told(script: Script, only_error: OnlyError, dir
 
 
 def test_of_two_at_once_one_serves_and_the_other_says_why_in_a_line(start: Start, directory: Path, port: int) -> None:
-    """Neither finds the port taken when it looks."""
+    """Neither finds the port taken when it checks."""
     both = [start("serve", directory, "--port", port) for _ in range(2)]
     ended: list[subprocess.Popen[str]] = []
     while not ended:
@@ -208,7 +208,7 @@ def test_a_path_with_umlauts_is_served_in_any_locale(
 
 
 def settings_of(port: int) -> dict[str, str]:
-    """What TorchServe's Java was started with."""
+    """The arguments of TorchServe's Java."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             environment = process.environ()

@@ -1,4 +1,4 @@
-"""The whole path through the scripts: what publish.sh prints, serve.sh serves, and predict.sh asks."""
+"""The whole path through the scripts: publish.sh prints a URI, serve.sh serves it, and predict.sh calls it."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def test_what_was_published_is_served_and_answers(
     assert uri == f"gs://{bucket}/pets/{kept.name}"
     assert [file.name for file in (kept / "model-store").iterdir()] == ["pets.mar"]
     assert by_the_handler.headers["x-model-version"] == kept.name
-    if told is not None:  # the front door has the pages that say so
+    if told is not None:  # only the front door has these pages
         assert told["versions"] == [kept.name]

@@ -1,4 +1,4 @@
-"""What --url takes: everything that this project prints or documents as a URL, and what a browser would take."""
+"""--url accepts every URL that this project prints or documents, and whatever a browser would accept."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_the_label_and_the_probability_are_always_whole(width: int, label: str) 
 
 @pytest.mark.parametrize(("width", "bar"), [(40, 0), (50, 16), (60, 26), (80, BAR_WIDTH), (120, BAR_WIDTH)])
 def test_a_bar_is_as_long_as_there_is_room_or_left_out(width: int, bar: int) -> None:
-    """Beside a label of 23 characters."""
+    """Next to a label of 23 characters."""
     (row,) = shown(width, LABELS[1], probability=1)
     assert row.count("━") == bar
     assert row.rstrip().endswith("100.00%")

@@ -53,7 +53,7 @@ def test_an_image_has_as_many_classes_as_asked_for_the_most_probable_first(
 def test_answers_come_in_the_order_of_the_images_whatever_happens_to_one(
     client: Client, photographs: list[Path], tmp_path: Path
 ) -> None:
-    """Twenty-two images: more than the calls that are made at once."""
+    """Twenty-two images: more than the number of simultaneous calls."""
     images = [str(photograph) for photograph in photographs * 4]
     images[3:3] = [str(tmp_path / "gone.jpg")]
     images[11:11] = [str(tmp_path / "gone too.jpg")]
@@ -128,7 +128,7 @@ def test_it_is_not_asked_where_the_url_names_one(website: Any, path: str) -> Non
     ],
 )
 def test_where_it_tells_no_single_one_the_model_is_alexnet(website: Any, body: bytes, status: int) -> None:
-    """A gateway may let predict calls through, and no other."""
+    """A gateway may let only predict calls through."""
     website.put("/v1/models", body, status)
     assert found(website) == MODEL_NAME
 
@@ -302,7 +302,7 @@ def test_a_refusal_is_told_in_the_servers_words_in_one_line(
 
 
 def test_what_an_answer_has_beside_its_classes_is_left_out(website: Any, photograph: str) -> None:
-    """Of whatever depth: Python reads what it cannot always write."""
+    """Of any depth: Python can read some JSON that it cannot write."""
     deep = b"[" * 300 + b"]" * 300
     known = b'"index": 281, "wnid": null, "label": "tabby", "probability": 0.4'
     website.put(PREDICT, b'{"predictions": [{"classes": [{%s, "also": %s, "\\ud800": NaN}]}]}' % (known, deep))

@@ -1,4 +1,4 @@
-"""How far the answers of two servers are apart, and which of them are asked for what."""
+"""How far apart two servers' answers are, and which server is asked when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = "abcdefgh"
 
 
 def classes(*probabilities: float, shift: int = 0) -> list[Class]:
-    """The classes 0, 1, … with these probabilities, the most probable first. shift: of the labels."""
+    """The classes 0, 1, … with these probabilities, the most probable first. shift: the labels' offset."""
     found = [
         Class(index=index, wnid="", label=LABELS[index + shift], probability=probability)
         for index, probability in enumerate(probabilities)
@@ -240,7 +240,7 @@ def test_all_classes_are_asked_for_or_as_many_as_the_server_allows() -> None:
 def test_a_server_that_limits_calls_is_waited_for_until_that_was_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.serving.comparing.PAUSE", 0)
     monkeypatch.setattr("pipeline.serving.comparing.PATIENCE", 3)
-    seconds = iter(range(1000))  # each look at the clock is a second later
+    seconds = iter(range(1000))  # each reading of the clock is a second later
     monkeypatch.setattr("pipeline.serving.comparing.time.monotonic", lambda: next(seconds))
     calls: list[str] = []
 

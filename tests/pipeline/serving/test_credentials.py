@@ -1,4 +1,4 @@
-"""Headers and tokens: what is taken, and that a secret is in no sentence."""
+"""Headers and tokens: which are accepted, and that no message contains a secret."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_device_without_end_is_no_token() -> None:
 
 @pytest.fixture
 def gcloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What stands in for gcloud, whose token needs an account of Google's."""
+    """Stands in for gcloud, whose token needs a Google account."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")

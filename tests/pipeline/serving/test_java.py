@@ -19,14 +19,14 @@ VERY_OLD = 'java version "1.8.0_292"'
 
 @pytest.fixture(autouse=True)
 def _no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only what a test installs is there."""
+    """Only what a test installs exists."""
     (tmp_path / "path").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
 
 
 def install(home: Path, version: str, program: str = "#!/bin/sh\necho '{}' >&2\n") -> Path:
-    """A `java` that says this version, as real ones do: on stderr."""
+    """A `java` that reports this version on stderr, like real ones."""
     java = home / "bin" / "java"
     java.parent.mkdir(parents=True)
     java.write_text(program.format(version))

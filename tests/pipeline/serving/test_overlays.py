@@ -1,4 +1,4 @@
-"""Names of the files that explanations are written to."""
+"""The names of files with explanations."""
 
 from __future__ import annotations
 

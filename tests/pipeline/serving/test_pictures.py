@@ -1,4 +1,4 @@
-"""Pictures that are fetched here: within bounds, over https alone, and whatever goes wrong in one line."""
+"""Pictures that are fetched here: within limits, only over https, and every error on one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.website import Website, running_website
 
 @pytest.fixture
 def site(tmp_path: Path, user_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Website]:
-    """One over TLS, whose authority the environment names."""
+    """A website over TLS, whose authority the environment names."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -113,7 +113,7 @@ def test_no_longer_is_waited_than_may_be(site: Website, monkeypatch: pytest.Monk
     asked, over = threading.Event(), threading.Event()
 
     def silent(visit: BaseHTTPRequestHandler) -> None:
-        """Sends something again and again, so that no wait for the next byte comes to its end."""
+        """Keeps sending something, so that no wait for the next byte times out."""
         asked.set()
         with suppress(OSError):
             visit.wfile.write(b"HTTP/1.1 200 OK\r\n")

@@ -1,4 +1,4 @@
-"""The same picture in each protocol: what is sent, what is understood, and what is said of what goes wrong."""
+"""The same picture in each protocol: the request, the answer, and the errors."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_call_of_grpc_has_the_picture_the_classes_and_the_headers(grpc_service
     headers = {"authorization": "Bearer token", "x-api-key": "key"}
     with Client(grpc_service.url, MODEL_NAME, headers, protocol=Protocol.GRPC) as client:
         classes = client.predict(str(tmp_path / "a.jpg"), top_k=4)
-    assert classes == [{"index": 281, "label": "tabby", "probability": 0.123457}]  # as JSON has it
+    assert classes == [{"index": 281, "label": "tabby", "probability": 0.123457}]  # as in JSON
     [request] = grpc_service.asked
     assert (request.model_name, list(request.raw_input_contents)) == (MODEL_NAME, [b"\x02\x00\x00\x00\xff\xd8"])
     assert (request.inputs[0].datatype, list(request.inputs[0].shape)) == ("BYTES", [1])

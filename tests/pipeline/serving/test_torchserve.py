@@ -1,4 +1,4 @@
-"""Starting, watching and stopping a TorchServe: it answers or says why not, and leaves nothing behind."""
+"""Starting, watching and stopping TorchServe: it answers or says why not, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Processes = Callable[[], list[psutil.Process]]
 
 @pytest.fixture
 def incomplete(tmp_path: Path, checkout: Path) -> Path:
-    """A directory to serve, but for the archive."""
+    """A directory to serve, without the archive."""
     (tmp_path / "config").mkdir()
     (tmp_path / "model-store").mkdir()
     shutil.copy(checkout / "config.properties", tmp_path / "config")
@@ -64,7 +64,7 @@ def test_nothing_listens_beyond_loopback(server: TorchServe) -> None:
         for connection in process.connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert len(listening) == 8  # Ports, and what the front door has behind it
+    assert len(listening) == 8  # Ports, and the socket behind the front door
     urls = (server.url, server.management_url, server.metrics_url)
     assert {urlsplit(url).port for url in urls} < {address.port for address in listening}
     for address in listening:
@@ -75,7 +75,7 @@ def test_nothing_listens_beyond_loopback(server: TorchServe) -> None:
 def test_leaving_stops_every_process_and_removes_every_file(
     directory: Path, temporary: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:1")  # scripts/serve.sh alone lets them through
+    monkeypatch.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:1")  # only scripts/serve.sh lets them through
     ports = Ports.any_free()
     log: list[str] = []
     with TorchServe(directory, MODEL_NAME, ports, log=log.append) as server:
@@ -121,7 +121,7 @@ def test_a_model_that_cannot_be_loaded_is_told_in_the_words_of_its_worker(
 def test_a_damaged_archive_is_told_with_what_torchserve_found(
     incomplete: Path, handler_directory: Path, tiny: Path, temporary: Path, processes: Processes
 ) -> None:
-    """TorchServe checks each entry's CRC while it unpacks the archive; then it goes on, without a model."""
+    """TorchServe checks each entry's CRC while unpacking the archive; if one is wrong, it runs without a model."""
     archive = build_archive(handler_directory, tiny, MODEL_NAME, incomplete / "model-store" / "alexnet.mar").path
     archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class handler"))
     with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
@@ -136,7 +136,7 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
 def test_an_archive_that_was_changed_is_refused_by_its_worker(
     incomplete: Path, directory: Path, temporary: Path, processes: Processes, name: str
 ) -> None:
-    """By one byte, and the CRC with it, so that TorchServe itself finds nothing wrong."""
+    """Changes one byte and the CRC, so that TorchServe itself finds nothing wrong."""
     with (
         zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as before,
         zipfile.ZipFile(incomplete / "model-store" / "alexnet.mar", "w") as after,
@@ -158,7 +158,7 @@ def test_an_archive_that_was_changed_is_refused_by_its_worker(
 @pytest.mark.parametrize(
     ("variable", "said"),
     [
-        ("TS_INFERENCE_ADDRESS", r"TorchServe did not start: .*nonsense[^\n]*"),  # the server's own sentence
+        ("TS_INFERENCE_ADDRESS", r"TorchServe did not start: .*nonsense[^\n]*"),  # the server's own message
         ("TS_JOB_QUEUE_SIZE", r'TorchServe did not start; its last words:\n.*\n.*For input string: "nonsense".*'),
     ],
 )

@@ -1,4 +1,4 @@
-"""Why there is no answer is told by its cause, in one line: real sockets, real TLS, names that cannot be."""
+"""The reason for a missing answer, on one line: real sockets, real TLS, impossible names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Told = Callable[..., str]
 
 @pytest.fixture
 def told(photographs: list[Path], user_environment: None) -> Told:
-    """What is said where a predict call fails."""
+    """The error of a predict call that fails."""
 
     def tell(url: str, ca: Path | None = None, **headers: str) -> str:
         with pytest.raises(PipelineError) as raised, Client(url, MODEL_NAME, headers, ca) as client:
@@ -45,7 +45,7 @@ def told(photographs: list[Path], user_environment: None) -> Told:
 
 @pytest.fixture
 def label(photographs: list[Path], user_environment: None) -> Callable[..., str]:
-    """The label that a predict call answers."""
+    """The label in the answer to a predict call."""
 
     def ask(url: str, ca: Path | None = None, **headers: str) -> str:
         with Client(url, MODEL_NAME, headers, ca) as client:
@@ -94,7 +94,7 @@ def test_a_port_on_which_nothing_listens_here(told: Told, free_port: int) -> Non
 
 
 def test_a_server_that_does_not_take_connections(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose queue is full: Linux then lets clients wait."""
+    """A server whose queue is full: Linux then makes clients wait."""
     monkeypatch.setattr("pipeline.serving.client.TIMEOUT", httpx.Timeout(5, connect=0.1))
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -199,7 +199,7 @@ def test_at_an_address_the_certificate_may_be_that_of_the_host_header(
 
 @pytest.fixture
 def self_signed(tmp_path: Path) -> Iterator[Secure]:
-    """As `openssl req -x509` makes it."""
+    """A certificate like those of `openssl req -x509`."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not on this machine")
     pem = tmp_path / "self.pem"
@@ -251,14 +251,14 @@ def test_https_at_a_port_that_speaks_http(website: Website, told: Told) -> None:
 
 
 def test_http_at_a_port_that_speaks_https(secure: Callable[..., Secure], told: Told) -> None:
-    """One that closes the connection, without a word or with an alert of TLS."""
+    """A server that closes the connection, silently or with a TLS alert."""
     one = secure()
     assert told(f"http://{one.place}") == f"{one.place} speaks HTTPS, not HTTP: give https://…"
 
 
 @contextmanager
 def closing(after: int) -> Iterator[int]:
-    """A host that closes each connection after so many bytes. Gives its port."""
+    """A host that closes each connection after this many bytes. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

@@ -1,4 +1,4 @@
-"""Which ports a TorchServe takes, and what is said when it cannot have one."""
+"""Which ports TorchServe uses, and the error if one is taken."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_free_ports_are_distinct_and_free() -> None:
 
 
 def test_free_ports_are_none_that_a_connection_may_get() -> None:
-    """It could get one before the server is there."""
+    """It could get one before the server starts."""
     if not module.EPHEMERAL.is_file():
         pytest.skip("this system does not say which ports it gives to connections")
     assert max(free_ports(20)) < int(module.EPHEMERAL.read_text().split()[0])
@@ -65,7 +65,7 @@ def test_a_taken_port_is_named_with_its_use(use: str, address: str) -> None:
 
 
 def test_of_a_server_of_ours_the_command_is_named(tmp_path: Path) -> None:
-    """What it has started would be started again."""
+    """Its child processes would be restarted."""
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "__main__.py").write_text(
         "import subprocess, sys\n"

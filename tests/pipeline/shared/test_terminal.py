@@ -1,4 +1,4 @@
-"""What moves in a terminal, one at a time; and text that a terminal shows and does not obey."""
+"""Spinners and bars in a terminal, one at a time; and text that a terminal shows but does not interpret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
 
 
 def moving() -> list[str]:
-    """What moves now, in the terminal's own words: a spinner's text, or a bar."""
+    """The spinner's text or the bar that is shown now, from the terminal's output."""
     shown = [live.get_renderable() for live in terminal.err._live_stack]
     return [str(one.text) if isinstance(one, Spinner) else "bar" for one in shown]
 

@@ -1,4 +1,4 @@
-"""A file is whole or not there, and no other file is touched."""
+"""A file is either complete or absent, and no other file is touched."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path) -> Non
 def test_a_link_in_the_place_of_its_part_is_neither_followed_nor_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Had somebody guessed its name."""
+    """If somebody had guessed its name."""
     guessed = tmp_path / "guessed"
     guessed.symlink_to("other")
     monkeypatch.setattr(whole, "beside", lambda _: guessed)

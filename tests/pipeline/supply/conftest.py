@@ -1,4 +1,4 @@
-"""A small checkout with all that tells what the image is made of, for tests to change."""
+"""A small checkout with every file that describes the image's contents, for tests to change."""
 
 from __future__ import annotations
 

