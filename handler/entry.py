@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vision.worker.integrity import check_files
 
-# Before the archive's other modules are imported: a damaged one is then told by its name, not by a SyntaxError. Every
-# archive that TorchServe loads has MAR-INF; a checkout has none, and no list of its files.
+# Checked before the archive's other modules are imported, so that a damaged one is reported by name rather than as a
+# SyntaxError. Every archive that TorchServe loads has MAR-INF; a checkout has neither MAR-INF nor a list of its files.
 if (archive := Path(__file__).resolve().parent).joinpath("MAR-INF").is_dir():
     check_files(archive)
 
@@ -54,10 +54,10 @@ Outcome = Union[A, RequestError]  # of a step, for one request
 
 
 class Handler:
-    """Answers KServe v1 predict requests, a batch of them at a time, and keeps their answers apart."""
+    """Answers predict and explain requests in batches, each request independently of the others."""
 
     def initialize(self, context: torchserve.Context) -> None:
-        """Called once in each worker, before it is ready. Raises ValueError for settings that make no sense."""
+        """Called once in each worker, before it is ready. Raises ValueError for invalid settings."""
         system = context.system_properties
         model_dir = Path(system["model_dir"])
         settings = read_settings(context.model_yaml_config)
@@ -73,7 +73,7 @@ class Handler:
         self._classifier = Classifier(model_dir, self._facts, settings, gpu_id, warm_size=batch_size)
         if self._classifier.classes != len(self._classes):
             raise ValueError(
-                f"{self._facts.classes} has {len(self._classes)} classes, and the network {self._classifier.classes}"
+                f"{self._facts.classes} has {len(self._classes)} classes, the network has {self._classifier.classes}"
             )
         self._explainer = Explainer(self._classifier, self._facts.preprocessing.mean)
         self._abandoned = Abandoned()
@@ -86,10 +86,10 @@ class Handler:
         torchserve.quieten()
 
     def handle(self, rows: Any, context: torchserve.Context) -> list[Any]:
-        """Answers a batch: each request is answered whole, or refused whole with a status of its own.
+        """Answers a batch: each request is answered whole, or refused whole with its own status.
 
-        rows: a list with a dict for each request; under TorchServe's stock KServe envelope, the instances of the one
-        request, whatever JSON they are.
+        rows: a list with one dict per request; under TorchServe's stock KServe envelope, the instances of a single
+        request, which may be any JSON.
         """
         stages = Stages(len(context.request_processor))
         enveloped = torchserve.is_enveloped(rows, context)
@@ -101,7 +101,7 @@ class Handler:
             requests = [self._attempt(self._parse, row) for row in torchserve.each_row(rows, context)]
         requests = in_time_to_explain(requests, self._explainer.image_s)
         requests = in_time(requests, self._classifier.image_s, self._timeout_s, self._facts.preprocessing.crop)
-        # Every fetch is started before one is waited for.
+        # Start every fetch before waiting for any.
         located = [self._attempt(self._locate, request) for request in requests]
         files = [self._attempt(self._wait, images) for images in located]
         self._attempt(self._cancel, None)
@@ -125,15 +125,15 @@ class Handler:
 
     def _parse(self, row: torchserve.Row) -> Request:
         if row.key in self._abandoned:
-            raise Busy()  # which nobody reads
+            raise Busy()  # nobody reads this answer
         request = protocols.parse(row, self._limits)
         if request.verb is Verb.EXPLAIN and self._explainer.refusal:
             raise MalformedBody(self._explainer.refusal)
         return request
 
     def _parse_envelope(self, verb: Verb, instances: object) -> Request:
-        if verb is Verb.EXPLAIN:  # whose answer would be called an explanation
-            raise MalformedBody("nothing is explained under TorchServe's own envelope: send it to :predict")
+        if verb is Verb.EXPLAIN:  # the envelope would rename the answer
+            raise MalformedBody("explanations are not available under TorchServe's own envelope: use :predict")
         return v1.instances_of_envelope(instances, self._limits)
 
     def _locate(self, request: Request) -> list[LocatedImage]:
@@ -147,7 +147,7 @@ class Handler:
         return [image.wait() for image in images]
 
     def _cancel(self, _: None) -> None:
-        """What the refused requests still have under way."""
+        """Cancels what the refused requests still have under way."""
         self._fetcher.cancel()
 
     def _decode(self, images: list[EncodedImage], threads: int) -> list[np.ndarray]:
@@ -156,7 +156,7 @@ class Handler:
         pixels = sum(image.pixels for image in opened)
         if pixels > max_together:
             raise TooLarge(opened[0].place.partition("[")[0], max_together, "pixels")
-        # Together they take no more memory than one image of the largest size.
+        # Decoded in parallel, they take no more memory than one image of the largest size.
         together = threads > 1 < len(opened) and pixels <= max_pixels
         decode = partial(image_decoder.decode, preprocessing=self._facts.preprocessing)
         return list((self._pool.map if together else map)(decode, opened))
@@ -167,9 +167,9 @@ class Handler:
         return image_decoder.open_image(image.content, image.place, max_pixels)
 
     def _predict(self, pixels: list[Outcome[list[np.ndarray]]]) -> list[Outcome[torch.Tensor]]:
-        """For each request the probabilities of its images, (images, classes), or the error that it had already.
+        """For each request: the probabilities of its images, (images, classes), or the error that it already had.
 
-        All images form one batch. Where that fails, each request is tried by itself: it may be that one alone fails.
+        All images form one batch. If that fails, each request is tried on its own: perhaps only one of them fails.
         """
         sound = [images for images in pixels if not isinstance(images, RequestError)]
         if len(sound) > 1:
@@ -182,8 +182,8 @@ class Handler:
     def _answer(
         self, request: Outcome[Request], pixels: Outcome[list[np.ndarray]], probabilities: torch.Tensor
     ) -> Answer:
-        assert isinstance(request, Request), "what was refused has no probabilities"
-        assert isinstance(pixels, list), "nor has it without pixels"
+        assert isinstance(request, Request), "a refused request has no probabilities"
+        assert isinstance(pixels, list), "a refused request has no pixels"
         predictions = [top_k(row, request.top_k, self._classes) for row in probabilities]
         if request.verb is Verb.PREDICT:
             return Answer(predictions)
@@ -195,16 +195,16 @@ class Handler:
         return Answer(predictions, explanations)
 
     def _attempt(self, step: Callable[[A], B], value: Outcome[A]) -> Outcome[B]:
-        """The step's result, or the RequestError that it raised; an earlier RequestError passes through."""
+        """The step's result, or the RequestError that it raised. An earlier RequestError passes through."""
         if isinstance(value, RequestError):
             return value
         try:
             return step(value)
         except RequestError as error:
             error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)  # whose frames would keep the body
+            return error.with_traceback(None)  # its frames would keep the body alive
         except Exception:
-            name = getattr(step, "func", step).__name__  # func: of a partial
+            name = getattr(step, "func", step).__name__  # func: the function in a partial
             logger.exception("%s: defect in %s", self._facts.name, name)
             return Defect()
 
@@ -217,7 +217,7 @@ class Handler:
         stages: Stages,
     ) -> bytes:
         response = self._attempt(partial(self._response, request), answer)
-        if isinstance(response, Defect):  # its traceback is in the log already
+        if isinstance(response, Defect):  # its traceback is already in the log
             logger.error("%s: defect answered to %s", self._facts.name, torchserve.name_of_request(context, index))
         status = HTTPStatus(response.status if isinstance(response, RequestError) else HTTPStatus.OK)
         if isinstance(response, RequestError):
@@ -232,8 +232,8 @@ class Handler:
         return response.body
 
     def _response(self, request: Outcome[Request], answer: Answer) -> Response:
-        assert isinstance(request, Request), "what was refused has no answer"
+        assert isinstance(request, Request), "a refused request has no answer"
         response = protocols.encode(request, answer)
         if answer.explanations and len(response.body) > ANSWER_BYTES:
-            raise TooLarge("explanations", ANSWER_BYTES, "bytes: ask for fewer images, or for fewer classes of each")
+            raise TooLarge("explanations", ANSWER_BYTES, "bytes: ask for fewer images or fewer classes")
         return response

@@ -1,8 +1,8 @@
 """What an archive answers, without TorchServe: python -m vision.ask FOLDER OUTPUT PRECISION… < PICTURES
 
-FOLDER has an archive's files; PICTURES are the paths of images, one a line. OUTPUT is a file of numpy's: `pixels`,
-uint8 (N, crop, crop, 3); for each precision its logits, float32 (N, classes), or none where it cannot be run in that,
-and `no PRECISION` says why; and `refused`, which of PICTURES are no images that a server takes.
+FOLDER has an archive's files; PICTURES lists the paths of images, one per line. OUTPUT is an .npz file. It holds
+`pixels`, uint8 (N, crop, crop, 3); for each precision its logits, float32 (N, classes), or, where the archive cannot
+run in that precision, the reason as `no PRECISION`; and `refused`, the indices of PICTURES that a server would refuse.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vision.worker.settings import read_settings
 
 
 def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, np.ndarray]:
-    """Each picture is asked as it is, and turned; and the first of all once more, alone."""
+    """Asks about each picture as it is and transposed; then about the very first once more, alone."""
     config = yaml.safe_load((Path(__file__).parents[1] / "model-config.yaml").read_text(encoding="utf-8"))
     settings, facts = replace(read_settings(config), device="cpu"), read_facts(folder / "model.yaml")
     pixels: list[np.ndarray] = []
@@ -53,7 +53,7 @@ def ask(folder: Path, pictures: list[Path], precisions: list[str]) -> dict[str, 
 
 
 def views(image: np.ndarray) -> list[np.ndarray]:
-    """uint8 (side, side, 3) → it, and it with columns for rows."""
+    """uint8 (side, side, 3) → the image itself, and its transpose."""
     return [image, image.transpose(1, 0, 2)]
 
 

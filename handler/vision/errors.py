@@ -1,21 +1,21 @@
 """What can be wrong with a request, and whose fault it is.
 
-    RequestError (400)                the base: carries the HTTP status and the place
+    RequestError (400)                the base: an HTTP status and a place
     ├── MalformedBody                 the body is not what its content type says
     ├── MalformedField                a field is missing or has the wrong form
     ├── NotAnImage                    bytes that no allowed decoder recognises
-    ├── DamagedImage                  an image that breaks off or cannot be decoded
-    ├── Unsupported                   an image of a kind that is refused
-    ├── UnsupportedType (415)         a content type that is not taken
+    ├── DamagedImage                  an image that is cut off or cannot be decoded
+    ├── Unsupported                   a kind of image that is refused
+    ├── UnsupportedType (415)         a content type that is not accepted
     ├── TooLarge (413)                more bytes, pixels or instances than the limits allow
     ├── UrlNotAllowed (403)           a URL that this server may not fetch
-    ├── UrlFailed (502)               the other server answered badly, or not at all
+    ├── UrlFailed (502)               the other server gave a bad answer, or none
     ├── UrlTimedOut (504)             the other server took too long
-    ├── Busy (503)                    more images at a time than the model answers in time
+    ├── Busy (503)                    more images at once than the model can answer in time
     └── Defect (500)                  our own fault
 
-Every message begins with its place in the request, `instances[2].b64: …`. Nothing of the client's own text is
-repeated but short field names and numbers, so an error can neither leak an image nor forge a log line.
+Every message begins with its place in the request, `instances[2].b64: …`. It repeats nothing of the client's own text
+except short field names and numbers, so an error can neither leak an image nor forge a log line.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Busy(RequestError):
     status = 503
 
     def __init__(self) -> None:
-        super().__init__("server", "the model is busy: ask again")
+        super().__init__("server", "the model is busy: try again")
 
 
 class Defect(RequestError):

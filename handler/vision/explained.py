@@ -1,4 +1,4 @@
-"""What a client is told about why an image got a class: a map of it, in the form that was asked for."""
+"""Explains why an image got a class: a heat map, in the form that was asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision.model.ranking import Class
 from vision.protocol.answer import Explanation, Prediction, ScoredClass
 from vision.protocol.request import GREY, GRID, Wish
 
-DIGITS = 4  # of a number in a grid, behind the point
+DIGITS = 4  # decimal places of the numbers in a grid
 
 
 def explain(
@@ -24,9 +24,9 @@ def explain(
     wish: Wish,
     classes: Sequence[Class],
 ) -> Explanation:
-    """image: RGB, uint8 (crop, crop, 3). prediction: of it; without a wish, its first class is explained.
+    """image: RGB, uint8 (crop, crop, 3). prediction: its prediction; without a wish, the first class is explained.
 
-    probabilities: of it, float32 (classes,). Raises ArithmeticError where the network's numbers are not finite.
+    probabilities: float32 (classes,). Raises ArithmeticError if the network's numbers are not finite.
     """
     explained = prediction.classes[0]
     if wish.class_index is not None:

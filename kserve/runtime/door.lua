@@ -1,7 +1,7 @@
--- What Envoy's settings cannot say (envoy.yaml): which of a client's headers TorchServe gets to see, whose an answer is,
--- and when to ask again. One thread runs this, so what is kept between requests is true of all of them.
+-- What Envoy's settings (envoy.yaml) cannot express: which of a client's headers TorchServe sees, where an answer comes
+-- from, and when to retry. A single thread runs this, so state kept between requests covers all of them.
 
--- All that the handler needs, and Envoy to pass it on. TorchServe reads heads of 8 KiB at most.
+-- All headers that the handler, and Envoy for forwarding, need. TorchServe reads at most 8 KiB of headers.
 local PASSED = {
   [":method"] = 10, [":path"] = 1000, [":scheme"] = 10, [":authority"] = 1000, ["content-length"] = 20,
   ["transfer-encoding"] = 20, ["content-type"] = 65536, ["x-request-id"] = 64, ["traceparent"] = 55,
@@ -9,7 +9,7 @@ local PASSED = {
 }
 local LONGEST_TYPE = 512
 
--- Whether an address asks for a number of classes, by whatever name (vision/protocol/top_k.py knows the same).
+-- Whether a URL asks for a number of classes, under any name (vision/protocol/top_k.py recognises the same ones).
 local function asks_for_classes(query)
   local read = query:gsub("%%(%x%x)", function(digits)
     local letter = string.char(tonumber(digits, 16))
@@ -24,8 +24,8 @@ local function asks_for_classes(query)
   return false
 end
 
--- Returns what the handler gets to see of it, if anything: digits, or a sign for what are none; and whether it is said
--- once, as it should be. Whatever else an address asks means nothing here.
+-- Returns what to pass to the handler, if anything: digits, or "-" for anything else; and whether it appears just once and
+-- correctly spelled. The rest of the query string is ignored.
 local function top_k_of(path)
   local query = path:match("%?(.*)")
   if not query or not asks_for_classes(query) then
@@ -38,23 +38,23 @@ local function top_k_of(path)
   return value:match("^%d+$") and value:sub(1, 11) or "-", true
 end
 
--- Whether an address asks for a class or a form, as an explanation has them: nobody looks for them there.
+-- Whether a URL has an explanation's class or form, which nothing reads there.
 local function asks_what_to_explain(path)
   local query = "&" .. (path:match("%?(.*)") or "")
   return query:find("&class=", 1, true) or query:find("&form=", 1, true)
 end
 
--- Of predictions and of explanations: the time from one answer of the model to the next, in ms, mostly that of the
--- latest 32; when the latest came; and since when there are requests after it.
+-- For predictions and for explanations: the time between the model's answers in ms, averaged over about the latest 32;
+-- when the latest answer came; and since when a request has been waiting after it.
 local paces = { predict = { apart = 0 }, explain = { apart = 0 } }
 
 function envoy_on_request(handle)
   local call = handle:filterContext()
   if call:get("bodyless") then
-    -- Who answers does not read it, and would take it for the next request.
+    -- The status server does not read it, and would take it for the next request.
     local body = handle:body()
     if body and body:length() > 0 then
-      handle:respond({ [":status"] = "400" }, "body: a GET has none here")
+      handle:respond({ [":status"] = "400" }, "body: a GET may not have one")
     end
     return
   end
@@ -64,28 +64,28 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local encoding = headers:get("content-encoding")
   if encoding and encoding:lower() ~= "identity" then
-    handle:respond({ [":status"] = "415" }, "content-encoding: gzip, br and zstd are taken, one of them")
+    handle:respond({ [":status"] = "415" }, "content-encoding: expected one of gzip, br and zstd")
     return
   end
-  if (headers:get("content-length") or ""):find("^0%d") then -- Envoy would pass it on as it is
-    handle:respond({ [":status"] = "400" }, "content-length: a number without leading zeros is expected")
+  if (headers:get("content-length") or ""):find("^0%d") then -- Envoy would forward it unchanged
+    handle:respond({ [":status"] = "400" }, "content-length: expected a number without leading zeros")
     return
   end
-  if call:get("protocol") == "grpc" then -- whose messages have no JSON
+  if call:get("protocol") == "grpc" then -- its messages contain no JSON
     headers:remove("inference-header-content-length")
   end
   local json_length = headers:get("inference-header-content-length")
   if json_length and not (json_length:find("^%d+$") and #json_length <= 20) then
-    handle:respond({ [":status"] = "400" }, "inference-header-content-length: a number of bytes is expected")
+    handle:respond({ [":status"] = "400" }, "inference-header-content-length: expected a number of bytes")
     return
   end
   local top_k, said_well = top_k_of(headers:get(":path"))
   if not said_well then
-    handle:respond({ [":status"] = "400" }, "top_k: expected once in the address, as ?top_k=5")
+    handle:respond({ [":status"] = "400" }, "top_k: expected once in the URL, as ?top_k=5")
     return
   end
   if call:get("verb") == "explain" and asks_what_to_explain(headers:get(":path")) then
-    handle:respond({ [":status"] = "400" }, "class and form: belong in parameters, in the JSON body")
+    handle:respond({ [":status"] = "400" }, "class and form: belong in the parameters of the JSON body")
     return
   end
   local removed = {}
@@ -97,8 +97,8 @@ function envoy_on_request(handle)
   for _, name in ipairs(removed) do
     headers:remove(name)
   end
-  -- TorchServe decodes no form: it hears of JSON, of an image or of bytes, and the handler of what the client says. (That
-  -- of an archive from before the front door knows the former alone.)
+  -- TorchServe must not decode forms: it is told JSON, an image or bytes, and the handler gets the client's own type. (The
+  -- handlers of archives from before the front door only know TorchServe's.)
   local kind = headers:get("content-type") or ""
   headers:replace("x-client-content-type", kind:sub(1, LONGEST_TYPE))
   headers:replace("x-client-protocol", call:get("protocol"))
@@ -116,23 +116,23 @@ end
 
 local function note_answer(pace, now, took)
   if pace.latest then
-    -- While nobody asked, it was not slow.
+    -- Idle time does not count as slowness.
     pace.apart = pace.apart + (math.min(now - pace.latest, took) - pace.apart) / 32
   end
   pace.latest, pace.since = now, nil
 end
 
--- In how many seconds all that waits now will be answered.
+-- In how many seconds everything that is waiting now will be answered.
 local function seconds_to_wait(pace, places, now)
   local silent = pace.since and (now - pace.since) / 32 or 0
   return math.min(60, math.max(1, math.ceil(places * math.max(pace.apart, silent) / 1000)))
 end
 
--- For metrics and spans (envoy.yaml): how many requests were in the batch, and what each stage took, in µs.
+-- For metrics and spans (envoy.yaml): the number of requests in the batch, and the time of each stage, in µs.
 local STAGES = "^batch=(%d+) queue=([%d.]+) decode=([%d.]+) forward=([%d.]+)$"
 local FILTER = "envoy.filters.http.lua"
 
--- Returns how long it took, in ms.
+-- Returns the total, in ms.
 local function note_stages(handle, stages)
   local batch, queue, decode, forward = stages:match(STAGES)
   if not batch then
@@ -146,13 +146,13 @@ local function note_stages(handle, stages)
   return queue + decode + forward
 end
 
--- What TorchServe itself says of a request is not in our words. Its status → ours, and what that means.
-local BUSY = { "503", "server: the model is busy or not there yet: ask again after the seconds in Retry-After" }
-local LOST = { "503", "server: the batch with this request was lost: ask again after the seconds in Retry-After" }
+-- TorchServe's own errors do not have our format. Its status → ours, and our message.
+local BUSY = { "503", "server: the model is busy or not loaded yet: try again after Retry-After seconds" }
+local LOST = { "503", "server: the batch with this request was lost: try again after Retry-After seconds" }
 local DEFECT = { "500", "server: internal error, see the server's log" }
 local OWN = { ["404"] = BUSY, ["408"] = LOST, ["500"] = LOST, ["503"] = BUSY, ["507"] = LOST }
 
--- For a method of gRPC that says in its message what a status says in REST.
+-- For gRPC methods whose message states what REST states in the status.
 local function answer_instead(handle, message)
   handle:body(true):setBytes(message)
   local headers = handle:headers()
@@ -163,7 +163,7 @@ end
 function envoy_on_response(handle)
   local call = handle:filterContext()
   local instead, places = call:get("instead_of_503"), call:get("places")
-  local in_grpc = call:get("protocol") == "grpc" -- nothing of `call` is there any more after a wait for the body
+  local in_grpc = call:get("protocol") == "grpc" -- `call` is gone after waiting for the body
   if instead and handle:headers():get(":status") == "503" then
     answer_instead(handle, instead)
   end
@@ -179,14 +179,14 @@ function envoy_on_response(handle)
   if stages then
     note_answer(pace, now, note_stages(handle, stages))
   elseif upstream and tonumber(status) >= 400 then
-    -- The handler of an older archive says no stages, but it has our shape.
+    -- The handler of an older archive sends no stages, but its errors have our format.
     local body = handle:body(true)
     if body:getBytes(0, math.min(body:length(), 8)) ~= '{"error"' then
       local own = OWN[status] or DEFECT
       status = own[1]
       local said = '{"error": "' .. own[2] .. '"}'
       body:setBytes(said)
-      headers = handle:headers() -- the wait for the body has ended the first
+      headers = handle:headers() -- waiting for the body has invalidated the first
       headers:replace(":status", status)
       headers:replace("content-type", "application/json")
       headers:replace("content-length", tostring(#said))

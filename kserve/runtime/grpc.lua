@@ -1,5 +1,5 @@
--- gRPC before Envoy's transcoder, which makes calls of REST of it (envoy.yaml): a message is looked at before it costs
--- anything, and what an answer's status is in HTTP becomes gRPC's.
+-- Runs on gRPC calls before Envoy's transcoder turns them into REST calls (envoy.yaml). It checks a message before it costs
+-- anything, and translates the HTTP status of an answer to gRPC's.
 
 -- https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 local CODES = {
@@ -9,7 +9,7 @@ local CODES = {
   ["404"] = 5, -- NOT_FOUND
   ["405"] = 12, -- UNIMPLEMENTED
   ["408"] = 4, -- DEADLINE_EXCEEDED
-  ["413"] = 8, -- RESOURCE_EXHAUSTED, as each bound on a size or a number
+  ["413"] = 8, -- RESOURCE_EXHAUSTED, as for every bound on a size or a number
   ["415"] = 12,
   ["429"] = 8,
   ["431"] = 8,
@@ -20,7 +20,7 @@ local CODES = {
 }
 local INVALID_ARGUMENT, INTERNAL = 3, 13
 
--- What of a message is looked into, by the numbers of its fields (inference.proto): a name here, and each message within.
+-- The parts of a message that are examined, by field number (inference.proto): a name, or a nested message.
 local OF_A_MODEL = { "model", "version" }
 local PARAMETERS = { "key", {}, is_entry = true }
 local CONTENTS = { [8] = "bytes" }
@@ -32,21 +32,21 @@ local MESSAGES = {
     [7] = "bytes",
   },
 }
--- Bytes become base64. Whatever else is in a message may become six times as long in JSON, and is read number by number.
+-- Bytes become base64. Anything else may become six times as long in JSON, and is parsed number by number.
 local MOST_BESIDE, MOST_FIELDS = 512 * 1024, 10000
 
--- What it costs to make JSON of a message, and to read it, no other request gets of the door's one thread: 15 ns for a byte.
--- So those that are large may have half of it, and two of the largest may come at once.
+-- Converting a message to JSON and reading it blocks the door's only thread: 15 ns per byte. So large messages may use half
+-- of its time, and two of the largest may arrive at once.
 local LARGE, MOST_AT_ONCE, A_SECOND = 512 * 1024, 24 * 1024 * 1024, 32 * 1024 * 1024
 local room, counted_at = MOST_AT_ONCE, 0
 
-local NO_MESSAGE = { "400", "message: not one of this method" }
-local TOO_MUCH = { "413", "message: more than 512 KiB that are not bytes: send tensors in raw_input_contents" }
-local NO_ROOM = { "503", "server: too many large messages come by gRPC: ask again, or send them by REST" }
+local NO_MESSAGE = { "400", "message: not valid for this method" }
+local TOO_MUCH = { "413", "message: more than 512 KiB outside bytes fields: send tensors in raw_input_contents" }
+local NO_ROOM = { "503", "server: too many large gRPC messages: try again, or use REST" }
 local TOO_MANY = { "413", "message: more than 10000 fields" }
 
--- Returns the number that begins there, and where what follows does; nil where there is none. (A number above 2^53 is not
--- exact; no length is one.)
+-- Returns the number that begins there and the position after it; nil if there is none. (Numbers above 2^53 are inexact,
+-- but no length is that large.)
 local function varint(text, from)
   local value, factor = 0, 1
   for at = from, math.min(#text, from + 9) do
@@ -59,8 +59,8 @@ local function varint(text, from)
   end
 end
 
--- Looks at the fields from one place to another. https://protobuf.dev/programming-guides/encoding/
--- fields: as in MESSAGES. found: what there is. Returns nothing, or what is wrong.
+-- Checks the fields from one position to another. https://protobuf.dev/programming-guides/encoding/
+-- fields: as in MESSAGES. found: collects what is there. Returns nothing, or what is wrong.
 local function look(body, from, past, fields, found)
   local keys, values = 0, 0
   while from < past do
@@ -71,7 +71,7 @@ local function look(body, from, past, fields, found)
     local head = body:getBytes(from, math.min(20, past - from))
     local tag, after = varint(head, 1)
     if not tag or tag < 8 or tag >= 2 ^ 32 or after > 6 then
-      return NO_MESSAGE -- which the transcoder would take for the end
+      return NO_MESSAGE -- the transcoder would take it for the end
     end
     local kind, length = tag % 8, 0
     if kind == 0 then
@@ -109,13 +109,13 @@ local function look(body, from, past, fields, found)
     keys, values = keys + (kind == 2 and number == 1 and 1 or 0), values + (kind == 2 and number == 2 and 1 or 0)
     from = start + length
   end
-  -- Of a map. Where one is missing, Envoy's transcoder ends the process (1.40).
+  -- A map entry. If its key or value is missing, Envoy's transcoder crashes (1.40).
   if fields.is_entry and not (keys == 1 and values == 1) then
     return NO_MESSAGE
   end
 end
 
--- Whether there is room for a message of this size, which then takes it. now: in ms.
+-- Whether there is room for a message of this size; if so, it is reserved. now: in ms.
 local function has_room(size, now)
   room, counted_at = math.min(MOST_AT_ONCE, room + (now - counted_at) * A_SECOND / 1000), now
   if size > LARGE then
@@ -127,18 +127,18 @@ local function has_room(size, now)
   return true
 end
 
--- What is wrong with the whole body of a call: a status of HTTP and a sentence; nothing where all is well. It is one
+-- What is wrong with the body of a call: an HTTP status and a sentence; nothing if all is well. A body is exactly one
 -- message: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 local function wrong_with(body, call)
   if not body or body:length() < 5 then
-    return { "400", "message: none came" }
+    return { "400", "message: missing" }
   end
   local compressed, a, b, c, d = body:getBytes(0, 5):byte(1, 5)
   if compressed ~= 0 then
-    return { "415", "grpc-encoding: messages are taken as they are" }
+    return { "415", "grpc-encoding: compressed messages are not accepted" }
   end
   if ((a * 256 + b) * 256 + c) * 256 + d ~= body:length() - 5 then
-    return { "400", "message: one is expected, as long as it says" }
+    return { "400", "message: expected one, of the length that it states" }
   end
   local fields, found = MESSAGES[call.method], { fields = 0, beside = 0 }
   local wrong = look(body, 5, body:length(), fields, found)
@@ -146,10 +146,10 @@ local function wrong_with(body, call)
     return wrong
   end
   if (found.model or "") == "" then
-    return { "400", "model: which one is meant?" }
+    return { "400", "model: the name is missing" }
   end
   if found.model ~= call.model then
-    return { "404", "model: there is " .. call.model .. " here, and none of this name" }
+    return { "404", "model: only " .. call.model .. " is served here" }
   end
   if (found.version or "") ~= "" and found.version ~= call.version then
     return { "404", call.another_version }
@@ -159,16 +159,16 @@ end
 function envoy_on_request(handle)
   local context, call = handle:filterContext(), {}
   for _, name in ipairs({ "method", "model", "version", "another_version" }) do
-    call[name] = context:get(name) -- nothing of a handle is there any more when a body has come
+    call[name] = context:get(name) -- the context is gone once the body has arrived
   end
   if not call.method then
     return
   end
   local wrong
   if handle:streamInfo():protocol() ~= "HTTP/2" then
-    wrong = { "400", "protocol: gRPC is HTTP/2" }
+    wrong = { "400", "protocol: gRPC needs HTTP/2" }
   elseif handle:headers():get("content-encoding") then
-    wrong = { "415", "content-encoding: gRPC has none" }
+    wrong = { "415", "content-encoding: not allowed in gRPC" }
   else
     local body = handle:body()
     if has_room(body and body:length() or 0, handle:timestamp()) then
@@ -177,7 +177,7 @@ function envoy_on_request(handle)
       wrong = NO_ROOM
     end
     if not wrong and handle:trailers() then
-      wrong = { "400", "trailers: a request has none" }
+      wrong = { "400", "trailers: not allowed in a request" }
     end
   end
   if wrong then
@@ -192,7 +192,7 @@ end
 local LONGEST_SENTENCE = 1000
 local ESCAPED = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
 
--- https://www.rfc-editor.org/rfc/rfc3629#section-3, for what \u of JSON names; half of a pair is none.
+-- https://www.rfc-editor.org/rfc/rfc3629#section-3, for JSON's \u; a lone surrogate becomes "?".
 local function utf8(code)
   if code < 0x80 then
     return string.char(code)
@@ -204,8 +204,8 @@ local function utf8(code)
   return string.char(0xE0 + math.floor(code / 4096), 0x80 + math.floor(code / 64) % 64, 0x80 + code % 64)
 end
 
--- The sentence of {"error": "place: what is wrong"}; what has another shape is none of ours, and is not repeated.
--- Both as gRPC has messages: in percents, https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+-- The sentence in {"error": "place: what is wrong"}; anything else is not ours, and is not repeated.
+-- Both are percent-encoded, like all gRPC messages: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 local function sentence_of(message)
   local read = (message or ""):gsub("%%(%x%x)", function(digits)
     return string.char(tonumber(digits, 16))
@@ -239,7 +239,7 @@ function envoy_on_response(handle)
   local noted = handle:streamInfo():dynamicMetadata() -- for metrics and the log
   noted:set("door", "status", tonumber(status))
   noted:set("door", "class", status:sub(1, 1))
-  if headers:get("grpc-status") then -- Envoy's own answer, which is headers alone, and has its sentence (envoy.yaml)
+  if headers:get("grpc-status") then -- Envoy's own answer: headers only, with its sentence (envoy.yaml)
     headers:replace("grpc-status", code_of(status))
     return
   end

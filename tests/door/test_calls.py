@@ -78,14 +78,14 @@ def test_what_is_no_number_there_is_refused(said: str, recorded: Recorded) -> No
     request = post(b"{}", f"Inference-Header-Content-Length: {said}", path="/v2/models/alexnet/infer")
     answer = asked(recorded.port, request)
     assert answer.status == 400
-    assert error(answer) == "inference-header-content-length: a number of bytes is expected"
+    assert error(answer) == "inference-header-content-length: expected a number of bytes"
 
 
 @pytest.mark.parametrize("path", ["/v1/models/alexnet:explain", "/v2/models/alexnet/explain"])
 @pytest.mark.parametrize("query", ["class=5", "top_k=2&form=grid"])
 def test_what_to_explain_is_not_passed_over_in_an_address(query: str, path: str, recorded: Recorded) -> None:
     answer = asked(recorded.port, post(b"{}", path=f"{path}?{query}"))
-    assert (answer.status, error(answer)) == (400, "class and form: belong in parameters, in the JSON body")
+    assert (answer.status, error(answer)) == (400, "class and form: belong in the parameters of the JSON body")
 
 
 def error(answer: Answer) -> str:
@@ -100,7 +100,7 @@ def test_another_version_is_refused_by_name(version: str, path: str, recorded: R
     whole = f"/v2/models/alexnet/versions/{version}{path}"
     request = post(b"{}", path=whole) if path in ("/infer", "/explain") else f"GET {whole} HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = asked(recorded.port, request if isinstance(request, bytes) else request.encode())
-    assert (answer.status, error(answer)) == (404, f"version: this is version {VERSION} of alexnet, name it or none")
+    assert (answer.status, error(answer)) == (404, f"version: only {VERSION} of alexnet is served: name it or none")
 
 
 @pytest.mark.parametrize("path", ["", "/ready"])

@@ -160,7 +160,7 @@ def test_a_longer_head_is_431(lines: list[str], strict: Server) -> None:
     for request in (post(b"{}", *lines), "\r\n".join(["GET / HTTP/1.1", "Host: x", *lines, "", ""]).encode()):
         answer = asked(port(strict), request)
         assert answer.status == 431
-        assert error(answer) == "head: more than 64 KiB, or 100 headers"
+        assert error(answer) == "headers: more than 64 KiB, or more than 100"
 
 
 SMALL = post(bytes(1000))[:-1]
@@ -174,7 +174,7 @@ def test_a_request_that_does_not_arrive_is_408(begun: bytes, strict: Server) -> 
         wire.send(begun)
         answer = wire.answer()
         assert answer.status == 408
-        assert error(answer) == f"request: did not arrive within {ARRIVES_WITHIN_S} s (its head within 10 s)"
+        assert error(answer) == f"request: did not arrive within {ARRIVES_WITHIN_S} s (its headers within 10 s)"
         assert wire.ended()
 
 
@@ -309,7 +309,7 @@ def test_what_cannot_be_unpacked_is_refused(encoding: str, strict: Server) -> No
 # --- What an address asks, and who has answered -----------------------------------------------------------------------
 
 NO_NUMBER = "top_k: expected an integer from 1 to 1000"
-NOT_ONCE = "top_k: expected once in the address, as ?top_k=5"
+NOT_ONCE = "top_k: expected once in the URL, as ?top_k=5"
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_number_of_classes_in_the_address_is_taken_or_refused(
 def test_it_is_taken_from_the_address_and_from_no_header(strict: Server) -> None:
     assert classes(asked(port(strict), post(PHOTOGRAPH, JPEG, "x-client-top-k: 3"))) == 5
     twice = asked(port(strict), predict(2).replace(PREDICT.encode(), f"{PREDICT}?top_k=2".encode(), 1))
-    assert (twice.status, error(twice)) == (400, "top_k: comes twice, in the address and in parameters")
+    assert (twice.status, error(twice)) == (400, "top_k: is given twice, in the URL and in parameters")
 
 
 def test_an_answer_of_the_model_says_which_version_it_is_of(strict: Server) -> None:

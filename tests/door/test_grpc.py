@@ -170,8 +170,8 @@ def test_a_refusal_of_the_handler_is_its_sentence_and_the_status_of_grpc(status:
 
 
 def test_a_refusal_of_torchserve_itself_is_in_our_words(stub: Any) -> None:
-    lost = "server: the batch with this request was lost: ask again after the seconds in Retry-After"
-    busy = "server: the model is busy or not there yet: ask again after the seconds in Retry-After"
+    lost = "server: the batch with this request was lost: try again after Retry-After seconds"
+    busy = "server: the model is busy or not loaded yet: try again after Retry-After seconds"
     defect = "server: internal error, see the server's log"
     for status, said in {500: ("UNAVAILABLE", lost), 404: ("UNAVAILABLE", busy), 405: ("INTERNAL", defect)}.items():
         metadata = [("x-request-id", f"status-{status}-own")]
@@ -189,10 +189,10 @@ def test_a_refusal_of_torchserve_itself_is_in_our_words(stub: Any) -> None:
 def test_another_model_or_version_is_not_found(method: str, request_: Any, stub: Any) -> None:
     ask = partial(refused, getattr(stub, method))
     for name in ("forged", "alexnet/", "../alexnet", "alexnet?", "alexne", "{name}", "f" * 2000):
-        assert ask(request_(name, "")) == ("NOT_FOUND", "model: there is alexnet here, and none of this name")
-    said = f"version: this is version {VERSION} of alexnet, name it or none"
+        assert ask(request_(name, "")) == ("NOT_FOUND", "model: only alexnet is served here")
+    said = f"version: only {VERSION} of alexnet is served: name it or none"
     assert ask(request_("alexnet", "forged")) == ("NOT_FOUND", said)
-    assert ask(request_("", "")) == ("INVALID_ARGUMENT", "model: which one is meant?")
+    assert ask(request_("", "")) == ("INVALID_ARGUMENT", "model: the name is missing")
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,12 @@ def test_what_is_not_here_is_unimplemented(path: str, channel: Any) -> None:
 
 def test_a_query_is_refused_by_name(channel: Any) -> None:
     said = refused(channel.unary_unary(f"{SERVICE}ModelInfer?top_k=2"), question().SerializeToString())
-    assert said == ("INVALID_ARGUMENT", "path: nothing follows the name of a method")
+    assert said == ("INVALID_ARGUMENT", "path: nothing may follow the method name")
 
 
 def test_a_compressed_message_is_unimplemented(stub: Any) -> None:
     said = refused(stub.ModelInfer, question(bytes(1000)), compression=grpc.Compression.Gzip)
-    assert said == ("UNIMPLEMENTED", "grpc-encoding: messages are taken as they are")
+    assert said == ("UNIMPLEMENTED", "grpc-encoding: compressed messages are not accepted")
 
 
 def test_what_is_refused_before_all_else_is_said_as_well(
@@ -256,7 +256,7 @@ def test_a_message_that_is_too_large_is_resource_exhausted(stub: Any, eventually
 def test_few_large_messages_come_at_once(stub: Any, recorded: Recorded, eventually: Eventually) -> None:
     """Each may keep the door's one thread busy for a while; small ones have their places."""
     large = question(bytes(12_000_000), model_name="forged")
-    no_room = ("UNAVAILABLE", "server: too many large messages come by gRPC: ask again, or send them by REST")
+    no_room = ("UNAVAILABLE", "server: too many large gRPC messages: try again, or use REST")
     eventually(lambda: refused(stub.ModelInfer, large) == no_room)
     assert stub.ModelInfer(question()).model_name == "alexnet"
     assert asked(recorded.port, post(bytes(9_000_000))).status == 200
@@ -267,7 +267,7 @@ def test_numbers_are_fewer_than_bytes_may_be(stub: Any, eventually: Eventually) 
     """Each costs the door a hundred bytes of work; an image is bytes, in one form of gRPC or the other."""
     sent(stub, contents(bytes_contents=[bytes(9_000_000)]), eventually)
     stub.ModelInfer(contents(uint_contents=[255] * 224 * 224 * 3))
-    said = "message: more than 512 KiB that are not bytes: send tensors in raw_input_contents"
+    said = "message: more than 512 KiB outside bytes fields: send tensors in raw_input_contents"
     for much in (
         contents(bool_contents=[True] * 600_000),
         contents(fp32_contents=[1.0] * 200_000),
@@ -310,28 +310,28 @@ def framed(message: bytes, flag: int = 0, length: int | None = None) -> bytes:
 
 
 MESSAGE = question().SerializeToString()
-NOT_ONE = ("3", "message: one is expected, as long as it says")
-NO_SUCH = ("3", "message: not one of this method")
+NOT_ONE = ("3", "message: expected one, of the length that it states")
+NO_SUCH = ("3", "message: not valid for this method")
 BODIES: dict[str, tuple[bytes, tuple[str, str]]] = {
-    "nothing": (b"", ("3", "message: none came")),
-    "half a head": (b"\0\0\0", ("3", "message: none came")),
+    "nothing": (b"", ("3", "message: missing")),
+    "half a head": (b"\0\0\0", ("3", "message: missing")),
     "a length that is too small": (framed(MESSAGE, length=3), NOT_ONE),
     "a length that is too large": (framed(MESSAGE, length=len(MESSAGE) + 1), NOT_ONE),
     "the largest length": (framed(MESSAGE, length=2**32 - 1), NOT_ONE),
     "two messages": (framed(MESSAGE) * 2, NOT_ONE),
     "a message and a little": (framed(MESSAGE) + b"\0", NOT_ONE),
-    "compressed": (framed(MESSAGE, flag=1), ("12", "grpc-encoding: messages are taken as they are")),
-    "an unknown flag": (framed(MESSAGE, flag=0x80), ("12", "grpc-encoding: messages are taken as they are")),
-    "an empty message": (framed(b""), ("3", "model: which one is meant?")),
+    "compressed": (framed(MESSAGE, flag=1), ("12", "grpc-encoding: compressed messages are not accepted")),
+    "an unknown flag": (framed(MESSAGE, flag=0x80), ("12", "grpc-encoding: compressed messages are not accepted")),
+    "an empty message": (framed(b""), ("3", "model: the name is missing")),
     "no protobuf": (framed(b"\xff" * 50), NO_SUCH),
     "JSON": (framed(b'{"model_name": "alexnet"}'), NO_SUCH),
     "a field that ends too late": (framed(b"\x0a\x07alexnet\x12\x7f"), NO_SUCH),
     "a length of 2^64": (framed(b"\x0a\x07alexnet\x12" + b"\xff" * 9 + b"\x01"), NO_SUCH),
     "a group": (framed(b"\x0a\x07alexnet\x13\x14"), NO_SUCH),
-    "a name that is a number": (framed(b"\x08\x01"), ("3", "model: which one is meant?")),
+    "a name that is a number": (framed(b"\x08\x01"), ("3", "model: the name is missing")),
     "two names": (
         framed(b"\x0a\x07alexnet\x0a\x06forged"),
-        ("5", "model: there is alexnet here, and none of this name"),
+        ("5", "model: only alexnet is served here"),
     ),
     "a field of no number": (framed(MESSAGE + b"\x02\x01a"), NO_SUCH),
     "a field of no number within": (framed(MESSAGE + b"\x2a\x04\x00\x00\x0a\x00"), NO_SUCH),
@@ -384,12 +384,15 @@ def test_a_head_without_a_message_is_refused(method: str, recorded: Recorded) ->
     with Http2(recorded.port) as http:
         http.open(1, called(method), end=True)
         http.ends(1)
-        assert (http.heads[1]["grpc-status"], http.heads[1]["grpc-message"]) == ("3", "message: none came")
+        assert (http.heads[1]["grpc-status"], http.heads[1]["grpc-message"]) == ("3", "message: missing")
         http.open(3, called(method, (b"trailer", b"x")))
         http.data(3, framed(b"\x0a\x07alexnet"), end=False)
         http.send(frame(HEADERS, 5, 3, packed([(b"x", b"y")])))
         http.ends(3)
-        assert (http.heads[3]["grpc-status"], http.heads[3]["grpc-message"]) == ("3", "trailers: a request has none")
+        assert (http.heads[3]["grpc-status"], http.heads[3]["grpc-message"]) == (
+            "3",
+            "trailers: not allowed in a request",
+        )
 
 
 @pytest.mark.parametrize(
@@ -414,7 +417,7 @@ def test_another_content_type_is_refused(kind: bytes, status: str, code: str | N
         head = http.heads[1]
     assert (head[":status"], head.get("grpc-status")) == (status, code)
     if status == "415":
-        assert json.loads(body or b"") == {"error": "content-type: application/grpc is expected"}
+        assert json.loads(body or b"") == {"error": "content-type: expected application/grpc"}
 
 
 def test_other_heads_are_refused(recorded: Recorded) -> None:
@@ -430,7 +433,7 @@ def test_other_heads_are_refused(recorded: Recorded) -> None:
         assert [http.heads[stream]["grpc-status"] for stream in (1, 3)] == ["12", "12"]
         assert 5 in http.reset or http.heads[5].get("grpc-status") == "8"
     answer = asked(recorded.port, post(framed(MESSAGE), "Content-Type: application/grpc", path=f"{SERVICE}ModelInfer"))
-    assert (answer.headers["grpc-status"], answer.headers["grpc-message"]) == ("3", "protocol: gRPC is HTTP/2")
+    assert (answer.headers["grpc-status"], answer.headers["grpc-message"]) == ("3", "protocol: gRPC needs HTTP/2")
 
 
 def test_a_call_that_expires_leaves_its_place(recorded: Recorded, eventually: Eventually) -> None:

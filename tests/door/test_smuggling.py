@@ -142,7 +142,7 @@ def test_the_status_server_hears_of_no_body(path: str, recorded: Recorded) -> No
     chunked = f"{start}Transfer-Encoding: chunked\r\n\r\n{len(INSIDE):x}\r\n".encode() + INSIDE + b"\r\n0\r\n\r\n"
     for request in (with_length, chunked):
         answer = asked(recorded.port, request)
-        assert (answer.status, json.loads(answer.body)) == (400, {"error": "body: a GET has none here"})
+        assert (answer.status, json.loads(answer.body)) == (400, {"error": "body: a GET may not have one"})
     with Http2(recorded.port) as http:
         http.open(1, head(method=b"GET", path=path.encode()))
         http.data(1, INSIDE)

@@ -382,7 +382,7 @@ class TestStockEnvelope:
 
     def test_a_prediction_is_not_called_an_explanation(self, worker: Any, images: list[bytes]) -> None:
         status, answer = worker.enveloped([{"b64": base64_text(images[0])}], explain=True)
-        sentence = "body: nothing is explained under TorchServe's own envelope: send it to :predict"
+        sentence = "body: explanations are not available under TorchServe's own envelope: use :predict"
         assert (status, json.loads(answer)) == (400, {"error": sentence})
 
     @pytest.mark.parametrize(
@@ -411,9 +411,7 @@ def test_bfloat16_where_it_is_slow_is_warned_of(
     with caplog.at_level(logging.WARNING):
         Handler().initialize(Context("alexnet", str(model_dir), {}, 1, None, "0.12.0", model_yaml_config=wished))
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    expected = (
-        "alexnet: handler.precision is bfloat16, and this processor does not multiply it: that takes 2.5 to 4 times"
-    )
+    expected = "alexnet: handler.precision is bfloat16, but this processor cannot multiply it in hardware: that takes"
     assert [line.startswith(expected) for line in found] == [True] * warned
 
 
@@ -435,5 +433,5 @@ def test_classes_that_are_not_the_networks_are_one_clear_sentence(
     (tmp_path / "classes.json").unlink()
     (tmp_path / "classes.json").write_text(json.dumps(classes[:-1]))
     context = Context("alexnet", str(tmp_path), {}, 1, None, "0.12.0", model_yaml_config=config)
-    with pytest.raises(ValueError, match=r"^classes.json has 999 classes, and the network 1000$"):
+    with pytest.raises(ValueError, match=r"^classes.json has 999 classes, the network has 1000$"):
         Handler().initialize(context)

@@ -123,10 +123,10 @@ def test_more_than_a_batch_has_time_for_is_refused(
 def test_a_model_that_explains_nothing_says_so(
     handler: Handler, worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler._explainer, "refusal", "this model explains nothing: …; send it to :predict")
+    monkeypatch.setattr(handler._explainer, "refusal", "this model cannot be explained: …; use :predict")
     refused, predicted = worker.raw([{"body": body(images[0])}, {"body": body(images[1])}], [EXPLAIN, {}])
     assert (refused[0], predicted[0]) == (400, 200)
-    assert json.loads(refused[2])["error"].startswith("body: this model explains nothing")
+    assert json.loads(refused[2])["error"].startswith("body: this model cannot be explained")
 
 
 def test_a_map_that_fails_is_its_requests_fault_alone(
@@ -152,5 +152,5 @@ def test_an_answer_that_would_be_too_long_is_refused(
     long, short = worker.raw([{"body": body(*images[:4])}, {"body": body(images[0])}], [EXPLAIN, EXPLAIN])
     assert (long[0], short[0]) == (413, 200)
     assert json.loads(long[2]) == {
-        "error": "explanations: more than 20000 bytes: ask for fewer images, or for fewer classes of each"
+        "error": "explanations: more than 20000 bytes: ask for fewer images or fewer classes"
     }

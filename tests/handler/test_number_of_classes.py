@@ -89,7 +89,7 @@ def test_a_batch_of_the_largest_answers_fits_into_a_response(tmp_path: Path, che
 
 @pytest.mark.parametrize("labels", [4, 6])
 def test_as_many_labels_as_outputs(labels: int, tmp_path: Path, checkout: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^classes\.json has {labels} classes, and the network 5$"):
+    with pytest.raises(ValueError, match=rf"^classes\.json has {labels} classes, the network has 5$"):
         worker([(None, "a")] * labels, 5, tmp_path, checkout)
 
 

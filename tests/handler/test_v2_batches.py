@@ -166,11 +166,11 @@ NOT_AN_IMAGE = "not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)"
         (in_bytes(b""), f"inputs[0].data[0]: {NOT_AN_IMAGE}"),
         (
             in_bytes(b'{"b64": ""}'),
-            "inputs[0].data[0]: JSON, where the bytes of an image are expected, or base64 of them",
+            "inputs[0].data[0]: JSON instead of the bytes of an image or their base64",
         ),
         (
             in_json(base64.b64encode(b"\xff\xd8\xff" * 90)),
-            "inputs[0].data[0]: base64 of base64: encode the bytes of the image, once",
+            "inputs[0].data[0]: it decodes to base64: encode the image's bytes once",
         ),
         (
             in_json(encoded(gradient(64, 64), "JPEG")[:-100]),

@@ -85,7 +85,7 @@ def test_as_much_as_one_request_may_ask(server: TorchServe, http: httpx.Client) 
         assert [len(classes) for classes in answer] == [top_k] * instances
     body = {"instances": [{"b64": small}] * 64, "parameters": {"top_k": 157}}
     refused = http.post(server.predict_url, json=body)
-    sentence = "parameters.top_k: more than 10000 classes, for all instances together"
+    sentence = "parameters.top_k: more than 10000 classes for all instances together"
     assert (refused.status_code, refused.json()) == (413, {"error": sentence})
 
 
@@ -117,7 +117,7 @@ def test_json_errors(server: TorchServe, http: httpx.Client, body: bytes, status
 @pytest.mark.parametrize(
     ("content_type", "error"),
     [
-        ("image/jpeg", "body: JSON, where the bytes of an image are expected: send it as application/json"),
+        ("image/jpeg", "body: JSON instead of the bytes of an image: send it as application/json"),
         # curl's own word for what -d sends: the body decides.
         ("application/x-www-form-urlencoded", "instances: expected a list of at least one instance"),
     ],

@@ -138,7 +138,7 @@ def _pngs() -> Iterator[ImageKind]:
     yield make("of an iOS app (CgBI)", partial(png, RGBA, 8, before=chunk(b"CgBI", b"P\0 \2")), refused=CGBI)
 
 
-CGBI = "Apple's CgBI PNG (of an iOS app) is not supported: convert it to an ordinary PNG"
+CGBI = "Apple's CgBI PNG (from an iOS app) is not supported: convert it to an ordinary PNG"
 
 # ---- JPEG ------------------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ def _jpegs() -> Iterator[ImageKind]:
     grey = np.asarray(gradient(WIDTH, HEIGHT).convert("L"))
     yield make("lossless", lambda: bytes(imagecodecs.ljpeg_encode(grey)), refused=f"a lossless JPEG {save}")
     twelve = partial(imagecodecs.jpeg8_encode, grey.astype(np.uint16) * 16, bitspersample=12)
-    yield make("12 bits", lambda: bytes(twelve()), refused=f"a JPEG with other than 8 bits {save}")
+    yield make("12 bits", lambda: bytes(twelve()), refused=f"a JPEG that does not have 8 bits per channel {save}")
     yield make("arithmetic-coded", partial(with_frame, 0xC9), refused=f"an arithmetic-coded JPEG {save}")
     yield make("hierarchical", partial(with_frame, 0xC5), refused=f"a hierarchical JPEG {save}")
     yield make("JPEG-LS", lambda: bytes(imagecodecs.jpegls_encode(grey)), refused=f"JPEG-LS {save}")
@@ -247,9 +247,9 @@ def _unknown() -> Iterator[ImageKind]:
     rgb = gradient(WIDTH, HEIGHT)
     pixels = np.asarray(rgb)
     jpeg_of = "is not supported: convert it to JPEG"
-    develop, frame = "is not supported: develop it to a JPEG", "is not supported: send one of its frames as a JPEG"
-    page, draw = "is not supported: send a page of it as a PNG or JPEG", "is not supported: draw it as a PNG"
-    unpack, icon = "is not supported: send the image that is in it", "is not supported: convert it to PNG"
+    develop, frame = "is not supported: export it as a JPEG", "is not supported: send one of its frames as a JPEG"
+    page, draw = "is not supported: send a page of it as a PNG or JPEG", "is not supported: render it as a PNG"
+    unpack, icon = "is not supported: send the image inside it", "is not supported: convert it to PNG"
 
     def brands(major: bytes, *others: bytes) -> Callable[[], bytes]:
         names = major + bytes(4) + b"".join(others)
@@ -258,10 +258,8 @@ def _unknown() -> Iterator[ImageKind]:
     def head(start: bytes) -> Callable[[], bytes]:
         return lambda: start.ljust(200, b"\0")
 
-    html = (
-        "a web page (HTML) is not supported: send the image itself; an error page or a login may have come in its place"
-    )
-    xml = "XML is not supported: send the image itself; an error message may have come in its place"
+    html = "a web page (HTML) is not supported: send the image itself; this may be an error page or a login page"
+    xml = "XML is not supported: send the image itself; this may be an error message"
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
     made: list[tuple[str, Callable[[], bytes], str]] = [
         ("HEIC", brands(b"heic", b"mif1", b"heic"), f"HEIC {jpeg_of}"),
@@ -295,11 +293,11 @@ def _unknown() -> Iterator[ImageKind]:
         ("FITS", head(b"SIMPLE  =                    T"), f"FITS {jpeg_of}"),
         ("ICO", partial(encoded, rgb, "ICO"), f"an icon (ICO) {icon}"),
         ("ICNS", partial(encoded, rgb, "ICNS"), f"an icon (ICNS) {icon}"),
-        ("raw, CR2", head(b"II*\0\x10\0\0\0CR\2\0"), f"a camera's raw file (CR2) {develop}"),
-        ("raw, CR3", brands(b"crx ", b"isom"), f"a camera's raw file (CR3) {develop}"),
-        ("raw, RAF", head(b"FUJIFILMCCD-RAW 0201"), f"a camera's raw file (RAF) {develop}"),
-        ("raw, ORF", head(b"IIRO\x08\0\0\0"), f"a camera's raw file (ORF) {develop}"),
-        ("raw, RW2", head(b"IIU\0\x18\0\0\0"), f"a camera's raw file (RW2) {develop}"),
+        ("raw, CR2", head(b"II*\0\x10\0\0\0CR\2\0"), f"a camera raw file (CR2) {develop}"),
+        ("raw, CR3", brands(b"crx ", b"isom"), f"a camera raw file (CR3) {develop}"),
+        ("raw, RAF", head(b"FUJIFILMCCD-RAW 0201"), f"a camera raw file (RAF) {develop}"),
+        ("raw, ORF", head(b"IIRO\x08\0\0\0"), f"a camera raw file (ORF) {develop}"),
+        ("raw, RW2", head(b"IIU\0\x18\0\0\0"), f"a camera raw file (RW2) {develop}"),
         ("SVG", head(svg), f"SVG {draw}"),
         (
             "SVG, as XML",

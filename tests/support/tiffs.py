@@ -66,7 +66,7 @@ def _pictures() -> Iterator[Tiff]:
             for extra in ("unassalpha", "assocalpha"):
                 refused = "associated alpha" if colours == "miniswhite" and extra == "assocalpha" else ""
                 yield Tiff(colours, sample, extra=(extra,), refused=refused, tolerance=2)
-    several = "several channels that are no colours"
+    several = "several channels that are not colours"
     for sample in ("uint8", "uint16", "float32"):
         yield Tiff("rgb", sample, extra=("unspecified",))
         yield Tiff("rgb", sample, extra=("unspecified",) * 5)
@@ -94,10 +94,10 @@ def _pictures() -> Iterator[Tiff]:
     for sample in ("int8", "int16", "int32", "int64", "uint32", "uint64"):
         yield Tiff("minisblack", sample, peak=0.4, refused="less than half of their range")
     for sample in ("int8", "int16", "int32", "int64", "float32", "float64"):
-        refused = "outside of 0 to 1" if sample.startswith("f") else "below zero"
+        refused = "outside 0 to 1" if sample.startswith("f") else "below zero"
         yield Tiff("rgb", sample, lowest=-0.5, refused=refused)
-    yield Tiff("minisblack", "float32", peak=255, refused="outside of 0 to 1")
-    yield Tiff("rgb", "float16", peak=2, refused="outside of 0 to 1")
+    yield Tiff("minisblack", "float32", peak=255, refused="outside 0 to 1")
+    yield Tiff("rgb", "float16", peak=2, refused="outside 0 to 1")
     yield Tiff("minisblack", "float32", peak=0.01)
     yield Tiff("minisblack", "uint16", peak=1 / 16)  # as everywhere: BitsPerSample says what white is
     yield Tiff("minisblack", "complex64", refused="complex numbers")

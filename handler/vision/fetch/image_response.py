@@ -1,4 +1,4 @@
-"""An HTTP response → the bytes of an image, at most so many, and exactly as they were sent: nothing is decompressed."""
+"""An HTTP response → the bytes of an image, bounded and exactly as they were sent: nothing is decompressed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ IMAGE_TYPE = re.compile(
 def read_image(response: http.client.HTTPResponse, place: str, max_bytes: int, count: Callable[[int], None]) -> bytes:
     """The response's body.
 
-    count: is told how many bytes came, whenever some did; may raise.
-    Raises RequestError: 413 above max_bytes, 502 for an answer that is none, or no image. And what `response` raises.
+    count: called with the number of bytes whenever some arrive; may raise.
+    Raises RequestError: 413 above max_bytes, 502 for a bad answer or one that is no image. And what `response` raises.
     """
     if response.status != 200:
         raise UrlFailed(place, f"the host answered {response.status}")
@@ -37,8 +37,8 @@ def read_image(response: http.client.HTTPResponse, place: str, max_bytes: int, c
         if len(image) > max_bytes:
             raise TooLarge(place, max_bytes, "bytes")
         count(len(chunk))
-    if response.length:  # what Content-Length still promises
-        raise UrlFailed(place, "the connection broke off")
+    if response.length:  # bytes that Content-Length promised and that never came
+        raise UrlFailed(place, "the connection was lost")
     return bytes(image)
 
 

@@ -1,4 +1,4 @@
-"""Images by URL: off unless model-config.yaml lists the host; then a GET that is bounded in bytes, time and reach."""
+"""Images by URL: off unless model-config.yaml lists the host; then a GET with bounds on bytes, time and hosts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from vision.errors import MalformedField, RequestError, TooLarge, UrlFailed, Url
 from vision.fetch.image_response import read_image
 from vision.fetch.public_connection import NotPublic, Resolve, connect, get, is_public, remaining
 
-REQUEST_FETCHES = 8  # at a time, of one request: it waits for its own, and never for those of another
-HOST_FETCHES = 128  # at a time, of one host: only a resolver that does not answer, which no deadline ends, comes so far
-LARGEST_IMAGES = 4  # the images of a request are together at most as large as so many of the largest
+REQUEST_FETCHES = 8  # at a time per request: a request waits for its own fetches, never for another's
+HOST_FETCHES = 128  # at a time per host: reached only if the resolver hangs, which no deadline can end
+LARGEST_IMAGES = 4  # all images of a request together may be as large as this many of the largest
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"https": 443, "http": 80}
 
-URL = re.compile(r"[!-\[\]-~]{1,8192}")  # printable ASCII without the backslash, which browsers take for a slash
-TIMEOUTS = (TimeoutError, socket.timeout)  # one and the same only from Python 3.10 on
+URL = re.compile(r"[!-\[\]-~]{1,8192}")  # printable ASCII without the backslash, which browsers treat as a slash
+TIMEOUTS = (TimeoutError, socket.timeout)  # the same class from Python 3.10 on
 
 
 class PendingImage:
-    """A fetch under way; `result()` waits for it, at most until its deadline."""
+    """A fetch under way; `result()` waits for it until its deadline."""
 
     def __init__(self, future: Future[bytes], place: str, timeout_s: float) -> None:
         self._future = future
@@ -50,13 +50,13 @@ class PendingImage:
 
 
 class UrlFetcher:
-    """Fetches images from the allowed hosts. Hosts must be public, and no proxy of the environment is asked.
+    """Fetches images from the allowed hosts. Hosts must be public. The environment's proxies are not used.
 
     allowed_hosts: `example.org` or `example.org:8443`, compared exactly.
-    timeout_s: from the start of a fetch to its last byte, in seconds.
-    max_bytes: the largest image that is read.
-    allow_http: whether http:// is fetched as well as https://.
-    resolve, check: how names become addresses, and which addresses may be connected to.
+    timeout_s: seconds from the start of a fetch to its last byte.
+    max_bytes: the size of the largest image that is read.
+    allow_http: whether http:// is allowed as well as https://.
+    resolve, check: how names become addresses, and which addresses are allowed.
     """
 
     def __init__(
@@ -78,22 +78,22 @@ class UrlFetcher:
         self._requests: weakref.WeakSet[RequestFetches] = weakref.WeakSet()
 
     def for_request(self) -> RequestFetches:
-        """The fetches of one request, which share their bounds with no other request."""
+        """The fetches of one request, with their own bounds."""
         fetches = RequestFetches(self)
         self._requests.add(fetches)
         return fetches
 
     def start(self, url: object, place: str) -> PendingImage:
-        """Begins to fetch a URL that is a request by itself: see `RequestFetches.start`."""
+        """Starts fetching a URL as a request of its own: see `RequestFetches.start`."""
         return self.for_request().start(url, place)
 
     def cancel(self) -> None:
-        """Ends what is still under way, of requests that were refused before they waited for it."""
+        """Ends the fetches of requests that were refused before they waited for them."""
         for fetches in list(self._requests):
             fetches.cancel()
 
     def parse(self, url: object, place: str) -> SplitResult:
-        """A URL that may be fetched. Raises RequestError: 400 for what is no https URL, 403 for a host not allowed."""
+        """A URL that may be fetched. Raises RequestError: 400 if it is not https, 403 if its host is not allowed."""
         if not isinstance(url, str):
             raise MalformedField(place, "expected an https URL")
         if not self.slots:
@@ -104,12 +104,12 @@ class UrlFetcher:
             raise MalformedField(place, "expected an https URL") from None
         if not URL.fullmatch(url) or parts.scheme not in self._schemes or not parts.netloc:
             raise MalformedField(place, "expected an https URL")
-        if parts.netloc.lower() not in self.slots:  # all of it: a name or a password before the host fits no entry
+        if parts.netloc.lower() not in self.slots:  # the whole of it: user:password@ in front matches no entry
             raise UrlNotAllowed(place, "this server does not fetch images from that host")
         return parts
 
     def connect(self, url: SplitResult, deadline: float) -> socket.socket:
-        """A connection to the URL's host, over TLS where it is https; the handshake is still to be done."""
+        """A connection to the URL's host, with TLS for https. The handshake is left to the caller."""
         host = str(url.hostname)
         sock = connect(host, url.port or PORTS[url.scheme], deadline, self._resolve, self._check)
         if url.scheme == "http":
@@ -119,24 +119,24 @@ class UrlFetcher:
 
 
 class RequestFetches:
-    """The fetches of one request: a few at a time, and bounded together."""
+    """The fetches of one request: a few at a time, with a common bound."""
 
     def __init__(self, fetcher: UrlFetcher) -> None:
         self._fetcher = fetcher
-        self._pool = ThreadPoolExecutor(REQUEST_FETCHES, "fetch")  # starts threads as it needs them; they end with it
-        self._lock = threading.Lock()  # for what follows
+        self._pool = ThreadPoolExecutor(REQUEST_FETCHES, "fetch")  # starts threads on demand; they end with it
+        self._lock = threading.Lock()  # guards the three below
         self._sockets: set[socket.socket] = set()
         self._bytes_left = LARGEST_IMAGES * fetcher.max_bytes
         self._cancelled = False
 
     def start(self, url: object, place: str) -> PendingImage:
-        """Begins to fetch. Raises RequestError: 400 for what is no https URL, 403 for a host that is not allowed."""
+        """Starts fetching. Raises RequestError: 400 if it is not an https URL, 403 if its host is not allowed."""
         parts = self._fetcher.parse(url, place)
         deadline = time.monotonic() + self._fetcher.timeout_s
         return PendingImage(self._pool.submit(self._fetch, parts, place, deadline), place, self._fetcher.timeout_s)
 
     def cancel(self) -> None:
-        """Ends what is under way, and begins nothing more."""
+        """Ends what is under way and starts nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._cancelled = True
@@ -158,17 +158,17 @@ class RequestFetches:
         except ssl.SSLCertVerificationError:
             raise UrlFailed(place, "the host's certificate is not valid for it") from None
         except http.client.IncompleteRead:
-            raise UrlFailed(place, "the connection broke off") from None
+            raise UrlFailed(place, "the connection was lost") from None
         except http.client.HTTPException:
             raise UrlFailed(place, "the host's answer is not HTTP") from None
-        except Exception:  # ssl and socket have exceptions of their own, and so has a resolver
+        except Exception:  # ssl, socket and resolvers have many kinds
             raise UrlFailed(place, "the host cannot be reached") from None
         finally:
             slots.release()
 
     def _follow(self, url: SplitResult, place: str, deadline: float) -> bytes:
         for _ in range(1 + MAX_REDIRECTS):
-            remaining(deadline)  # it may have passed while others of the request were fetched
+            remaining(deadline)  # it may have passed while the request's other images were fetched
             with self._connection(url, deadline) as sock, get(sock, url, deadline) as response:
                 location = response.getheader("Location")
                 if response.status not in REDIRECTS or location is None:
@@ -193,11 +193,11 @@ class RequestFetches:
                     self._sockets.discard(sock)
 
     def _redirected(self, url: SplitResult, location: str, place: str) -> SplitResult:
-        """Where a redirect leads: what holds for the client's URL holds for this one too."""
+        """Where a redirect leads. The rules for the client's URL apply to this one too."""
         try:
             return self._fetcher.parse(urljoin(url.geturl(), location), place)
         except (RequestError, ValueError):
-            raise UrlNotAllowed(place, "it redirects to where this server fetches no images") from None
+            raise UrlNotAllowed(place, "it redirects to a URL that this server may not fetch") from None
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -214,6 +214,6 @@ def _tls_context() -> ssl.SSLContext:
 
 
 def _break_off(sock: socket.socket) -> None:
-    """Wakes the thread that waits for the socket."""
-    with suppress(OSError):  # it is closed already
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which takes the TLS away from that thread
+    """Wakes the thread that is waiting on the socket."""
+    with suppress(OSError):  # already closed
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's, which would take TLS away from that thread

@@ -1,7 +1,6 @@
-"""A connection to a public host: its name resolved once, every address checked, and no wait beyond a deadline.
+"""A connection to a public host: its name is resolved once, every address is checked, and no wait exceeds a deadline.
 
-What the resolver answered is what is connected to: a name that resolves to another address a moment later changes
-nothing.
+We connect to the addresses that were checked: it does not matter if the name resolves differently a moment later.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from collections.abc import Sequence
 from typing import Any, Callable
 from urllib.parse import SplitResult
 
-# What socket.getaddrinfo answers: family, kind, protocol, canonical name, address. A test puts another in its place.
+# Like socket.getaddrinfo: family, kind, protocol, canonical name, address. Tests substitute their own.
 Resolve = Callable[..., Sequence[tuple[int, int, int, str, tuple[Any, ...]]]]
 
-# IPv6 has one block of global addresses. Outside of it lie ::1, link-local, site-local, unique local and multicast, and
-# the forms that wrap an IPv4 address: ::ffff:0:0/96 (mapped), ::/96, and 64:ff9b::/96 (NAT64).
+# IPv6 has one block of global addresses. Outside it are ::1, link-local, site-local, unique local, multicast, and the
+# forms that wrap an IPv4 address: ::ffff:0:0/96 (mapped), ::/96, and 64:ff9b::/96 (NAT64).
 GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 
-# What `is_global` lets through, in one or other of the Python versions that we run on.
+# Non-public networks that `is_global` lets through in at least one of the Python versions that we support.
 NOT_PUBLIC = [
     ipaddress.ip_network(network)
     for network in (
         "192.0.0.0/24",  # IETF protocol assignments; the metadata server of Oracle's cloud
         "192.88.99.0/24",  # 6to4 relays
-        "168.63.129.16/32",  # Azure's WireServer: a public address that is answered within a virtual machine
+        "168.63.129.16/32",  # Azure's WireServer: a public address, but reachable from inside a virtual machine
         "2001::/23",  # IETF protocol assignments: Teredo, ORCHID
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4
@@ -38,11 +37,11 @@ NOT_PUBLIC = [
 
 
 class NotPublic(Exception):
-    """A host that has an address which is not public."""
+    """The host has an address that is not public."""
 
 
 def is_public(address: str) -> bool:
-    """Whether the address (`203.0.113.7`, `2001:db8::1`) is one that belongs to a host on the internet."""
+    """Whether the address (`203.0.113.7`, `2001:db8::1`) belongs to a host on the internet."""
     ip = ipaddress.ip_address(address)
     if ip.version == 6 and ip not in GLOBAL_IPV6:
         return False
@@ -50,9 +49,9 @@ def is_public(address: str) -> bool:
 
 
 def connect(host: str, port: int, deadline: float, resolve: Resolve, check: Callable[[str], bool]) -> socket.socket:
-    """A TCP connection to the first address of the host that answers.
+    """A TCP connection to the first of the host's addresses that answers.
 
-    Raises NotPublic where any of the addresses is refused by `check`, OSError, and TimeoutError or socket.timeout.
+    Raises NotPublic if `check` refuses any of the addresses, OSError, and TimeoutError or socket.timeout.
     """
     found = resolve(host, port, type=socket.SOCK_STREAM)
     if not all(check(address[0]) for *_, address in found):
@@ -61,7 +60,7 @@ def connect(host: str, port: int, deadline: float, resolve: Resolve, check: Call
     for index, (family, kind, protocol, _, address) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(remaining(deadline) / (len(found) - index))  # one that is silent leaves time for the next
+            sock.settimeout(remaining(deadline) / (len(found) - index))  # a silent address leaves time for the next
             sock.connect(address)
             return sock
         except OSError as error:
@@ -70,21 +69,21 @@ def connect(host: str, port: int, deadline: float, resolve: Resolve, check: Call
     raise problem
 
 
-PORT = 80  # any: the connection is there already, and without one http.client looks for it in an IPv6 address
+PORT = 80  # unused, since we are connected; without it, http.client would look for a port in an IPv6 address
 
 
 def get(sock: socket.socket, url: SplitResult, deadline: float) -> http.client.HTTPResponse:
-    """Asks for the URL over the connection → the response, of which the header has been read.
+    """Requests the URL over the connection → the response, with its header already read.
 
     The caller closes the socket. Raises OSError, http.client.HTTPException, and TimeoutError or socket.timeout.
     """
     connection = http.client.HTTPConnection(str(url.hostname), PORT)
-    connection.auto_open = 0  # it never connects by itself
+    connection.auto_open = 0  # never connects on its own
     connection.sock = _TimedSocket(sock, deadline)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     headers = {
         "Host": url.netloc,
-        "User-Agent": "torchserve-alexnet",  # some hosts answer nobody who does not say who asks
+        "User-Agent": "torchserve-alexnet",  # some hosts refuse requests without one
         "Accept": "image/*",
         "Accept-Encoding": "identity",
         "Connection": "close",
@@ -102,7 +101,7 @@ def remaining(deadline: float) -> float:
 
 
 class _TimedSocket:
-    """What http.client uses of a socket. A timeout of the socket's own would begin anew with each byte that comes."""
+    """The part of a socket that http.client uses. The socket's own timeout would restart with every byte received."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock

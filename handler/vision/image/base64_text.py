@@ -1,12 +1,12 @@
-"""Base64 as clients make it → bytes. What can be read in one way only is taken; what could be two things is refused.
+"""Base64 as clients write it → bytes. Unambiguous text is accepted; anything that could mean two things is refused.
 
-    iVBORw0KGgo…                                    RFC 4648: either alphabet, not both; padding right, or left out
-    data:image/png;name=cat.png;base64,iVBOR…       RFC 2397: whatever its media type and parameters; %2B in it is a +
+    iVBORw0KGgo…                                    RFC 4648: either alphabet, not both; correct padding, or none
+    data:image/png;name=cat.png;base64,iVBOR…       RFC 2397: any media type and parameters; %2B means +
     "iVBORw0KGgo…"                                  in quotation marks
-    iVBORw0K                                        broken into lines of any length; by spaces, into lines of one length
+    iVBORw0K                                        line breaks anywhere; spaces, if all lines are equally long
     Ggo…
 
-A few copies of the text are held at a time, and nothing for each of its lines: there may be millions.
+Only a few copies of the text exist at a time, and nothing is stored per line: there may be millions.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from contextlib import suppress
 from vision.base64_bytes import b64decode, strict
 from vision.errors import MalformedField, TooLarge
 
-# Of a data: URI, or what a client left of one. A semicolon is not in base64, so it need not begin with `data:`.
+# The head of a data: URI, or what a client left of it. Base64 has no semicolon, so `data:` itself may be missing.
 HEAD = re.compile(r"[^;,]{0,256}(?:;[^;]{0,1024}){0,20}?;\s{0,9}base64\s{0,9}(?:;[^,;]{0,256}){0,5},", re.IGNORECASE)
 LONGEST_HEAD = 8192
 DATA = re.compile(r"\s{0,99}data:", re.IGNORECASE)
-PERCENT = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%0D", "\r"), ("%0A", "\n"), ("%20", " "))  # as in addresses
-ESCAPED = (("\\n", "\n"), ("\\r", "\r"), ("\\/", "/"))  # as in JSON, once more than needed
+PERCENT = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%0D", "\r"), ("%0A", "\n"), ("%20", " "))  # as in URLs
+ESCAPED = (("\\n", "\n"), ("\\r", "\r"), ("\\/", "/"))  # JSON escapes, applied twice
 ESCAPED_DATA = re.compile(r"data%3a", re.IGNORECASE)
-OF_A_HEAD = (("%3A", ":"), ("%3B", ";"), ("%2C", ","))  # encodeURIComponent of all of it
+OF_A_HEAD = (("%3A", ":"), ("%3B", ";"), ("%2C", ","))  # encodeURIComponent of the whole URI
 PYTHON_BYTES = re.compile(r"(?:bytearray\()?[bB]['\"]")
-BETWEEN = re.compile(rb"[^\s][ \t]+[^\s]")  # two letters of one line
+BETWEEN = re.compile(rb"[^\s][ \t]+[^\s]")  # within one line
 LETTERS = (string.ascii_letters + string.digits + "+/-_").encode()
-NOT_BASE64 = "not base64 (of either alphabet, padded or not)"
+NOT_BASE64 = "not base64 (either alphabet, padded or not)"
 FILLING = b" \t\r\n\v\f"
 BYTE_ORDER_MARK = "\ufeff"
 
 
 def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
-    """Raises RequestError: 400 for what is not base64, or could be two things; 413 for more than `max_bytes`."""
+    """Raises RequestError: 400 for text that is not base64 or is ambiguous, 413 for more than `max_bytes`."""
     if _size(len(text)) <= max_bytes:
         with suppress(ValueError):
-            return strict(text)  # most are as they should be
+            return strict(text)  # the usual case
     text = text.strip().lstrip(BYTE_ORDER_MARK)
     if PYTHON_BYTES.match(text):
-        raise MalformedField(place, "not base64, but how Python writes bytes, b'…': send .decode() of them")
+        raise MalformedField(
+            place, "not base64, but Python's notation for bytes, b'…': call .decode() on them before sending"
+        )
     if len(text) > 1 and text[0] in "\"'" and text[0] == text[-1]:  # JSON of JSON
         text = text[1:-1]
     text = _without_head(text, place)
@@ -53,7 +55,7 @@ def decode_base64(text: str, place: str, max_bytes: int) -> bytes:
 
 
 def _without_head(text: str, place: str) -> str:
-    """And without escapes."""
+    """Removes escapes too."""
     if ESCAPED_DATA.match(text):
         text = _unescaped(text, OF_A_HEAD)
     head = HEAD.match(text, 0, LONGEST_HEAD)
@@ -75,18 +77,18 @@ def _unescaped(text: str, escapes: tuple[tuple[str, str], ...]) -> str:
 
 
 def _joined(encoded: bytes, place: str) -> bytes:
-    """Its lines, as one."""
+    """Joins the lines."""
     encoded = encoded.strip()
     between = BETWEEN.search(encoded)
     joined = encoded.translate(None, FILLING)
-    # `echo $(base64 FILE)` has spaces for line breaks; but a form that is decoded has them for +.
+    # `echo $(base64 FILE)` turns line breaks into spaces; but so does form decoding with +.
     if between and not _has_equal_lines(encoded, joined):
-        raise MalformedField(place, "not base64: it has spaces, which may have been line breaks, or +")
+        raise MalformedField(place, "not base64: it has spaces, which could stand for line breaks or for +")
     return joined
 
 
 def _has_equal_lines(encoded: bytes, joined: bytes) -> bool:
-    """Whether single spaces break it into lines of one length, the last no longer, and no letter is missing."""
+    """Whether single spaces split it into equally long lines (the last may be shorter), with no character missing."""
     length = encoded.find(b" ")
     if length < 0 or length % 4 or len(joined) % 4:
         return False
@@ -100,15 +102,15 @@ def _decode(encoded: bytes, place: str, max_bytes: int) -> bytes:
     if unpadded.translate(None, LETTERS):
         raise MalformedField(place, NOT_BASE64)
     if letters % 4 == 1 or (padding and (padding > 2 or len(encoded) % 4)):
-        raise MalformedField(place, "not base64: a letter is missing, or one too many")
+        raise MalformedField(place, "not base64: it has a character too few or too many")
     if _size(letters) > max_bytes:
         raise TooLarge(place, max_bytes, "bytes")
     url_safe = b"-" in encoded or b"_" in encoded
     if url_safe and (b"+" in encoded or b"/" in encoded):
-        raise MalformedField(place, "not base64: it has letters of both alphabets, + or / and - or _")
+        raise MalformedField(place, "not base64: it mixes two alphabets (+ or / with - or _)")
     return b64decode(unpadded + b"=" * (-letters % 4), b"-_" if url_safe else None, validate=True)
 
 
 def _size(letters: int) -> int:
-    """How many bytes they make; padding counts as letters."""
+    """How many bytes this many characters decode to; padding is counted too."""
     return letters * 3 // 4

@@ -1,8 +1,8 @@
 """Image bytes → RGB pixels, as the transforms of torchvision's weights would see them.
 
-The reference is torchvision/transforms/_presets.py, `ImageClassification`: the short side is resized, bilinear or
-bicubic, with antialiasing, then the square in the centre is cut out. Here only that is computed, from the box of the
-original that it shows.
+The reference is torchvision/transforms/_presets.py, `ImageClassification`: resize the short side (bilinear or bicubic,
+with antialiasing), then cut out the central square. Here only that square is computed, from the part of the original
+that it shows.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from vision.image.known import known_format
 from vision.image.preprocessing import Preprocessing
 from vision.image.tiff import TiffPicture, open_tiff
 
-# A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep so many times the pixels that it is
-# resized to: the antialiasing then averages over five, and no probability moves by more than 0.006 (with three: 0.013).
-# Bicubic bears as much. On 20 large pictures at a time, pixels move by 0.14 of 255 levels on average, and probabilities
-# by up to 0.008 (with three: 0.24, 0.016; with two: 0.40, 0.019); bilinear's by 0.14, up to 0.005 (0.25, 0.024).
+# A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. The short side must keep this many times the pixels that it is
+# resized to: antialiasing then averages over five, and no probability moves by more than 0.006 (with three: 0.013).
+# The same holds for bicubic. Over 20 large pictures, pixels move by 0.14 of 255 levels on average, and probabilities by
+# up to 0.008 (with three: 0.24, 0.016; with two: 0.40, 0.019); with bilinear by 0.14 and up to 0.005 (0.25, 0.024).
 PIXELS_TO_AVERAGE = 5
 
-# Pillow's filter for each interpolation, and how far it reaches, in pixels of the picture or, if larger, of the crop.
+# Pillow's filter for each interpolation, and its reach, in pixels of the picture or of the crop, whichever are larger.
 FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1.0), "bicubic": (Image.Resampling.BICUBIC, 2.0)}
 
-# Pillow resizes rows first, and then columns; but columns first where a picture is so many times as high as wide, and
-# gets lower. Bicubic's values overshoot and are cut off in between, so that the order shows in its pixels.
+# Pillow resizes rows first and then columns, but columns first if a picture is more than this many times as high as
+# wide and shrinks in height. Bicubic values overshoot and are clipped in between, so the order shows in the pixels.
 TALL = 100
 
-ORDINARY_SCANS = 20  # a progressive JPEG has ten, of CMYK eighteen: more of them count as more pixels
-STRIP = 4_000_000  # pixels that are made RGB together: what is not needed any more is free before the next
+ORDINARY_SCANS = 20  # a progressive JPEG has ten, or eighteen in CMYK; more scans count as more pixels
+STRIP = 4_000_000  # pixels converted to RGB at a time; each strip's memory is freed before the next
 
-RGB_UPPER, RGB_LOWER = "RGB;16B", "RGB;16L"  # Pillow's names for 16 bits, of which it takes eight
+RGB_UPPER, RGB_LOWER = "RGB;16B", "RGB;16L"  # Pillow's names for 16 bits, of which it keeps eight
 
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 UPRIGHT = {
@@ -70,12 +70,12 @@ _stderr_lock = threading.Lock()
 
 @dataclass
 class OpenedImage:
-    """An image of which the header has been read. It is decoded once: then it is let go, and its memory with it.
+    """An image whose header has been read. Decoding it releases it and its memory, so it can be decoded only once.
 
     place: how an error names it.
-    pixels: how many the decoder will go over; more than width × height where a file asks for more.
-    jpeg: up to its end marker; lacks_end: whether there is none, there. See vision/image/unended.py.
-    png: as its guard leaves it. of_sixteen_bits: the transparent colour of an RGB one with 16 bits.
+    pixels: how many the decoder will process; more than width × height if the file asks for more.
+    jpeg: the file up to its end marker; lacks_end: whether that marker is missing. See vision/image/unended.py.
+    png: as its guard leaves it. of_sixteen_bits: the transparent colour of a 16-bit RGB image.
     """
 
     image: Image.Image | TiffPicture | None
@@ -90,7 +90,7 @@ class OpenedImage:
 
 
 def open_pixels(pixels: np.ndarray, place: str, max_pixels: int) -> OpenedImage:
-    """RGB pixels, uint8 of shape (height, width, 3) → the same as of an image file. Raises TooLarge (413)."""
+    """RGB pixels, uint8 of shape (height, width, 3) → the same as for an image file. Raises TooLarge (413)."""
     height, width, _ = pixels.shape
     if height * width > max_pixels:
         raise TooLarge(place, max_pixels, "pixels")
@@ -98,7 +98,7 @@ def open_pixels(pixels: np.ndarray, place: str, max_pixels: int) -> OpenedImage:
 
 
 def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
-    """Image bytes → an image that is small enough to be decoded.
+    """Image bytes → an image that is small enough to decode.
 
     Raises RequestError: NotAnImage or Unsupported (400), or TooLarge (413) before anything is decoded.
     """
@@ -118,15 +118,15 @@ def open_image(image_bytes: bytes, place: str, max_pixels: int) -> OpenedImage:
         pixels = _pixels_to_decode(image, stripped.scans)
     except MemoryError:
         raise
-    except Exception:  # UnidentifiedImageError, or a decoder's own way of saying that the header makes no sense
+    except Exception:  # UnidentifiedImageError, or whatever a decoder raises for a bad header
         if stripped.format:
             raise DamagedImage(place, stripped.format) from None
         raise NotAnImage(place) from None
     if pixels > max_pixels:
         raise TooLarge(place, max_pixels, "pixels")
-    if jpeg and not unended.has_all_scans(jpeg):  # also with an end that was put behind those that are there
+    if jpeg and not unended.has_all_scans(jpeg):  # even if an end marker was appended
         raise DamagedImage(place, "JPEG")
-    if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # by Python, for seconds and gigabytes
+    if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):  # in Python: slow and large
         raise Unsupported(place, "a run-length encoded BMP")
     png = file if stripped.format == "PNG" else b""
     colour = image.info.pop("transparency") if _has_lost_digits(image) else None
@@ -139,7 +139,7 @@ def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
     Raises RequestError: DamagedImage (400).
     """
     image, opened.image = opened.image, None
-    assert image is not None, "an image is decoded once"
+    assert image is not None, "an image can be decoded only once"
     try:
         if isinstance(image, TiffPicture):
             with _silent_libtiff():
@@ -147,8 +147,8 @@ def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
         return _centre_crop(image, opened, preprocessing)
     except (MemoryError, RequestError):
         raise
-    except Exception:  # OSError, SyntaxError, ValueError, struct.error, EOFError, …: Pillow's decoders raise them all
-        if isinstance(image, Image.Image) and image.format is None:  # pixels, which no decoder has to understand
+    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
+        if isinstance(image, Image.Image) and image.format is None:  # raw pixels: no decoder was involved
             raise
         name = "TIFF" if isinstance(image, TiffPicture) else FORMATS[str(image.format)]
         raise DamagedImage(opened.place, name) from None
@@ -156,9 +156,9 @@ def decode(opened: OpenedImage, preprocessing: Preprocessing) -> np.ndarray:
 
 @cache
 def _set_up_pillow() -> None:
-    """Once: what Pillow finds odd about an image is nobody's concern, and its words may be the client's.
+    """Runs once. Silences Pillow's warnings, which may repeat a client's text.
 
-    Its own limit of pixels goes by an image's width and height: ours, which is asked right after the header, by more.
+    Pillow's own pixel limit only looks at width and height; ours, applied right after the header, looks at more.
     """
     Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -167,7 +167,7 @@ def _set_up_pillow() -> None:
 
 @contextmanager
 def _silent_libtiff() -> Iterator[None]:
-    """libtiff, and nothing else, writes what it finds odd to the process's stderr. One image at a time."""
+    """libtiff is the only decoder that writes to the process's stderr. Silences it, one image at a time."""
     with _stderr_lock:
         kept = os.dup(2)
         try:
@@ -181,13 +181,13 @@ def _silent_libtiff() -> Iterator[None]:
 
 def _pixels_to_decode(image: Image.Image, scans: int) -> int:
     pixels = image.width * image.height
-    if image.format == "JPEG":  # each scan may go over the whole picture
+    if image.format == "JPEG":  # each scan may cover the whole picture
         return pixels * max(ORDINARY_SCANS, scans) // ORDINARY_SCANS
     return pixels * 2 if _has_lost_digits(image) else pixels
 
 
 def _has_lost_digits(image: Image.Image) -> bool:
-    """Whether Pillow will look for a PNG's transparent colour in the upper eight of its 16 bits."""
+    """Whether Pillow will compare a PNG's transparent colour with only the upper eight of its 16 bits."""
     return "transparency" in image.info and any(tile.args == RGB_UPPER for tile in getattr(image, "tile", ()))
 
 
@@ -200,7 +200,7 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
         _whiten(image, opened.png, opened.of_sixteen_bits)
     (width, height), (columns, rows) = _upright(whole, turned), _upright(image.size, turned)
     left, top, right, bottom = (side / reduction for side in _crop_box(width, height, preprocessing))
-    if turned in LAST_COLUMN_FIRST:  # of which a decoder that reduces may have filled up a part
+    if turned in LAST_COLUMN_FIRST:  # a decoder that reduces may have padded the last column
         left, right = (side + (columns - width / reduction) for side in (left, right))
     if turned in LAST_ROW_FIRST:
         top, bottom = (side + (rows - height / reduction) for side in (top, bottom))
@@ -214,9 +214,9 @@ def _centre_crop(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
 
 
 def _crop_of_strips(image: Image.Image, box: Box, turned: int, preprocessing: Preprocessing) -> np.ndarray:
-    """box: of the upright picture.
+    """box: in the upright picture.
 
-    As Pillow does it, rows are resized first and then columns: so it does not matter where strips of rows begin.
+    Like Pillow, resizes rows first and then columns, so it does not matter where the strips begin.
     """
     crop, (resampling, _) = preprocessing.crop, FILTERS[preprocessing.interpolation]
     left, top, right, bottom = box
@@ -231,28 +231,28 @@ def _crop_of_strips(image: Image.Image, box: Box, turned: int, preprocessing: Pr
 
 
 def _tall_crop(image: Image.Image, box: Box, turned: int, preprocessing: Preprocessing) -> np.ndarray:
-    """box: of the upright picture. What it shows of one that is so tall, and what counts for that, is small."""
+    """box: in the upright picture. In such a tall picture, the box and the rows around it that count are small."""
     crop, (resampling, _) = preprocessing.crop, FILTERS[preprocessing.interpolation]
     left, top, right, bottom = box
     first, last = _rows_that_count(image, box, turned, preprocessing)
     shown = _rgb_rows(image, first, last, turned)
     top, bottom = top - first, bottom - first
-    if shown.width > preprocessing.resize:  # the reference makes the picture lower
+    if shown.width > preprocessing.resize:  # the reference shrinks the picture's height
         shown = shown.resize((shown.width, crop), resampling, box=(0, top, shown.width, bottom))
         top, bottom = 0, crop
     return np.asarray(shown.resize((crop, crop), resampling, box=(left, top, right, bottom)))
 
 
 def _rows_that_count(image: Image.Image, box: Box, turned: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """The first row of the upright picture that counts for what the box shows, and the one behind the last."""
+    """The first row of the upright picture that affects the box, and the row after the last one."""
     _, top, _, bottom = box
     _, support = FILTERS[preprocessing.interpolation]
-    reach = support * max(1.0, (bottom - top) / preprocessing.crop)  # above and below a pixel's own
+    reach = support * max(1.0, (bottom - top) / preprocessing.crop)  # above and below a pixel's own rows
     return max(0, int(top - reach)), min(_upright(image.size, turned)[1], int(bottom + reach) + 2)
 
 
 def _check_whole(image: Image.Image, opened: OpenedImage, preprocessing: Preprocessing) -> None:
-    """Raises ValueError where Pillow has filled up pixels that a decoded image lacks."""
+    """Raises ValueError if Pillow has filled in missing pixels."""
     if opened.jpeg and unended.may_lack_pixels(opened.jpeg, image, opened.lacks_end):
         noisy_file = unended.ended_with_noise(opened.jpeg, image, opened.lacks_end)
         noisy = Image.open(io.BytesIO(noisy_file), formats=("JPEG",))
@@ -264,18 +264,18 @@ def _check_whole(image: Image.Image, opened: OpenedImage, preprocessing: Preproc
 
 
 def _may_lack_rows(png: Image.Image) -> bool:
-    """Whether the last row, which would be missing, is as Pillow makes it: zeros. (An interlaced one ends anywhere.)"""
+    """Whether the last row looks like Pillow's filling, zeros. (An interlaced image may lack pixels anywhere.)"""
     last = png.crop((0, png.height - 1, png.width, png.height))
     return bool(png.info.get("interlace")) or not any(last.tobytes())
 
 
 def _upright(size: tuple[int, int], turned: int) -> tuple[int, int]:
-    """An image's width and height, as it lies in the file → those of the picture as it is looked at."""
+    """Width and height as stored in the file → as viewed."""
     return size[::-1] if turned >= 5 else size
 
 
 def _rgb_rows(image: Image.Image, start: int, stop: int, turned: int) -> Image.Image:
-    """Rows of the picture as it is looked at, from an image as it lies in the file."""
+    """Rows of the picture as viewed, from an image as stored in the file."""
     frame = image.dispose_extent if isinstance(image, GifImageFile) else None
     return _on_white(_to_rgb(_upright_rows(image, start, stop, turned)), start, frame)
 
@@ -291,7 +291,7 @@ def _upright_rows(image: Image.Image, start: int, stop: int, turned: int) -> Ima
 
 
 def _reduce(image: Image.Image, resize: int) -> int:
-    """Asks the JPEG decoder for a smaller image where that is enough; returns the divisor (1, 2, 4 or 8)."""
+    """Asks the JPEG decoder for a smaller image if that is enough; returns the divisor (1, 2, 4 or 8)."""
     width, height = image.size
     for divisor in (8, 4, 2):
         if min(width, height) >= divisor * PIXELS_TO_AVERAGE * resize:
@@ -301,7 +301,7 @@ def _reduce(image: Image.Image, resize: int) -> int:
 
 
 def _orientation(opened: OpenedImage) -> int:
-    """Not by Pillow's getexif, which reads everything that EXIF points at."""
+    """1 to 8. Does not use Pillow's getexif, which reads everything that EXIF points to."""
     found = orientation(opened.exif)
     if found is None and (said := XMP_ORIENTATION.search(opened.xmp)):
         found = int(said[1])
@@ -315,7 +315,7 @@ def _is_rgb(image: Image.Image) -> bool:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if _is_rgb(image):
         return image
-    if image.mode == "I;16":  # a PNG's grey: the upper eight bits
+    if image.mode == "I;16":  # a grey PNG: keep the upper eight bits
         grey = np.asarray(image)
         shown = (grey >> 8).astype(np.uint8)
         if "transparency" in image.info:
@@ -329,8 +329,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _whiten(image: Image.Image, png: bytes, colour: tuple[int, int, int]) -> None:
-    """The pixels of a PNG that have this colour in all of their 16 bits. What Pillow takes for the upper eight in the
-    order of bytes that PNG has, are the lower eight in the other.
+    """Makes those pixels of a PNG white that match the colour in all 16 bits. Pillow reads the upper eight bits; with
+    the other byte order, it returns the lower eight.
     """
     lower = Image.open(io.BytesIO(png), formats=("PNG",))
     lower.tile = [tile._replace(args=RGB_LOWER) for tile in lower.tile]
@@ -343,7 +343,7 @@ def _whiten(image: Image.Image, png: bytes, colour: tuple[int, int, int]) -> Non
 
 
 def _on_white(strip: Image.Image, start: int, frame: tuple[int, int, int, int] | None) -> Image.Image:
-    """A GIF's first picture may be smaller than its screen: around it nothing has been drawn yet.
+    """Makes the screen around a GIF's first picture white: the picture may be smaller.
 
     start: the strip's first row on the screen.
     """
@@ -361,9 +361,9 @@ def _on_white(strip: Image.Image, start: int, frame: tuple[int, int, int, int] |
 
 
 def _crop_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
-    """The box of an upright width×height image that torchvision's resize and centre crop show, in its pixels.
+    """The part of an upright width×height image that torchvision's resize and centre crop show, in its pixels.
 
-    Repeats the reference's rounding: `_compute_resized_output_size` truncates the long side, `center_crop` rounds half
+    Rounds as the reference does: `_compute_resized_output_size` truncates the long side, `center_crop` rounds half
     to even.
     """
     resize, crop = preprocessing.resize, preprocessing.crop

@@ -1,17 +1,17 @@
-"""Formats that are known and not taken, by how a file of each begins: so that a refusal can say what to do."""
+"""Known formats that are not accepted, recognised by their first bytes, so that a refusal can say what to do."""
 
 from __future__ import annotations
 
 import re
 
 TO_JPEG = "convert it to JPEG"
-DEVELOP = "develop it to a JPEG"
-DRAW = "draw it as a PNG"
+DEVELOP = "export it as a JPEG"
+DRAW = "render it as a PNG"
 PAGE = "send a page of it as a PNG or JPEG"
 FRAME = "send one of its frames as a JPEG"
-UNPACK = "send the image that is in it"
+UNPACK = "send the image inside it"
 
-# The first bytes → the format's name, and what to do. Of several that fit, the first counts.
+# The first bytes → the format's name, and what to do. The first match wins.
 STARTS: dict[bytes, tuple[str, str]] = {
     b"\0\0\0\x0cjP  \r\n\x87\n": ("JPEG 2000", TO_JPEG),
     b"\xff\x4f\xff\x51": ("JPEG 2000", TO_JPEG),
@@ -39,14 +39,14 @@ STARTS: dict[bytes, tuple[str, str]] = {
     b"SIMPLE  =": ("FITS", TO_JPEG),
     b"\x89HDF\r\n\x1a\n": ("HDF5", TO_JPEG),
     b"\x93NUMPY": ("a NumPy array", "save its pixels as a PNG"),
-    b"FUJIFILMCCD-RAW": ("a camera's raw file (RAF)", DEVELOP),
-    b"IIRO": ("a camera's raw file (ORF)", DEVELOP),
-    b"IIRS": ("a camera's raw file (ORF)", DEVELOP),
-    b"MMOR": ("a camera's raw file (ORF)", DEVELOP),
-    b"IIU\0": ("a camera's raw file (RW2)", DEVELOP),
-    b"FOVb": ("a camera's raw file (X3F)", DEVELOP),
-    b"\0MRM": ("a camera's raw file (MRW)", DEVELOP),
-    b"II\x1a\0\0\0HEAPCCDR": ("a camera's raw file (CRW)", DEVELOP),
+    b"FUJIFILMCCD-RAW": ("a camera raw file (RAF)", DEVELOP),
+    b"IIRO": ("a camera raw file (ORF)", DEVELOP),
+    b"IIRS": ("a camera raw file (ORF)", DEVELOP),
+    b"MMOR": ("a camera raw file (ORF)", DEVELOP),
+    b"IIU\0": ("a camera raw file (RW2)", DEVELOP),
+    b"FOVb": ("a camera raw file (X3F)", DEVELOP),
+    b"\0MRM": ("a camera raw file (MRW)", DEVELOP),
+    b"II\x1a\0\0\0HEAPCCDR": ("a camera raw file (CRW)", DEVELOP),
     b"\xc5\xd0\xd3\xc6": ("PostScript", PAGE),
     b"\xd7\xcd\xc6\x9a": ("a Windows metafile (WMF)", DRAW),
     b"\x1a\x45\xdf\xa3": ("a video (Matroska or WebM)", FRAME),
@@ -62,24 +62,24 @@ STARTS: dict[bytes, tuple[str, str]] = {
     b"\x28\xb5\x2f\xfd": ("a zstd file", UNPACK),
 }
 
-# Of ISO's base media files, by any of the brands that they name: https://mp4ra.org/registered-types/brands
+# ISO base media files, by any brand that they list: https://mp4ra.org/registered-types/brands
 BRANDS: dict[bytes, tuple[str, str]] = {
     b"avif": ("AVIF", TO_JPEG),
     b"avis": ("AVIF", TO_JPEG),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), ("HEIC", TO_JPEG)),
-    b"crx ": ("a camera's raw file (CR3)", DEVELOP),
+    b"crx ": ("a camera raw file (CR3)", DEVELOP),
     **dict.fromkeys((b"mif1", b"mif2", b"msf1", b"miaf"), ("HEIF", TO_JPEG)),
 }
 VIDEO = ("a video (MP4 or MOV)", FRAME)
-BOXES = (b"moov", b"mdat", b"wide")  # with which old MOV files begin
+BOXES = (b"moov", b"mdat", b"wide")  # at the start of old MOV files
 
 RIFFS = {b"AVI ": ("a video (AVI)", FRAME), b"ACON": ("a cursor (ANI)", "convert it to PNG")}
 
-# Of texts: a byte order mark and white space may come before them.
+# Text formats; a byte order mark and white space may precede them.
 TEXTS: dict[bytes, tuple[str, str]] = {b"%PDF-": ("PDF", PAGE), b"%!PS": ("PostScript", PAGE)}
-BEFORE_A_TEXT = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff|[\s\0\x04])+")  # 04: what printers are sent first
+BEFORE_A_TEXT = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff|[\s\0\x04])+")  # 04: sent to printers first
 
-LOOKED_AT = 4096  # bytes of a text in which its kind is looked for
+LOOKED_AT = 4096  # bytes that are searched for the kind of a text
 PORTABLE = re.compile(rb"P[1-7FfX]\s")
 BEFORE_THE_ROOT = {b"<?": b"?>", b"<!--": b"-->"}  # of XML
 ROOT = re.compile(rb"<(?:!doctype\s+)?(?:\w+:)?(\w+)", re.IGNORECASE)
@@ -91,7 +91,7 @@ PLEASE = "send the image itself"
 
 
 def known_format(content: bytes | bytearray) -> tuple[str, str] | None:
-    """A format that is not taken, and what to do about it; None for those that are, and for what nobody knows."""
+    """The name of a format that is not accepted, and what to do; None for accepted and unknown formats."""
     content = bytes(content[:LOOKED_AT])
     for start, found in STARTS.items():
         if content.startswith(start):
@@ -105,7 +105,7 @@ def known_format(content: bytes | bytearray) -> tuple[str, str] | None:
     if content[128:132] == b"DICM":
         return "DICOM", TO_JPEG
     if content[:4] in (b"II*\0", b"MM\0*") and content[8:10] == b"CR":
-        return "a camera's raw file (CR2)", DEVELOP
+        return "a camera raw file (CR2)", DEVELOP
     if content[40:44] == b" EMF" and content[:4] == b"\1\0\0\0":
         return "a Windows metafile (EMF)", DRAW
     if PORTABLE.match(content):
@@ -116,14 +116,14 @@ def known_format(content: bytes | bytearray) -> tuple[str, str] | None:
 def _by_brand(content: bytes) -> tuple[str, str]:
     length = min(int.from_bytes(content[:4], "big"), 256)
     named = [content[8:12], *(content[at : at + 4] for at in range(16, length, 4))]
-    for brand in BRANDS:  # AVIF names those of HEIF, too
+    for brand in BRANDS:  # AVIF files list HEIF's brands too
         if brand in named:
             return BRANDS[brand]
     return VIDEO
 
 
 def _of_text(text: bytes) -> tuple[str, str] | None:
-    """In whatever encoding: of UTF-16 and UTF-32, every second byte at least is zero."""
+    """In any encoding: in UTF-16 and UTF-32, at least every second byte is zero."""
     if found := BEFORE_A_TEXT.match(text):
         text = text[found.end() :]
     if text[1:2] in (b"", b"\0"):
@@ -139,7 +139,7 @@ def _of_text(text: bytes) -> tuple[str, str] | None:
     if root == b"svg":
         return "SVG", DRAW
     if root in OF_HTML:
-        return "a web page (HTML)", f"{PLEASE}; an error page or a login may have come in its place"
+        return "a web page (HTML)", f"{PLEASE}; this may be an error page or a login page"
     if is_xml:
-        return "XML", f"{PLEASE}; an error message may have come in its place"
+        return "XML", f"{PLEASE}; this may be an error message"
     return None

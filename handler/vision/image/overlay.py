@@ -1,4 +1,4 @@
-"""A map of numbers as a picture: in grey, or in colours over the picture that it belongs to, which is grey then."""
+"""A heat map as a picture: grey, or coloured on top of the picture it belongs to, which is then shown in grey."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import io
 import numpy as np
 from PIL import Image
 
-# Nine of the 256 colours of matplotlib's inferno (CC0), at equal distances. A higher number is lighter, so that the
-# colour-blind can read it, and grey print shows it.
+# Nine of the 256 colours of matplotlib's inferno (CC0), evenly spaced. Higher numbers are lighter: colour-blind people
+# can read the map, and it survives black-and-white print.
 INFERNO = "000003 200c4a 570f6d 892269 bb3754 e45a31 f98e08 f8cb34 fcfea4"
-MOST_COLOUR = 0.6  # of a pixel, where the number is 1; the rest is the picture
+MOST_COLOUR = 0.6  # the share of colour in a pixel where the number is 1; the rest is the picture
 QUALITY = 75  # of the JPEG: about 9 kB for 224 × 224
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of red, green and blue: ITU-R BT.601, as Pillow's own grey
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # weights of red, green and blue: ITU-R BT.601, as in Pillow
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> bytes:
-    """A JPEG: the picture without its colours, and over it the heat, which covers the more the higher it is.
+    """A JPEG of the picture in grey with the heat on top, which is more opaque the higher it is.
 
-    So every colour is heat: on a parrot nobody could tell otherwise.
-    picture: RGB, uint8 (side, side, 3). heat: float32 (rows, rows), 0 to 1; of a flat 0, the grey picture is left.
+    The picture is grey so that every colour means heat.
+    picture: RGB, uint8 (side, side, 3). heat: float32 (rows, rows), 0 to 1; all zeros leave the grey picture.
     """
     strength = _enlarged(heat, len(picture))
     colours = _colours()[(strength * 255).round().astype(np.uint8)]  # (side, side, 3)

@@ -1,4 +1,4 @@
-"""One instance → its image: base64 in its several forms, a raw body, a URL that is being fetched, or pixels."""
+"""One instance → its image: base64 in several forms, a raw body, a URL to fetch, or pixels."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from vision.fetch.image_url import PendingImage, RequestFetches, UrlFetcher
 from vision.image.base64_text import DATA, decode_base64
 from vision.image.text import kind_of_text
 
-# The names under which clients of KServe and of its neighbours send an image.
+# The field names that clients of KServe and related servers use for an image.
 BASE64_FIELDS = ("b64", "data")  # TF Serving and Vertex AI; TorchServe's KServe examples
 NESTED_FIELDS = ("image", "image_bytes")  # KServe's custom predictor example; TF Serving's image examples
 URL_FIELD = "url"
 ALL_FIELDS = (*BASE64_FIELDS, *NESTED_FIELDS, URL_FIELD)
 
 NOT_BASE64 = 'expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)'
-BYTES_EXPECTED = 'the bytes of an image are expected; base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
+INSTEAD_OF_BYTES = 'instead of the bytes of an image; base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
 
 
 @dataclass(frozen=True)
 class Element:
-    """Of KServe v2's BYTES tensors: the bytes of an image, or base64 text of them, which is all that JSON can hold."""
+    """An element of a KServe v2 BYTES tensor: the bytes of an image, or, since JSON has no bytes, their base64 text."""
 
     content: bytes | str
 
@@ -44,19 +44,19 @@ class LocatedImage:
     place: str
 
     def wait(self) -> EncodedImage:
-        """Waits for the fetch, if there is one. Raises RequestError: 400, 403, 413, 502 or 504."""
+        """Waits for the fetch, if any. Raises RequestError: 400, 403, 413, 502 or 504."""
         if isinstance(self.source, (bytes, np.ndarray)):
             return EncodedImage(self.source, self.place)
         content = self.source.result()
         if kind := kind_of_text(content):
-            raise MalformedField(self.place, f"the host answered with {kind}, and not with an image")
+            raise MalformedField(self.place, f"the host answered with {kind}, instead of an image")
         return EncodedImage(content, self.place)
 
 
 def locate_image(instance: object, place: str, max_bytes: int, fetcher: UrlFetcher | RequestFetches) -> LocatedImage:
     """One instance → where its image is.
 
-    Raises RequestError: 400 for a wrong form, 413 above `max_bytes`, 403 for a URL that is not allowed.
+    Raises RequestError: 400 for malformed instances, 413 above `max_bytes`, 403 for a URL that is not allowed.
     """
     if isinstance(instance, bytes):
         return LocatedImage(_bounded(_bytes_of_an_image(instance, place), place, max_bytes), place)
@@ -85,7 +85,7 @@ def locate_image(instance: object, place: str, max_bytes: int, fetcher: UrlFetch
 def _bytes_of_base64(text: str, place: str, max_bytes: int) -> bytes:
     image = decode_base64(text, place, max_bytes)
     if kind := kind_of_text(image):
-        raise MalformedField(place, f"base64 of {kind}: encode the bytes of the image, once")
+        raise MalformedField(place, f"it decodes to {kind}: encode the image's bytes once")
     return image
 
 
@@ -94,16 +94,16 @@ def _bytes_of_an_element(content: bytes | str, place: str, max_bytes: int) -> by
         return _bytes_of_base64(content, place, max_bytes)
     kind = kind_of_text(content)
     if kind == "JSON":
-        raise MalformedField(place, "JSON, where the bytes of an image are expected, or base64 of them")
+        raise MalformedField(place, "JSON instead of the bytes of an image or their base64")
     return _bytes_of_base64(content.decode("latin-1"), place, max_bytes) if kind else content
 
 
 def _bytes_of_an_image(content: bytes, place: str) -> bytes:
     kind = kind_of_text(content)
     if kind == "JSON":
-        raise MalformedField(place, "JSON, where the bytes of an image are expected: send it as application/json")
+        raise MalformedField(place, "JSON instead of the bytes of an image: send it as application/json")
     if kind:
-        raise MalformedField(place, f"{kind}, where {BYTES_EXPECTED}")
+        raise MalformedField(place, f"{kind} {INSTEAD_OF_BYTES}")
     return content
 
 

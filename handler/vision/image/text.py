@@ -1,4 +1,4 @@
-"""What is text where the bytes of an image belong: told by its name, rather than as no image."""
+"""Recognises text where the bytes of an image belong, so that a refusal can name it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ DATA_URI = re.compile(rb"\s{0,99}[\"']?data:[^,;\s]{0,99}(?:;[^,]{0,999})?,", re
 JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,99}(?:\{\s{0,99}[\"}]|\[\s{0,99}[\[{\"0-9])")
 BASE64 = re.compile(rb"\s{0,99}(?:[bB]?[\"'])?([A-Za-z0-9+/_-]{8,60})")
 LOOKED_AT = 2000
-A_LINE = 60  # letters in a row that are more than a word
+A_LINE = 60  # characters in a row: too many for a word
 
 
 def kind_of_text(content: bytes | bytearray) -> str | None:
-    """`base64`, `a data: URI` or `JSON`; None for what may be an image. Only the first bytes are looked at."""
+    """`base64`, `a data: URI` or `JSON`; None if it may be an image. Looks only at the first bytes."""
     head = bytes(content[:LOOKED_AT])
     if looks_like_an_image(head):
         return None
@@ -29,7 +29,7 @@ def kind_of_text(content: bytes | bytearray) -> str | None:
 
 
 def _is_base64(letters: bytes) -> bool:
-    """Of an image that is taken; or of anything else, where they are many and mixed."""
+    """Base64 of an image, or a long run of mixed characters."""
     with suppress(ValueError):
         if looks_like_an_image(base64.b64decode(letters[: len(letters) // 4 * 4], b"-_" if b"_" in letters else None)):
             return True

@@ -1,8 +1,8 @@
-"""TIFF → an image with 8 bits, whatever its samples are.
+"""TIFF → an 8-bit image, whatever its samples are.
 
-Pillow knows some kinds of samples, and takes others for them: it gives wrong pixels for planes of 16 bits, for 32 bits,
-for white that is zero. So its libtiff only unpacks here: each plane is shown to it as a grey picture of bytes. What the
-bytes mean is read here. JPEG and YCbCr are left to libtiff, which makes them RGB.
+Pillow knows some kinds of samples and mistakes others for them: it returns wrong pixels for 16-bit planes, for 32 bits,
+and for WhiteIsZero. So we use its libtiff only to decompress: each plane is presented to it as a grey picture of bytes,
+and we interpret the bytes here. JPEG and YCbCr are left to libtiff, which converts them to RGB.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from vision.image.tiff_jpeg import check as check_jpegs
 from vision.image.tiff_kind import Kind
 
 LETTERS = {tiff_kind.UNSIGNED: "u", tiff_kind.SIGNED: "i", tiff_kind.FLOAT: "f"}  # numpy's
-BLOCK = 4_000_000  # samples that are unpacked together: a row has no more
-MAX_JPEGS = 20_000  # strips or tiles: of 64 pixels square, 50 million pixels are 12,000
-BYTES = 4  # or samples, of a pixel, as Pillow holds one of RGB: one with more counts as more pixels
+BLOCK = 4_000_000  # samples unpacked at a time; a row may not have more
+MAX_JPEGS = 20_000  # strips or tiles; 50 million pixels in 64 × 64 tiles are 12,000
+BYTES = 4  # or samples per pixel, as Pillow stores RGB; a larger pixel counts as several
 
 STRIP_OFFSETS, ROWS, STRIP_SIZES, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_SIZES = 273, 278, 279, 322, 323, 324, 325
 JPEG_TABLES, XMP, YCBCR_TAGS = 347, 700, (529, 530, 531, 532)
 
-Field = tuple[int, np.ndarray]  # of a directory: the kind of its values, and them
+Field = tuple[int, np.ndarray]  # in a directory: the type of the values, and the values
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Where the bytes of one plane are, or of several. A strip is a tile as wide as the picture.
+    """Where the bytes of the planes are. A strip is a tile as wide as the picture.
 
-    width, length: of a tile, in pixels. row_bytes: of a tile's row. offsets, sizes: in the file, plane after plane.
-    samples_of_row: of all tiles side by side.
+    width, length: of a tile, in pixels. row_bytes: of one row of a tile. offsets, sizes: in the file, plane by plane.
+    samples_of_row: across all tiles side by side.
     """
 
     are_strips: bool
@@ -55,7 +55,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class TiffPicture:
-    """A TIFF whose directory has been read, and nothing of its pixels."""
+    """A TIFF whose directory has been read, but none of its pixels."""
 
     file: bytes
     place: str
@@ -65,7 +65,7 @@ class TiffPicture:
 
     @property
     def pixels(self) -> int:
-        """How many there are to decode; tiles may be far larger than what the picture shows of them."""
+        """How many must be decoded; tiles may be far larger than the visible part."""
         plane_bytes = self.tiles.row_bytes * self.tiles.across * self.tiles.down * self.tiles.length
         pixels = self.tiles.width * self.tiles.across * self.tiles.down * self.tiles.length
         rows = self.tiles.down * self.tiles.length * self.kind.planes
@@ -73,14 +73,14 @@ class TiffPicture:
 
     @property
     def xmp(self) -> bytes:
-        """Empty where there is none."""
+        """Empty if there is none."""
         try:
             return self.tags[XMP].numbers(self.file).tobytes() if XMP in self.tags else b""
         except ValueError:
             return b""
 
     def load(self) -> Image.Image:
-        """The picture as it lies in the file: L, RGB, RGBA, or RGBa. Raises RequestError, or what Pillow raises."""
+        """The picture as stored in the file: L, RGB, RGBA or RGBa. Raises RequestError, or whatever Pillow raises."""
         kind = self.kind
         if kind.by_libtiff:
             return _loaded(self._as_it_is())
@@ -99,7 +99,7 @@ class TiffPicture:
         return picture
 
     def _blocks(self, planes: list[Image.Image]) -> Iterator[tuple[int, np.ndarray]]:
-        """A block's first row, and its samples: (rows, width, samples of a pixel)."""
+        """Each block's first row and its samples: (rows, width, samples per pixel)."""
         step = max(1, BLOCK // (self.tiles.samples_of_row * self.kind.planes))
         for start in range(0, self.kind.length, step):
             stop = min(start + step, self.kind.length)
@@ -109,9 +109,9 @@ class TiffPicture:
             yield start, together[0] if len(together) == 1 else np.concatenate(together, axis=2)
 
     def _check_range(self, planes: list[Image.Image]) -> None:
-        """What has no settled range has to show that it uses the whole of the one it is taken for.
+        """Samples without a standard range must show that they use the whole range that we assume.
 
-        The scale is that of torchvision's `to_dtype`, of scikit-image too: floating-point from 0 to 1, signed integers
+        The ranges are those of torchvision's `to_dtype` and scikit-image: floating-point from 0 to 1, signed integers
         from 0 to the largest.
         """
         kind = self.kind
@@ -125,8 +125,8 @@ class TiffPicture:
             return Unsupported(self.place, f"a TIFF of {tiff_kind.NAMES[kind.sample_format]} {what}", tiff_kind.CONVERT)
 
         if kind.sample_format == tiff_kind.FLOAT:
-            if not (lowest.min() > -0.5 / 255 and highest.max() < 255.5 / 255):  # nor if one is not a number
-                raise refuse("outside of 0 to 1")
+            if not (lowest.min() > -0.5 / 255 and highest.max() < 255.5 / 255):  # also refuses NaN
+                raise refuse("outside 0 to 1")
             return
         if lowest.min() < 0:
             raise refuse("below zero")
@@ -135,7 +135,7 @@ class TiffPicture:
             raise refuse(f"with {kind.bits} bits that use less than half of their range")
 
     def _plane(self, number: int) -> bytes:
-        """A TIFF whose one plane is a grey picture, as wide as its rows have bytes."""
+        """One plane as the TIFF of a grey picture, with one pixel for each byte of a row."""
         tiles, each = self.tiles, self.tiles.across * self.tiles.down
         fields = {
             tiff_kind.WIDTH: tiles.row_bytes * tiles.across,
@@ -149,7 +149,7 @@ class TiffPicture:
         return self._with_tiles({tag: _field(value) for tag, value in fields.items()}, tiles.row_bytes, number * each)
 
     def _as_it_is(self) -> bytes:
-        """With the tags that libtiff needs to make it RGB."""
+        """The TIFF with the tags that libtiff needs to convert it to RGB."""
         kind = self.kind
         fields = {
             tiff_kind.WIDTH: _field(kind.width),
@@ -170,7 +170,7 @@ class TiffPicture:
         return self._with_tiles(fields, self.tiles.width, 0)
 
     def _with_tiles(self, fields: dict[int, Field], width: int, first: int) -> bytes:
-        """width: of a tile, as libtiff is to take it. first: the number of the first of those that are shown to it."""
+        """width: of a tile, as presented to libtiff. first: the index of the first tile presented."""
         tiles = self.tiles
         if JPEG_TABLES in self.tags:
             fields[JPEG_TABLES] = self._copied(JPEG_TABLES)
@@ -201,10 +201,10 @@ def open_tiff(file: bytes, place: str, max_pixels: int) -> TiffPicture:
         if kind.compression == tiff_kind.JPEG:
             _check_jpegs(picture)
         return picture
-    except ValueError:  # more than the file has
+    except ValueError:  # it refers to more than the file has
         raise DamagedImage(place, "TIFF") from None
     except OtherColours:
-        raise Unsupported(place, "a TIFF with JPEGs of other colours than it says", tiff_kind.CONVERT) from None
+        raise Unsupported(place, "a TIFF whose JPEGs have other colours than it declares", tiff_kind.CONVERT) from None
 
 
 def _tiles(file: bytes, tags: dict[int, Entry], kind: Kind) -> Tiles:
@@ -238,7 +238,7 @@ def _tiles(file: bytes, tags: dict[int, Entry], kind: Kind) -> Tiles:
 
 
 def _within(tiles: Tiles, file: bytes, kind: Kind) -> Tiles:
-    """With places and sizes that the file has. Raises ValueError where pixels are missing."""
+    """The tiles with offsets and sizes limited to the file. Raises ValueError if pixels are missing."""
     needed = tiles.across * tiles.down * kind.planes
     offsets, sizes, row_bytes = tiles.offsets[:needed], tiles.sizes[:needed], tiles.row_bytes
     if offsets.size < needed or offsets.min() < 0 or offsets.max() >= len(file):
@@ -246,7 +246,7 @@ def _within(tiles: Tiles, file: bytes, kind: Kind) -> Tiles:
     left = len(file) - offsets
     if kind.compression == tiff_kind.UNCOMPRESSED and kind.photometric != tiff_kind.YCBCR:
         rows = np.full(tiles.down, tiles.length)
-        rows[-1] = kind.length - tiles.length * (tiles.down - 1)  # of a tile, the rows that show
+        rows[-1] = kind.length - tiles.length * (tiles.down - 1)  # the visible rows of a tile
         rows = np.tile(np.repeat(rows, tiles.across), kind.planes)
         if tiles.are_strips and sizes.size == needed and kind.bits % 8:
             row_bytes = _row_bytes(kind, row_bytes, sizes, rows)
@@ -254,7 +254,7 @@ def _within(tiles: Tiles, file: bytes, kind: Kind) -> Tiles:
     elif sizes.size < needed or sizes.min() < 0:
         sizes = left
     if kind.compression in (tiff_kind.UNCOMPRESSED, tiff_kind.JPEG) and (sizes > left).any():
-        raise ValueError("the file ends too early")  # a JPEG that breaks off would be filled up with grey
+        raise ValueError("the file ends too early")  # libtiff would fill a truncated JPEG with grey
     return replace(tiles, row_bytes=row_bytes, offsets=offsets, sizes=np.minimum(sizes, left))
 
 
@@ -271,7 +271,7 @@ def _check_jpegs(picture: TiffPicture) -> None:
 
 
 def _row_bytes(kind: Kind, row_bytes: int, sizes: np.ndarray, rows: np.ndarray) -> int:
-    """Of packed samples: those of 12 bits are written in pairs by some programs, at the end of a row too."""
+    """For packed samples. Some programs write 12-bit samples in pairs, even at the end of a row."""
     in_pairs = kind.row_bytes(kind.width + kind.width % 2)
     for each in (row_bytes, in_pairs):
         if (sizes == rows * each).all():
@@ -285,9 +285,9 @@ def _field(*values: int) -> Field:
 
 
 def _in_front(file: bytes, fields: dict[int, Field], offsets: int) -> bytes:
-    """The file behind a new directory, in a TIFF of small numbers in little-endian order.
+    """The file with a new directory in front, as a little-endian classic TIFF.
 
-    offsets: the tag whose values are places in the file.
+    offsets: the tag whose values are offsets in the file.
     """
     layouts = {SHORT: "<u2", LONG: "<u4", UNDEFINED: "u1", BYTE: "u1", RATIONAL: "<u4"}
     contents = {tag: values.astype(layouts[kind]).tobytes() for tag, (kind, values) in fields.items()}
@@ -314,12 +314,12 @@ def _loaded(file: bytes) -> Image.Image:
 
 
 def _samples(rows: np.ndarray, kind: Kind, tiles: Tiles, order: str) -> np.ndarray:
-    """Bytes of rows → their samples, (rows, width, samples that lie together), with the predictor undone."""
+    """Bytes of rows → their samples, (rows, width, interleaved samples), with the predictor undone."""
     bits, each = kind.bits, tiles.width * kind.interleaved
     rows = rows.reshape(len(rows), tiles.across, tiles.row_bytes)
     if bits in (8, 16, 32, 64):
         size = bits // 8
-        if kind.predictor == 3:  # TIFF Technical Note 3: bytes of one significance together, then their differences
+        if kind.predictor == 3:  # TIFF Technical Note 3: bytes grouped by significance, then their differences
             differences = rows.reshape(*rows.shape[:2], -1, kind.interleaved)
             significant = np.cumsum(differences, axis=2, dtype=np.uint8).reshape(*rows.shape[:2], size, each)
             rows, order = np.ascontiguousarray(significant.swapaxes(2, 3)).reshape(rows.shape), ">"
@@ -358,7 +358,7 @@ def _to_image(samples: np.ndarray, kind: Kind, palette: np.ndarray | None) -> Im
 
 
 def _to_bytes(samples: np.ndarray, kind: Kind) -> np.ndarray:
-    """Samples of the range that has been checked → 0 to 255: the upper eight bits."""
+    """Samples, whose range has been checked → 0 to 255: the upper eight bits."""
     if kind.sample_format == tiff_kind.FLOAT:
         return np.rint(samples * np.float32(255)).astype(np.uint8)
     bits = kind.bits - (kind.sample_format == tiff_kind.SIGNED)

@@ -1,6 +1,6 @@
-"""The JPEGs in a TIFF, one for each strip or tile: libtiff believes the TIFF, whatever they say of themselves.
+"""The JPEGs in a TIFF, one per strip or tile. libtiff believes the TIFF's tags, whatever the JPEGs themselves say.
 
-It fills up with grey what a JPEG lacks, and takes one's colours for others.
+It fills missing pixels with grey, and mistakes one colour space for another.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from collections.abc import Iterable
 
 from vision.image.guards.jpeg import END_OF_IMAGE, HUFFMAN_FRAMES, START, START_OF_SCAN
 
-MAX_SEGMENTS = 30  # before the scan, bytes that fill up among them: libtiff writes six
-LOOKED_AT = 32  # bytes of a segment: there may be many that are long, in many JPEGs
+MAX_SEGMENTS = 30  # before the scan, fill bytes included; libtiff writes six
+LOOKED_AT = 32  # bytes of a segment; there may be many long ones in many JPEGs
 BEHIND = 64  # bytes that may follow an end marker
 JFIF, ADOBE = b"JFIF\0", b"Adobe"
 APP0, APP14 = 0xE0, 0xEE
-NONE, YCC, YCCK = 0, 1, 2  # what Adobe's segment says of colours, but for none in CMYK
+NONE, YCC, YCCK = 0, 1, 2  # the colour transform in Adobe's segment; NONE also means CMYK
 
 
 class OtherColours(Exception):
-    """A JPEG has other colours than its TIFF says: programs go by the one, or by the other."""
+    """A JPEG has a different colour space than its TIFF declares; programs disagree about which one counts."""
 
 
 def check(file: bytes, jpegs: Iterable[tuple[int, int, int]], width: int, is_ycc: bool, by_colours: bool) -> None:
-    """jpegs: of each the offset, the size, and the rows it has to have. width: pixels, at least.
+    """jpegs: the offset, the size and the minimum number of rows of each. width: the minimum, in pixels.
 
-    is_ycc: whether the TIFF says so. by_colours: whether a JPEG has several channels.
-    Raises OtherColours, and ValueError where one is smaller, or lacks its end.
+    is_ycc: whether the TIFF declares YCbCr. by_colours: whether a JPEG has several channels.
+    Raises OtherColours, and ValueError if a JPEG is too small or lacks its end.
     """
     for offset, size, rows in set(jpegs):
         end = offset + size
@@ -49,7 +49,7 @@ def _has_colours(segments: list[tuple[int, bytes]], channels: bytes, is_ycc: boo
 
 
 def _segments(file: bytes, offset: int, end: int) -> list[tuple[int, bytes]]:
-    """Up to the first scan: the marker of each, and how its content begins."""
+    """The segments before the first scan: the marker of each, and the start of its content."""
     found: list[tuple[int, bytes]] = []
     position = offset + len(START)
     for _ in range(MAX_SEGMENTS):

@@ -1,6 +1,6 @@
 """What the samples of a TIFF mean, by its tags: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf.
 
-What is not said there, or means one thing to one program and another to the next, is refused by its name.
+Kinds that the specification does not define, or that programs interpret differently, are refused by name.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ OTHER_PHOTOMETRICS = {
     4: "a TIFF that is a mask",
     9: "a TIFF with ICC L*a*b* colours",
     10: "a TIFF with ITU L*a*b* colours",
-    32803: "a camera's raw file (TIFF of a sensor's pixels)",
+    32803: "a camera raw file (TIFF with sensor data)",
     32844: "a TIFF with logarithmic brightness (LogL)",
     32845: "a TIFF with logarithmic colours (LogLuv)",
-    34892: "a camera's raw file (TIFF of a sensor's pixels)",
+    34892: "a camera raw file (TIFF with sensor data)",
 }
 
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-OTHER_FORMATS = {4: "a TIFF of undefined samples", 5: "a TIFF of complex numbers", 6: "a TIFF of complex numbers"}
+OTHER_FORMATS = {4: "a TIFF with undefined samples", 5: "a TIFF of complex numbers", 6: "a TIFF of complex numbers"}
 DEPTHS = {UNSIGNED: (*range(1, 17), 32, 64), SIGNED: (8, 16, 32, 64), FLOAT: (16, 32, 64)}
 NAMES = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "floating-point numbers"}
 
 UNCOMPRESSED, JPEG, PACK_BITS = 1, 7, 32773
-ASSOCIATED, UNASSOCIATED, COREL_DRAW = 1, 2, 999  # alpha: already multiplied with the colours, or not; or not, by error
+ASSOCIATED, UNASSOCIATED, COREL_DRAW = 1, 2, 999  # alpha: multiplied into the colours; not; not, but mislabelled
 
 CONVERT = "convert it to RGB with 8 bits, or to PNG"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """samples: of a pixel, in the file; colours, of which those come first, then the alpha if there is one.
+    """samples: per pixel in the file. The first of them are the colours, then alpha if there is one.
 
-    bits: of a sample, in one of three sample formats. predictor: 1, none; 2, differences; 3, those of floating-point.
-    by_libtiff: whether it is left to libtiff to join them: then they have 8 bits, and come from JPEG or are YCbCr.
+    bits: of a sample, in one of three sample formats. predictor: 1, none; 2, differences; 3, those of floats.
+    by_libtiff: whether libtiff combines the samples. They then have 8 bits, and are JPEG or YCbCr.
     """
 
     width: int
@@ -62,21 +62,21 @@ class Kind:
 
     @property
     def planes(self) -> int:
-        """That are read."""
+        """How many are read."""
         return self.colours + (self.alpha is not None) if self.planar else 1
 
     @property
     def interleaved(self) -> int:
-        """Samples that lie together in a plane."""
+        """Samples per pixel in one plane."""
         return 1 if self.planar else self.samples
 
     def row_bytes(self, width: int) -> int:
-        """Of one plane, of so many pixels: a row begins with a byte of its own."""
+        """Bytes of this many pixels in one plane; every row begins on a byte boundary."""
         return -(-width * self.interleaved * self.bits // 8)
 
 
 def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
-    """Raises Unsupported, or DamagedImage where the tags contradict each other."""
+    """Raises Unsupported, or DamagedImage if the tags contradict each other."""
 
     def numbers(tag: int, otherwise: int) -> list[int]:
         return [int(number) for number in tags[tag].numbers(tiff)] or [otherwise] if tag in tags else [otherwise]
@@ -102,10 +102,10 @@ def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
         raise refuse(OTHER_PHOTOMETRICS.get(photometric, "a TIFF that does not say what its colours are"))
     depths, formats = depths[:samples], formats[:samples]
     if len(set(depths)) > 1 or len(set(formats)) > 1:
-        raise refuse("a TIFF whose channels are of several kinds")
+        raise refuse("a TIFF whose channels differ in type or depth")
     bits, sample_format = depths[0], formats[0]
     if sample_format in OTHER_FORMATS or sample_format not in NAMES:
-        raise refuse(OTHER_FORMATS.get(sample_format, "a TIFF of undefined samples"))
+        raise refuse(OTHER_FORMATS.get(sample_format, "a TIFF with undefined samples"))
     if bits not in DEPTHS[sample_format]:
         raise refuse(f"a TIFF of {NAMES[sample_format]} with {bits} bits")
 
@@ -115,39 +115,39 @@ def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
         raise DamagedImage(place, "TIFF")
     alpha = extra[0] if extra and more else None
     if (photometric == RGB and more == 1 and not extra) or alpha == COREL_DRAW:
-        alpha = UNASSOCIATED  # of four channels without a word, the fourth
+        alpha = UNASSOCIATED  # the fourth of four channels, if nothing else is stated
     if alpha not in (ASSOCIATED, UNASSOCIATED):
         if {ASSOCIATED, UNASSOCIATED}.intersection(extra[:more]):
-            raise refuse("a TIFF with alpha behind other channels")
+            raise refuse("a TIFF with alpha after other extra channels")
         alpha = None
     if more and alpha is None and colours == 1 and photometric != PALETTE_COLOUR:
-        raise refuse("a TIFF of several channels that are no colours")
+        raise refuse("a TIFF with several channels that are not colours")
     if alpha == ASSOCIATED and photometric not in (BLACK_IS_ZERO, RGB):
-        raise refuse("a TIFF with associated alpha of other colours than RGB")
+        raise refuse("a TIFF with associated alpha in colours other than RGB")
 
     by_libtiff = photometric == YCBCR or (compression == JPEG and samples > 1 and planar == 1)
     if photometric in (PALETTE_COLOUR, CMYK, YCBCR, LAB) or compression == JPEG:
         most = {PALETTE_COLOUR: 16, CMYK: 16}.get(photometric, 8)
         if sample_format != UNSIGNED or bits > most or (bits < 8 and photometric != PALETTE_COLOUR):
-            raise refuse(f"a TIFF of {NAMES[sample_format]} with {bits} bits in such colours or compression")
+            raise refuse(f"a TIFF of {NAMES[sample_format]} with {bits} bits in this colour space or compression")
     if photometric == CMYK and ink_set != 1:
-        raise refuse("a TIFF of other inks than CMYK")
+        raise refuse("a TIFF with inks other than CMYK")
     if photometric == PALETTE_COLOUR and PALETTE not in tags:
         raise DamagedImage(place, "TIFF")
     if by_libtiff and (planar == 2 or photometric not in (RGB, CMYK, YCBCR) or more > (photometric == RGB)):
-        raise refuse("a TIFF of JPEG or YCbCr with further channels or planes")
+        raise refuse("a JPEG or YCbCr TIFF with extra channels or separate planes")
     if photometric == YCBCR and (len(subsampling) != 2 or not {1, 2, 4}.issuperset(subsampling)):
         raise DamagedImage(place, "TIFF")
     if photometric == YCBCR and compression == UNCOMPRESSED:
-        raise refuse("a TIFF of YCbCr without compression")
+        raise refuse("an uncompressed YCbCr TIFF")
     if predictor != 1 and (compression in (UNCOMPRESSED, PACK_BITS, JPEG) or photometric == YCBCR):
-        raise refuse("a TIFF with a predictor where some programs heed it and others do not")
+        raise refuse("a TIFF with a predictor that only some programs apply")
     if (
         predictor not in (1, 2, 3)
         or (predictor == 2 and bits not in (8, 16, 32, 64))
         or (predictor == 3 and sample_format != FLOAT)
     ):
-        raise refuse("a TIFF with another predictor")
+        raise refuse("a TIFF with an unknown predictor")
     return Kind(
         width, length, photometric, colours, samples, alpha, bits, sample_format, planar == 2, compression, predictor,
         by_libtiff,
@@ -155,7 +155,7 @@ def kind_of(tiff: bytes, tags: dict[int, Entry], place: str) -> Kind:
 
 
 def palette_of(tiff: bytes, tags: dict[int, Entry], bits: int) -> np.ndarray:
-    """RGB of each index, uint8 of shape (2 ** bits, 3). Raises ValueError where the file has fewer colours."""
+    """RGB of each index, uint8 of shape (2 ** bits, 3). Raises ValueError if the file has fewer colours."""
     colours = tags[PALETTE].numbers(tiff)[: 3 << bits].reshape(3, 1 << bits).T
-    # Colours have 16 bits; some programs write 8, and libtiff goes by this too (checkcmap in its tif_getimage.c).
+    # Colours have 16 bits, but some programs write 8; libtiff decides the same way (checkcmap, tif_getimage.c).
     return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)

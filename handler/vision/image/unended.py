@@ -1,7 +1,7 @@
-"""A JPEG without its end marker, or one that ends flat: whether any of its pixels are missing.
+"""Whether a JPEG without its end marker, or with a flat end, lacks any pixels.
 
-libjpeg supplies everything that is missing: one colour for all of it. It does not say so to Pillow. So a file that may
-break off is decoded once more with noise behind it. Where all pixels are there, nothing reads that far: both are alike.
+libjpeg fills in missing pixels with a single colour and does not tell Pillow. So a file that may be cut off is decoded
+a second time with noise appended. If no pixels are missing, the decoder never reads the noise, and both results match.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from PIL import Image
 from vision.image.guards.jpeg import HUFFMAN_FRAMES, MARKER_IN_SCAN, PROGRESSIVE, START_OF_SCAN, WITH_LENGTH
 
 END = b"\xff\xd9"
-# Without FF, which begins markers; then behind each restart marker, one of which a decoder may be waiting for.
+# Without FF, which begins markers; then once more after each restart marker, since a decoder may be waiting for one.
 _noise = [bytes(random.Random(seed).choices(range(255), k=2048)) for seed in range(9)]  # noqa: S311  # nosec B311
 NOISE = _noise[0] + b"".join(bytes([0xFF, 0xD0 + number]) + part for number, part in enumerate(_noise[1:]))
-BLOCK = 8  # rows of pixels that a JPEG holds together
-LAST = 18  # pixels of the side of the last block of all channels, and what smoothing adds
-LARGE = 100 * LAST * LAST  # pixels: of so many the last block is a hundredth
+BLOCK = 8  # rows of pixels in a block of a JPEG
+LAST = 18  # side of the last block over all channels, in pixels, plus smoothing
+LARGE = 100 * LAST * LAST  # pixels; the last block is then at most a hundredth
 FILLING = 64  # bytes
 RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-ROWS = 256  # of an image that are looked at together
+ROWS = 256  # of an image, hashed at a time
 
 
 def ended(jpeg: bytes) -> bytes:
-    """The file with an end."""
+    """The file with an end marker."""
     return _without_half_a_marker(jpeg) + END
 
 
 def ended_with_noise(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bytes:
-    """The file with an end, and noise before it, in place of what fills it up. image: what was decoded."""
+    """The file with noise and an end marker instead of its filling. image: the decoded image."""
     if _is_filled_up(jpeg, image, lacks_end):
         jpeg = jpeg.rstrip(jpeg[-1:])
     return _without_half_a_marker(jpeg) + NOISE + END
@@ -43,14 +43,14 @@ def _without_half_a_marker(jpeg: bytes) -> bytes:
 
 
 def may_lack_pixels(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
-    """Whether it has to be decoded once more. Few photographs end as one that breaks off and has an end put behind."""
+    """Whether it must be decoded a second time. Few complete photographs end like a truncated one."""
     return lacks_end or _ends_flat(image) or _is_filled_up(jpeg, image, lacks_end)
 
 
 def _is_filled_up(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
-    """Whether one byte again and again is its end: what a download had not got to, or what a disk had there before.
+    """Whether the file ends in one repeated byte: an unfinished download, or old content of a disk.
 
-    A decoder takes that for pixels, and never comes to what is put behind it. Of a flat picture they may be pixels.
+    A decoder takes these bytes for pixels and never reaches the appended noise. In a flat picture they may be pixels.
     """
     if len(jpeg) <= FILLING or jpeg.count(jpeg[-1:], -FILLING) < FILLING:
         return False
@@ -58,13 +58,13 @@ def _is_filled_up(jpeg: bytes, image: Image.Image, lacks_end: bool) -> bool:
 
 
 def _ends_flat(image: Image.Image) -> bool:
-    """Whether the last of its pixels are of one colour, as those are that libjpeg supplies."""
+    """Whether its last pixels have a single colour, like those that libjpeg fills in."""
     end = image.crop((image.width * 3 // 4, max(0, image.height - BLOCK), image.width, image.height))
     return end.getcolors(1) is not None
 
 
 def digest(image: Image.Image) -> bytes:
-    """Of all pixels, without a second copy of them in memory. Of a large picture the last block may be incomplete."""
+    """Of all pixels, without a second copy in memory. In a large picture, the last block may be incomplete."""
     found = hashlib.blake2b()
     is_large = image.width * image.height >= LARGE
     for start in range(0, image.height, ROWS):
@@ -77,7 +77,7 @@ def digest(image: Image.Image) -> bytes:
 
 
 def has_all_scans(jpeg: bytes) -> bool:
-    """Whether each coefficient of each channel comes in a scan, to its last bit: a progressive JPEG has ten of them.
+    """Whether the scans (ten in a progressive JPEG) contain every coefficient of every channel to the last bit.
 
     The fields are those of https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.2 and B.2.3.
     """

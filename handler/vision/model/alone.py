@@ -1,4 +1,4 @@
-"""One worker at a time, of those that share an unpacked archive."""
+"""Lets one worker at a time proceed, of those that share an unpacked archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Waits until no other worker is here. The lock ends with its process. Raises OSError where there are no locks."""
+    """Waits until no other worker holds the lock, which ends with its process. Raises OSError if locks do not work."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)

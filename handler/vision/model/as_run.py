@@ -1,12 +1,12 @@
-"""A file of weights as a processor runs them in bfloat16, so that workers map it and copy nothing.
+"""A weights file laid out as a processor runs it in bfloat16, so that workers can map it and copy nothing.
 
-It is safetensors, and holds bfloat16, but for the last layer, which stays float32, and what operators of 8 bits take.
-Where the order of a tensor's numbers in memory is not that of its shape, its name says so:
+It is a safetensors file. All weights are bfloat16, except the last layer (float32) and the inputs of 8-bit operators.
+If the memory order of a tensor differs from its shape, its name says so:
 
     features.0.weight|channels_last     a convolution's (out, in, rows, columns), stored as (out, rows, columns, in)
     classifier.6.weight|transposed      a last layer's (out, in), stored as (in, out)
 
-Each tensor that can begins at a multiple of 64 bytes: where others do, a single image takes 5 % longer.
+As many tensors as possible begin at a multiple of 64 bytes: otherwise a single image takes 5 % longer.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vision.model.program import Program
 
 MARK = "|"
 CHANNELS_LAST, TRANSPOSED = f"{MARK}channels_last", f"{MARK}transposed"
-ALIGNMENT = 64  # bytes of a line of the processor's cache
-# As the format calls them: https://huggingface.co/docs/safetensors
+ALIGNMENT = 64  # bytes of a cache line
+# Names in the format: https://huggingface.co/docs/safetensors
 TYPES = {
     torch.float32: "F32",
     torch.bfloat16: "BF16",
@@ -37,7 +37,7 @@ TYPES = {
 
 
 def to_store(weights: Mapping[str, torch.Tensor], program: Program) -> dict[str, torch.Tensor]:
-    """Weights as the program calls them → those of the file."""
+    """Weights under the program's names → as stored in the file."""
     head, exact = program.head_weights, program.exact_weights
     return dict(
         (name, tensor.contiguous()) if name in exact else _stored(name, tensor, name in head)
@@ -46,15 +46,15 @@ def to_store(weights: Mapping[str, torch.Tensor], program: Program) -> dict[str,
 
 
 def from_store(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The reverse: views of the same memory. What has no mark, as in other files of weights, stays as it is.
+    """The reverse, as views of the same memory. Tensors without a mark, as in other weights files, stay as they are.
 
-    Raises ValueError for a mark that does not fit.
+    Raises ValueError if a mark does not fit its tensor.
     """
     return dict(_restored(name, tensor) for name, tensor in stored.items())
 
 
 def would_change(weights: Mapping[str, torch.Tensor], program: Program) -> bool:
-    """Whether bfloat16 would be made of some: not of those of such a file, nor of what is all of 8 bits."""
+    """Whether any weights would be converted to bfloat16. False for such a file, and for a purely 8-bit network."""
     kept = program.head_weights | program.exact_weights
     return any(tensor.dtype == torch.float32 for name, tensor in weights.items() if name not in kept)
 
@@ -68,7 +68,7 @@ def digest(stored: Mapping[str, torch.Tensor]) -> str:
 
 
 def write(stored: Mapping[str, torch.Tensor], metadata: Mapping[str, str], file: Path) -> None:
-    """Equal inputs give equal files. Raises OSError where it cannot be written."""
+    """Equal inputs give equal files. Raises OSError if the file cannot be written."""
     names = sorted(stored, key=lambda name: (len(_bytes(stored[name])) % ALIGNMENT > 0, name))
     head: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0

@@ -1,9 +1,9 @@
-"""Which part of a picture made a class: a map of numbers from 0 to 1, as many rows as columns.
+"""Which part of a picture led to a class: a square map of numbers from 0 to 1.
 
 Grad-CAM (https://arxiv.org/abs/1610.02391) on the last layer that is a map of the picture: its channels, each weighted
-by how much the class hangs on it. It takes little more than a prediction, since only pooling and classifier are
-differentiated. A network without such a layer (ViT) is asked again and again, each time with another part of the
-picture covered (https://arxiv.org/abs/1311.2901, section 4.2), where it is quick enough for that.
+by how much the class depends on it. It takes little longer than a prediction, because only pooling and classifier are
+differentiated. A network without such a layer (ViT) is run repeatedly, each time with a different part of the picture
+covered (https://arxiv.org/abs/1311.2901, section 4.2), if it is fast enough.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import torch
 from vision.model.classifier import Classifier
 from vision.model.network import FAULTS, bounded
 
-MOST_WINDOWS, LEAST_WINDOWS = 7, 4  # in a row of the picture, each covered once
-FAINT = 1e-3  # a logarithm of a probability that moves by less has not moved
-AMPLE_S, LONGEST_S = 2.0, 5.0  # for more windows than the least; and for those: a batch of predictions takes as long
-SLOW_S = 1.0  # a map that took longer is not made a second time for the sake of its time
+MOST_WINDOWS, LEAST_WINDOWS = 7, 4  # per row of the picture, each covered once
+FAINT = 1e-3  # smaller changes of a log probability count as none
+AMPLE_S, LONGEST_S = 2.0, 5.0  # for more than the fewest windows; for the fewest: as long as a batch of predictions
+SLOW_S = 1.0  # a map that took longer is not timed a second time
 SLOW = (
-    "this model explains nothing: it has no last layer with rows and columns, and to ask it anew for each part of the "
-    "picture takes too long; send it to :predict"
+    "this model cannot be explained: it has no last layer with rows and columns, and asking it again for each part of "
+    "the picture takes too long; use :predict"
 )
 
 Made = TypeVar("Made")
 
 
 class Explainer:
-    """Explains what a classifier says.
+    """Explains a classifier's answers.
 
-    covered: the colour, red, green and blue from 0 to 1, that hides a part of the picture: the mean of all pictures.
+    covered: the colour that hides a part of the picture, red, green and blue from 0 to 1: the mean of all pictures.
 
-    `refusal` is a sentence where this classifier cannot be explained, else None. `image_s`: the least that one image
-    took one thread, in seconds of its own.
+    `refusal`: a sentence if this classifier cannot be explained, else None. `image_s`: the shortest time that one
+    thread took for an image, in seconds.
     """
 
     def __init__(self, classifier: Classifier, covered: list[float]) -> None:
@@ -56,10 +56,10 @@ class Explainer:
         return f"explained_by={by} ms_an_explanation={self.image_s * 1000:.1f}"
 
     def heat(self, image: np.ndarray, class_index: int) -> np.ndarray:
-        """RGB pixels, uint8 (crop, crop, 3) → how much each part speaks for the class, float32 (rows, rows), 0 to 1.
+        """RGB pixels, uint8 (crop, crop, 3) → how much each part supports the class, float32 (rows, rows), 0 to 1.
 
-        The largest is 1; all are 0 where no part speaks for it. With as many threads as torch is set to.
-        Raises ArithmeticError where the network's numbers are not finite.
+        The largest is 1; all are 0 if no part supports it. Uses torch's current number of threads.
+        Raises ArithmeticError if the network's numbers are not finite.
         """
         explain = self._grad_cam if self._by_gradient else self._occluded
         heat, seconds = self._timed(lambda: explain(image, class_index))
@@ -71,12 +71,12 @@ class Explainer:
 
     def _grad_cam(self, image: np.ndarray, class_index: int) -> np.ndarray:
         made, gradient = self._classifier.traced_back(image, class_index)
-        weights = gradient.mean(dim=(1, 2))  # of the channels
+        weights = gradient.mean(dim=(1, 2))  # one per channel
         heat: np.ndarray = torch.einsum("c,chw->hw", weights, made).numpy()
         return heat
 
     def _occluded(self, image: np.ndarray, class_index: int) -> np.ndarray:
-        """By how much the logarithm of the class's probability falls."""
+        """How much the log probability of the class falls when each part is covered."""
         edges = [len(image) * edge // self._windows for edge in range(self._windows + 1)]
         spans = [slice(*edge) for edge in zip(edges, edges[1:])]
         pictures = [image]
@@ -92,7 +92,7 @@ class Explainer:
         return falls.reshape(self._windows, self._windows)
 
     def _can_trace_back(self) -> bool:
-        """Tried with one image; and once more for its time, since the first one is slow."""
+        """Tries it with one image, and again for the timing, since the first run is slow."""
         try:
             with bounded(self._classifier.device):
                 _, self.image_s = self._timed(lambda: self._grad_cam(self._noise, 0))
@@ -103,7 +103,7 @@ class Explainer:
         return True
 
     def _affordable_windows(self) -> int:
-        """In a row; 0 where even the least take too long. Notes how long they take."""
+        """Per row; 0 if even the fewest take too long. Sets `image_s`."""
         _, seconds = self._timed(lambda: self._classifier.logits([self._noise] * 2))
         for windows in range(MOST_WINDOWS, LEAST_WINDOWS - 1, -1):
             self.image_s = (windows**2 + 1) * seconds / 2
@@ -112,7 +112,7 @@ class Explainer:
         return 0
 
     def _timed(self, work: Callable[[], Made]) -> tuple[Made, float]:
-        """What it makes, and how long that takes one thread: on a processor without the time in which others had it."""
+        """The result, and how long one thread takes for it; on a processor in CPU time."""
         on_processor = self._classifier.device.type == "cpu"
         clock, threads = (time.thread_time, torch.get_num_threads()) if on_processor else (time.monotonic, 1)
         began = clock()

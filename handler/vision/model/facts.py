@@ -1,4 +1,4 @@
-"""What is known about the model: the archive's model.yaml."""
+"""Facts about the model, from the archive's model.yaml."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import yaml
 
 from vision.image.preprocessing import Preprocessing
 
-MOST_CHARACTERS = 100_000  # of a few hundred
+MOST_CHARACTERS = 100_000  # usually a few hundred
 MOST_PIXELS = 4096
 
 
 @dataclass(frozen=True)
 class Facts:
-    """classes: the name of the file beside it with the classes; see `ranking.read_classes`.
+    """classes: the name of the file with the classes, next to model.yaml; see `ranking.read_classes`.
 
-    bfloat16: whether the network may be computed in it, as packaging has proved. int8: whether there is one of 8 bits.
+    bfloat16: whether packaging has proved that precision. int8: whether there is an 8-bit network.
     """
 
     name: str
@@ -28,8 +28,8 @@ class Facts:
 
 
 def read_facts(file: Path) -> Facts:
-    """The file was written when the archive was built, by pipeline/artefact/contents.py. Raises ValueError, in a
-    sentence, where it was not.
+    """Reads what pipeline/artefact/contents.py wrote when the archive was built. Raises ValueError, with a sentence,
+    for anything else.
     """
     with open(file, encoding="utf-8") as opened:
         said = yaml.safe_load(opened.read(MOST_CHARACTERS))
@@ -54,7 +54,5 @@ def read_facts(file: Path) -> Facts:
         or not all(value > 0 for value in seen.std)
         or not all(type(each) is bool for each in (facts.bfloat16, facts.int8))
     ):
-        raise ValueError(
-            f"{file.name} is not what packaging wrote: name, classes, sizes or colours are of another form"
-        )
+        raise ValueError(f"{file.name} is not what packaging wrote: name, classes, sizes or colours are malformed")
     return facts

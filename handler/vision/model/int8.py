@@ -1,10 +1,10 @@
-"""A network's layers in whole numbers of 8 bits: operators that a program for uint8 pixels may use beside aten's.
+"""8-bit integer layers: operators that a program for uint8 pixels may use in addition to aten's.
 
-A stored value q, 0 to 255, stands for (q - zero_point) * scale; a weight, -127 to 127, for itself times the scale of
-its output channel: https://arxiv.org/abs/1712.05877, section 2.1. Sums have 32 bits, and are exact.
+A stored value q, 0 to 255, means (q - zero_point) * scale; a weight, -127 to 127, means itself times the scale of its
+output channel: https://arxiv.org/abs/1712.05877, section 2.1. Sums have 32 bits and are exact.
 
-oneDNN computes them through operators that torch has for its compiler and does not document. They are the same in
-torch 2.4 to 2.13, and each layer is compared with exact sums when a worker starts: `Layer.check`.
+oneDNN computes these layers through undocumented operators that torch provides for its compiler. They are the same in
+torch 2.4 to 2.13, and every layer is compared with exact sums when a worker starts: `Layer.check`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import torch
 from torch.nn import functional
 
 X = tuple[float, int]  # scale and zero point
-Y = tuple[float, int, torch.dtype]  # and dtype; where that is floating-point, 1 and 0
+Y = tuple[float, int, torch.dtype]  # and dtype; 1 and 0 if that is floating-point
 
 LARGEST = 255  # of a value
-CHECKED_ROWS = 64  # of a linear layer with thousands
-CHECKED_PLACES = 2  # rows and columns of a convolution's result, from its upper left corner on: a corner has padding
-OTHERWISE = "this processor, or this torch, does not compute layers of 8 bits as they should be"
+CHECKED_ROWS = 64  # of the thousands in a linear layer
+CHECKED_PLACES = 2  # rows and columns in the upper left corner of a convolution's result, which has padding
+OTHERWISE = "this processor, or this version of torch, computes 8-bit layers incorrectly"
 
 
 def refusal() -> str | None:
-    """Why there are no such layers here, in words; None where there are.
+    """Why 8-bit layers cannot run here, as a sentence; None if they can.
 
-    oneDNN's kernels for them are those of x86: elsewhere it may have a reference implementation, which takes minutes.
+    oneDNN has fast kernels for them only on x86; elsewhere its reference implementation may take minutes.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
-        return f"layers of 8 bits are for x86-64 processors, and this is {platform.machine()}"
+        return f"8-bit layers need an x86-64 processor, and this is {platform.machine()}"
     operators = torch.ops.onednn
     for name in ("qconv_prepack", "qconv2d_pointwise", "qlinear_prepack", "qlinear_pointwise"):
         if not hasattr(operators, name):
@@ -45,7 +45,7 @@ def refusal() -> str | None:
 
 
 def pad(pixels: torch.Tensor, padding: list[int], colour: list[int]) -> torch.Tensor:
-    """uint8 (N, C, H, W), and a border around it. padding: its rows and columns. colour: a number for each channel."""
+    """uint8 (N, C, H, W) with a border added. padding: its rows and columns. colour: a number for each channel."""
     _expect(pixels.dtype == torch.uint8 and pixels.dim() == 4, "uint8 images are expected")
     count, channels, height, width = pixels.shape
     _expect(len(padding) == 2 and min(padding) >= 0, "padding: two numbers are expected")
@@ -59,7 +59,7 @@ def pad(pixels: torch.Tensor, padding: list[int], colour: list[int]) -> torch.Te
 
 
 def quantize(x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
-    """Floating-point → uint8, the nearest; of two, the even one."""
+    """Floating-point → uint8, rounding half to even."""
     _check_scale(scale, zero_point)
     _expect(x.is_floating_point(), "floating-point numbers are expected")
     return x.float().mul(1 / scale).round_().add_(zero_point).clamp_(0, LARGEST).to(torch.uint8)
@@ -73,14 +73,14 @@ def dequantize(x: torch.Tensor, scale: float, zero_point: int, dtype: torch.dtyp
 
 
 def max_pool2d(x: torch.Tensor, kernel_size: list[int], stride: list[int], padding: list[int]) -> torch.Tensor:
-    """uint8 (N, C, H, W) → the largest of each window. torch's own takes no uint8."""
+    """uint8 (N, C, H, W) → the maximum of each window. torch's own does not accept uint8."""
     _expect(x.dtype == torch.uint8 and x.dim() == 4, "uint8 images are expected")
     sizes = (kernel_size, stride, padding)
-    _expect(all(len(each) == 2 for each in sizes), "two numbers are expected of each size")
+    _expect(all(len(each) == 2 for each in sizes), "two numbers are expected for each size")
     _expect(min(*kernel_size, *stride) > 0 <= min(padding), "sizes above 0 are expected")
     if any(padding):
         (rows, columns) = padding
-        x = functional.pad(x, (columns, columns, rows, rows))  # with 0, the least
+        x = functional.pad(x, (columns, columns, rows, rows))  # with 0, the minimum
     for dimension, window, step in zip((2, 3), kernel_size, stride):
         places = (x.shape[dimension] - window) // step + 1
         _expect(places > 0, "its windows are larger than the image")
@@ -98,10 +98,10 @@ def _every(x: torch.Tensor, dimension: int, first: int, step: int, places: int) 
 
 
 class Layer:
-    """A convolution or a linear layer, packed for this processor: uint8 → uint8, or floating-point.
+    """A convolution or linear layer, packed for this processor: uint8 → uint8, or floating-point.
 
-    weight: int8, of which the first dimension is the outputs. weight_scale, bias: float32, a number for each output.
-    x: scale and zero point of what goes in. y: scale, zero point and dtype of what comes out.
+    weight: int8; its first dimension is the outputs. weight_scale, bias: float32, a number for each output.
+    x: scale and zero point of the input. y: scale, zero point and dtype of the output.
     """
 
     DIMENSIONS = 0  # of the weight
@@ -129,16 +129,16 @@ class Layer:
         self._post: tuple[str, list[Any], str] = ("relu" if relu else "none", [], "")
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Raises ValueError where x is not what goes in."""
+        """Raises ValueError if x does not fit the layer."""
         return self._computed(x, self._y)
 
     def check(self, inputs: torch.Tensor) -> None:
-        """Compares a few results for inputs of this shape with exact sums, once. Raises ValueError where they differ.
+        """Compares a few results for inputs of this shape with exact sums, once. Raises ValueError if they differ.
 
-        A processor without VNNI adds two products in 16 bits. Where weights are too large for that, it shows here,
-        since what goes in is nothing or the largest.
+        A processor without VNNI adds two products in 16 bits. If weights are too large for that, it shows here,
+        because every input is 0 or the maximum.
         """
-        assert self._weight is not None, "it is checked once"
+        assert self._weight is not None, "a layer is checked only once"
         random = torch.Generator().manual_seed(0)
         drawn = torch.randint(0, 2, inputs.shape, generator=random, dtype=torch.uint8) * LARGEST
         exact = self._exact(drawn, self._weight)
@@ -155,23 +155,23 @@ class Layer:
         self._checked()
 
     def _checked(self) -> None:
-        """The weight is mapped from a file, which may be let go."""
+        """Releases the weight's file, which is still mapped."""
         raise NotImplementedError
 
     def _computed(self, x: torch.Tensor, y: Y) -> torch.Tensor:
         raise NotImplementedError
 
     def _few(self, result: torch.Tensor) -> torch.Tensor:
-        """That of it which is compared."""
+        """The part of the result that is compared."""
         raise NotImplementedError
 
     def _exact(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The same before relu, float64."""
+        """The exact result before relu, float64."""
         raise NotImplementedError
 
 
 class Conv2d(Layer):
-    """weight: int8 (O, C / groups, rows, columns). geometry: stride, padding (what stands for 0), dilation, groups."""
+    """weight: int8 (O, C / groups, rows, columns). geometry: stride, padding (with zeros), dilation, groups."""
 
     DIMENSIONS = 4
 
@@ -187,12 +187,12 @@ class Conv2d(Layer):
         self._packed: dict[tuple[int, int], torch.Tensor] = {}
 
     def _checked(self) -> None:
-        assert self._weight is not None, "it stays"
+        assert self._weight is not None, "kept for packing"
         self._weight = self._weight.clone()
 
     def _packed_for(self, x: torch.Tensor) -> torch.Tensor:
-        """oneDNN orders weights by how images are shared among threads. In another order it takes up to 30 times as
-        long; those of convolutions are small enough to have each.
+        """oneDNN orders weights by how images are divided among threads. In another order it takes up to 30 times as
+        long; a convolution's weights are small enough to keep each order.
         """
         threads = torch.get_num_threads()
         key = threads, min(len(x), threads)
@@ -257,7 +257,7 @@ class Linear(Layer):
 
 
 def _in_units(sums: torch.Tensor, x_scale: float, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Sums (…, outputs) of whole numbers → what they stand for, for the first outputs."""
+    """Integer sums (…, outputs) → the values that they represent, for the first outputs."""
     outputs = sums.shape[-1]
     made = sums * (x_scale * scale[:outputs].double())
     return made if bias is None else made + bias[:outputs].double()
@@ -267,14 +267,14 @@ def _in_units(sums: torch.Tensor, x_scale: float, scale: torch.Tensor, bias: tor
 
 
 class Operator:
-    """As aten's, for the reader of programs. What a network makes of it: see `prepared`."""
+    """Looks like aten's operators to the program reader. `prepared` turns it into what a network runs."""
 
     def __init__(self, schema: str, compute: Callable[..., torch.Tensor] | None = None) -> None:
         self._schema = torch._C.parse_schema(f"int8::{schema} -> Tensor")
         self._compute = compute
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        assert self._compute is not None, "a layer, which is packed before"
+        assert self._compute is not None, "layers are packed before they run"
         return self._compute(*args, **kwargs)
 
 
@@ -293,10 +293,10 @@ OPERATORS = {
 
 
 def prepared(op: str, given: Mapping[str, Any], dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """What computes an operator of the first argument alone; None where it need not be prepared.
+    """A function of the first argument that computes the operator; None if it needs no preparation.
 
     given: its arguments by name, with tensors for weights. dtype: of floating-point results.
-    Raises ValueError where they do not fit each other.
+    Raises ValueError if the arguments do not fit each other.
     """
     if op == "int8.dequantize":
         return partial(dequantize, scale=given["scale"], zero_point=given["zero_point"], dtype=dtype)

@@ -18,7 +18,7 @@ from vision.model.int8 import Layer
 from vision.model.program import Node, Program, Ref, Weight, apply, inputs
 from vision.model.spatial import IMAGES, last_layer, shape_of
 
-MOST_BYTES = 4 * 2**30  # for two images: torchvision's largest network makes 0.3 GB of them at a time
+MOST_BYTES = 4 * 2**30  # for two images; torchvision's largest network needs 0.3 GB for them
 FAULTS = (
     RuntimeError,
     IndexError,
@@ -26,18 +26,18 @@ FAULTS = (
     ValueError,
     NotImplementedError,
     MemoryError,
-)  # of torch, and what it runs
+)  # raised by torch and the code it calls
 
 
 class Network:
-    """weights: by their names, float32 or whole numbers, and perhaps still in the memory map of a file.
+    """weights: by name, float32 or integers, possibly still memory-mapped from a file.
 
-    precision: `float32`; or `bfloat16`, but for the last layer: rounding logits costs more accuracy than it saves time.
-    Of a program on pixels, it is that of what is not of 8 bits.
+    precision: `float32`, or `bfloat16` but for the last layer: rounding logits costs more accuracy than it saves time.
+    In a program on pixels, it applies to everything that is not 8-bit.
 
-    It is tried once, with two images, within MOST_BYTES of memory: `classes` is then known, and `image_bytes`, what the
-    results that are needed at a time take for each image; and `layer`, the last that is a map of the picture, or None.
-    Raises ValueError where the program cannot be run.
+    The program is tried once, with two images, within MOST_BYTES of memory. That sets `classes`; `image_bytes`, the
+    peak memory of results per image; and `layer`, the last one that is a map of the picture, or None.
+    Raises ValueError if the program cannot be run.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Network:
         self._nodes, self._output, self._head = list(program.nodes), program.output, program.head
         if program.on_pixels:
             self._nodes = [self._prepared(node, weights, index) for index, node in enumerate(program.nodes)]
-        self._as_packed = program.nodes  # of which none writes over what another has made
+        self._as_packed = program.nodes  # no node in it overwrites another's result
         self._weights, self._head_weights = (
             {name: cast(weights[name]).to(device) for name in _names(nodes)}
             for cast, nodes in (
@@ -77,17 +77,17 @@ class Network:
             results[index] = self._result(node, results, len(images))
             _let_go(node, results)
         logits: torch.Tensor = results[self._output].float()
-        assert logits.shape == (len(images), self.classes), "a row for each image"
+        assert logits.shape == (len(images), self.classes), "one row per image"
         return logits
 
     def traced_back(self, images: torch.Tensor, class_index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `layer` makes of normalised images, and how it moves their logits of a class: two of its shape.
+        """The output of `layer` for normalised images, and the gradient of a class's logits there, of the same shape.
 
-        Only what comes after the layer is differentiated. Raises RuntimeError where torch cannot do that.
+        Differentiates only what comes after the layer. Raises RuntimeError if torch cannot do that.
         """
-        assert self.layer is not None, "asked only of a network with such a layer"
+        assert self.layer is not None, "only called if there is such a layer"
         results: dict[int, Any] = {-1: images}
-        with torch.no_grad():  # what inference mode makes could not be differentiated
+        with torch.no_grad():  # results of inference mode could not be differentiated
             for index, node in enumerate(self._nodes[: self.layer.node + 1]):
                 results[index] = self._result(node, results, len(images))
                 _let_go(node, results)
@@ -101,9 +101,9 @@ class Network:
 
     @torch.inference_mode()
     def _tried(self, images: torch.Tensor, shapes: list[tuple[int, ...]]) -> Any:
-        """Runs the program, and notes what it takes, and what may be written over what.
+        """Runs the program, and notes its memory and which operators may work in place.
 
-        shapes: gets that of each result.
+        shapes: receives the shape of each result.
         """
         uses = Counter(each for node in self._nodes for each in inputs(node))
         results: dict[int, Any] = {-1: images}
@@ -114,7 +114,7 @@ class Network:
                     node.function.check(results[node.args[0].node])
             except FAULTS as error:
                 said = " ".join(str(error).split())[:200]
-                raise ValueError(f"nodes[{index}]: {node.op} does not take this: {said}") from None
+                raise ValueError(f"nodes[{index}]: {node.op} does not accept its input: {said}") from None
             shapes.append(shape_of(result))
             self.image_bytes = max(self.image_bytes, sum(map(_bytes, results.values())) // len(images))
             if node.op in operators.IN_PLACE and self._may_be_written_over(node.args[0], result, results, uses):
@@ -123,7 +123,7 @@ class Network:
         return results[self._output]
 
     def _prepared(self, node: Node, weights: dict[str, torch.Tensor], index: int) -> Node:
-        """With layers of 8 bits packed. The logits are not rounded to 16 bits."""
+        """The node with an 8-bit layer packed. Logits are not rounded to 16 bits."""
         operator = int8.OPERATORS.get(node.op)
         if operator is None:
             return node
@@ -137,11 +137,11 @@ class Network:
         if function is None:
             return node
         if not isinstance(said[names[0]], Ref):
-            raise ValueError(f"nodes[{index}]: {node.op}: {names[0]}: a result is expected, and no weight")
+            raise ValueError(f"nodes[{index}]: {node.op}: {names[0]}: a result is expected, not a weight")
         return replace(node, function=function, args=[said[names[0]]], kwargs={})
 
     def _may_be_written_over(self, first: Any, result: Any, results: dict[int, Any], uses: Counter[int]) -> bool:
-        """Whether a result fits into the memory of the first argument, which is nobody else's, and needed no more."""
+        """Whether a result fits into the memory of the first argument, and nothing else needs that argument."""
         if not isinstance(first, Ref) or first.node < 0 or uses[first.node] != 1:
             return False
         before, is_fresh = results[first.node], self._nodes[first.node].op in operators.FRESH
@@ -151,7 +151,7 @@ class Network:
         if node is not self._head:
             return apply(node, results, self._weights, count)
         hidden = {each: results[each].float() for each in inputs(node)}
-        with one_thread():  # several would add the products in another order: an answer must not hang on the load
+        with one_thread():  # several would add in another order, and an answer must not depend on the load
             return apply(node, hidden, self._head_weights, count)
 
     def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -160,14 +160,14 @@ class Network:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def _of_head(self, tensor: torch.Tensor) -> torch.Tensor:
-        """In bfloat16 a copy, else it keeps the whole file mapped; transposed, a weight multiplies faster."""
+        """With bfloat16, a copy: otherwise the whole file would stay mapped. A transposed weight multiplies faster."""
         if self.dtype == torch.float32:
             return tensor
         return tensor.t().contiguous().t() if tensor.dim() == 2 else tensor.clone()
 
 
 def _names(nodes: list[Node]) -> set[str]:
-    """Of the weights that they need."""
+    """The names of the weights that the nodes need."""
     values = [value for node in nodes for value in (*node.args, *node.kwargs.values())]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
     return {each.name for each in flat if isinstance(each, Weight)}
@@ -185,13 +185,13 @@ def _bytes(result: Any) -> int:
 
 
 def bounded(device: torch.device) -> AbstractContextManager[None]:
-    """MOST_BYTES of this process's memory; beside what CUDA reserves, that would mean nothing."""
+    """Limits this process to MOST_BYTES more memory. Not with CUDA, whose reservations would make that meaningless."""
     return memory_bound(MOST_BYTES) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager
 def memory_bound(most: int) -> Iterator[None]:
-    """Within it, this process gets at most so many bytes more, where the system can do that: then torch raises."""
+    """Lets this process allocate at most so many more bytes, if the system supports that; beyond it, torch raises."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:

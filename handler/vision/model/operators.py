@@ -1,7 +1,7 @@
-"""What a program may do: aten's operators that compute, and nothing else.
+"""What a program may do: use aten's computing operators, and nothing else.
 
-None of them writes into its input, reads a file, draws a random number, or looks at an address: nothing stays in a
-program of what it is asked. The names are aten's, with the overload where there is more than the default one.
+None of them writes to its input, reads a file, draws a random number or exposes an address, so a program keeps nothing
+of its input. The names are aten's, with the overload unless it is the default.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from vision.model import int8
 
-# Rows that are multiplied are a multiple of this. For one to three of them, in a thread, oneDNN and MKL have other
-# kernels, which add up in another order (seen on AMD's Zen 4, with up to 16 threads).
+# Rows are padded to a multiple of this before multiplying. For one to three rows per thread, oneDNN and MKL have other
+# kernels, which add in a different order (seen on AMD's Zen 4, with up to 16 threads).
 ROWS = 4
 
 LAYERS = (
@@ -43,16 +43,16 @@ SHAPES = (
 )
 NAMES = " ".join((LAYERS, NORMS, POOLS, ACTIVATIONS, ARITHMETIC, REDUCTIONS, SHAPES)).split()
 
-GETITEM = "getitem"  # of an operator that returns several tensors
+GETITEM = "getitem"  # from an operator that returns several tensors
 
-# Arguments that must have this value: with another, an operator would draw random numbers, or keep what it has seen.
+# Arguments that must have this value: otherwise an operator would draw random numbers or keep state.
 ONLY: dict[str, dict[str, Any]] = {
     "batch_norm": {"training": False},
     "instance_norm": {"running_mean": None, "running_var": None},
     "scaled_dot_product_attention": {"dropout_p": 0.0},
 }
 
-# Their result is memory of its own, so what comes next may be written into it.
+# Their results have memory of their own, which the next operator may overwrite.
 FRESH = frozenset(
     (
         *LAYERS.split(),
@@ -73,9 +73,9 @@ IN_PLACE = {
 
 
 def find(name: str, on_pixels: bool = False) -> Any:
-    """aten's overload. Raises ValueError where a program may not ask for it, or this torch does not have it.
+    """aten's overload. Raises ValueError if programs may not use it, or this version of torch lacks it.
 
-    on_pixels: the program is for uint8 pixels, and may ask for layers of 8 bits too.
+    on_pixels: the program is for uint8 pixels, and may use 8-bit layers too.
     """
     if on_pixels and name in int8.OPERATORS:
         return int8.OPERATORS[name]
@@ -93,9 +93,9 @@ def overload(name: str) -> Any:
 
 
 def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """(…, in) → (…, out). Of (N, in), no row hangs on how many there are.
+    """(…, in) → (…, out). With (N, in), no row depends on N.
 
-    What is not contiguous, oneDNN does not take: bfloat16 is then six times as slow.
+    oneDNN needs contiguous rows: otherwise bfloat16 is six times slower.
     """
     count = len(rows)
     if rows.dim() != 2 or not (missing := -count % ROWS):
@@ -104,7 +104,7 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
 
 
 def view(tensor: torch.Tensor, size: list[int]) -> torch.Tensor:
-    """Any memory format: a network was traced in another one than it is run in."""
+    """Accepts any memory format: networks are traced in a different one than they run in."""
     return tensor.reshape(size)
 
 

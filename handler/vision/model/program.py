@@ -1,19 +1,19 @@
-"""program.json: a network as a list of operators, read as if an enemy had written it.
+"""program.json: a network as a list of operators, read as untrusted input.
 
     {"format": 1, "side": 224, "output": 68, "nodes": [
       ["conv2d", [{"node": -1}, {"weight": "conv1.weight"}, {"weight": "conv1.folded_bias"}, [2, 2], [3, 3]]],
       ["relu", [{"node": 0}]],
       ["flatten.using_ints", [{"node": 1}, 1]], …
 
-A node is an operator (vision/model/operators.py has those that may be used), its arguments in aten's order and, where
-there are any, the others by their names. An argument is a number, true, false, null, a word, a list; the result of an
-earlier node (-1 are the images); a weight; or {"batch": 3}, thrice the number of images.
+A node is an operator (vision/model/operators.py lists those allowed), its positional arguments in aten's order and, if
+any, its keyword arguments. An argument is a number, true, false, null, a word or a list; the result of an earlier node
+(-1 means the images); a weight; or {"batch": 3}, three times the number of images.
 
-Images come normalised, floating-point (N, 3, side, side). A program with "input": "uint8" gets their pixels, and may
-have operators for layers of 8 bits (vision/model/int8.py).
+Images are normalised, floating-point (N, 3, side, side). A program with "input": "uint8" gets pixels instead, and may
+use 8-bit operators (vision/model/int8.py).
 
-Each argument is checked against aten's own schema before anything is computed. Shapes are not in it: network.py sees
-them when it tries the program, within a bound of memory.
+Each argument is checked against aten's own schema before anything is computed. The schema has no shapes: network.py
+checks them by trying the program, within a memory bound.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ FORMAT = 1
 KEYS = {"format", "side", "nodes", "output"}
 INPUT, PIXELS = "input", "uint8"
 
-MOST_BYTES = 16 * 2**20  # of program.json: torchvision's largest has 0.4 MB
+MOST_BYTES = 16 * 2**20  # of program.json; torchvision's largest has 0.4 MB
 MOST_NODES = 20_000  # torchvision's largest has 1,300
 MOST_SIDE = 4096
 LARGEST = 2**31  # of numbers that count something
-# Around an image, of a convolution or a pool: torchvision's largest is 3. Where the result has no room, oneDNN may end
-# the process.
+# Padding of a convolution or pool; torchvision's largest is 3. If there is no memory for the result, oneDNN may end the
+# process.
 MOST_PADDING, PADDINGS = 64, ("padding", "output_padding")
 LONGEST_WORD = 100
-MOST_OPERANDS = 2  # of einsum: what it makes of more in between, nobody sees
+MOST_OPERANDS = 2  # of einsum: the size of its intermediate results is unknown with more
 
 
 @dataclass(frozen=True)
 class Ref:
-    """The result of a node; -1 are the images."""
+    """The result of a node; -1 means the images."""
 
     node: int
 
@@ -58,14 +58,14 @@ class Weight:
 
 @dataclass(frozen=True)
 class Batch:
-    """So many times the number of images."""
+    """The number of images times `times`."""
 
     times: int
 
 
 @dataclass
 class Node:
-    """function: what computes it. last: the results that no later node needs."""
+    """function: computes the node. last: the results that no later node needs."""
 
     op: str
     function: Callable[..., Any]
@@ -76,7 +76,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Program:
-    """side: pixels, of the square images. output: the node that makes the logits. on_pixels: not normalised ones."""
+    """side: pixels, of the square images. output: the node with the logits. on_pixels: the input is pixels."""
 
     side: int
     nodes: list[Node]
@@ -85,25 +85,25 @@ class Program:
 
     @property
     def head(self) -> Node | None:
-        """The node that makes the logits, where that is a linear layer."""
+        """The node with the logits, if it is a linear layer."""
         node = self.nodes[self.output]
         return node if node.op == "linear" else None
 
     @property
     def head_weights(self) -> set[str]:
-        """The names of its weights."""
+        """The names of the head's weights."""
         return _weights(self.head) if self.head else set()
 
     @property
     def exact_weights(self) -> set[str]:
-        """The names of those that operators of 8 bits take as they are."""
+        """The names of the weights that 8-bit operators use unchanged."""
         return {name for node in self.nodes if node.op.startswith("int8.") for name in _weights(node)}
 
 
 def read_program(text: bytes, weights: Mapping[str, torch.Tensor]) -> Program:
-    """program.json → a program that can be run. weights: by their names, which are all that counts.
+    """program.json → a program that can be run. weights: by name; only the names matter.
 
-    Raises ValueError, with a sentence, for whatever is not a network from images to logits.
+    Raises ValueError, with a sentence, for anything but a network from images to logits.
     """
     said = _load(text)
     if said["format"] != FORMAT or type(said["format"]) is not int:
@@ -131,12 +131,12 @@ def _load(text: bytes) -> dict[str, Any]:
         raise ValueError(f"it has more than {MOST_BYTES} bytes")
 
     def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no number")
+        raise ValueError(f"{name} is not a number")
 
     try:
         said = json.loads(text, parse_constant=refuse)
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(said, dict) or said.keys() - {INPUT} != KEYS:
@@ -148,16 +148,16 @@ def _load(text: bytes) -> dict[str, Any]:
 
 def _node(said: Any, earlier: list[Node], weights: Mapping[str, torch.Tensor], on_pixels: bool) -> Node:
     if not isinstance(said, list) or len(said) not in (2, 3) or not isinstance(said[0], str):
-        raise ValueError("it must be [operator, arguments] or [operator, arguments, others by name]")
+        raise ValueError("it must be [operator, arguments] or [operator, arguments, keyword arguments]")
     op, args, kwargs = said[0], said[1], said[2] if len(said) == 3 else {}
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise ValueError("its arguments must be a list, and those by name an object")
+        raise ValueError("its arguments must be a list, and its keyword arguments an object")
     if op == operators.GETITEM:
         return _getitem(args, kwargs, earlier)
     function = operators.find(op, on_pixels)
     schema = function._schema
     if len(args) > len(schema.arguments):
-        raise ValueError(f"{op} takes {len(schema.arguments)} arguments at most")
+        raise ValueError(f"{op} takes at most {len(schema.arguments)} arguments")
     by_name = {argument.name: argument for argument in schema.arguments[len(args) :]}
     if unknown := sorted(kwargs.keys() - by_name):
         raise ValueError(f"{op} has no other argument {unknown[0][:40]!r}")
@@ -225,7 +225,7 @@ def _checked(value: Any, kind: str, earlier: list[Node], weights: Mapping[str, t
 def _is_number(value: Any, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    # The largest whole number of 64 bits is the end of a slice.
+    # The largest 64-bit integer is the end of a slice.
     return abs(value) <= LARGEST or value == 2**63 - 1 if isinstance(value, int) else not whole and math.isfinite(value)
 
 
@@ -253,19 +253,19 @@ def _count(value: Any, least: int, most: int, name: str) -> int:
 
 
 def inputs(node: Node) -> list[int]:
-    """The nodes whose results it needs, each as often as it is named."""
+    """The nodes whose results it needs, each as often as it is mentioned."""
     values = [*node.args, *node.kwargs.values()]
     flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
     return [each.node for each in flat if isinstance(each, Ref)]
 
 
 def _weights(node: Node) -> set[str]:
-    """The names of those that it takes alone, and in no list."""
+    """The names of the weights that are arguments themselves, not in a list."""
     return {each.name for each in (*node.args, *node.kwargs.values()) if isinstance(each, Weight)}
 
 
 def _note_last_uses(nodes: list[Node], output: int) -> None:
-    """A result is let go with the last node that needs it; one that nobody needs, at once."""
+    """A result is released after the last node that needs it, or at once if none does."""
     last = {index: index for index in range(len(nodes))}
     for index, node in enumerate(nodes):
         last.update(dict.fromkeys(inputs(node), index))
@@ -275,7 +275,7 @@ def _note_last_uses(nodes: list[Node], output: int) -> None:
 
 
 def apply(node: Node, results: Mapping[int, Any], weights: Mapping[str, torch.Tensor], count: int) -> Any:
-    """What the node makes of earlier results, for `count` images. Raises whatever torch raises."""
+    """The node's result from earlier results, for `count` images. Raises whatever torch raises."""
     given = results, weights, count
     return node.function(
         *[_value(each, *given) for each in node.args],
@@ -284,7 +284,7 @@ def apply(node: Node, results: Mapping[int, Any], weights: Mapping[str, torch.Te
 
 
 def _value(said: Any, results: Mapping[int, Any], weights: Mapping[str, torch.Tensor], count: int) -> Any:
-    """No function within `apply`: one that calls itself would keep the results until Python looks for circles."""
+    """Not nested in `apply`: a recursive closure would keep the results alive until garbage collection."""
     if isinstance(said, Ref):
         return results[said.node]
     if isinstance(said, Weight):

@@ -1,6 +1,6 @@
-"""Which of two networks a server computes with, by measurement: the first worker measures, and all others do as it did.
+"""Chooses the quicker of two networks for a server: the first worker measures, and all others follow it.
 
-So one server answers with one of them, whatever the load was when a worker started.
+So all workers of a server use the same network, whatever the load was when each started.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import torch
 from vision.model.alone import alone
 from vision.model.devices import CPU_INFO
 
-CHOSEN = "precision.json"  # beside the unpacked archive; worker/integrity.py lets it be there
-MOST_CHARACTERS = 10_000  # of two hundred
-RUNS = 2  # of which the shortest counts
-# So much quicker must the other be: of two that are as good as equal, pods would take now the one, now the other.
+CHOSEN = "precision.json"  # in the unpacked archive; worker/integrity.py allows it
+MOST_CHARACTERS = 10_000  # usually two hundred
+RUNS = 2  # the shortest counts
+# How much quicker the other must be: if both were nearly equal, pods would choose at random.
 MARGIN = 1.1
-LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # of the instructions that are used
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # they limit the instructions used
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of processor time that an image took: in the network that is usual, and in the other one."""
+    """Seconds of processor time per image, in the usual network and in the other one."""
 
     usual: float
     other: float
@@ -42,16 +42,16 @@ class Measured:
 def measured(
     folder: Path, networks: str, usual: Callable[[], object], other: Callable[[], object], images: int
 ) -> Measured | None:
-    """None where nothing can be written down, or locked: workers might differ.
+    """None if nothing can be written or locked there: workers might then disagree.
 
-    folder: of the unpacked archive, which all workers of a server share. networks: which two they are, in a word.
-    usual, other: compute the same batch of so many images.
+    folder: the unpacked archive, which all workers of a server share. networks: a name for the two networks.
+    usual, other: compute the same batch of `images` images.
     """
     here = _here(networks)
     with suppress(OSError), alone(folder):
         if (found := _read(folder / CHOSEN, here)) is not None:
             return found
-        # In turn: what slows the one down slows down the other.
+        # In turn, so that whatever slows one down also slows the other.
         pairs = [(_seconds(usual), _seconds(other)) for _ in range(RUNS)]
         found = Measured(*(min(each) / images for each in zip(*pairs)))
         part = folder / f".{CHOSEN}"
@@ -62,7 +62,7 @@ def measured(
 
 
 def _here(networks: str) -> str:
-    """A digest of all that the result hangs on."""
+    """A digest of everything that the result depends on."""
     with suppress(OSError):
         lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
         processor = sorted({line for line in lines if line.startswith(("model name", "flags"))})
@@ -80,7 +80,7 @@ def _read(file: Path, here: str) -> Measured | None:
 
 
 def _seconds(compute: Callable[[], object]) -> float:
-    """Of this thread, without the time in which others had the processor."""
+    """CPU time of this thread."""
     began = time.thread_time()
     compute()
     return time.thread_time() - began

@@ -14,21 +14,21 @@ import torch
 from vision.protocol.answer import Prediction, ScoredClass
 
 WORDNET_ID = re.compile(r"n[0-9]{8}")
-LONGEST_LABEL = 250  # characters; an answer with five classes for each of 64 images then always has room
-Class = tuple[Optional[str], str]  # WordNet id, where it has one, and label
+LONGEST_LABEL = 250  # characters; five classes for each of 64 images then always fit into an answer
+Class = tuple[Optional[str], str]  # WordNet id, if any, and label
 
 
 def read_classes(file: Path) -> list[Class]:
     """A JSON list of `[WordNet id or null, label]`, in the order of the network's output → the same.
 
-    Raises ValueError, with a sentence for the server's log, where the file holds anything else.
+    Raises ValueError, with a sentence for the server's log, if the file holds anything else.
     """
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):  # not JSON, not UTF-8
         said = None
     if not isinstance(said, list) or not said:
-        raise ValueError(f"{file.name} must be a JSON list of classes, of at least one")
+        raise ValueError(f"{file.name} must be a JSON list of at least one class")
     for index, entry in enumerate(said):
         if not _is_class(entry):
             raise ValueError(
@@ -47,7 +47,7 @@ def _is_class(entry: object) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """JSON can hold halves of characters, which no UTF-8 can."""
+    """JSON can hold lone surrogates, which UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -58,8 +58,8 @@ def _is_unicode(text: str) -> bool:
 def top_k(probabilities: torch.Tensor, k: int, classes: Sequence[Class]) -> Prediction:
     """Probabilities of one image, float32 (classes,) → its prediction, most probable class first.
 
-    k: at most the number of classes. classes: for each index.
-    Raises ArithmeticError where they are not finite.
+    k: at most the number of classes. classes: by index.
+    Raises ArithmeticError if the probabilities are not finite.
     """
     largest, indices = probabilities.topk(k)
     values = largest.tolist()

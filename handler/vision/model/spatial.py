@@ -1,4 +1,4 @@
-"""Where in a network the last map of the picture is: a result from which on everything hangs on it alone."""
+"""Finds the last map of the picture in a network: a result on which everything after it depends alone."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from vision.model import operators
 from vision.model.program import Node, Program, inputs
 
-# Layers that mix places once a map has become a row of tokens: behind such a map is more than pooling and a classifier.
+# Layers that mix positions once a map is a row of tokens: if one follows, the map is not the last spatial step.
 MIXING = frozenset(operators.LAYERS.split()) - {"conv2d", "conv2d.padding", "conv_transpose2d.input"}
 POOLS = frozenset(operators.POOLS.split())
-BEHIND_A_POOL = POOLS.union(operators.ACTIVATIONS.split())  # packing may have put the activation behind its pooling
+BEHIND_A_POOL = POOLS.union(operators.ACTIVATIONS.split())  # packing may have moved the activation after the pooling
 
-IMAGES = 2  # with which a network is tried
-FEW_ROWS = 4  # of a map that shows little; one before it is taken, where that has more
+IMAGES = 2  # in the batch that tries out a network
+FEW_ROWS = 4  # a map with fewer shows little; an earlier one with more is preferred
 
 
 @dataclass(frozen=True)
 class Layer:
     """A map of the picture.
 
-    node: whose result it is. rows: and as many columns. last: whether channels come after them, (N, rows, columns, C).
+    node: its result is the map. rows: their number, and that of the columns. channels_last: (N, rows, columns, C).
     """
 
     node: int
@@ -33,11 +33,11 @@ class Layer:
 
 
 def last_layer(program: Program, shapes: Sequence[tuple[int, ...]]) -> Layer | None:
-    """The last layer with rows and columns; None where there is none behind which only a classifier comes (ViT).
+    """The last layer with rows and columns that only a classifier follows; None if there is none (ViT).
 
-    shapes: of each node's result, as `shape_of` has it, for IMAGES images.
+    shapes: of each node's result, as returned by `shape_of`, for IMAGES images.
 
-    A map that was pooled shows less than the one before it: AlexNet's are 13 × 13 before, and 6 × 6 after it.
+    Pooling makes a map coarser: AlexNet's is 13 × 13 before and 6 × 6 after it.
     """
     path = _path(program)
     chosen: Layer | None = None
@@ -55,12 +55,12 @@ def last_layer(program: Program, shapes: Sequence[tuple[int, ...]]) -> Layer | N
 
 
 def shape_of(result: Any) -> tuple[int, ...]:
-    """Of a tensor; empty for several of them."""
+    """The shape of a tensor; empty for several tensors."""
     return tuple(result.shape) if isinstance(result, torch.Tensor) else ()
 
 
 def _path(program: Program) -> list[int]:
-    """The nodes that hang on the images, and on which the logits do; in order."""
+    """The nodes between the images and the logits, in order."""
     hanging = {-1}
     for index, node in enumerate(program.nodes):
         if not hanging.isdisjoint(inputs(node)):
@@ -73,7 +73,7 @@ def _path(program: Program) -> list[int]:
 
 
 def _cuts(nodes: list[Node], path: list[int]) -> list[int]:
-    """Those of them that nothing goes around: in this order, no node before one is needed by a node after it."""
+    """The nodes that nothing bypasses: no later node needs a result from before them."""
     last_use: dict[int, int] = {}
     for index in path:
         last_use.update(dict.fromkeys(inputs(nodes[index]), index))
@@ -86,8 +86,8 @@ def _cuts(nodes: list[Node], path: list[int]) -> list[int]:
 
 
 def _layer(index: int, shape: tuple[int, ...]) -> Layer | None:
-    """Images are square, and so are maps of them."""
-    if len(shape) != 4 or shape[0] != IMAGES:  # else parts of an image may count as images
+    """Images are square, and so are their maps."""
+    if len(shape) != 4 or shape[0] != IMAGES:  # otherwise parts of an image may be mistaken for images
         return None
     if shape[2] == shape[3] > 1:
         return Layer(index, shape[2], channels_last=False)

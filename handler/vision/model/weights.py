@@ -1,6 +1,6 @@
-"""An archive's program and weights. What workers run in bfloat16, they map from one file: the first of them writes it.
+"""An archive's program and weights. Workers map bfloat16 weights from one file, which the first of them writes.
 
-python -m vision.model.weights FOLDER        replaces FOLDER's weights.safetensors by such a file, before it is packed
+python -m vision.model.weights FOLDER        replaces FOLDER's weights.safetensors with such a file, before packing
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from vision.model.program import MOST_BYTES, Program, read_program
 logger = logging.getLogger(__name__)
 
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
-OF_INT8 = "int8.json", "int8.safetensors"  # the same of the network of 8 bits, where there is one
-SHARED = "bfloat16.safetensors"  # behind `weights.` or `int8.`; worker/integrity.py lets these two be there
-OF, SHA256 = "of", "sha256"  # its metadata: what it was made of, and its own tensors
+OF_INT8 = "int8.json", "int8.safetensors"  # the same for the 8-bit network, if any
+SHARED = "bfloat16.safetensors"  # after `weights.` or `int8.`; worker/integrity.py allows both files
+OF, SHA256 = "of", "sha256"  # its metadata: digests of its source and of its own tensors
 
-# Of the archive's weights, above which each worker has its own: half as much comes beside them, into the 1 GiB of /tmp
-# that kserve/runtime/serving-runtime.yaml gives a pod, and a pod that has more is evicted.
+# If the archive's weights are larger, each worker keeps its own: the shared file would add half as much to /tmp, and a
+# pod that exceeds the 1 GiB of kserve/runtime/serving-runtime.yaml is evicted.
 MOST_SHARED_BYTES = 600_000_000
 
 
 def load(
     directory: Path, precision: str = FLOAT32, program_name: str = PROGRAM, weights_name: str = WEIGHTS
 ) -> tuple[Program, dict[str, torch.Tensor], dict[str, str]]:
-    """The program; its weights, still in the memory map of their file; and what that says of their origin.
+    """The program; its weights, still memory-mapped; and the file's metadata about their origin.
 
-    precision: in which a processor runs them. In an unpacked archive, weights for bfloat16 are those of a file that all
-    workers map; where none can be written there, and for float32, those of the archive's own.
-    Raises ValueError where one of the two files is not what packaging wrote, or they do not fit each other.
+    precision: the one used on a processor. In an unpacked archive, bfloat16 weights come from a file that all workers
+    map; for float32, or if that file cannot be written, weights come from the archive.
+    Raises ValueError if one of the two files is not what packaging wrote, or they do not fit each other.
     """
     try:
         stored, origin = _read(directory / weights_name)
@@ -49,7 +49,7 @@ def load(
             text = file.read(MOST_BYTES + 1)
         program = read_program(text, weights)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{program_name} is no network for these weights: {error}") from None
+        raise ValueError(f"{program_name} does not fit these weights: {error}") from None
     if precision == BFLOAT16 and directory.joinpath("MAR-INF").is_dir() and as_run.would_change(weights, program):
         made_of = f"{origin.get(SHA256)} {sha256(text).hexdigest()}"
         weights = _shared(directory / f"{Path(weights_name).stem}.{SHARED}", program, weights, made_of)
@@ -57,7 +57,7 @@ def load(
 
 
 def rewrite(directory: Path) -> None:
-    """weights.safetensors, of a folder that is to be packed, as they are run in bfloat16. Raises as `load`; OSError."""
+    """Converts a folder's weights.safetensors to the bfloat16 layout for packing. Raises like `load`, and OSError."""
     program, weights, origin = load(directory)
     stored = as_run.to_store(weights, program)
     part = directory / f".{WEIGHTS}"
@@ -71,7 +71,7 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _shared(file: Path, program: Program, weights: dict[str, torch.Tensor], made_of: str) -> dict[str, torch.Tensor]:
-    """The same weights in bfloat16, of the file; or as they are, where there is none and none can be written."""
+    """The weights in bfloat16, from the shared file; or unchanged, if it neither exists nor can be written."""
     try:
         with alone(file.parent):
             if (found := _found(file, made_of)) is not None:
@@ -81,8 +81,8 @@ def _shared(file: Path, program: Program, weights: dict[str, torch.Tensor], made
                 return weights
             _write(as_run.to_store(weights, program), made_of, file)
             return as_run.from_store(_read(file)[0])
-    except (OSError, RuntimeError, SafetensorError) as error:  # it is read-only, or full; or its system has no locks
-        logger.info("each worker has bfloat16 weights of its own: %s", error)
+    except (OSError, RuntimeError, SafetensorError) as error:  # read-only, full, or without locks
+        logger.info("each worker has its own bfloat16 weights: %s", error)
         return weights
 
 
@@ -91,7 +91,7 @@ def _found(file: Path, made_of: str) -> dict[str, torch.Tensor] | None:
         stored, metadata = _read(file)
         if metadata.get(OF) == made_of and metadata.get(SHA256) == as_run.digest(stored):
             return as_run.from_store(stored)
-    except (OSError, RuntimeError, SafetensorError, ValueError):  # there is none, or it is damaged
+    except (OSError, RuntimeError, SafetensorError, ValueError):  # missing or damaged
         pass
     return None
 

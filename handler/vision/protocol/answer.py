@@ -1,4 +1,4 @@
-"""What a client is told, whatever form its answer goes out in."""
+"""What a client is told, independent of the format of the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class ScoredClass:
     """A class and its probability.
 
-    index: its place in the network's output. wnid: its WordNet id, `n02123045`, where it has one.
+    index: its position in the network's output. wnid: its WordNet id, such as `n02123045`, if it has one.
     """
 
     index: int
@@ -19,23 +19,23 @@ class ScoredClass:
 
     @property
     def written_probability(self) -> float:
-        """As JSON has it: six significant digits."""
+        """As written in JSON: six significant digits."""
         return float(f"{self.probability:.6g}")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one image shows: the most probable classes, the first the most probable."""
+    """What one image shows: its most probable classes, most probable first."""
 
     classes: list[ScoredClass]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which part of one image made a class.
+    """Which part of an image led to a class.
 
-    explained: that class. form: one of `request.FORMS`. content_type: of the picture, or of JSON for a grid.
-    content: the file of the picture, or the rows of a grid of numbers from 0 to 1.
+    explained: the class. form: one of `request.FORMS`. content_type: of the picture, or JSON for a grid.
+    content: the picture's file, or the rows of a grid of numbers from 0 to 1.
     """
 
     explained: ScoredClass
@@ -46,7 +46,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction for each instance of the request, in the same order; and an explanation, where one was asked for."""
+    """A prediction for each instance of the request, in the same order; and an explanation of each, if asked for."""
 
     predictions: list[Prediction]
     explanations: list[Explanation] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back. headers: beside the content type."""
+    """What is sent back. headers: in addition to the content type."""
 
     body: bytes
     content_type: str

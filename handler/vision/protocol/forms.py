@@ -1,4 +1,4 @@
-"""multipart/form-data → the files in it, in their order, or the JSON in it; bounds count before the work."""
+"""multipart/form-data → its files, in order, or its JSON. Bounds are checked before the work is done."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vision.worker.settings import Limits
 
 FILE_FIELDS = ("data", "file", "image", "files", "files[]")
 JSON_FIELD = "data"
-MAX_PART_HEADER = 1024  # bytes of one header line of a part: a name, a file's name
+MAX_PART_HEADER = 1024  # bytes of one header line of a part, such as a file name
 MAX_PART_HEADERS = 8
 BOUNDARY = re.compile(r"[ -~]{1,70}")  # RFC 2046, 5.1.1
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a form holds: files with their places, or JSON; and the text of its top_k."""
+    """The content of a form: files with their places, or JSON; and the text of its top_k."""
 
     files: list[bytes]
     places: list[str]
@@ -29,10 +29,10 @@ class Form:
 
 
 def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Form:
-    """The body of a form → what it holds. content_type: with its parameters.
+    """The body of a form → its content. content_type: with its parameters.
 
-    Raises RequestError: 400 for a form that cannot be read or has other fields, 413 for more parts than images may be,
-    415 where there is no library that reads forms.
+    Raises RequestError: 400 for a form that is malformed or has other fields, 413 for more parts than the images
+    allowed, 415 if the library that reads forms is not installed.
     """
     parts = _parts(body, content_type, limits)
     form = Form([], [], None, None)
@@ -41,10 +41,12 @@ def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Fo
         if name == TOP_K:
             form = _with_top_k(form, content)
         elif name not in FILE_FIELDS:
-            raise MalformedBody(f"a form has files in {', '.join(FILE_FIELDS)}, and {TOP_K}; it has another field")
+            raise MalformedBody(
+                f"a form may only have {', '.join(FILE_FIELDS)} and {TOP_K}; this one has another field"
+            )
         elif name == JSON_FIELD and looks_like_json(content):
             if several:
-                raise MalformedField(name, "JSON goes alone, without files beside it")
+                raise MalformedField(name, "send the JSON alone, without files")
             form = Form([], [], content, form.top_k)
         else:
             place = f"{name}[{len(form.files)}]" if several else name
@@ -59,15 +61,15 @@ def parse_form(body: bytes | bytearray, content_type: str, limits: Limits) -> Fo
 
 def _with_top_k(form: Form, content: bytes) -> Form:
     if form.top_k is not None:
-        raise MalformedField(TOP_K, "comes twice")
+        raise MalformedField(TOP_K, "is given twice")
     text = content.decode("ascii", "replace") if len(content) <= LONGEST_TOP_K else ""
     return Form(form.files, form.places, form.json, text)
 
 
 def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[tuple[str, bytes, bool]]:
-    """The name of each part, its content, and whether it is a file."""
+    """Each part's name, its content, and whether it is a file."""
     try:
-        # Not in TorchServe's own images, whose front end reads forms itself.
+        # Missing in TorchServe's own images, whose front end reads forms itself.
         from multipart import (
             MultipartError,
             MultipartSegment,
@@ -76,13 +78,13 @@ def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[t
             parse_options_header,
         )
     except ImportError:
-        raise UnsupportedType("this server reads no forms") from None
+        raise UnsupportedType("this server does not accept forms") from None
 
     try:
         _, options = parse_options_header(content_type)
         boundary = options.get("boundary", "")
         if not BOUNDARY.fullmatch(boundary):
-            raise MalformedBody("a form without a boundary of 1 to 70 characters in its content type")
+            raise MalformedBody("the form's content type needs a boundary of 1 to 70 characters")
         parser = PushMultipartParser(
             boundary,
             max_header_size=MAX_PART_HEADER,
@@ -92,7 +94,7 @@ def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[t
         )
         parts: list[tuple[str, bytes, bool]] = []
         with parser:
-            # All at once: in pieces, what follows the last boundary is refused where it begins a piece of its own.
+            # All at once: given in pieces, the parser refuses an epilogue that begins a new piece.
             for event in parser.parse(bytes(body)):
                 if isinstance(event, MultipartSegment):
                     _check_encoding(event.header("Content-Transfer-Encoding"))
@@ -103,13 +105,13 @@ def _parts(body: bytes | bytearray, content_type: str, limits: Limits) -> list[t
                     parts.append((part.name or "", b"".join(pieces), part.filename is not None))
     except ParserLimitReached as error:
         error.__traceback__ = None  # the parser keeps the error, and this would keep the parser and the body
-        raise TooLarge("body", limits.max_instances, f"files, or {MAX_PART_HEADER} bytes of a part's head") from None
+        raise TooLarge("body", limits.max_instances, f"files, or {MAX_PART_HEADER} bytes in a part's header") from None
     except MultipartError as error:
         error.__traceback__ = None
-        raise MalformedBody("not a form that can be read (multipart/form-data, RFC 7578)") from None
+        raise MalformedBody("not a valid form (multipart/form-data, RFC 7578)") from None
     return parts
 
 
 def _check_encoding(encoding: str | None) -> None:
     if encoding is not None and encoding.lower() not in ("binary", "8bit", "7bit"):
-        raise MalformedBody("a part with Content-Transfer-Encoding: send the bytes of the file themselves")
+        raise MalformedBody("a part has Content-Transfer-Encoding: send the file's bytes as they are")

@@ -1,7 +1,7 @@
-"""KServe v2 over gRPC, as the front door's transcoder hands it over: its messages in the JSON of proto3.
+"""KServe v2 over gRPC, as it arrives from the front door's transcoder: messages in proto3's JSON.
 
-ModelInferRequest → what came, as over REST; an answer's tensors → ModelInferResponse. In that JSON an int64 is text,
-bytes are base64, and a parameter is an object: {"top_k": {"int64_param": "5"}}.
+ModelInferRequest → the same as a REST request; an answer's tensors → ModelInferResponse. In proto3's JSON, an int64 is
+a string, bytes are base64, and a parameter is an object: {"top_k": {"int64_param": "5"}}.
 https://protobuf.dev/programming-guides/json, and grpc_predict_v2.proto of KServe's open-inference-protocol.
 """
 
@@ -24,9 +24,9 @@ CONTENTS = {"BYTES": "bytes_contents", "INT64": "int64_contents", "FP32": "fp32_
 
 
 def as_rest(body: dict[str, object]) -> Sent:
-    """Raises MalformedField (400) for bytes that are none, or come twice. What else is wrong stays as it is."""
+    """Raises MalformedField (400) for malformed or duplicate bytes. Other errors are left for later checks."""
     fields = _with_parameters(body)
-    if not fields.get("id"):  # proto3 has no text that is missing
+    if not fields.get("id"):  # in proto3, a missing string is an empty one
         fields.pop("id", None)
     outputs, inputs, raw = body.get("outputs"), body.get("inputs"), body.get(RAW)
     if isinstance(outputs, list):
@@ -39,14 +39,14 @@ def as_rest(body: dict[str, object]) -> Sent:
         tensor["shape"] = list(map(_number, tensor["shape"]))
     said = tensor.get("parameters")
     tensor["parameters"] = said = {**said} if isinstance(said, dict) else {}
-    said.pop(SIZE, None)  # of clients that have one for all protocols
+    said.pop(SIZE, None)  # sent by clients that use one code path for all protocols
     contents = tensor.pop("contents", None) or {}
     if not raw:
         return _with_contents(fields, tensor, contents)
     if contents:
-        raise MalformedField("inputs[0].contents", f"comes together with {RAW}")
+        raise MalformedField("inputs[0].contents", f"given together with {RAW}: send one of them")
     if not isinstance(raw, list) or len(raw) != 1:
-        raise MalformedField(RAW, "expected one, as there is one tensor")
+        raise MalformedField(RAW, "expected one entry, for the one tensor")
     behind = memoryview(_bytes(raw[0], f"{RAW}[0]"))
     said[SIZE] = len(behind)
     return Sent(fields, behind, f"{RAW}[0]", grpc=True)
@@ -57,7 +57,7 @@ def _with_contents(fields: dict[str, object], tensor: dict[str, Any], contents: 
     place = f"inputs[0].contents.{field}"
     values = contents.get(field) if isinstance(contents, dict) else None
     if not isinstance(values, list):
-        raise MalformedField(place, f"is missing; {RAW} too")
+        raise MalformedField(place, f"is missing, and so is {RAW}")
     if field == CONTENTS["BYTES"]:
         values = [_bytes(value, f"{place}[{index}]") for index, value in enumerate(values)]
     tensor["data"] = values
@@ -65,7 +65,7 @@ def _with_contents(fields: dict[str, object], tensor: dict[str, Any], contents: 
 
 
 def response(head: dict[str, Any], tensors: list[Tensor], raw: bool) -> dict[str, Any]:
-    """raw: the tensors' bytes stand apart, as they do in questions that have them so."""
+    """raw: whether the tensors' bytes are separate, as they were in the request."""
     outputs = []
     for tensor in tensors:
         output: dict[str, Any] = {
@@ -87,7 +87,7 @@ def _values(tensor: Tensor) -> list[Any]:
 
 
 def class_bytes(label: str, index: int) -> int:
-    """How many bytes one class takes in an answer at most: base64 of its label, its index, and a float32."""
+    """The most bytes that one class takes in an answer: its label in base64, its index, and a float32."""
     return (len(label.encode()) + 2) // 3 * 4 + len(str(index)) + len('"","",-1.23456789e-45,')
 
 
@@ -115,4 +115,4 @@ def _bytes(value: object, place: str) -> bytes:
     if isinstance(value, str):
         with suppress(ValueError):
             return strict(value)
-    raise MalformedField(place, "expected bytes, which are base64 in the JSON of proto3")
+    raise MalformedField(place, "expected bytes, as base64")

@@ -1,9 +1,9 @@
-"""KServe v2's input → instances. There is one tensor, of all images:
+"""KServe v2's input → instances. There is one tensor with all images:
 
-    BYTES [n] or [n, 1]           the files of images: base64 text in JSON, or <u32 length><bytes> each behind it
-    UINT8 [n, height, width, 3]   RGB pixels: numbers in JSON, flat or nested, or bytes behind it
+    BYTES [n] or [n, 1]           image files: base64 text in the JSON, or <u32 length><bytes> for each after it
+    UINT8 [n, height, width, 3]   RGB pixels: numbers in the JSON, flat or nested, or bytes after it
 
-Shapes are compared with what is there before anything is made of it.
+Shapes are checked against the data before anything is built from it.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ EXPECTED = '{"name": "images", "datatype": "BYTES", "shape": [1], "data": ["…b
 BYTES, UINT8 = "BYTES", "UINT8"
 SHAPES = {BYTES: "[n] or [n, 1]", UINT8: "[n, height, width, 3]"}
 MOST_DIMENSIONS = 4
-LARGEST = 2**31 - 1  # of a dimension: no body holds more
+LARGEST = 2**31 - 1  # size of a dimension; no body holds more
 SIZE = "binary_data_size"
-SHARED_MEMORY = "shared_memory"  # begins the names of Triton's parameters for it
+SHARED_MEMORY = "shared_memory"  # the prefix of Triton's parameters for it
 
 
 def instances(sent: Sent, limits: Limits) -> tuple[list[object], list[str]]:
-    """Instances, as `locate_image` takes them, and how to name each in an error.
+    """Instances for `locate_image`, and how to name each of them in an error.
 
-    Raises RequestError: 400 for a tensor that is not as above, 413 for more images than a request may have.
+    Raises RequestError: 400 for any other tensor, 413 for too many images.
     """
     tensor = _the_tensor(sent.fields.get("inputs"))
     datatype, shape = _datatype(tensor), _shape(tensor)
     expected = len(shape) == 4 and shape[3] == 3 if datatype == UINT8 else shape[1:] in ([], [1])
     if not expected:
         raise MalformedField(f"{INPUT}.shape", f"expected {SHAPES[datatype]} for {datatype}")
-    if shape[0] > limits.max_instances:  # before there are as many places
+    if shape[0] > limits.max_instances:  # before making a place for each
         raise TooLarge(f"{INPUT}.shape", limits.max_instances, "images")
     raw, place = _raw(sent, tensor), sent.data_place
     found: list[object]
@@ -55,16 +55,16 @@ def instances(sent: Sent, limits: Limits) -> tuple[list[object], list[str]]:
 
 
 def parameters(owner: dict[str, object], place: str) -> dict[str, object]:
-    """Those of a tensor. Raises MalformedField (400), also where one of them is for the whole request."""
+    """A tensor's parameters. Raises MalformedField (400), also for a parameter that belongs to the whole request."""
     found = owner.get("parameters")
     if found is None:
         found = {}
     if not isinstance(found, dict):
         raise MalformedField(f"{place}.parameters", "expected an object")
     if any(map(classes.is_like_top_k, [*owner, *found])):
-        raise MalformedField(place, f"{classes.TOP_K} is for all images together: {classes.V2_BELONGS}")
+        raise MalformedField(place, f"{classes.TOP_K} applies to all images: {classes.V2_BELONGS}")
     if any(name.startswith(SHARED_MEMORY) for name in found):
-        raise MalformedField(f"{place}.parameters", "shared memory is not taken: send the data itself")
+        raise MalformedField(f"{place}.parameters", "shared memory is not supported: send the data itself")
     return found
 
 
@@ -72,7 +72,7 @@ def _the_tensor(inputs: object) -> dict[str, object]:
     if not isinstance(inputs, list) or not inputs:
         raise MalformedField("inputs", f"expected a list of one tensor: {EXPECTED}")
     if len(inputs) > 1:
-        raise MalformedField("inputs", f"expected one tensor, of all images; there are {len(inputs)}")
+        raise MalformedField("inputs", f"expected one tensor with all images, not {len(inputs)}")
     tensor = inputs[0]
     if not isinstance(tensor, dict):
         raise MalformedField(INPUT, f"expected an object: {EXPECTED}")
@@ -84,7 +84,7 @@ def _the_tensor(inputs: object) -> dict[str, object]:
 def _datatype(tensor: dict[str, object]) -> str:
     datatype = tensor.get("datatype")
     if datatype not in (BYTES, UINT8):
-        raise MalformedField(f"{INPUT}.datatype", "expected BYTES, the files of images, or UINT8, their RGB pixels")
+        raise MalformedField(f"{INPUT}.datatype", "expected BYTES (image files) or UINT8 (RGB pixels)")
     return str(datatype)
 
 
@@ -98,38 +98,38 @@ def _shape(tensor: dict[str, object]) -> list[int]:
 
 
 def _raw(sent: Sent, tensor: dict[str, object]) -> memoryview | None:
-    """The tensor's bytes, where it has them behind the JSON."""
+    """The tensor's bytes, if they follow the JSON."""
     size, has_data = parameters(tensor, INPUT).get(SIZE), tensor.get("data") is not None
     place = f"{INPUT}.parameters.{SIZE}"
     if size is None:
         if not has_data:
-            raise MalformedField(INPUT, f"has no data; nor {SIZE} in parameters, for bytes behind the JSON")
+            raise MalformedField(INPUT, f"has neither data nor {SIZE} in parameters (for bytes after the JSON)")
         if sent.behind:
-            raise MalformedField(place, f"is missing: {len(sent.behind)} bytes follow the JSON")
+            raise MalformedField(place, f"is missing, but {len(sent.behind)} bytes follow the JSON")
         return None
     if type(size) is not int or not 0 <= size <= LARGEST:
         raise MalformedField(place, "expected a number of bytes")
     if has_data:
         raise MalformedField(INPUT, f"has both data and {SIZE}")
     if sent.behind is None:
-        raise MalformedField(place, "there are no bytes behind the JSON: Inference-Header-Content-Length is missing")
+        raise MalformedField(place, "no bytes follow the JSON: Inference-Header-Content-Length is missing")
     if size != len(sent.behind):
-        raise MalformedField(place, f"is {size}, and {len(sent.behind)} bytes follow the JSON")
+        raise MalformedField(place, f"is {size}, but {len(sent.behind)} bytes follow the JSON")
     return sent.behind
 
 
 def _flat(data: object, shape: list[int], place: str) -> list[object]:
-    """The elements of a list that is flat, or nested as the shape is."""
+    """The elements of a list that is flat or nested like the shape."""
     if not isinstance(data, list):
         raise MalformedField(place, "expected a list")
     values = data
     if len(shape) > 1 and data and isinstance(data[0], list):
         for depth, size in enumerate(shape[1:], 1):
             if not all(type(row) is list and len(row) == size for row in values):
-                raise MalformedField(place, f"expected {size} values in each list {depth} deep, as the shape says")
+                raise MalformedField(place, f"expected {size} values in each list at depth {depth}, as the shape says")
             values = list(chain.from_iterable(values))
     if len(values) != math.prod(shape):
-        raise MalformedField(place, f"has {len(values)} values, and the shape says {math.prod(shape)}")
+        raise MalformedField(place, f"has {len(values)} values, but the shape says {math.prod(shape)}")
     return values
 
 
@@ -140,15 +140,15 @@ def _element(value: object, place: str) -> Element:
 
 
 def _elements(raw: memoryview, count: int, place: str) -> list[bytes]:
-    """Of a BYTES tensor: each has its length before it, in four bytes, the least significant first."""
+    """The elements of a BYTES tensor: each follows its length, a little-endian number of four bytes."""
     found, at = [], 0
     for index in range(count):
         if len(raw) - at < 4:
-            raise MalformedField(f"{place}[{index}]", "is not there: the bytes end before it")
+            raise MalformedField(f"{place}[{index}]", "is missing: the bytes end before it")
         (size,) = struct.unpack_from("<I", raw, at)
         at += 4
         if size > len(raw) - at:
-            raise MalformedField(f"{place}[{index}]", f"has {size} bytes, as it says, and {len(raw) - at} are left")
+            raise MalformedField(f"{place}[{index}]", f"should have {size} bytes, but {len(raw) - at} are left")
         found.append(bytes(raw[at : at + size]))
         at += size
     if at < len(raw):
@@ -158,7 +158,7 @@ def _elements(raw: memoryview, count: int, place: str) -> list[bytes]:
 
 def _pixel_values(data: object, shape: list[int], place: str) -> bytes:
     values = _flat(data, shape, place)
-    if set(map(type, values)) != {int}:  # bool is another
+    if set(map(type, values)) != {int}:  # bool is a different type
         raise MalformedField(place, "expected integers from 0 to 255")
     try:
         return bytes(values)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def _pixel_values(data: object, shape: list[int], place: str) -> bytes:
 
 
 def _pixels(content: bytes | memoryview, shape: list[int], place: str) -> np.ndarray:
-    """A view: nothing is copied."""
+    """A view; nothing is copied."""
     if math.prod(shape) != len(content):
-        raise MalformedField(place, f"has {len(content)} bytes, and the shape says {math.prod(shape)}")
+        raise MalformedField(place, f"has {len(content)} bytes, but the shape says {math.prod(shape)}")
     return np.frombuffer(content, np.uint8).reshape(shape)

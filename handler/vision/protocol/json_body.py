@@ -1,4 +1,4 @@
-"""A body → the JSON in it. What makes JSON slow, or large in memory, is counted before it is read."""
+"""A body → its JSON. Whatever makes JSON slow or large in memory is counted before parsing."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from vision.protocol.numbers import Overflow, find_overflow
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 EXPECTED_OBJECT = 'expected a JSON object {"instances": […]}'
-NUMBERS = 'expected objects such as {"b64": "…"}; a list of numbers is none'
-# Behind which bytes may come.
+NUMBERS = 'expected objects such as {"b64": "…"}, not a list of numbers'
+# JSON that bytes may follow.
 BINARY_V2 = re.compile(rb'\s{0,9}\{\s{0,9}(?:"id"\s?:\s?"[^"]{0,99}",\s{0,9})?"inputs"\s?:')
-MAX_VALUES = 10_000  # of lists and objects in a body; a body that is full of them takes seconds, and hundreds of MB
-MAX_SIGNS = 200_000  # that are looked at to find the one that is too many
-# And lists, where they are KServe v2's pixels: six pictures of 224 × 224. They take 0.4 s at most, and 70 MB.
+MAX_VALUES = 10_000  # in lists and objects; a body full of them takes seconds and hundreds of MB
+MAX_SIGNS = 200_000  # examined when looking for the value that is one too many
+# Numbers and lists of KServe v2's pixels: six pictures of 224 × 224. They take at most 0.4 s and 70 MB.
 MAX_NUMBERS = 1_000_000
 
 
 def of_v2(path: str = "/v2/models/NAME/infer") -> str:
-    return f"this is of KServe v2: send it to {path}"
+    return f"this is a KServe v2 request: send it to {path}"
 
 
 def load_json(body: bytes | bytearray, expected: str = EXPECTED_OBJECT, advice_for_v2: str | None = None) -> object:
-    """Raises RequestError: 400 for what is not JSON, or numbers where base64 belongs; 413 for too many values.
+    """Raises RequestError: 400 for invalid JSON, or numbers where base64 belongs; 413 for too many values.
 
-    expected: what a sentence says of it. advice_for_v2: for whom sends v2's JSON with bytes behind it.
+    expected: what an error says is expected. advice_for_v2: the error for v2's JSON with bytes after it.
     """
     more_behind = False
     try:
-        text = body.decode(json.detect_encoding(body), "surrogatepass")  # as json.loads does it
+        text = body.decode(json.detect_encoding(body), "surrogatepass")  # as in json.loads
         if _has_more_values(text, MAX_VALUES) and (overflow := find_overflow(text, MAX_VALUES, MAX_SIGNS)):
             _check_numbers(text, overflow, expected)
         return json.loads(text)
@@ -43,18 +43,18 @@ def load_json(body: bytes | bytearray, expected: str = EXPECTED_OBJECT, advice_f
             problem = f"{kind} alone is not JSON; {expected}"
     except UnicodeDecodeError:
         more_behind = True
-        problem = "not JSON (not UTF-8); an image itself needs Content-Type: image/*"
+        problem = "not JSON (not UTF-8); to send an image, set Content-Type: image/*"
     except RecursionError:
-        problem = "not JSON that can be read (nested too deeply)"
+        problem = "not readable JSON (nested too deeply)"
     except ValueError:
-        problem = "not JSON that can be read (a number is too long)"
+        problem = "not readable JSON (a number is too long)"
     if more_behind and advice_for_v2 and BINARY_V2.match(body):
         raise MalformedField("inputs", advice_for_v2)
     raise MalformedBody(problem)
 
 
 def _has_more_values(text: str, most: int) -> bool:
-    """By the signs with which they begin, which base64 has not. (str.count is ten times slower where there are few.)"""
+    """Counts characters that begin a value; base64 has none of them. (str.count takes ten times as long if few.)"""
     for sign in "[{,":
         at = text.find(sign)
         while at >= 0:
@@ -66,24 +66,24 @@ def _has_more_values(text: str, most: int) -> bool:
 
 
 def _check_numbers(text: str, overflow: Overflow, expected: str) -> None:
-    """Raises RequestError where it is too full; the numbers of pixels are taken, with little else beside them."""
+    """Raises RequestError if there are too many values. Many numbers are allowed if almost all are pixels."""
     if not overflow.among_numbers or overflow.path[:1] != ["inputs"]:
         raise _too_many_values(overflow, expected)
     if sum(map(text.count, "[,")) > MAX_NUMBERS:
-        raise TooLarge("inputs", MAX_NUMBERS, f"numbers: send pixels behind the JSON, as bytes ({HEAD_LENGTH})")
+        raise TooLarge("inputs", MAX_NUMBERS, f"numbers: send pixels as bytes after the JSON ({HEAD_LENGTH})")
     if text.count("{") > MAX_VALUES or text.count('"') > 4 * MAX_VALUES:
         raise TooLarge("body", MAX_VALUES, "values")
 
 
 def _too_many_values(overflow: Overflow, expected: str) -> RequestError:
-    """Who sends numbers should hear that base64 is expected; who sends many instances, that they are many."""
+    """Tells clients that sent numbers to send base64, and clients that sent many instances that there are too many."""
     if not overflow.among_numbers:
         return TooLarge("body", MAX_VALUES, "values")
     root, index, field, nested = (*overflow.path, None, None, None, None)[:4]
     if root == "parameters":
         return MalformedField("parameters", "expected an object")
     if root != "instances":
-        return MalformedBody(f"{expected}, with base64 text; a list of numbers is none")
+        return MalformedBody(f"{expected} with base64 text, not a list of numbers")
     if not isinstance(index, int) or len(overflow.path) == 2:
         return MalformedField("instances", NUMBERS)
     place = f"instances[{index}]"

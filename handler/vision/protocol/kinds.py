@@ -1,4 +1,4 @@
-"""What a body is: an image, JSON or a form. Its type is believed where it says something, else its first bytes."""
+"""What a body is: an image, JSON or a form. A meaningful content type decides; otherwise the first bytes do."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ IMAGE_TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 JSON_TYPES = ("application/json", "text/json")
 FORM_TYPE = "multipart/form-data"
 URL_ENCODED = "application/x-www-form-urlencoded"
-# Who declares one of these means it. Any other type may be a client's default, or a proxy's, and says nothing.
+# A client that declares one of these means it. Any other type may be a default of the client or a proxy.
 OTHER_TYPES = (
     *("audio/", "font/", "message/", "model/", "multipart/", "video/"),
     *("application/pdf", "application/xml", "application/zip", "text/html", "text/xml"),
 )
 
 BASE64_BELONGS = 'base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
-# Behind a byte order mark too; UTF-16 and UTF-32 have zeros between.
+# Possibly after a byte order mark; UTF-16 and UTF-32 have zeros in between.
 LIKE_JSON = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]{0,1000}[\[{]")
 LIKE_A_FIELD = re.compile(rb"[\w.%+\[\]-]{1,100}=")
 
 
 class Kind(Enum):
-    """Of a body."""
+    """The kind of a body."""
 
     IMAGE = 1
     JSON = 2
@@ -34,9 +34,9 @@ class Kind(Enum):
 
 
 def kind_of(body: bytes | bytearray, content_type: str) -> Kind:
-    """content_type: what the client calls the body, with parameters; may be empty, or nonsense.
+    """content_type: as the client declares it, with parameters; may be empty or nonsense.
 
-    Raises RequestError: 415 for a type that is surely something else, 400 for a form of text.
+    Raises RequestError: 415 for a type that is clearly something else, 400 for a URL-encoded form.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == FORM_TYPE:
@@ -46,17 +46,17 @@ def kind_of(body: bytes | bytearray, content_type: str) -> Kind:
     if media_type in JSON_TYPES or media_type.endswith("+json"):
         return Kind.JSON
     if media_type.startswith(OTHER_TYPES) or media_type.endswith("+xml"):
-        raise UnsupportedType(f"an image (image/*), JSON ({JSON_TYPES[0]}) or a form ({FORM_TYPE}) is expected")
-    # What `curl -T` and `curl --data-binary` say of an image, nothing and URL_ENCODED, is no word of the user's.
+        raise UnsupportedType(f"expected an image (image/*), JSON ({JSON_TYPES[0]}) or a form ({FORM_TYPE})")
+    # `curl -T` sends no type and `curl --data-binary` URL_ENCODED: the user did not choose either.
     if looks_like_an_image(body):
         return Kind.IMAGE
     if looks_like_json(body) or not body.strip():
         return Kind.JSON
     if media_type == URL_ENCODED or LIKE_A_FIELD.match(body):
-        raise MalformedBody(f"a form of text is not taken: {BASE64_BELONGS}")
-    return Kind.JSON if media_type and not kind_of_text(body) else Kind.IMAGE  # where base64 is told what it is
+        raise MalformedBody(f"URL-encoded forms are not accepted: {BASE64_BELONGS}")
+    return Kind.JSON if media_type and not kind_of_text(body) else Kind.IMAGE  # where base64 is named in the error
 
 
 def looks_like_json(body: bytes | bytearray) -> bool:
-    """By its first sign; JSON that is neither an object nor a list is none of ours."""
+    """Judged by its first character; we accept only objects and lists."""
     return LIKE_JSON.match(body) is not None

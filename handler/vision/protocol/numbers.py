@@ -1,4 +1,4 @@
-"""Where JSON that is too full has its values: who sends pixels, or bytes, as numbers should hear that, not a count."""
+"""Where oversized JSON has its values, so that clients that send pixels or bytes as numbers get a helpful error."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 SIGN = re.compile(r'["\[\]{},]')
 SIGN_IN_TEXT = re.compile(r'["\\]')
-# What may follow the sign that is one too many: a number of a list, also in text or of another kind; a list of them; or
-# {"0": 255, …, which JavaScript makes of a Uint8Array; or a pixel, {"r": 255, ….
+# What may follow the character that is one too many: a number in a list (also as text, or null and the like); a list of
+# numbers; {"0": 255, …, JavaScript's JSON for a Uint8Array; or a pixel, {"r": 255, ….
 NUMBER = re.compile(r'[\s\[]{0,1000}"?(?:-?\.?[0-9]|NaN|-?Infinity|null|true|false)')
 NUMBERED = re.compile(
     r'[\s\[{]{0,1000}"(?:[0-9]{1,9}|[rgba]|red|green|blue|alpha)"\s{0,99}:\s{0,99}-?[0-9]', re.IGNORECASE
@@ -20,8 +20,8 @@ LONGEST_KEY = 20
 class Overflow:
     """The value that is one too many.
 
-    path: of the lists and objects that it is in, the index, or the key; the outermost first.
-    among_numbers: whether it is one of a list of numbers, or of what stands for such a list.
+    path: the index or key in each list or object around it, outermost first.
+    among_numbers: whether it is in a list of numbers, or something equivalent.
     """
 
     path: list[int | str]
@@ -29,14 +29,14 @@ class Overflow:
 
 
 def find_overflow(text: str, most_values: int, most_signs: int) -> Overflow | None:
-    """The first value beyond so many; None where there is none, for each comma or bracket was in a text.
+    """The first value beyond `most_values`; None if there is none, because the commas and brackets were inside strings.
 
-    text: JSON, perhaps damaged: what makes no sense ends the search as if the value there were one too many, and so
-    does the last of `most_signs`. Each sign is looked at once: a pattern for whole texts would begin again at each
-    quote in one that does not end.
+    text: JSON, perhaps damaged. At damage, or after `most_signs`, the search ends as if the value there were one too
+    many. Each character is examined once: a pattern for whole strings would start again at every quote of an
+    unterminated one.
     """
-    path: list[int | str] = []  # of the open lists and objects: the index, or the latest text in it
-    at, text_began = 0, -1  # -1: not in a text
+    path: list[int | str] = []  # for each open list or object: the index, or its latest string
+    at, text_began = 0, -1  # -1: not in a string
     values = 0
     for _ in range(most_signs):
         found = (SIGN if text_began < 0 else SIGN_IN_TEXT).search(text, at)
@@ -44,7 +44,7 @@ def find_overflow(text: str, most_values: int, most_signs: int) -> Overflow | No
             return None
         sign, at = found[0], found.end()
         if sign == "\\":
-            at += 1  # what it escapes
+            at += 1  # skip the escaped character
         elif sign == '"' and text_began < 0:
             text_began = at
         elif sign == '"':
@@ -69,6 +69,6 @@ def find_overflow(text: str, most_values: int, most_signs: int) -> Overflow | No
 
 
 def _among_numbers(text: str, at: int, sign: str, path: list[int | str]) -> bool:
-    """at: behind the sign."""
+    """at: after the character."""
     in_object = sign == "{" or (sign == "," and bool(path) and isinstance(path[-1], str))
     return NUMBERED.match(text, at) is not None or (not in_object and NUMBER.match(text, at) is not None)

@@ -1,4 +1,4 @@
-"""KServe v2's outputs: which are asked for, and what is in them."""
+"""KServe v2's outputs: which ones are requested, and their content."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vision.protocol.input_tensor import parameters
 from vision.protocol.request import Verb
 
 LABEL, INDEX, PROBABILITY = "label", "index", "probability"  # each [n, k]
-EXPLAINED, HEAT_MAP = "explained", "heat_map"  # [n], and [n] or, of a grid, [n, rows, columns]
+EXPLAINED, HEAT_MAP = "explained", "heat_map"  # [n]; and [n], or [n, rows, columns] for a grid
 NAMES = {Verb.PREDICT: (LABEL, INDEX, PROBABILITY), Verb.EXPLAIN: (LABEL, INDEX, PROBABILITY, EXPLAINED, HEAT_MAP)}
 BINARY = "binary_data"
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Of an answer. values: all of them, in rows: text or bytes of BYTES, int of INT64, float of FP32."""
+    """A tensor of an answer. values: in row-major order; str or bytes for BYTES, int for INT64, float for FP32."""
 
     name: str
     datatype: str
@@ -31,11 +31,11 @@ class Tensor:
     values: list[Any]
 
     def in_json(self) -> list[Any]:
-        """As JSON has them: bytes in base64, probabilities as v1 writes them."""
+        """The values in JSON: bytes as base64, probabilities as in v1."""
         return [b64encode(value).decode() if isinstance(value, bytes) else value for value in self.values]
 
     def in_bytes(self) -> bytes:
-        """As they stand behind the JSON."""
+        """The values as bytes after the JSON."""
         if self.datatype == "BYTES":
             texts = [value if isinstance(value, bytes) else value.encode() for value in self.values]
             return b"".join(chain.from_iterable((struct.pack("<I", len(text)), text) for text in texts))
@@ -43,18 +43,18 @@ class Tensor:
 
 
 def wanted(outputs: object, verb: Verb, binary: bool) -> tuple[tuple[str, bool], ...]:
-    """The names that a request asks for, all where it asks for none; and whether each goes behind the JSON.
+    """The names of the requested outputs (all, if none are named), and whether each follows the JSON as bytes.
 
-    binary: for those that say nothing of it. Raises MalformedField (400).
+    binary: the default for outputs that do not say. Raises MalformedField (400).
     """
     names = NAMES[verb]
-    there = f"{', '.join(names[:-1])} and {names[-1]} are there"
+    there = f"the model has {', '.join(names[:-1])} and {names[-1]}"
     if outputs is None or outputs == []:
         return tuple((name, binary) for name in names)
     if not isinstance(outputs, list):
         raise MalformedField("outputs", "expected a list")
     if len(outputs) > len(names):
-        raise MalformedField("outputs", f"are more than there are: {there}")
+        raise MalformedField("outputs", f"too many: {there}")
     found: dict[str, bool] = {}
     for index, output in enumerate(outputs):
         place = f"outputs[{index}]"
@@ -64,10 +64,10 @@ def wanted(outputs: object, verb: Verb, binary: bool) -> tuple[tuple[str, bool],
         if name not in names:
             raise MalformedField(f"{place}.name", f"no such output: {there}")
         if name in found:
-            raise MalformedField(f"{place}.name", "comes twice")
+            raise MalformedField(f"{place}.name", "is given twice")
         if said.get("classification"):  # Triton's extension
             raise MalformedField(
-                f"{place}.parameters", "classification is not taken: parameters.top_k of the request is"
+                f"{place}.parameters", "classification is not supported: use the request's parameters.top_k"
             )
         found[name] = flag(said, BINARY, f"{place}.parameters", binary)
     return tuple(found.items())
@@ -81,7 +81,7 @@ def flag(parameters: dict[str, object], name: str, place: str, default: bool) ->
 
 
 def tensor(name: str, answer: Answer, exact: bool) -> Tensor:
-    """exact: whether a probability is the float32 that it is, or as JSON has it."""
+    """exact: whether probabilities are full float32 values, or rounded as in JSON."""
     count = len(answer.predictions)
     if name == EXPLAINED:
         return Tensor(name, "INT64", [count], [explanation.explained.index for explanation in answer.explanations])

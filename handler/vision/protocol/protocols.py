@@ -1,4 +1,4 @@
-"""Which protocol a request speaks. Each is a module with `parse` and `encode`."""
+"""Finds the protocol of a request. Each protocol is a module with `parse` and `encode`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vision.worker.torchserve import Row
 
 
 def parse(row: Row, limits: Limits) -> Request:
-    """One request of a batch → Request, whose protocol and verb it knows. Raises RequestError.
+    """One request of a batch → Request, with its protocol and verb. Raises RequestError.
 
-    Without the front door nobody knows the path, and the body tells the protocol.
+    Without the front door the path is unknown, and the protocol follows from the body.
     """
     if row.protocol in ("v2", "grpc") or (row.protocol is None and row.head_length is not None):
         return v2.parse(row, limits)
@@ -34,12 +34,12 @@ def parse(row: Row, limits: Limits) -> Request:
 
 
 def encode(request: Request, answer: Answer) -> Response:
-    """An answer → what goes back, in the protocol of its request."""
+    """An answer → a response in the protocol of its request."""
     return v1.encode(request, answer) if request.v2 is None else v2.encode(request, answer)
 
 
 def class_bytes(classes: Sequence[tuple[str | None, str]]) -> int:
-    """How many bytes of an answer one class takes at most, in any protocol.
+    """The most bytes of an answer that one class takes in any protocol.
 
     classes: (WordNet id, label) for each index, at least one.
     """

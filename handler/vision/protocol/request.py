@@ -1,4 +1,4 @@
-"""What a client asks, whatever form its request came in."""
+"""What a client asks, independent of the format of its request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Verb(Enum):
 
 
 OVERLAY, GRID, GREY = "overlay", "grid", "grey"
-FORMS = (OVERLAY, GRID, GREY)  # of an explanation: a JPEG of the picture under its heat; numbers; a grey PNG of them
+FORMS = (OVERLAY, GRID, GREY)  # of an explanation: a JPEG of the picture with the heat; numbers; the same as a grey PNG
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be explained, and how it is shown.
+    """What to explain, and how to show it.
 
-    class_index: for each image; None: the most probable of each. form: one of FORMS.
+    class_index: the same for each image; None: the most probable class of each. form: one of FORMS.
     """
 
     class_index: int | None = None
@@ -33,9 +33,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class V2Answer:
-    """How KServe v2 is to be answered.
+    """How to answer in KServe v2.
 
-    outputs: name of each, and whether its values go behind the JSON (or, over gRPC, into raw_output_contents).
+    outputs: the name of each, and whether its values follow the JSON (or, over gRPC, go into raw_output_contents).
     grpc: the answer is a ModelInferResponse in JSON.
     """
 
@@ -50,10 +50,10 @@ class V2Answer:
 class Request:
     """One client's request.
 
-    instances: each the JSON value of one instance, or the bytes of an image that was the body itself.
+    instances: the JSON value of each instance, or the bytes of an image that was the whole body.
     places: how to name each instance in an error, `instances[0]` or `body`.
-    top_k: how many classes to answer with, for each instance.
-    wish: of an EXPLAIN. v2: of a request in KServe v2; None: it is answered in v1.
+    top_k: how many classes to return for each instance.
+    wish: set for EXPLAIN. v2: set for KServe v2; None: the answer is in v1.
     """
 
     instances: list[object]
@@ -65,18 +65,18 @@ class Request:
 
     @property
     def field(self) -> str:
-        """Where its images are, for an error that is about all of them."""
+        """The field with the images, for errors about all of them."""
         return "instances" if self.v2 is None else "inputs"
 
 
 def bounded(request: Request, limits: Limits, place_of_top_k: str) -> Request:
-    """The request, if its answer is of a size that it may have; it asks for no more classes than there are then.
+    """The request with top_k lowered to the number of classes, if its answer is small enough.
 
-    Raises TooLarge (413): instances, or classes.
+    Raises TooLarge (413) for too many instances or classes.
     """
     if len(request.instances) > limits.max_instances:
         raise TooLarge(request.field, limits.max_instances, "instances")
     request = replace(request, top_k=min(request.top_k, limits.classes))
     if len(request.instances) * request.top_k > limits.max_classes:
-        raise TooLarge(place_of_top_k, limits.max_classes, "classes, for all instances together")
+        raise TooLarge(place_of_top_k, limits.max_classes, "classes for all instances together")
     return request

@@ -1,4 +1,4 @@
-"""A KServe v2 request as it came, before anybody looks into it: the same for REST and for gRPC."""
+"""A KServe v2 request as received, before it is interpreted: the same for REST and gRPC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DATA = "inputs[0].data"  # how an error names the data of the tensor
 
 @dataclass(frozen=True)
 class Sent:
-    """fields: of the JSON. behind: the bytes that follow it. data_place: how an error names the tensor's data."""
+    """fields: the JSON. behind: the bytes after it. data_place: how an error names the tensor's data."""
 
     fields: dict[str, object]
     behind: memoryview | None = None

@@ -1,4 +1,4 @@
-"""How many classes are asked for. Where nobody looks for it, or by another name, it is told, and not ignored."""
+"""How many classes are asked for. If it is misplaced or misspelt, it is refused rather than ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vision.worker.settings import Limits
 
 TOP_K = "top_k"
 LONGEST_TOP_K = 10
-BELONGS = '{"instances": […], "parameters": {"top_k": 5}}, or ?top_k=5 in the address'
+BELONGS = '{"instances": […], "parameters": {"top_k": 5}}, or ?top_k=5 in the URL'
 V2_BELONGS = BELONGS.replace("instances", "inputs")
 
 # `top_k` itself, `topK`, `top-k`, `Parameters.top_k`, `top_n`, …
@@ -18,9 +18,9 @@ LONGEST_NAME = 100
 
 
 def of_row(row: dict[str, object], asked: str | None) -> str | None:
-    """What the address asks, or a form that TorchServe has decoded: either is among the fields of the row."""
+    """The top_k of the URL, or of a form that TorchServe has decoded: both are among the fields of the row."""
     if any(name != TOP_K and is_like_top_k(name) for name in row):
-        raise MalformedField(TOP_K, "is its name in an address and in a form, and another like it is there")
+        raise MalformedField(TOP_K, "must be spelled like this in a URL or a form; a similar name is there")
     if TOP_K not in row:
         return asked
     found = row[TOP_K]
@@ -28,14 +28,14 @@ def of_row(row: dict[str, object], asked: str | None) -> str | None:
 
 
 def of_text(text: str | None, limits: Limits) -> int:
-    """That of a form, or of an address."""
+    """The top_k of a form or a URL."""
     if text is None:
         return limits.default_top_k
     return _checked(int(text) if len(text) <= LONGEST_TOP_K and text.isdecimal() else text, limits, TOP_K)
 
 
 def of_parameters(parameters: object, asked: str | None, limits: Limits, known: tuple[str, ...] = (TOP_K,)) -> int:
-    """asked: in the address. known: all names that may be there."""
+    """asked: the top_k of the URL. known: all parameters that are allowed."""
     if parameters is None or parameters == {}:
         return of_text(asked, limits)
     if not isinstance(parameters, dict):
@@ -43,22 +43,22 @@ def of_parameters(parameters: object, asked: str | None, limits: Limits, known: 
     if not parameters.keys() <= {*known}:
         *others, last = known
         names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-        raise MalformedField("parameters", f"{names} all that is taken: {BELONGS}")
+        raise MalformedField("parameters", f"only {names} accepted: {BELONGS}")
     if TOP_K not in parameters:
         return of_text(asked, limits)
     if asked is not None:
-        raise MalformedField(TOP_K, "comes twice, in the address and in parameters")
+        raise MalformedField(TOP_K, "is given twice, in the URL and in parameters")
     return _checked(parameters[TOP_K], limits, f"parameters.{TOP_K}")
 
 
 def refuse_elsewhere(body: dict[str, object], instances: list[object], places: list[str]) -> None:
-    """Raises RequestError (400) where it stands in an instance, or in anything else but `parameters`."""
+    """Raises RequestError (400) if it is in an instance, or anywhere else outside `parameters`."""
     known = ("instances", "parameters")
     if any(is_like_top_k(name) or _holds_it(value) for name, value in body.items() if name not in known):
-        raise MalformedField(TOP_K, f"belongs elsewhere: {BELONGS}")
+        raise MalformedField(TOP_K, f"is in the wrong place: send {BELONGS}")
     for instance, place in zip(instances, places):
         if isinstance(instance, dict) and (instance.get("parameters") or _holds_it(instance)):
-            raise MalformedField(place, f"parameters are for all instances together: {BELONGS}")
+            raise MalformedField(place, f"parameters apply to all instances: {BELONGS}")
 
 
 def is_like_top_k(name: object) -> bool:
@@ -66,7 +66,7 @@ def is_like_top_k(name: object) -> bool:
 
 
 def _holds_it(value: object) -> bool:
-    """Anywhere in a JSON value. `k` there is something else, such as a camera's matrix."""
+    """Whether it is anywhere in a JSON value. A nested `k` does not count: it may be a camera matrix, say."""
     left = [value]
     while left:
         found = left.pop()

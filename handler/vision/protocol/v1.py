@@ -22,7 +22,7 @@ from vision.worker.torchserve import Row
 JSON = "application/json"
 EXPECTED = f"expected JSON (Content-Type: {JSON}) or an image (Content-Type: image/*)"
 
-LONGEST = 1.23456e-38  # of all probabilities: no float32 has more signs
+LONGEST = 1.23456e-38  # no probability is longer in JSON
 
 
 def parse(row: Row, limits: Limits) -> Request:
@@ -40,16 +40,16 @@ def parse_row(
 ) -> Request:
     """One TorchServe row → Request.
 
-    row: the body under "body"; without the front door TorchServe decodes a form, and puts its parts under their names,
-        as it does with what the address of /invocations asks.
-    content_type: what the client calls the body, with parameters; may be empty.
-    top_k: what the address asks, as text.
-    Raises RequestError (400, 413 for too much of something, 415 for a type that is not taken).
+    row: the body under "body"; without the front door, TorchServe decodes forms and stores their parts by name, as it
+        does with the query string of /invocations.
+    content_type: as the client declares it, with parameters; may be empty.
+    top_k: from the URL, as text.
+    Raises RequestError (400, 413 for anything too large, 415 for a type that is not accepted).
     """
     top_k = classes.of_row(row, top_k)
     if "body" in row:
         return parse_body(row["body"], content_type, limits, top_k, verb)
-    # `curl -F data=@photo.jpg`, the other form that TorchServe's users know.
+    # `curl -F data=@photo.jpg`, which TorchServe's users also know.
     form = row.get("data")
     if isinstance(form, (bytes, bytearray)):
         return _bare_image(form, limits, top_k, verb)
@@ -59,7 +59,7 @@ def parse_row(
 def parse_body(
     body: object, content_type: str, limits: Limits, top_k: str | None = None, verb: Verb = Verb.PREDICT
 ) -> Request:
-    """A body (bytes, or JSON that TorchServe has parsed already) → Request. See `parse_row`."""
+    """A body (bytes, or JSON that TorchServe has already parsed) → Request. See `parse_row`."""
     if not isinstance(body, (bytes, bytearray)):
         return _from_json(body, limits, top_k, verb)
     kind = kind_of(body, content_type)
@@ -71,7 +71,7 @@ def parse_body(
 
 
 def instances_of_envelope(instances: object, limits: Limits) -> Request:
-    """What TorchServe's stock KServe envelope hands over (the bare `instances`) → Request. See `parse_row`."""
+    """The bare `instances`, which TorchServe's stock KServe envelope passes on → Request. See `parse_row`."""
     return _from_json({"instances": instances}, limits, None, Verb.PREDICT)
 
 
@@ -87,7 +87,7 @@ def _of_files(files: list[bytes], places: list[str], top_k: int, limits: Limits,
 def _from_form(form: Form, limits: Limits, top_k: str | None, verb: Verb) -> Request:
     if form.json is None:
         if None not in (form.top_k, top_k):
-            raise MalformedField(TOP_K, "comes twice, in the address and in the form")
+            raise MalformedField(TOP_K, "is given twice, in the URL and in the form")
         asked = classes.of_text(top_k if form.top_k is None else form.top_k, limits)
         return _of_files(form.files, form.places, asked, limits, verb)
     if form.top_k is not None:
@@ -103,7 +103,7 @@ def _from_json(body: object, limits: Limits, asked: str | None, verb: Verb) -> R
     instances = body.get("instances")
     if not isinstance(instances, list) or not instances:
         raise MalformedField("instances", "expected a list of at least one instance")
-    if len(instances) > limits.max_instances:  # before there are as many places
+    if len(instances) > limits.max_instances:  # before making a place for each
         if isinstance(instances[0], (int, float, list)):
             raise MalformedField("instances", NUMBERS)
         raise TooLarge("instances", limits.max_instances, "instances")
@@ -127,13 +127,13 @@ def predictions(answer: Answer) -> list[dict[str, Any]]:
 
 
 def _class(found: ScoredClass) -> dict[str, Any]:
-    """Without `wnid` where it has none."""
+    """Omits `wnid` if there is none."""
     name = {"label": found.label} if found.wnid is None else {"wnid": found.wnid, "label": found.label}
     return {"index": found.index, **name, "probability": found.written_probability}
 
 
 def class_bytes(classes: Sequence[tuple[str | None, str]]) -> int:
-    """How many bytes of an answer one class takes at most, with the comma behind it.
+    """The most bytes of an answer that one class takes, with the comma after it.
 
     classes: (WordNet id, label) for each index, at least one.
     """

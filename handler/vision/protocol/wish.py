@@ -1,4 +1,4 @@
-"""What an explanation is asked for: `class` and `form`, among the parameters."""
+"""What an explanation should show: `class` and `form` in the parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BELONGS = f'belongs in parameters: "parameters": {{"{CLASS}": 281, "{FORM}": "{W
 
 
 def of_parameters(parameters: object, limits: Limits) -> Wish:
-    """Raises MalformedField (400). What else is in the parameters, others look at."""
+    """Raises MalformedField (400). Other parameters are checked elsewhere."""
     if not isinstance(parameters, dict):
         return Wish()
     index, form = parameters.get(CLASS, 0), parameters.get(FORM, Wish.form)
@@ -24,7 +24,7 @@ def of_parameters(parameters: object, limits: Limits) -> Wish:
 
 
 def refuse_elsewhere(body: dict[str, object]) -> None:
-    """Raises MalformedField (400) where they stand anywhere in a body but in its parameters."""
+    """Raises MalformedField (400) if they are anywhere in a body outside its parameters."""
     left: list[object] = [{name: value for name, value in body.items() if name != "parameters"}]
     while left:
         found = left.pop()

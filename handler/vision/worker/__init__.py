@@ -1,1 +1,1 @@
-"""What a worker is given: settings, processors, and files as they were packed."""
+"""A worker's environment: its settings, processors and files."""

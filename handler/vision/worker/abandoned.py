@@ -1,5 +1,5 @@
-"""Requests that nobody waits for any more. TorchServe keeps what it has of a client that has left, and would have it
-computed while others wait: so the front door writes down whose clients have left, and a worker looks before it begins.
+"""Requests that nobody waits for any more. TorchServe keeps the requests of clients that have left, and would compute
+them while others wait. So the front door lists them in a file, which a worker reads before it begins a batch.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import os
 from collections import deque
 
-# The variable by which kserve/runtime/server names the file; without that server there is none, and nobody has left.
+# The variable in which kserve/runtime/server names the file. Without that server, no request counts as abandoned.
 VARIABLE = "ABANDONED_REQUESTS"
-# Keys that are remembered: many times as many as TorchServe's queue has requests (job_queue_size).
+# Keys to remember: many times the length of TorchServe's queue (job_queue_size).
 REMEMBERED = 4096
 
 
 class Abandoned:
-    """Their keys, as the front door gives them to each request, a line each. Before `look` there are none."""
+    """Their keys, one per line, as assigned by the front door. Empty until `look` is called."""
 
     def __init__(self) -> None:
         self._path = os.environ.get(VARIABLE, "")
@@ -26,7 +26,7 @@ class Abandoned:
         return key in self._known
 
     def look(self) -> None:
-        """Reads what has come. A file that became shorter has begun anew."""
+        """Reads new lines. A file that has become shorter is read from its start."""
         try:
             size = os.stat(self._path).st_size
             if size == self._read:

@@ -1,4 +1,4 @@
-"""How many threads a worker uses: its own share while others work too, every processor while it works alone."""
+"""How many threads a worker uses: its own share while others are working, all processors while it works alone."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# OpenMP's threads wait for each other in a busy loop, unless this is PASSIVE when torch is imported. Beside another
-# process on the same processors such a loop makes two threads ten times as slow as one.
+# OpenMP's threads wait for each other in a busy loop, unless this is PASSIVE when torch is imported. If another
+# process uses the same processors, such a loop makes two threads ten times slower than one.
 WAIT_POLICY = "OMP_WAIT_POLICY"
 
-# A container's limit, as cgroups of version 2 and 1 have it: "200000 100000" are two processors, "max" or -1 all.
+# A container's limit in cgroup v2 and v1: "200000 100000" means two processors, "max" or -1 means all.
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 CFS_QUOTA, CFS_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
 class Processors:
-    """The processors of this machine or container, which the workers of one model share.
+    """The processors of this machine or container, shared by the workers of one model.
 
     meeting_point: a file that all these workers can read. Each holds a lock on it while it works; the lock ends with
         its process.
-    share: threads of a worker beside which others work.
+    share: the threads of a worker while others are working too.
     """
 
     def __init__(self, meeting_point: Path, share: int) -> None:
@@ -33,12 +33,12 @@ class Processors:
 
     @contextmanager
     def lend(self, lone: bool) -> Iterator[int]:
-        """While a batch is worked on: how many threads to use for it.
+        """The number of threads to use for a batch, while it is being worked on.
 
-        lone: one request alone came. Only then can it be that the others have nothing to do.
+        lone: the batch has a single request. Only then may the other workers be idle.
         """
         alone = lone and self._lock(fcntl.LOCK_EX)
-        self._lock(fcntl.LOCK_SH)  # in exchange for the other lock: who comes now sees that somebody works
+        self._lock(fcntl.LOCK_SH)  # replaces the other lock, and shows other workers that we are busy
         try:
             yield self._all if alone else self._share
         finally:
@@ -47,13 +47,13 @@ class Processors:
     def _lock(self, kind: int) -> bool:
         try:
             fcntl.flock(self._file, kind | fcntl.LOCK_NB)
-        except OSError:  # another worker has a lock; or locks do not exist on this file system
+        except OSError:  # another worker has a lock, or this file system has no locks
             return False
         return True
 
 
 def available() -> int:
-    """Processors that this process may use: those that it is bound to, within the container's limit; at least one."""
+    """How many processors this process may use: those it is bound to, within the container's limit; at least one."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for files in ((CPU_MAX,), (CFS_QUOTA, CFS_PERIOD)):
         try:

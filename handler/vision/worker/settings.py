@@ -1,4 +1,4 @@
-"""The handler's part of model-config.yaml, checked when the model is loaded rather than at the first request."""
+"""The handler's part of model-config.yaml, checked when the model loads rather than at the first request."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from dataclasses import MISSING, dataclass, fields
 from ipaddress import IPv4Address, IPv6Address
 
-# A name or an IP address, and a port where it is not the scheme's own. No wildcards, no user, nothing after it.
+# A name or an IP address, and a port unless it is the scheme's default. No wildcards, no user, nothing after it.
 HOST = re.compile(
     r"(\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>([a-z0-9_-]{1,63}\.)*(?P<last>[a-z0-9_-]{1,63})))(:(?P<port>[1-9][0-9]{0,4}))?",
     re.IGNORECASE,
 )
 LAST_PORT = 65_535
-MOST = 2**31 - 1  # of anything that is counted: what TorchServe reads as a whole number, in Java
-MOST_THREADS = 1024  # more than any machine has: beyond some thousands they cannot be started
-# TorchServe's own settings that are whole numbers, and the least of each. Where one is no such number, it takes its
-# default, and says so nowhere but in its log.
+MOST = 2**31 - 1  # for any count: TorchServe reads it as a Java int
+MOST_THREADS = 1024  # more than any machine has processors; some thousands cannot be started
+# TorchServe's own settings that are whole numbers, and the minimum of each. TorchServe replaces invalid values with
+# defaults and mentions it only in its log.
 OF_TORCHSERVE = {
     "batchSize": 1,
     "maxBatchDelay": 0,
@@ -26,13 +26,13 @@ OF_TORCHSERVE = {
     "maxWorkers": 0,
 }
 BESIDE = {"response_timeout_s"}
-RESPONSE_TIMEOUT_S = 120  # TorchServe's own, where responseTimeout is not set
-ANSWER_BYTES = 1_040_000  # of one answer: sixteen, a batch, fit into max_response_size (config.properties)
+RESPONSE_TIMEOUT_S = 120  # TorchServe's default for responseTimeout
+ANSWER_BYTES = 1_040_000  # in one answer: a batch of sixteen fits into max_response_size (config.properties)
 
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """What a request may ask for at most, and how many classes it is answered with. model-config.yaml says why."""
+    """The most that a request may ask for, and how many classes it gets. model-config.yaml gives the reasons."""
 
     max_image_bytes: int
     max_pixels: int
@@ -40,17 +40,17 @@ class LimitSettings:
     max_instances: int
     max_top_k: int
     default_top_k: int
-    max_classes: int = 10_000  # settings from before it was there are read too
+    max_classes: int = 10_000  # older settings lack it
 
     def of_model(self, classes: int, class_bytes: int) -> Limits:
-        """classes: that the model has. class_bytes: what one of them takes in an answer at most."""
+        """classes: the number that the model has. class_bytes: the most bytes that one takes in an answer."""
         fitting = min(self.max_classes, ANSWER_BYTES // class_bytes)
         return Limits(**{**vars(self), "max_classes": fitting}, classes=classes)
 
 
 @dataclass(frozen=True)
 class Limits(LimitSettings):
-    """The same for one model. classes: that it has, which are all that is given where more are asked for."""
+    """The same for one model. classes: how many it has; a request for more gets all of them."""
 
     classes: int = sys.maxsize
 
@@ -74,11 +74,11 @@ class Settings:
     max_batch: int
     limits: LimitSettings
     url: UrlSettings
-    response_timeout_s: float  # TorchServe's own, which stands beside `handler`
+    response_timeout_s: float  # TorchServe's setting, next to `handler`
 
 
 def read_settings(config: object) -> Settings:
-    """The content of model-config.yaml → its `handler` part. Raises ValueError naming a setting that is wrong."""
+    """The content of model-config.yaml → its `handler` part. Raises ValueError naming an invalid setting."""
     handler = _mapping(config, "handler", "")
     limits = _mapping(handler, "limits", "handler.")
     url = _mapping(handler, "url", "handler.")
@@ -99,10 +99,10 @@ def read_settings(config: object) -> Settings:
 def _limits(limits: dict[str, object]) -> LimitSettings:
     names = [field.name for field in fields(LimitSettings) if field.name in limits or field.default is MISSING]
     made = LimitSettings(**{name: _count(limits, name, "handler.limits.") for name in names})
-    for most in ("max_top_k", "max_classes"):  # else every request that says nothing of top_k is refused
+    for most in ("max_top_k", "max_classes"):  # else every request without top_k would be refused
         if made.default_top_k > getattr(made, most):
             raise _wrong("handler.limits.default_top_k", f"at most {most}, which is {getattr(made, most)}")
-    # What one limit lets one image have, another would never let through.
+    # Otherwise one limit would make part of the other unreachable.
     for lower, upper in (("max_top_k", "max_classes"), ("max_pixels", "max_request_pixels")):
         if getattr(made, lower) > getattr(made, upper):
             raise _wrong(f"handler.limits.{lower}", f"at most {upper}, which is {getattr(made, upper)}")
@@ -116,7 +116,7 @@ def _url_settings(url: dict[str, object], response_timeout_s: float) -> UrlSetti
         raise _wrong("handler.url.allowed_hosts", "a list of hosts")
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:  # NaN is not
         raise _wrong("handler.url.timeout_s", "a number of seconds above 0")
-    if timeout_s >= response_timeout_s:  # a host that is slow would end the worker, and all requests of its batch
+    if timeout_s >= response_timeout_s:  # a slow host would kill the worker with all requests of its batch
         raise _wrong("handler.url.timeout_s", f"less than responseTimeout, which is {response_timeout_s:g} s")
     if not isinstance(allow_http, bool):
         raise _wrong("handler.url.allow_http", "true or false")
@@ -130,7 +130,7 @@ def _is_host(said: object) -> bool:
     try:
         if found["ipv6"]:
             IPv6Address(found["ipv6"])
-        elif found["last"].isdecimal():  # as of no name
+        elif found["last"].isdecimal():  # no name ends in a number
             IPv4Address(found["name"])
     except ValueError:
         return False
@@ -138,7 +138,7 @@ def _is_host(said: object) -> bool:
 
 
 def _of_torchserve(config: object) -> dict[str, int]:
-    """Those of its settings, beside ours, that are there."""
+    """TorchServe's own settings that are present."""
     there = config if isinstance(config, dict) else {}
     return {name: _count(there, name, "", least) for name, least in OF_TORCHSERVE.items() if name in there}
 
@@ -146,7 +146,7 @@ def _of_torchserve(config: object) -> dict[str, int]:
 def _refuse_unknown(settings: dict[str, object], kind: type, above: str) -> None:
     known = {field.name for field in fields(kind)} - BESIDE
     if unknown := sorted(map(str, settings.keys() - known)):
-        raise ValueError(f"model-config.yaml: {above}{unknown[0]} is no setting")
+        raise ValueError(f"model-config.yaml: {above}{unknown[0]} is not a setting")
 
 
 def _mapping(parent: object, name: str, above: str) -> dict[str, object]:

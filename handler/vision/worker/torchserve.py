@@ -1,4 +1,4 @@
-"""The border to TorchServe, which has no types: what the handler uses of it, and what TorchServe wants back."""
+"""The interface to TorchServe, which is untyped: what the handler uses of it, and what TorchServe expects back."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any, Protocol
 
 from vision.protocol.request import Verb
 
-# What the front door tells the handler; a request that came another way has none of them.
+# Headers from the front door; requests that arrive another way have none of them.
 CONTENT_TYPE = "x-client-content-type"
-TOP_K = "x-client-top-k"  # as the address has it
-PROTOCOL = "x-client-protocol"  # v1, v2 or grpc: what the client's path says
+TOP_K = "x-client-top-k"  # from the URL
+PROTOCOL = "x-client-protocol"  # v1, v2 or grpc, according to the client's path
 REQUEST_START = "x-request-start"
 REQUEST_ID = "x-request-id"
 TRACE = "traceparent"
 KEY = "x-door-request"
 
-# Of a body whose JSON has bytes behind it. TorchServe leaves a name as it comes: clients write it in several ways.
+# Set if bytes follow the JSON in the body. TorchServe keeps the case of names, which varies between clients.
 HEAD_LENGTH = "inference-header-content-length"
 
-VERSION = "x-model-version"  # of an answer
-SERVED = "SERVED_VERSION"  # the variable by which kserve/runtime/server tells it
+VERSION = "x-model-version"  # in an answer
+SERVED = "SERVED_VERSION"  # the variable that kserve/runtime/server sets
 SAFE_VERSION = re.compile(r"[\w.-]{1,128}", re.ASCII)
 SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-# ff is no version, and zeros are no trace: https://www.w3.org/TR/trace-context/#traceparent-header
+# Neither a version of ff nor a trace of zeros is valid: https://www.w3.org/TR/trace-context/#traceparent-header
 W3C_TRACE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -65,18 +65,18 @@ class Row:
 
     @property
     def verb(self) -> Verb:
-        """TorchServe sets this header itself, by the path."""
+        """TorchServe itself sets this header according to the path."""
         return Verb.EXPLAIN if self.context.get_request_header(self.index, "explain") == "True" else Verb.PREDICT
 
     @property
     def protocol(self) -> str | None:
-        """v1, v2 or grpc, as the front door has read the path; None without it: TorchServe says nothing of the path."""
+        """v1, v2 or grpc, read from the path by the front door; None without it: TorchServe hides the path."""
         told = self.context.get_request_header(self.index, PROTOCOL)
         return told if isinstance(told, str) else None
 
     @property
     def head_length(self) -> str | None:
-        """How many bytes of the body are JSON, as the client writes it, where binary tensors follow; else None."""
+        """How many bytes of the body are JSON, as the client states it, if binary tensors follow; else None."""
         for name, value in self.context.get_all_request_header(self.index).items():
             if name.lower() == HEAD_LENGTH and isinstance(value, str):
                 return value
@@ -84,36 +84,38 @@ class Row:
 
     @property
     def v1_path(self) -> str:
-        """Where the same is asked in KServe v1."""
+        """The path of the same call in KServe v1."""
         return f"/v1/models/{self.context.model_name}:{'explain' if self.verb is Verb.EXPLAIN else 'predict'}"
 
     @property
     def v2_path(self) -> str:
-        """And in v2."""
+        """The path of the same call in KServe v2."""
         return f"/v2/models/{self.context.model_name}/{'explain' if self.verb is Verb.EXPLAIN else 'infer'}"
 
     @property
     def model(self) -> tuple[str, str]:
-        """The name of the model that is asked, and the version that answers."""
+        """The model's name and version."""
         return self.context.model_name, version_served(self.context)
 
     @property
     def content_type(self) -> str:
-        """What the client calls the body, with parameters; empty where it says nothing."""
+        """The client's content type, with parameters; empty if there is none."""
         told = self.context.get_request_header(self.index, CONTENT_TYPE)
         if isinstance(told, str):
             return told
-        part = self.context.get_request_header(self.index, "body")  # TorchServe's note, unless a header hides it
+        part = self.context.get_request_header(
+            self.index, "body"
+        )  # set by TorchServe, unless a client's header hides it
         return part.get("content-type") or "" if isinstance(part, dict) else ""
 
     @property
     def key(self) -> object:
-        """By which the front door would write down that its client has left; None without it."""
+        """The key by which the front door would list the request as abandoned; None without it."""
         return self.context.get_request_header(self.index, KEY)
 
     @property
     def top_k(self) -> str | None:
-        """What the address asks, as the front door has read it; TorchServe says nothing of it, but to /invocations."""
+        """top_k from the URL, as read by the front door. TorchServe itself passes it on only for /invocations."""
         told = self.context.get_request_header(self.index, TOP_K)
         return told if isinstance(told, str) else None
 
@@ -124,9 +126,9 @@ def each_row(rows: list[dict[str, object]], context: Context) -> list[Row]:
 
 
 class FinalBodies(list[bytes]):
-    """Response bodies. They count as empty: the stock envelope wraps only what counts as true in {"predictions": …}.
+    """Response bodies. The list is always falsy, because the stock envelope wraps truthy ones in {"predictions": …}.
 
-    (The class stands here since TorchServe wants just one in the handler's own module.)
+    (The class is in this module because TorchServe wants exactly one class in the handler's.)
     """
 
     def __bool__(self) -> bool:
@@ -134,9 +136,10 @@ class FinalBodies(list[bytes]):
 
 
 def is_enveloped(rows: Any, context: Context) -> bool:
-    """TorchServe's own rows are a body, or the bytes of a form; JSON instances have no bytes, and none has a body.
+    """Whether rows came through the stock envelope. TorchServe's own rows have a body or the bytes of a form; JSON
+    instances have neither.
 
-    The envelope knows no batches: several rows for as many requests are those requests, whatever one of them holds.
+    The envelope does not batch: as many rows as requests, if several, are TorchServe's own, whatever they hold.
     """
     if not isinstance(rows, list) or len(rows) != len(context.request_processor):
         return True
@@ -146,9 +149,9 @@ def is_enveloped(rows: Any, context: Context) -> bool:
 
 
 def version_served(context: Context) -> str:
-    """As the server tells it of itself; without that server, as the archive's manifest has it; or empty.
+    """The version that the server states; without that server, the one in the archive's manifest; or empty.
 
-    What is published has its settings and its signature in its name too, of which the archive knows nothing.
+    A published version also covers the settings and the signature, which the archive does not know.
     """
     model = context.manifest.get("model") if isinstance(context.manifest, dict) else None
     version = os.environ.get(SERVED) or (model.get("modelVersion") if isinstance(model, dict) else None)
@@ -156,7 +159,7 @@ def version_served(context: Context) -> str:
 
 
 def name_of_request(context: Context, index: int) -> str:
-    """For the log: its id and its trace, where they look like that; nothing else that a client could say."""
+    """For the log: the request's id and trace if they are well-formed; nothing else that a client could choose."""
     told, trace = context.get_request_header(index, REQUEST_ID), context.get_request_header(index, TRACE)
     name = f"request {told}" if isinstance(told, str) and SAFE_ID.fullmatch(told) else "a request"
     found = W3C_TRACE.fullmatch(trace) if isinstance(trace, str) else None
@@ -164,7 +167,7 @@ def name_of_request(context: Context, index: int) -> str:
 
 
 def quieten() -> None:
-    """TorchServe logs a line for every batch through the root logger; its metrics, which are lines too, must stay."""
+    """Drops TorchServe's line per batch, which uses the root logger. Its metrics are log lines too, and must stay."""
     logging.getLogger("ts").setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.WARNING)
 

@@ -143,7 +143,7 @@ def settings(
     of_version = f"(/versions/{_pattern(version)})?" if version else ""
     predict, explain = (f"/v1/models/{name}:{verb}" for verb in ("predict", "explain"))
     v1, v2 = f"/v1/models/{pattern}(:|%3[Aa])", f"/v2/models/{pattern}{of_version}/"
-    which = f"this is version {version} of {name}, name it or none" if version else f"{name} has none here, name none"
+    which = f"only {version} of {name} is served: name it or none" if version else f"{name} has none here: name none"
     values |= {
         "folder": str(folder),
         "script": str(SCRIPT),

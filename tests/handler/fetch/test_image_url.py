@@ -176,7 +176,7 @@ def test_what_is_no_https_url_is_400(url: Any, host: str) -> None:
     [
         ("missing", "the host answered 404"),
         ("broken", "the host answered 500"),
-        ("cut-off", "the connection broke off"),
+        ("cut-off", "the connection was lost"),
     ],
 )
 def test_a_bad_answer_is_502(path: str, sentence: str, host: str) -> None:

@@ -27,7 +27,7 @@ NO_IMAGE = "400 body: not an image (JPEG, PNG, WebP, GIF, BMP or TIFF expected)"
 RUNS = "400 body: a run-length encoded BMP is not supported"
 CHUNKS = "413 body: more than 20000 chunks"
 PIXELS = "413 body: more than 50000000 pixels"
-COMPRESSION = "400 body: a TIFF with another compression than LZW, deflate, PackBits and JPEG is not supported"
+COMPRESSION = "400 body: a TIFF with a compression other than LZW, deflate, PackBits or JPEG is not supported"
 
 OUTCOMES = {
     "png exif": "pixels",  # what it says of its orientation is not read
@@ -91,8 +91,7 @@ OUTCOMES = {
     "tiff of many channels": "pixels",
     "tiff long strips": "pixels",
     "png packed exif": "pixels",
-    "svg comments": "400 body: XML is not supported: send the image itself; "
-    "an error message may have come in its place",
+    "svg comments": "400 body: XML is not supported: send the image itself; this may be an error message",
     "jpeg without an end": "400 body: the JPEG image is truncated or damaged",
 }
 

@@ -102,9 +102,9 @@ IMAGE_TEXT = base64_text(IMAGE)
     ],
 )
 def test_text_where_bytes_are_expected_is_told(content: bytes, kind: str, limits: Limits) -> None:
-    expected = 'the bytes of an image are expected; base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
-    assert str(refusal(content, limits)) == f"instances[7]: {kind}, where {expected}"
-    once = f"instances[7].b64: base64 of {kind}: encode the bytes of the image, once"
+    expected = 'instead of the bytes of an image; base64 belongs in JSON, {"instances": [{"b64": "…"}]}'
+    assert str(refusal(content, limits)) == f"instances[7]: {kind} {expected}"
+    once = f"instances[7].b64: it decodes to {kind}: encode the image's bytes once"
     assert str(refusal({"b64": base64_text(content)}, limits)) == once
 
 
@@ -112,7 +112,7 @@ def test_text_where_bytes_are_expected_is_told(content: bytes, kind: str, limits
     "content", [b'{"instances": []}', b'\xef\xbb\xbf {"type": "Buffer", "data": []}', b"[[0, 1]]", b"{}"]
 )
 def test_json_where_bytes_are_expected_is_told(content: bytes, limits: Limits) -> None:
-    expected = "JSON, where the bytes of an image are expected: send it as application/json"
+    expected = "JSON instead of the bytes of an image: send it as application/json"
     assert str(refusal(content, limits)) == f"instances[7]: {expected}"
 
 
@@ -144,4 +144,7 @@ def test_the_limit_of_bytes_is_exact(over: int, limits: Limits) -> None:
 def test_a_url_is_refused_unless_hosts_are_allowed(limits: Limits) -> None:
     error = refusal({"url": "https://example.org/cat.jpg"}, limits)
     assert isinstance(error, UrlNotAllowed)
-    assert (error.status, str(error)) == (403, "instances[7].url: not fetched: this server fetches no images by URL")
+    assert (error.status, str(error)) == (
+        403,
+        "instances[7].url: not fetched: this server fetches no images by URL",
+    )

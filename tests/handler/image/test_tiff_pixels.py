@@ -98,7 +98,7 @@ def test_ycbcr_without_jpeg(compression: str) -> None:
 def test_other_compressions_are_refused(compression: str) -> None:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.asarray(gradient(90, 70)), photometric="rgb", compression=compression, metadata=None)
-    with pytest.raises(Unsupported, match="another compression"):
+    with pytest.raises(Unsupported, match="a compression other than"):
         rgb_of(buffer.getvalue())
 
 
@@ -153,7 +153,7 @@ def test_dng_is_a_raw_file() -> None:
     buffer = io.BytesIO()
     version = (50706, 1, 4, b"\1\4\0\0", True)
     tifffile.imwrite(buffer, np.asarray(gradient(90, 70)), photometric="rgb", metadata=None, extratags=[version])
-    with pytest.raises(Unsupported, match="a camera's raw file"):
+    with pytest.raises(Unsupported, match="a camera raw file"):
         rgb_of(buffer.getvalue())
 
 
@@ -166,7 +166,7 @@ def test_a_preview_is_not_taken_for_the_picture(first: int) -> None:
         tiff.write(rgb, photometric="rgb", metadata=None, subfiletype=first, subifds=1)
         tiff.write(rgb[::2, ::2], photometric="rgb", metadata=None, subfiletype=1 - first)
     if first == 1:
-        with pytest.raises(Unsupported, match="a camera's raw file"):
+        with pytest.raises(Unsupported, match="a camera raw file"):
             rgb_of(buffer.getvalue())
     else:
         assert (rgb_of(buffer.getvalue()) == rgb).all()
@@ -175,7 +175,7 @@ def test_a_preview_is_not_taken_for_the_picture(first: int) -> None:
 def test_ycbcr_without_compression_is_named() -> None:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.asarray(gradient(90, 70)), photometric="ycbcr", metadata=None)
-    with pytest.raises(Unsupported, match="YCbCr without compression"):
+    with pytest.raises(Unsupported, match="uncompressed YCbCr"):
         rgb_of(buffer.getvalue())
 
 
@@ -245,7 +245,7 @@ def test_a_jpeg_that_is_as_its_tiff_says() -> None:
 @pytest.mark.parametrize(("jpeg", "colours"), [(OF_YCC, RGB), (OF_RGB, YCC)], ids=["called RGB", "called YCbCr"])
 def test_a_jpeg_of_other_colours_is_named(jpeg: bytes, colours: tuple[int, int, tuple[int, ...]]) -> None:
     """Which tifffile reads as the JPEG says, and libtiff as the TIFF does."""
-    with pytest.raises(Unsupported, match="JPEGs of other colours than it says"):
+    with pytest.raises(Unsupported, match="JPEGs have other colours than it declares"):
         rgb_of(tiff_of_a_jpeg(jpeg, (64, 48), EIGHT, colours, WHOLE))
 
 
@@ -273,5 +273,5 @@ def test_alpha_behind_other_channels_is_named(extra: str) -> None:
     buffer = io.BytesIO()
     samples = np.zeros((70, 90, 5), np.uint8)
     tifffile.imwrite(buffer, samples, photometric="rgb", extrasamples=("unspecified", extra), metadata=None)
-    with pytest.raises(Unsupported, match="alpha behind other channels"):
+    with pytest.raises(Unsupported, match="alpha after other extra channels"):
         rgb_of(buffer.getvalue())

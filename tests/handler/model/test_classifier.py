@@ -192,7 +192,9 @@ def test_bfloat16_is_not_taken_where_packaging_saw_other_answers(
     precise = replace(facts, bfloat16=False)
     made = Classifier(model_dir, precise, replace(settings, precision="auto"), gpu_id=None)
     assert made.description.startswith("precision=float32 ")
-    with pytest.raises(ValueError, match=r"^model-config.yaml: handler.precision is bfloat16, in which .* use auto or"):
+    with pytest.raises(
+        ValueError, match=r"^model-config.yaml: handler.precision is bfloat16, which changes .* use auto or"
+    ):
         Classifier(model_dir, precise, replace(settings, precision="bfloat16"), gpu_id=None)
 
 
@@ -210,7 +212,7 @@ def refusal(folder: Path, facts: Facts, settings: Settings) -> str:
     return str(refused.value)
 
 
-NO_NETWORK = "program.json is no network for these weights: "
+NO_NETWORK = "program.json does not fit these weights: "
 
 
 def test_weights_that_do_not_fit_are_one_clear_sentence(copy: Path, facts: Facts, settings: Settings) -> None:
@@ -244,7 +246,7 @@ def test_a_program_for_images_of_another_size_is_one_clear_sentence(
     model_dir: Path, facts: Facts, settings: Settings
 ) -> None:
     larger = replace(facts, preprocessing=replace(facts.preprocessing, crop=240))
-    assert refusal(model_dir, larger, settings) == "program.json is for 224 pixels, and model.yaml crops 240"
+    assert refusal(model_dir, larger, settings) == "program.json is for 224 pixels, but model.yaml crops 240"
 
 
 def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(load: Load) -> None:

@@ -55,7 +55,7 @@ def test_float32_where_the_processor_cannot_be_asked(tmp_path: Path, monkeypatch
     "device", ["", "gpu", "CUDA:0", "cuda:-1", "cuda:", "cuda:x", "mps", "meta", "cpu:0", "auto\n", "x" * 500]
 )
 def test_what_is_no_device_is_one_clear_sentence(device: str) -> None:
-    said = r"^model-config.yaml: handler.device is '.{,60}'; use auto, cpu, or such as cuda:0$"
+    said = r"^model-config.yaml: handler.device is '.{,60}'; use auto, cpu or, say, cuda:0$"
     with pytest.raises(ValueError, match=said):
         devices.choose_device(device, gpu_id=None)
 
@@ -65,7 +65,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_sentence(
     device: str, there: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
-    said = rf"^model-config.yaml: handler.device is {device}, and there are {there} GPUs; use auto or cpu$"
+    said = rf"^model-config.yaml: handler.device is {device}, but there are {there} GPUs; use auto or cpu$"
     with pytest.raises(ValueError, match=said):
         devices.choose_device(device, gpu_id=0)
 

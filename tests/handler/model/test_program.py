@@ -110,14 +110,14 @@ def with_node(node: Any, at: int = 2) -> Json:
 
 RELU = ["relu", [{"node": 1}]]
 REFUSED: dict[str, tuple[Any, str]] = {
-    "no JSON": (b"{", "it is no JSON"),
-    "no text": (b"\xff\xfe", "it is no JSON"),
+    "no JSON": (b"{", "it is not JSON"),
+    "no text": (b"\xff\xfe", "it is not JSON"),
     "a list": ([], "it must be an object with format, nodes, output, side"),
     "a number": (3, "it must be an object"),
     "another key": (changed(more=1), "it must be an object"),
     "another format": (changed(format=2), "format 1 is expected"),
     "a format that is true": (changed(format=True), "format 1 is expected"),
-    "NaN": (b'{"format": NaN}', "NaN is no number"),
+    "NaN": (b'{"format": NaN}', "NaN is not a number"),
     "nested": (b"[" * 100_000, "nested too deeply"),
     "too long": (b" " * (MOST_BYTES + 1), "more than"),
     "no side": (changed(side=0), "side must be"),
@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "one that draws": (with_node(["rand_like", [{"node": 1}]]), "'rand_like' is no operator"),
     "one that resizes": (with_node(["set_.source_Tensor", [{"node": 1}, {"node": 0}]]), "is no operator"),
     "a name that is long": (with_node(["x" * 10_000, []]), "is no operator"),
-    "too many arguments": (with_node(["relu", [{"node": 1}] * 2]), "relu takes 1 arguments at most"),
+    "too many arguments": (with_node(["relu", [{"node": 1}] * 2]), "relu takes at most 1 arguments"),
     "too few": (with_node(["relu", []]), "relu lacks self"),
     "an unknown one": (with_node(["relu", [{"node": 1}], {"inplace": True}]), "relu has no other argument 'inplace'"),
     "one given twice": (with_node(["relu", [{"node": 1}], {"self": {"node": 1}}]), "relu has no other argument 'self'"),
@@ -212,12 +212,12 @@ def test_what_takes_too_much_memory_is_refused(nodes: list[Any]) -> None:
     said = program()
     said["nodes"] = [*said["nodes"][:2], *nodes]
     said["output"] = len(said["nodes"]) - 1
-    with pytest.raises(ValueError, match=r"^nodes\[\d\]: \w+(\.\w+)? does not take this: "):
+    with pytest.raises(ValueError, match=r"^nodes\[\d\]: \w+(\.\w+)? does not accept its input: "):
         network(said)
 
 
 def test_the_bound_is_this_trial_s_alone() -> None:
-    with pytest.raises(ValueError, match="does not take this"):
+    with pytest.raises(ValueError, match="does not accept its input"):
         network(with_node(BOMBS["repeat"][0]))
     assert torch.zeros(2**28).sum() == 0
 
@@ -225,11 +225,14 @@ def test_the_bound_is_this_trial_s_alone() -> None:
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        (["view", [{"node": 4}, [{"batch": 1}, 5]]], r"nodes\[5\]: view does not take this: "),
-        (["view", [{"node": 4}, [{"batch": 4}, 1]]], r"nodes\[6\]: linear does not take this: "),
-        (["getitem", [{"node": 4}, 2]], r"nodes\[5\]: getitem does not take this: "),
-        (["permute", [{"node": 4}, [0, 1]]], r"nodes\[5\]: permute does not take this: "),
-        (["index.Tensor", [{"node": 4}, [{"weight": "fc.weight"}]]], r"nodes\[5\]: index.Tensor does not take this: "),
+        (["view", [{"node": 4}, [{"batch": 1}, 5]]], r"nodes\[5\]: view does not accept its input: "),
+        (["view", [{"node": 4}, [{"batch": 4}, 1]]], r"nodes\[6\]: linear does not accept its input: "),
+        (["getitem", [{"node": 4}, 2]], r"nodes\[5\]: getitem does not accept its input: "),
+        (["permute", [{"node": 4}, [0, 1]]], r"nodes\[5\]: permute does not accept its input: "),
+        (
+            ["index.Tensor", [{"node": 4}, [{"weight": "fc.weight"}]]],
+            r"nodes\[5\]: index.Tensor does not accept its input: ",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(node: Any, sentence: str) -> None:

@@ -193,11 +193,11 @@ def test_explanations_are_of_the_network_that_can_be_differentiated(load: Callab
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("no int8", "this archive has no network of 8 bits; package it with --int8 PHOTOGRAPHS, or use auto"),
+        ("no int8", "this archive has no 8-bit network; package it with --int8 PHOTOGRAPHS, or use auto"),
         ("no file", "int8.safetensors cannot be read: "),
-        ("no program", "int8.json is no network for these weights: "),
-        ("no x86", "layers of 8 bits are for x86-64 processors, and this is aarch64"),
-        ("other sums", "int8.json is no network for these weights: nodes[1]: int8.conv2d does not take this: "),
+        ("no program", "int8.json does not fit these weights: "),
+        ("no x86", "8-bit layers need an x86-64 processor, and this is aarch64"),
+        ("other sums", "int8.json does not fit these weights: nodes[1]: int8.conv2d does not accept its input: "),
     ],
 )
 def test_where_it_cannot_be_auto_goes_on_and_int8_says_why(

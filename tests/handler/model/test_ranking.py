@@ -61,7 +61,7 @@ def test_labels_are_any_text_and_wordnet_ids_may_be_missing(said: list[list[Any]
 
 @pytest.mark.parametrize("said", [b"", b"[", b"\xff", b"[" * 100_000, {}, [], None, "tabby", 5, {"n02123045": "tabby"}])
 def test_a_file_without_a_list_of_classes_is_told(said: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^classes.json must be a JSON list of classes, of at least one$"):
+    with pytest.raises(ValueError, match=r"^classes.json must be a JSON list of at least one class$"):
         read_classes(classes(tmp_path, said))
 
 

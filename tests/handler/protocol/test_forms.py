@@ -67,7 +67,7 @@ def test_the_number_of_classes_is_a_field(limits: Limits) -> None:
         assert refusal(form(file("data"), field("top_k", wrong)), limits) == expected
     assert refusal(form(file("data"), field("top_k", b"1"), field("top_k", b"2")), limits) == (
         400,
-        "top_k: comes twice",
+        "top_k: is given twice",
     )
 
 
@@ -108,30 +108,30 @@ def test_where_no_library_reads_forms_they_are_not_taken(
     library: ModuleType | None, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "multipart", library)
-    assert refusal(form(file("data")), limits) == (415, "content-type: this server reads no forms")
+    assert refusal(form(file("data")), limits) == (415, "content-type: this server does not accept forms")
     assert parse_body(JPEG, "image/jpeg", limits).instances == [JPEG]
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (form(field("data", ONE), file("data")), "data: JSON goes alone, without files beside it"),
-        (form(file("data"), field("data", ONE)), "data: JSON goes alone, without files beside it"),
+        (form(field("data", ONE), file("data")), "data: send the JSON alone, without files"),
+        (form(file("data"), field("data", ONE)), "data: send the JSON alone, without files"),
         (form(field("data", ONE), field("top_k", b"2")), "top_k: belongs in the JSON: parameters.top_k"),
         (form(field("data", b'{"instances": [')), "body: not JSON (line 1, column 16: Expecting value)"),
         (form(field("data", b"/9j/4AAQSkZJRg==")), "data: expected a file, or JSON; base64 belongs in JSON, "),
-        (form(file("photo")), "body: a form has files in data, file, image, files, files[], and top_k; "),
-        (form(file("")), "body: a form has files in data, file, image, files, files[], and top_k; "),
+        (form(file("photo")), "body: a form may only have data, file, image, files, files[] and top_k; "),
+        (form(file("")), "body: a form may only have data, file, image, files, files[] and top_k; "),
         (form(field("top_k", b"2")), "body: the form has no file in data, file, image, files, files[]"),
         (form(), "body: the form has no file in data, file, image, files, files[]"),
-        (form(("", JPEG)), "body: not a form that can be read (multipart/form-data, RFC 7578)"),
-        (form(file("data"), field("_charset_", b"forged")), "body: a form has files in data, file, image, files, "),
-        (form(file("data"))[:-10], "body: not a form that can be read (multipart/form-data, RFC 7578)"),
-        (b"", "body: not a form that can be read (multipart/form-data, RFC 7578)"),
-        (JPEG, "body: not a form that can be read (multipart/form-data, RFC 7578)"),
+        (form(("", JPEG)), "body: not a valid form (multipart/form-data, RFC 7578)"),
+        (form(file("data"), field("_charset_", b"forged")), "body: a form may only have data, file, image, files, "),
+        (form(file("data"))[:-10], "body: not a valid form (multipart/form-data, RFC 7578)"),
+        (b"", "body: not a valid form (multipart/form-data, RFC 7578)"),
+        (JPEG, "body: not a valid form (multipart/form-data, RFC 7578)"),
         (
             form(('; name="data"; filename="a"\r\nContent-Transfer-Encoding: base64', b"YWJj")),
-            "body: a part with Content-Transfer-Encoding: send the bytes of the file themselves",
+            "body: a part has Content-Transfer-Encoding: send the file's bytes as they are",
         ),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_told(body: bytes, sentence: str, limits: Limits) -> No
     "content_type", ["multipart/form-data", f"multipart/form-data; boundary={'x' * 71}", f"{TYPE}\n"]
 )
 def test_a_boundary_is_as_rfc_2046_has_it(content_type: str, limits: Limits) -> None:
-    sentence = "body: a form without a boundary of 1 to 70 characters in its content type"
+    sentence = "body: the form's content type needs a boundary of 1 to 70 characters"
     assert refusal(form(file("data")), limits, content_type.replace("x\n", '"x\n"')) == (400, sentence)
 
 
@@ -162,7 +162,7 @@ def test_a_boundary_in_quotes_is_the_same(limits: Limits) -> None:
     ],
 )
 def test_parts_and_their_heads_have_bounds(body: bytes, limits: Limits) -> None:
-    assert refusal(body, limits) == (413, "body: more than 64 files, or 1024 bytes of a part's head")
+    assert refusal(body, limits) == (413, "body: more than 64 files, or 1024 bytes in a part's header")
 
 
 def test_more_files_than_instances_may_be_are_too_many(limits: Limits) -> None:
@@ -173,7 +173,7 @@ def test_classes_have_a_bound_for_all_files_together(limits: Limits) -> None:
     few = form(*[file("data")] * 10, field("top_k", b"1000"))
     assert parse_body(few, TYPE, limits).top_k == 1000
     many = form(*[file("data")] * 11, field("top_k", b"1000"))
-    sentence = "top_k: more than 10000 classes, for all instances together"
+    sentence = "top_k: more than 10000 classes for all instances together"
     assert refusal(many, limits) == (413, sentence)
     both = json.dumps({"instances": [{"b64": "AAAA"}] * 64, "parameters": {"top_k": 157}}).encode()
     assert refusal(both, limits, "application/json") == (413, f"parameters.{sentence}")
@@ -190,7 +190,7 @@ def test_a_form_of_text_is_told_what_to_send(text: bytes, limits: Limits) -> Non
     status, said = refusal(text, limits, URL_ENCODED)
     assert (status, said) == (
         400,
-        'body: a form of text is not taken: base64 belongs in JSON, {"instances": [{"b64": "…"}]}',
+        'body: URL-encoded forms are not accepted: base64 belongs in JSON, {"instances": [{"b64": "…"}]}',
     )
 
 

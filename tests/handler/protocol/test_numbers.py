@@ -19,9 +19,9 @@ BUFFER = {"type": "Buffer", "data": BYTES}  # Node's
 TYPED_ARRAY = {str(index): value for index, value in enumerate(BYTES)}  # JavaScript's Uint8Array
 GOOD = {"b64": "QUJD" * 1000}
 NO_BASE64 = 'expected base64 text (a list of numbers, or Node\'s {"type": "Buffer"}, is none)'
-NO_OBJECTS = 'instances: expected objects such as {"b64": "…"}; a list of numbers is none'
-NO_BODY = 'body: expected a JSON object {"instances": […]}, with base64 text; a list of numbers is none'
-V2 = "inputs: this is of KServe v2: send it to /v2/models/NAME/infer"
+NO_OBJECTS = 'instances: expected objects such as {"b64": "…"}, not a list of numbers'
+NO_BODY = 'body: expected a JSON object {"instances": […]} with base64 text, not a list of numbers'
+V2 = "inputs: this is a KServe v2 request: send it to /v2/models/NAME/infer"
 
 
 def refusal(body: bytes, limits: Limits) -> tuple[int, str]:

@@ -45,12 +45,12 @@ def test_without_the_front_door_it_is_among_the_fields(row: dict[str, object], l
     assert parse_row({"top_k": bytearray(b"3"), **row}, "", limits).top_k == 3
     assert parse_row({"top_k": "3", **row}, "", limits).top_k == 3
     for name in LIKE_IT[:6]:
-        with pytest.raises(RequestError, match=r"^top_k: is its name in an address and in a form, "):
+        with pytest.raises(RequestError, match=r"^top_k: must be spelled like this in a URL or a form; "):
             parse_row({name: bytearray(b"3"), **row}, "", limits)
 
 
 def test_what_is_asked_twice_is_refused(limits: Limits) -> None:
-    twice = "top_k: comes twice, in the address and in "
+    twice = "top_k: is given twice, in the URL and in "
     assert refusal({**ONE, "parameters": {"top_k": 3}}, limits, "3") == f"{twice}parameters"
     with pytest.raises(RequestError, match=rf"^{twice}the form$"):
         parse_body(FILE + FIELD + b"--x--\r\n", FORM, limits, "3")
@@ -58,14 +58,16 @@ def test_what_is_asked_twice_is_refused(limits: Limits) -> None:
 
 @pytest.mark.parametrize("name", ["top_k", *LIKE_IT, "k"])
 def test_beside_the_instances_it_is_told_where_it_belongs(name: str, limits: Limits) -> None:
-    sentence = 'top_k: belongs elsewhere: {"instances": […], "parameters": {"top_k": 5}}, or ?top_k=5 in the address'
+    sentence = (
+        'top_k: is in the wrong place: send {"instances": […], "parameters": {"top_k": 5}}, or ?top_k=5 in the URL'
+    )
     assert refusal({**ONE, name: 3}, limits) == sentence
 
 
 @pytest.mark.parametrize("name", ["Parameters", "params", "parameter", "config"])
 @pytest.mark.parametrize("inner", ["top_k", *LIKE_IT])
 def test_in_parameters_by_another_name_too(name: str, inner: str, limits: Limits) -> None:
-    assert refusal({**ONE, name: {inner: 3}}, limits).startswith("top_k: belongs elsewhere: ")
+    assert refusal({**ONE, name: {inner: 3}}, limits).startswith("top_k: is in the wrong place: send ")
 
 
 @pytest.mark.parametrize(
@@ -79,14 +81,14 @@ def test_in_parameters_by_another_name_too(name: str, inner: str, limits: Limits
 )
 def test_in_an_instance_it_is_told_that_it_is_for_all(added: dict[str, Any], limits: Limits) -> None:
     said = refusal({"instances": [IMAGE, {**IMAGE, **added}]}, limits)
-    assert said.startswith("instances[1]: parameters are for all instances together: ")
+    assert said.startswith("instances[1]: parameters apply to all instances: ")
 
 
 @pytest.mark.parametrize("name", [*LIKE_IT, "k", "other", "max_predictions", ""])
 def test_in_parameters_nothing_else_is_taken(name: str, limits: Limits) -> None:
     for parameters in ({name: 3}, {name: 3, "top_k": 3}):
         said = refusal({**ONE, "parameters": parameters}, limits)
-        assert said.startswith("parameters: top_k is all that is taken: ")
+        assert said.startswith("parameters: only top_k is accepted: ")
 
 
 @pytest.mark.parametrize(

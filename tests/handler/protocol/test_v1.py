@@ -62,16 +62,16 @@ def test_any_other_form_is_refused_with_what_is_expected(row: dict[str, Any], li
         (b"", "body: empty"),
         (b"  \n", "body: empty"),
         (b'{"instances": [', "body: not JSON (line 1, column 16: Expecting value)"),
-        (b"\xff\xd8\xff\xe0", "body: not JSON (not UTF-8); an image itself needs Content-Type: image/*"),
-        (b"[" * 5_000, "body: not JSON that can be read (nested too deeply)"),
-        (b'{"a": ' + b"9" * 10_000 + b"}", "body: not JSON that can be read (a number is too long)"),
+        (b"\xff\xd8\xff\xe0", "body: not JSON (not UTF-8); to send an image, set Content-Type: image/*"),
+        (b"[" * 5_000, "body: not readable JSON (nested too deeply)"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "body: not readable JSON (a number is too long)"),
         (b"[]", 'body: expected a JSON object {"instances": […]}'),
         (b"null", 'body: expected a JSON object {"instances": […]}'),
         (b'"text"', 'body: expected a JSON object {"instances": […]}'),
         (b"{}", "instances: expected a list of at least one instance"),
         (
             b'{"inputs": [1]}',
-            "inputs: this is of KServe v2: send it to /v2/models/NAME/infer",
+            "inputs: this is a KServe v2 request: send it to /v2/models/NAME/infer",
         ),
         (
             b"/9j/4AAQSkZJRgABAQ",
@@ -128,7 +128,7 @@ def test_an_image_that_is_called_json_is_not_counted(limits: Limits) -> None:
     error = refusal(b"\xff\xd8" + b"[{," * 10_000, limits)
     assert (error.status, str(error)) == (
         400,
-        "body: not JSON (not UTF-8); an image itself needs Content-Type: image/*",
+        "body: not JSON (not UTF-8); to send an image, set Content-Type: image/*",
     )
 
 
@@ -193,7 +193,7 @@ def test_the_bound_of_all_classes_together_is_exact(limits: Limits) -> None:
     many = {"instances": ONE["instances"] * 64, "parameters": {"top_k": 1000}}
     assert kserve_v1.parse_body(many, "", replace(limits, classes=156)).top_k == 156
     error = refusal(many, replace(limits, classes=157))
-    sentence = "parameters.top_k: more than 10000 classes, for all instances together"
+    sentence = "parameters.top_k: more than 10000 classes for all instances together"
     assert (error.status, str(error)) == (413, sentence)
 
 
@@ -208,7 +208,7 @@ def test_v2_with_bytes_behind_its_json_is_told_as_v2(
     error = refusal(body, limits, content_type)
     assert (error.status, str(error)) == (
         400,
-        "inputs: this is of KServe v2: send it to /v2/models/NAME/infer",
+        "inputs: this is a KServe v2 request: send it to /v2/models/NAME/infer",
     )
 
 

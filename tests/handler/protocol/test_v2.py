@@ -117,7 +117,7 @@ class TestImages:
         assert isinstance(shown, np.ndarray)
         assert shown.shape == (side, side, 3)
         sentence = (
-            f"inputs: more than {MAX_NUMBERS} numbers: send pixels behind the JSON, as bytes "
+            f"inputs: more than {MAX_NUMBERS} numbers: send pixels as bytes after the JSON "
             "(Inference-Header-Content-Length)"
         )
         side += 1
@@ -136,7 +136,7 @@ IMAGES = images("QUJD")
 EXPECTED = 'inputs: expected a list of one tensor: {"name": "images", "datatype": "BYTES", "shape": [1], '
 SHAPE = "inputs[0].shape: expected "
 INTEGERS = f"{SHAPE}integers from 1 to 2147483647"
-VALUES = "inputs[0].data: has {} values, and the shape says {}"
+VALUES = "inputs[0].data: has {} values, but the shape says {}"
 BYTE = "inputs[0].data: expected integers from 0 to 255"
 BINARY = "inputs[0].parameters.binary_data_size: "
 
@@ -149,12 +149,12 @@ BINARY = "inputs[0].parameters.binary_data_size: "
         ({"inputs": None}, EXPECTED),
         ({"inputs": []}, EXPECTED),
         ({"inputs": {"images": ["QUJD"]}}, EXPECTED),
-        ({"inputs": [IMAGES, IMAGES]}, "inputs: expected one tensor, of all images; there are 2"),
+        ({"inputs": [IMAGES, IMAGES]}, "inputs: expected one tensor with all images, not 2"),
         ({"inputs": ["QUJD"]}, "inputs[0]: expected an object: "),
         (body({**IMAGES, "name": 5}), "inputs[0].name: expected text"),
         (body({key: IMAGES[key] for key in ("datatype", "shape", "data")}), "inputs[0].name: expected text"),
         *(
-            (body({**IMAGES, "datatype": datatype}), "inputs[0].datatype: expected BYTES, the files of images, or ")
+            (body({**IMAGES, "datatype": datatype}), "inputs[0].datatype: expected BYTES (image files) or ")
             for datatype in ("FP32", "bytes", "STRING", None, 5, ["BYTES"])
         ),
         *(
@@ -181,9 +181,9 @@ BINARY = "inputs[0].parameters.binary_data_size: "
         (body(images(["QUJD"])), "inputs[0].data[0]: expected base64 text"),
         (body(images("QUJD", {"b64": "QUJD"})), "inputs[0].data[1]: expected base64 text"),
         (body(images(None)), "inputs[0].data[0]: expected base64 text"),
-        (body(images(["QUJD", "QUJD"], shape=[1, 1])), "inputs[0].data: expected 1 values in each list 1 deep, "),
-        (body(images(["QUJD"], "QUJD", shape=[2, 1])), "inputs[0].data: expected 1 values in each list 1 deep, "),
-        (body({key: IMAGES[key] for key in ("name", "datatype", "shape")}), "inputs[0]: has no data; nor "),
+        (body(images(["QUJD", "QUJD"], shape=[1, 1])), "inputs[0].data: expected 1 values in each list at depth 1, "),
+        (body(images(["QUJD"], "QUJD", shape=[2, 1])), "inputs[0].data: expected 1 values in each list at depth 1, "),
+        (body({key: IMAGES[key] for key in ("name", "datatype", "shape")}), "inputs[0]: has neither data nor "),
         (body(pixels(1, 1, 1, 3, data=[1, 2])), VALUES.format(2, 3)),
         (body(pixels(2**31 - 1, 1, 1, 3, data=[1, 2, 3])), None),
         (body(pixels(1, 2**31 - 1, 2**31 - 1, 3, data=[1, 2, 3])), VALUES.format(3, 3 * (2**31 - 1) ** 2)),
@@ -193,16 +193,16 @@ BINARY = "inputs[0].parameters.binary_data_size: "
         ),
         (
             body(pixels(1, 1, 2, 3, data=[[[[1, 2, 3], [1, 2]]]])),
-            "inputs[0].data: expected 3 values in each list 3 deep, ",
+            "inputs[0].data: expected 3 values in each list at depth 3, ",
         ),
-        (body(pixels(1, 1, 2, 3, data=[[[[1, 2, 3]]]])), "inputs[0].data: expected 2 values in each list 2 deep, "),
-        (body(pixels(1, 1, 1, 3, data=[[1, 2, 3]])), "inputs[0].data: expected 1 values in each list 1 deep, "),
+        (body(pixels(1, 1, 2, 3, data=[[[[1, 2, 3]]]])), "inputs[0].data: expected 2 values in each list at depth 2, "),
+        (body(pixels(1, 1, 1, 3, data=[[1, 2, 3]])), "inputs[0].data: expected 1 values in each list at depth 1, "),
         (body(pixels(2, 1, 1, 3, data=[[[[1, 2, 3]]]])), VALUES.format(3, 6)),
         (body({**IMAGES, "parameters": 5}), "inputs[0].parameters: expected an object"),
         (body({**IMAGES, "parameters": {"binary_data_size": 7}}), "inputs[0]: has both data and binary_data_size"),
         (
             body(behind("BYTES", [1], 7)),
-            f"{BINARY}there are no bytes behind the JSON: Inference-Header-Content-Length ",
+            f"{BINARY}no bytes follow the JSON: Inference-Header-Content-Length ",
         ),
         *(
             (body(behind("BYTES", [1], size)), f"{BINARY}expected a number of bytes")
@@ -217,23 +217,23 @@ BINARY = "inputs[0].parameters.binary_data_size: "
         *(
             (
                 body(IMAGES, outputs=[{"name": name}]),
-                "outputs[0].name: no such output: label, index and probability are there",
+                "outputs[0].name: no such output: the model has label, index and probability",
             )
             for name in ("scores", None, 5, ["label"], "heat_map")
         ),
-        (body(IMAGES, outputs=[{"name": "label"}, {"name": "label"}]), "outputs[1].name: comes twice"),
-        (body(IMAGES, outputs=[{"name": "label"}] * 4_000), "outputs: are more than there are: label, "),
+        (body(IMAGES, outputs=[{"name": "label"}, {"name": "label"}]), "outputs[1].name: is given twice"),
+        (body(IMAGES, outputs=[{"name": "label"}] * 4_000), "outputs: too many: the model has label, "),
         (
             body(IMAGES, outputs=[{"name": "label", "parameters": {"binary_data": 1}}]),
             "outputs[0].parameters.binary_data: expected true or false",
         ),
         (
             body(IMAGES, outputs=[{"name": "label", "parameters": {"classification": 3}}]),
-            "outputs[0].parameters: classification is not taken: parameters.top_k of the request is",
+            "outputs[0].parameters: classification is not supported: use the request's parameters.top_k",
         ),
         (
             body(IMAGES, outputs=[{"name": "label", "parameters": {"shared_memory_region": "r"}}]),
-            "outputs[0].parameters: shared memory is not taken: ",
+            "outputs[0].parameters: shared memory is not supported: ",
         ),
         (body(IMAGES, parameters=5), "parameters: expected an object"),
         (
@@ -248,13 +248,22 @@ BINARY = "inputs[0].parameters.binary_data_size: "
             (body(IMAGES, parameters={"top_k": top_k}), "parameters.top_k: expected an integer from 1 to 1000")
             for top_k in (0, -1, 1001, 5.0, "5", True, None)
         ),
-        (body(IMAGES, parameters={"topk": 5}), "parameters: top_k is its name: "),
-        (body(IMAGES, top_k=5), 'top_k: belongs elsewhere: {"inputs": […], "parameters": {"top_k": 5}}, or '),
-        (body({**IMAGES, "top_k": 5}), 'inputs[0]: top_k is for all images together: {"inputs": […], "parameters": '),
-        (body({**IMAGES, "parameters": {"top_k": 5}}), "inputs[0]: top_k is for all images together: "),
-        (body(IMAGES, outputs=[{"name": "label", "parameters": {"top_k": 5}}]), "outputs[0]: top_k is for all images "),
-        (body(IMAGES, parameters={"class": 5}), "parameters.class: is for explanations: /v2/models/alexnet/explain"),
-        (body(IMAGES, parameters={"form": "grid"}), "parameters.form: is for explanations: /v2/models/alexnet/explain"),
+        (body(IMAGES, parameters={"topk": 5}), "parameters: the name must be top_k: "),
+        (body(IMAGES, top_k=5), 'top_k: is in the wrong place: send {"inputs": […], "parameters": {"top_k": 5}}, or '),
+        (body({**IMAGES, "top_k": 5}), 'inputs[0]: top_k applies to all images: {"inputs": […], "parameters": '),
+        (body({**IMAGES, "parameters": {"top_k": 5}}), "inputs[0]: top_k applies to all images: "),
+        (
+            body(IMAGES, outputs=[{"name": "label", "parameters": {"top_k": 5}}]),
+            "outputs[0]: top_k applies to all images",
+        ),
+        (
+            body(IMAGES, parameters={"class": 5}),
+            "parameters.class: is only for explanations: /v2/models/alexnet/explain",
+        ),
+        (
+            body(IMAGES, parameters={"form": "grid"}),
+            "parameters.form: is only for explanations: /v2/models/alexnet/explain",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(document: Any, sentence: str | None, limits: Limits) -> None:
@@ -273,17 +282,17 @@ BYTES_1 = body(behind("BYTES", [1], 7))
 @pytest.mark.parametrize(
     ("document", "tensor", "sentence"),
     [
-        (BYTES_1, b"1234567890", f"{BINARY}is 7, and 10 bytes follow the JSON"),
-        (BYTES_1, b"", f"{BINARY}is 7, and 0 bytes follow the JSON"),
-        (body(behind("BYTES", [1], 0)), b"", "inputs[0].data[0]: is not there: the bytes end before it"),
-        (body(behind("BYTES", [1], 3)), b"\1\0\0", "inputs[0].data[0]: is not there: the bytes end before it"),
-        (body(behind("BYTES", [2], 7)), elements(b"ABC"), "inputs[0].data[1]: is not there: the bytes end before it"),
-        (BYTES_1, b"\4\0\0\0ABC", "inputs[0].data[0]: has 4 bytes, as it says, and 3 are left"),
-        (BYTES_1, b"\xff\xff\xff\xffABC", "inputs[0].data[0]: has 4294967295 bytes, as it says, and 3 are left"),
+        (BYTES_1, b"1234567890", f"{BINARY}is 7, but 10 bytes follow the JSON"),
+        (BYTES_1, b"", f"{BINARY}is 7, but 0 bytes follow the JSON"),
+        (body(behind("BYTES", [1], 0)), b"", "inputs[0].data[0]: is missing: the bytes end before it"),
+        (body(behind("BYTES", [1], 3)), b"\1\0\0", "inputs[0].data[0]: is missing: the bytes end before it"),
+        (body(behind("BYTES", [2], 7)), elements(b"ABC"), "inputs[0].data[1]: is missing: the bytes end before it"),
+        (BYTES_1, b"\4\0\0\0ABC", "inputs[0].data[0]: should have 4 bytes, but 3 are left"),
+        (BYTES_1, b"\xff\xff\xff\xffABC", "inputs[0].data[0]: should have 4294967295 bytes, but 3 are left"),
         (body(behind("BYTES", [1], 14)), elements(b"ABC", b"DEF"), "inputs[0].data: 7 bytes follow the last element"),
-        (body(behind("UINT8", [1, 1, 1, 3], 2)), b"\0\0", "inputs[0].data: has 2 bytes, and the shape says 3"),
-        (body(behind("UINT8", [1, 1, 1, 3], 4)), bytes(4), "inputs[0].data: has 4 bytes, and the shape says 3"),
-        (body(IMAGES), b"ABC", f"{BINARY}is missing: 3 bytes follow the JSON"),
+        (body(behind("UINT8", [1, 1, 1, 3], 2)), b"\0\0", "inputs[0].data: has 2 bytes, but the shape says 3"),
+        (body(behind("UINT8", [1, 1, 1, 3], 4)), bytes(4), "inputs[0].data: has 4 bytes, but the shape says 3"),
+        (body(IMAGES), b"ABC", f"{BINARY}is missing, but 3 bytes follow the JSON"),
         (
             body(behind("BYTES", [1], 7, data=["QUJD"])),
             elements(b"ABC"),
@@ -292,7 +301,7 @@ BYTES_1 = body(behind("BYTES", [1], 7))
         (
             {"inputs": [behind("BYTES", [1], 7)] * 2},
             elements(b"ABC") * 2,
-            "inputs: expected one tensor, of all images; ",
+            "inputs: expected one tensor with all images, ",
         ),
     ],
 )
@@ -305,7 +314,7 @@ def test_bytes_that_do_not_fit_are_told(document: Any, tensor: bytes, sentence: 
 def test_a_length_of_the_head_that_is_none(length: str, limits: Limits) -> None:
     status, said = refusal(body(IMAGES), limits, inference_header_content_length=length)
     assert status == 400
-    assert said.startswith("Inference-Header-Content-Length: expected a number of bytes, of the ")
+    assert said.startswith("Inference-Header-Content-Length: expected a number of bytes, at most the ")
 
 
 def test_a_head_of_another_length_is_no_json(limits: Limits) -> None:
@@ -318,16 +327,16 @@ def test_a_head_of_another_length_is_no_json(limits: Limits) -> None:
 
 def test_one_protocol_at_the_path_of_the_other_is_told_by_its_name(limits: Limits) -> None:
     v1 = {"instances": [{"b64": "QUJD"}]}
-    asked = "instances: this is of KServe v1: send it to /v1/models/alexnet:"
+    asked = "instances: this is a KServe v1 request: send it to /v1/models/alexnet:"
     assert refusal(v1, limits, "v2") == (400, f"{asked}predict")
     assert refusal(v1, limits, "v2", explain=True) == (400, f"{asked}explain")
-    v2 = (400, "inputs: this is of KServe v2: send it to /v2/models/alexnet/infer")
+    v2 = (400, "inputs: this is a KServe v2 request: send it to /v2/models/alexnet/infer")
     assert refusal(body(IMAGES), limits, "v1") == v2
-    explained = (400, "inputs: this is of KServe v2: send it to /v2/models/alexnet/explain")
+    explained = (400, "inputs: this is a KServe v2 request: send it to /v2/models/alexnet/explain")
     assert refusal(body(IMAGES), limits, "v1", explain=True) == explained
     content, length = binary(BYTES_1, elements(JPEG))
     assert refusal(content, limits, "v1", inference_header_content_length=length) == v2
-    sentence = "inputs: bytes follow the JSON, and no header Inference-Header-Content-Length says where they begin"
+    sentence = "inputs: bytes follow the JSON, but no Inference-Header-Content-Length header says where they begin"
     for protocol in ("v2", None):
         assert refusal(content, limits, protocol) == (400, sentence)
 
@@ -337,8 +346,8 @@ def test_one_protocol_at_the_path_of_the_other_is_told_by_its_name(limits: Limit
     [
         (b"", "body: not JSON (line 1, column "),
         (b",}", "body: not JSON (line 1, column "),
-        (b', "id": ' + b"[" * 9000, "body: not JSON that can be read (nested too deeply)"),
-        (b', "id": ' + b"9" * 9000, "body: not JSON that can be read (a number is too long)"),
+        (b', "id": ' + b"[" * 9000, "body: not readable JSON (nested too deeply)"),
+        (b', "id": ' + b"9" * 9000, "body: not readable JSON (a number is too long)"),
     ],
 )
 def test_what_is_no_json_is_not_taken_for_json_with_bytes_behind_it(end: bytes, sentence: str, limits: Limits) -> None:
@@ -353,7 +362,7 @@ def test_what_is_no_json_is_not_taken_for_json_with_bytes_behind_it(end: bytes, 
 )
 def test_an_image_itself_goes_elsewhere(content: bytes, content_type: str, limits: Limits) -> None:
     for explain, action in ((False, "predict"), (True, "explain")):
-        sentence = f"content-type: KServe v2 is JSON; an image itself, or a form, goes to /v1/models/alexnet:{action}"
+        sentence = f"content-type: KServe v2 takes JSON; send an image or a form to /v1/models/alexnet:{action}"
         assert refusal(content, limits, "v2", explain, x_client_content_type=content_type) == (415, sentence)
 
 
@@ -382,14 +391,14 @@ def test_as_many_images_as_allowed_and_not_one_more(limits: Limits) -> None:
 def test_classes_are_bounded_as_in_v1(limits: Limits) -> None:
     many = body(images(*["QUJD"] * 64), parameters={"top_k": 1000})
     assert parse(many, replace(limits, classes=5)).top_k == 5
-    sentence = "parameters.top_k: more than 10000 classes, for all instances together"
+    sentence = "parameters.top_k: more than 10000 classes for all instances together"
     assert refusal(many, limits) == (413, sentence)
     assert refusal(body(images(*["QUJD"] * 64)), limits, x_client_top_k="1000") == (413, sentence.partition(".")[2])
 
 
 def test_top_k_in_the_address(limits: Limits) -> None:
     assert parse(body(IMAGES), limits, x_client_top_k="3").top_k == 3
-    twice = (400, "top_k: comes twice, in the address and in parameters")
+    twice = (400, "top_k: is given twice, in the URL and in parameters")
     assert refusal(body(IMAGES, parameters={"top_k": 3}), limits, x_client_top_k="3") == twice
 
 
@@ -582,23 +591,23 @@ def test_over_grpc_the_question_decides_how_it_is_answered(binary_data: bool, li
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        (message(), "inputs[0].contents.bytes_contents: is missing; raw_input_contents too"),
-        (message({"uint_contents": [1]}), "inputs[0].contents.bytes_contents: is missing; "),
+        (message(), "inputs[0].contents.bytes_contents: is missing, and so is raw_input_contents"),
+        (message({"uint_contents": [1]}), "inputs[0].contents.bytes_contents: is missing, "),
         (
             message({"fp32_contents": [1]}, tensor={"datatype": "FP32"}),
-            "inputs[0].contents.bytes_contents: is missing; ",
+            "inputs[0].contents.bytes_contents: is missing, ",
         ),
-        (message(raw=["QUJD", "QUJD"]), "raw_input_contents: expected one, as there is one tensor"),
-        (message(raw=["QUJD"], contents={"bytes_contents": ["QUJD"]}), "inputs[0].contents: comes together with raw_"),
-        (message(raw=["!"]), "raw_input_contents[0]: expected bytes, which are base64 in the JSON of proto3"),
-        (message(raw=[5]), "raw_input_contents[0]: expected bytes, which are base64 in the JSON of proto3"),
+        (message(raw=["QUJD", "QUJD"]), "raw_input_contents: expected one entry, for the one tensor"),
+        (message(raw=["QUJD"], contents={"bytes_contents": ["QUJD"]}), "inputs[0].contents: given together with raw_"),
+        (message(raw=["!"]), "raw_input_contents[0]: expected bytes, as base64"),
+        (message(raw=[5]), "raw_input_contents[0]: expected bytes, as base64"),
         (message({"bytes_contents": ["QUJD", None]}), "inputs[0].contents.bytes_contents[1]: expected bytes, "),
-        (message(raw=[text(b"\4\0\0\0ABC")]), "raw_input_contents[0][0]: has 4 bytes, as it says, and 3 are left"),
+        (message(raw=[text(b"\4\0\0\0ABC")]), "raw_input_contents[0][0]: should have 4 bytes, but 3 are left"),
         (message(raw=[text(elements(b"A"))], tensor={"shape": ["-1"]}), INTEGERS),
         (message(raw=[text(elements(b"A"))], tensor={"shape": ["x"]}), INTEGERS),
         (message(raw=[text(elements(b"A"))], tensor={"shape": [str(10**18)]}), INTEGERS),
-        (message(raw=[text(elements(b"A"))], tensor={"datatype": "FP32"}), "inputs[0].datatype: expected BYTES, "),
-        ({"inputs": message()["inputs"] * 2, "raw_input_contents": ["", ""]}, "inputs: expected one tensor, "),
+        (message(raw=[text(elements(b"A"))], tensor={"datatype": "FP32"}), "inputs[0].datatype: expected BYTES "),
+        ({"inputs": message()["inputs"] * 2, "raw_input_contents": ["", ""]}, "inputs: expected one tensor "),
         ({"raw_input_contents": ["QUJD"]}, EXPECTED),
         *(
             (message(raw=[text(elements(b"A"))], parameters={"top_k": wrong}), "parameters.top_k: expected an integer")
@@ -607,7 +616,7 @@ def test_over_grpc_the_question_decides_how_it_is_answered(binary_data: bool, li
         (message(raw=[text(elements(b"A"))], outputs=[{"name": "scores"}]), "outputs[0].name: no such output: "),
         (
             message(raw=[text(elements(b"A"))], parameters={"topk": {"int64_param": "5"}}),
-            "parameters: top_k is its name",
+            "parameters: the name must be top_k",
         ),
     ],
 )

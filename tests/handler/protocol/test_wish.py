@@ -64,9 +64,9 @@ def test_elsewhere_it_is_told_where_it_belongs(name: str, limits: Limits) -> Non
         said = refusal(elsewhere, limits)
         assert said == f'{name}: belongs in parameters: "parameters": {{"class": 281, "form": "overlay"}}'
     said = refusal({**ONE, "parameters": {name: 5}}, limits, explain=False)
-    assert said.startswith("parameters: top_k is all that is taken: ")
+    assert said.startswith("parameters: only top_k is accepted: ")
 
 
 def test_nothing_else_is_taken(limits: Limits) -> None:
     said = refusal({**ONE, "parameters": {"class": 5, "method": "occlusion"}}, limits)
-    assert said.startswith("parameters: top_k, class and form are all that is taken: ")
+    assert said.startswith("parameters: only top_k, class and form are accepted: ")

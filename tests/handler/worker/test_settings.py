@@ -21,8 +21,8 @@ from vision.worker.settings import read_settings
         (["max_batch"], 0, "handler.max_batch must be a whole number above 0"),
         (["threads"], True, "handler.threads must be a whole number above 0"),
         (["threads"], 1_000_000, "handler.threads must be at most 1024"),
-        (["thread"], 1, "handler.thread is no setting"),
-        (["limits", "max_topk"], 5, "handler.limits.max_topk is no setting"),
+        (["thread"], 1, "handler.thread is not a setting"),
+        (["limits", "max_topk"], 5, "handler.limits.max_topk is not a setting"),
         (["limits", "default_top_k"], 1001, "handler.limits.default_top_k must be at most max_top_k, which is 1000"),
         (["limits", "max_top_k"], 4, "handler.limits.default_top_k must be at most max_top_k, which is 4"),
         (["limits", "max_classes"], 4, "handler.limits.default_top_k must be at most max_classes, which is 4"),
@@ -56,7 +56,7 @@ from vision.worker.settings import read_settings
         (["url", "timeout_s"], 0, "handler.url.timeout_s must be a number of seconds above 0"),
         (["url", "timeout_s"], float("nan"), "handler.url.timeout_s must be a number of seconds above 0"),
         (["url", "timeout_s"], True, "handler.url.timeout_s must be a number of seconds above 0"),
-        (["url", "allowed_host"], "example.org", "handler.url.allowed_host is no setting"),
+        (["url", "allowed_host"], "example.org", "handler.url.allowed_host is not a setting"),
     ],
 )
 def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], value: Any, sentence: str) -> None:

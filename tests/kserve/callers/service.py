@@ -32,7 +32,7 @@ OTHER_ORIGIN = "https://page.example"
 PER_CLIENT, PER_POD = 40, 60
 TOO_FEW = 4  # requests a minute, where addresses are counted
 NO_PROXY: dict[str, Any] = {"trust_env": False, "timeout": 60}
-CREDENTIALS = {"error": "credentials: none, or not valid"}
+CREDENTIALS = {"error": "credentials: missing or invalid"}
 
 
 def base64url(data: bytes) -> str:

@@ -167,7 +167,7 @@ def taken(ask: Callable[[], httpx.Response], limit: int) -> httpx.Response:
         granted += 1
         assert granted <= limit + (time.monotonic() - began) * limit / 60 + 1
     assert granted > 0
-    assert answer.json() == {"error": "client: too many requests, ask again after the seconds in Retry-After"}
+    assert answer.json() == {"error": "client: too many requests: try again after Retry-After seconds"}
     assert answer.headers["retry-after"] == str(-(-60 // limit))
     return answer
 

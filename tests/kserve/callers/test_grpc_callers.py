@@ -33,7 +33,7 @@ def refused(stub: Any, headers: dict[str, str]) -> tuple[str, str]:
 
 def test_a_call_needs_a_known_key_and_a_good_token(running: Service, stub: Any, eventually: Eventually) -> None:
     good = running.both(running.new_key(eventually))
-    assert refused(stub, good) == ("INVALID_ARGUMENT", "model: which one is meant?")
+    assert refused(stub, good) == ("INVALID_ARGUMENT", "model: the name is missing")
     unknown = ("UNAUTHENTICATED", CREDENTIALS["error"])
     for left_out in good:
         assert refused(stub, {name: value for name, value in good.items() if name != left_out}) == unknown
@@ -56,7 +56,7 @@ def test_grpc_and_rest_share_one_limit(running: Service, stub: Any, eventually: 
     good = running.both(key)
     answers = [refused(stub, good) for _ in range(PER_CLIENT + 1)]
     assert answers[0][0] == "INVALID_ARGUMENT"
-    said = "client: too many requests, ask again after the seconds in Retry-After"
+    said = "client: too many requests: try again after Retry-After seconds"
     assert answers[-1] == ("RESOURCE_EXHAUSTED", said)
     assert running.ask(key, running.issuer.token()).status_code == 429
     assert stub.ServerReady(pb.ServerReadyRequest()).ready

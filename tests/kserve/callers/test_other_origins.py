@@ -224,7 +224,7 @@ def test_a_page_in_chromium_can_call_only_where_its_origin_is_allowed(
         "json": [200, "predictions", True],
         "blob": [200, "predictions", True],
         "bad": [400, found["bad"][1], True],
-        "stranger": [401, "credentials: none, or not valid", True],
+        "stranger": [401, "credentials: missing or invalid", True],
     }
     assert found["bad"][1].startswith("body: ")
     files = {"data": ("picture.jpg", photographs[0].read_bytes(), "image/jpeg")}

@@ -127,13 +127,13 @@ def test_a_model_that_never_came_is_dead_in_the_end(
 def test_a_server_that_is_about_to_end_is_alive_and_not_ready(ask: Ask, stopping: threading.Event) -> None:
     stopping.set()
     assert states(ask) == expected("alive", False)
-    assert json.loads(ask("/v2/health/ready").content) == {"error": "server: not ready: the server is about to end"}
+    assert json.loads(ask("/v2/health/ready").content) == {"error": "server: not ready: the server is shutting down"}
 
 
 @pytest.mark.parametrize(
     ("path", "silent_s", "message"),
     [
-        (f"/v1/models/{NAME}", None, "model: not ready: it is being loaded"),
+        (f"/v1/models/{NAME}", None, "model: not ready: it is still loading"),
         (f"/v2/models/{NAME}/ready", LIVE_WITHIN_S, "model: not ready: the model does not answer"),
         ("/v2/health/ready", READY_WITHIN_S, "server: not ready: the model does not answer"),
         ("/v2/health/live", LIVE_WITHIN_S, "server: not live: the model does not answer"),
@@ -200,7 +200,7 @@ def test_other_paths_are_not_there(ask: Ask, method: str, path: str) -> None:
 def test_other_methods_are_not_allowed(ask: Ask, method: str, path: str) -> None:
     told = ask(path, method)
     assert (told.status, told.headers["Allow"]) == (405, "GET, HEAD")
-    assert json.loads(told.content) == {"error": "method: this is for GET"}
+    assert json.loads(told.content) == {"error": "method: only GET and HEAD are allowed"}
 
 
 def raw(path: Path, request: bytes) -> bytes:

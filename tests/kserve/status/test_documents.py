@@ -122,7 +122,7 @@ def test_a_model_with_another_number_of_classes_says_what_it_gives(
     assert schemas["Prediction"]["properties"]["classes"]["maxItems"] == given
     assert schemas["TopK"]["maximum"] == limits["max_top_k"]  # beyond which it is refused
     assert schemas["TopK"]["default"] == min(given, 5)
-    assert schemas["TopK"]["description"].endswith(f"answered with; all {count}, where it is more than the model has.")
+    assert schemas["TopK"]["description"].endswith(f"for each image; all {count} if it is more than the model has.")
     stated = {limit["what"]: limit["most"] for limit in document["paths"][PREDICT]["post"]["x-limits"]}
     assert stated["Classes for each image (`top_k`)"] == f"{given:,}"
     assert stated["Classes in an answer: images × `top_k`"] == f"{min(handlers.max_classes, 64 * given):,}"

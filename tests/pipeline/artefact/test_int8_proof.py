@@ -43,7 +43,7 @@ def test_what_moved_is_the_most_moved_probability_of_each() -> None:
 def test_a_machine_that_has_no_int8_is_told() -> None:
     """The reason in handler/vision/ask.py's form."""
     pixels = np.zeros((3, 8, 8, 3), np.uint8)
-    said = np.array("model-config.yaml: handler.precision is int8: layers of 8 bits are for x86-64 processors")
+    said = np.array("model-config.yaml: handler.precision is int8: 8-bit layers need an x86-64 processor")
     empty, usual = Program(b"", {}), MODEL.preprocessing
     with pytest.raises(PipelineError) as refused:
         prove_int8(
@@ -55,7 +55,7 @@ def test_a_machine_that_has_no_int8_is_told() -> None:
             lambda *_: {"pixels": pixels, "no int8": said},
             ("all", 10, BOUNDS),
         )
-    expected = "an int8 network cannot be verified on this machine: layers of 8 bits are for x86-64 processors"
+    expected = "an int8 network cannot be verified on this machine: 8-bit layers need an x86-64 processor"
     assert str(refused.value) == expected
 
 

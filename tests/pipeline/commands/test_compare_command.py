@@ -250,7 +250,7 @@ def test_a_secret_that_goes_openly_is_warned_of_and_none_is_shown(
 
 
 def test_a_server_that_wants_credentials_is_told(script: Script, model_host: ModelHosts, golden: Path) -> None:
-    host = model_host(always({"error": "credentials: none, or not valid"}, 401))
+    host = model_host(always({"error": "credentials: missing or invalid"}, 401))
     done = script("compare", host.url, host.url, golden)
     assert done.returncode == 1
     assert "--header @FILE" in done.stderr.splitlines()[-1]

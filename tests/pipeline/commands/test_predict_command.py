@@ -143,7 +143,7 @@ def test_a_service_that_wants_credentials_says_so_in_a_line(
         for extra in ([], ["--json"]):
             sentence = only_error(script("predict", *extra, "--url", guarded.url, photographs[0]))
             assert sentence == (
-                f"{photographs[0]}: 401: credentials: none, or not valid: "
+                f"{photographs[0]}: 401: credentials: missing or invalid: "
                 "give --token-file, --gcloud-token or --header @FILE"
             )
 

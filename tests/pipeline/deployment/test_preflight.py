@@ -169,7 +169,7 @@ def test_all_missing_permissions_are_named(api: ApiServer, refusal: Attempt) -> 
 
 
 def test_it_checks_every_permission_that_it_uses(api: ApiServer, overlays: Path) -> None:
-    api.answers[ONE] = 401, {"error": "credentials: none, or not valid"}  # so that there is a second question
+    api.answers[ONE] = 401, {"error": "credentials: missing or invalid"}  # so that there is a second question
     with closing(Cluster()) as cluster:
         Deployment(cluster, overlays, pace=FAST).deploy(ONE)
     reviews = [call.body["spec"]["resourceAttributes"] for call in api.calls if "subjectaccess" in call.path]

@@ -40,7 +40,7 @@ def outside(heard: Heard) -> list[str]:
     ("status", "answer"),
     [
         (200, IS_READY),
-        (401, {"error": "credentials: none, or not valid"}),
+        (401, {"error": "credentials: missing or invalid"}),
         (403, {"error": "credentials: not allowed here"}),
     ],
 )
@@ -64,7 +64,7 @@ def test_an_ingress_that_leads_to_the_model_is_printed(
         (401, b"please sign in"),
         (403, b'{"error": "no"}'),
         (404, b"no such host here"),
-        (503, b'{"error": "model: not ready: it is being loaded"}'),
+        (503, b'{"error": "model: not ready: it is still loading"}'),
         (200, b'{"name": "alexnet", "ready": true, "more": "' + b"x" * 100_000 + b'"}'),
     ],
     ids=["page", "other model", "no object", "nothing", "redirect", "login", "forbidden", "404", "not ready", "long"],

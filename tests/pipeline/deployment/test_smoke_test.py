@@ -49,7 +49,7 @@ def test_a_model_that_does_not_answer_is_rolled_back(
     route: str, sentence: str, api: ApiServer, deploy: Deploy, make: Make
 ) -> None:
     deploy(ONE)
-    api.answers[TWO] = 401, {"error": "credentials: none, or not valid"}
+    api.answers[TWO] = 401, {"error": "credentials: missing or invalid"}
     over = threading.Event()
 
     def be_silent(call: Call) -> None:
@@ -83,7 +83,7 @@ WANTS_CREDENTIALS = {
 
 def test_the_door_answers_as_these_tests_assume() -> None:
     assert WANTS_CREDENTIALS == {
-        401: {"error": "credentials: none, or not valid"},
+        401: {"error": "credentials: missing or invalid"},
         403: {"error": "credentials: not allowed here"},
     }
 
@@ -114,8 +114,8 @@ NOT_READY = {
         "ready, but the model does not report that it is ready (503: model: not ready: the model does not answer)",
     ),
     "older": (
-        (401, {"error": "credentials: none, or not valid"}),
-        "ready, but the model does not report that it is ready (401: credentials: none, or not valid)",
+        (401, {"error": "credentials: missing or invalid"}),
+        "ready, but the model does not report that it is ready (401: credentials: missing or invalid)",
     ),
     "not there": (
         (404, {"error": "path: there is nothing here"}),
@@ -152,7 +152,7 @@ def test_one_that_only_the_api_server_cannot_reach_by_then_is_not_rolled_back(ap
 @pytest.mark.parametrize(
     "body",
     [
-        {"kind": "Status", "error": "credentials: none, or not valid", "message": "Unauthorized"},
+        {"kind": "Status", "error": "credentials: missing or invalid", "message": "Unauthorized"},
         {"error": "audience: not this one"},
         {"error": ["credentials: "]},
         "credentials: none",

@@ -126,7 +126,7 @@ def test_a_version_with_different_answers_is_refused_and_nothing_changes(
             (500, {"error": "broken"}),
             "the new version does not answer (ready, but the model does not answer predictions",
         ),
-        ((401, {"error": "credentials: none, or not valid"}), "the new version requires credentials"),
+        ((401, {"error": "credentials: missing or invalid"}), "the new version requires credentials"),
     ],
 )
 def test_a_version_that_does_not_answer_properly_is_refused(
@@ -251,7 +251,7 @@ def only_answered(api: ApiServer, count: int) -> Golden:
 def test_a_live_version_that_requires_credentials_is_reported_before_anything_is_applied(
     status: int, live: object, api: ApiServer, deploy: Deploy
 ) -> None:
-    api.answers[ONE] = status, {"error": "credentials: none, or not valid"}
+    api.answers[ONE] = status, {"error": "credentials: missing or invalid"}
     assert reason(lambda: deploy(TWO, golden=GOLDEN)) == (
         "the live version requires credentials, which --golden does not have: deploy without it" + UNTOUCHED
     )

@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_loaded_is_told_in_the_words_of_its_worker(
     with pytest.raises(PipelineError) as refusal, TorchServe(incomplete, MODEL_NAME, Ports.any_free()):
         pass
     sentence = str(refusal.value)
-    assert sentence.startswith("the model cannot be loaded: ValueError: program.json is no network for these ")
+    assert sentence.startswith("the model cannot be loaded: ValueError: program.json does not fit these ")
     assert "\n" not in sentence
     assert "java" not in sentence
     assert processes() == []

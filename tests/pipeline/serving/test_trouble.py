@@ -330,7 +330,7 @@ NO_SUCH = (
         (302, {"Location": "javascript:alert(1)"}, b"", "{url} redirects to an invalid URL: is it another server?"),
         (301, {}, b"", "301: Moved Permanently"),
         (401, {}, b"Invalid IAP credentials: empty token", f"401: Unauthorized: {GIVE}"),
-        (401, {}, b'{"error": "credentials: none, or not valid"}', f"401: credentials: none, or not valid: {GIVE}"),
+        (401, {}, b'{"error": "credentials: missing or invalid"}', f"401: credentials: missing or invalid: {GIVE}"),
         (403, {}, b"<html>Forbidden</html>",
          "403: Forbidden: this is from a gateway, not the model: "
          "does it need --token-file, --gcloud-token or --header @FILE?"),

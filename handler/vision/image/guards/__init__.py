@@ -1,11 +1,11 @@
-"""What an image file asks for, told from its own bytes before a decoder sees them.
+"""What an image file asks of a decoder, found out from its bytes before any decoder sees them.
 
-Pillow reads all that comes before the pixels when it opens a file: it follows every segment, chunk and tag, and copies
-what each points at. A few bytes can so ask for gigabytes, or for seconds. What pixels do not need is left out here, as
-far as that is simple, and the rest is bounded, far above what programs write.
+When Pillow opens a file, it reads everything before the pixels: it follows every segment, chunk and tag, and copies
+what each points to. A few bytes can thus cost gigabytes or seconds. The guards leave out what the pixels do not need,
+where that is simple, and bound the rest, far above what programs write.
 
-Where a guard and a decoder read the same bytes differently, a file gets past it. So a guard takes less than they do:
-what only one of them would accept is refused.
+If a guard and a decoder read the same bytes differently, a file can slip past the guard. So a guard accepts less than
+the decoders: it refuses whatever only one of them would accept.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from vision.errors import NotAnImage
 from vision.image.guards import gif, jpeg, png, tiff, webp
 from vision.image.guards.stripped import Stripped
 
-BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes; each version of the format has one
+BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes, one for each version of the format
 
 
 def strip_metadata(image: bytes, place: str, max_pixels: int) -> Stripped:
-    """Raises RequestError where a decoder would take long, or much memory: NotAnImage, Unsupported (400), TooLarge."""
+    """Raises NotAnImage, Unsupported or TooLarge for files that would cost a decoder much time or memory."""
     if image.startswith(jpeg.START):
         return jpeg.stripped(image, place)
     if image.startswith(gif.STARTS):
@@ -33,5 +33,5 @@ def strip_metadata(image: bytes, place: str, max_pixels: int) -> Stripped:
 
 
 def is_bmp(image: bytes) -> bool:
-    """By its start and the length of its header: two letters alone begin many a text."""
+    """Judged by its start and its header length: many texts begin with these two letters."""
     return image.startswith(b"BM") and int.from_bytes(image[14:18], "little") in BMP_HEADERS

@@ -1,6 +1,6 @@
-"""The bounds that several formats share."""
+"""Bounds shared by several formats."""
 
 from __future__ import annotations
 
-MAX_JUNK = 65_536  # bytes between the parts of a file that belong to none
-MAX_CHUNKS = 20_000  # of a PNG, but for IDAT; of a GIF before its first picture
+MAX_JUNK = 65_536  # bytes between the parts of a file
+MAX_CHUNKS = 20_000  # in a PNG, without IDAT; in a GIF, before its first picture

@@ -1,4 +1,4 @@
-"""EXIF, of which only the orientation is read: a small TIFF behind a name."""
+"""EXIF is a small TIFF after a name. Only its orientation is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ START = b"Exif\0\0"
 
 
 def orientation(exif: bytes) -> int | None:
-    """What EXIF says of the orientation, 1 to 8 where it is sound; None where it says nothing."""
+    """The orientation in EXIF, 1 to 8 if it is valid; None if EXIF has none."""
     found = None
     for entry in entries(_directory_of(exif)):
         if entry.tag == ORIENTATION and entry.value is not None:
@@ -17,12 +17,12 @@ def orientation(exif: bytes) -> int | None:
 
 
 def lacks_entries(exif: bytes) -> bool:
-    """Whether it breaks off before all is known that it says of the picture."""
+    """Whether EXIF is cut off before the end of its directory."""
     return is_cut(_directory_of(exif))
 
 
 def _directory_of(exif: bytes) -> bytes:
     start = 0
-    while exif.startswith(START, start):  # as Pillow takes it, as often as it comes
+    while exif.startswith(START, start):  # any number of times, as in Pillow
         start += len(START)
     return exif[start:]

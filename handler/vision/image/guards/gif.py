@@ -1,4 +1,4 @@
-"""GIF: what comes before its first picture is counted, and left out."""
+"""GIF: whatever comes before its first picture is counted and left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXTENSION, PICTURE, TRAILER, GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 
 
 def without_extensions(image: bytes, place: str) -> bytes:
-    """A GIF with none before its first picture but the last that says which colour is transparent.
+    """The GIF without the extensions before its first picture, except the last one that sets the transparent colour.
 
     Raises NotAnImage, DamagedImage, TooLarge.
     """

@@ -1,4 +1,4 @@
-"""JPEG: its segments and scans are counted; EXIF, XMP and further pictures are left out."""
+"""JPEG: segments and scans are counted; EXIF, XMP and additional pictures are left out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vision.image.guards.bounds import MAX_JUNK
 from vision.image.guards.stripped import Stripped
 
 START = b"\xff\xd8"
-MAX_SEGMENTS = 2_000  # before the first scan, and after it; 10 MiB of 64 KiB segments are 160
+MAX_SEGMENTS = 2_000  # before the first scan, and again after it; 10 MiB in 64 KiB segments are 160
 
-# The markers, as https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1, has them.
+# Markers: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1.
 NEXT_MARKER = re.compile(rb"\xff([^\xff])")
-MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # what is no marker there is followed by 00
+MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # in a scan, FF that is not a marker is followed by 00
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 RESTARTS = range(0xD0, 0xD8)
 WITH_LENGTH = {*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}
@@ -33,7 +33,7 @@ OTHER_FRAMES = {
 
 
 def stripped(image: bytes, place: str) -> Stripped:
-    """Up to the first scan every part has to be one that libjpeg knows: at others it ends, and Pillow goes on.
+    """Before the first scan, only parts that libjpeg knows are accepted: at others libjpeg stops, but Pillow goes on.
 
     Raises NotAnImage, DamagedImage, Unsupported, TooLarge.
     """
@@ -56,7 +56,7 @@ def stripped(image: bytes, place: str) -> Stripped:
             raise Unsupported(place, OTHER_FRAMES[marker], TO_BASELINE)
         length = int.from_bytes(image[start : start + 2], "big")
         if marker in HUFFMAN_FRAMES and image[start + 2 : start + 3] not in (b"", b"\x08"):
-            raise Unsupported(place, "a JPEG with other than 8 bits", TO_BASELINE)
+            raise Unsupported(place, "a JPEG that does not have 8 bits per channel", TO_BASELINE)
         if marker not in WITH_LENGTH or length < 2:
             raise NotAnImage(place)
         if start + length > len(image):
@@ -78,17 +78,17 @@ def stripped(image: bytes, place: str) -> Stripped:
                 xmp = image[start + 2 + len(XMP) : position]
     else:
         raise TooLarge(place, MAX_SEGMENTS, "segments")
-    if position > 2:  # its beginning is a JPEG's
+    if position > 2:  # it begins like a JPEG
         raise DamagedImage(place, "JPEG")
     raise NotAnImage(place)
 
 
 def _count_scans(jpeg: bytes, start: int, place: str) -> tuple[int, int]:
-    """How many scans a decoder may find from `start` on, and where the data of the last one end; what follows the
-    image's end does not count.
+    """How many scans a decoder may find from `start` on, and where the data of the last one ends. Whatever follows the
+    end of the image does not count.
 
-    A decoder that has lost its way in a scan looks for a marker anywhere; one that has not, skips segments. So a scan
-    counts wherever it begins, and the image's end counts only outside of everything that could be a segment.
+    A decoder that is lost in a scan looks for a marker anywhere; otherwise it skips segments. So a scan counts wherever
+    it begins, and the end of the image counts only outside everything that could be a segment.
     """
     scans, opaque_until, data_from, end = 0, start, start, len(jpeg)
     for number, found in enumerate(MARKER_IN_SCAN.finditer(jpeg, start)):

@@ -1,4 +1,4 @@
-"""PNG: the chunks that its pixels need are kept. EXIF and XMP are read, for how it is turned; the rest is left out."""
+"""PNG: keeps the chunks that the pixels need. Reads EXIF and XMP for the orientation, and leaves out the rest."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )  # x, y, steps
-PIECE = 16_384  # bytes that are unpacked together, to 17 million at most
+PIECE = 16_384  # bytes unpacked at a time, to at most 17 million
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-EXIF_AS_TEXT = b"Raw profile type exif\0"  # ImageMagick's, in hexadecimal digits
+EXIF_AS_TEXT = b"Raw profile type exif\0"  # ImageMagick's name; hexadecimal digits follow
 XMP_AS_TEXT = b"XML:com.adobe.xmp\0"
 NO_TEXT = (b"tEXt", b"\0")
-MAX_TEXT = 1 << 20  # bytes that a text may unpack to; EXIF has up to 65,536, and twice as many digits
+MAX_TEXT = 1 << 20  # unpacked bytes of a text; EXIF has up to 65,536, and twice as many digits
 
 
 def stripped(image: bytes, place: str) -> Stripped:
-    """IHDR, PLTE, tRNS, IDAT and IEND, whatever the check sums of the others say; and EXIF and XMP beside it.
+    """Keeps IHDR, PLTE, tRNS, IDAT and IEND, and returns EXIF and XMP separately. Checksums of others are ignored.
 
-    What Pillow would make of a palette or a transparent colour that is no such thing is not what it is: as in libpng,
-    the one is damage, and the other does not count.
+    Pillow would misread an invalid palette or transparent colour. Like libpng, we call an invalid palette damage and
+    ignore an invalid transparent colour.
     Raises NotAnImage, DamagedImage, Unsupported, TooLarge.
     """
     header, palette, transparency, kept = b"", b"", b"", [START]
     pixels: list[bytes] = []
     exif = b""
-    texts: dict[bytes, tuple[bytes, bytes]] = {}  # by their names, the last of each: only that is unpacked
+    texts: dict[bytes, tuple[bytes, bytes]] = {}  # by name; only the last of each is unpacked
     position, chunks, before = len(START), 0, b""
     while position + 8 <= len(image):
         length, kind = struct.unpack_from(">I4s", image, position)
@@ -56,7 +56,7 @@ def stripped(image: bytes, place: str) -> Stripped:
         if chunks > MAX_CHUNKS:
             raise TooLarge(place, MAX_CHUNKS, "chunks")
         if kind == b"CgBI":
-            raise Unsupported(place, "Apple's CgBI PNG (of an iOS app)", "convert it to an ordinary PNG")
+            raise Unsupported(place, "Apple's CgBI PNG (from an iOS app)", "convert it to an ordinary PNG")
         if kind == b"IHDR" and not header:
             header = image[start:end]
             kept.append(image[position : end + 4])
@@ -72,7 +72,7 @@ def stripped(image: bytes, place: str) -> Stripped:
             pixels.append(image[start:end])
         elif kind == b"eXIf":
             exif = image[start:end]
-            if end > len(image) and lacks_entries(exif):  # nobody knows how it is turned
+            if end > len(image) and lacks_entries(exif):  # the orientation may be missing
                 raise DamagedImage(place, "PNG")
         elif kind in TEXTS and image.startswith(EXIF_AS_TEXT, start, end):
             texts[EXIF_AS_TEXT] = kind, image[start:end]
@@ -83,7 +83,7 @@ def stripped(image: bytes, place: str) -> Stripped:
         position, before = end + 4, kind
     if not header:
         raise NotAnImage(place)
-    # Of methods of compression there is one; Pillow does not look.
+    # There is only one compression method; Pillow does not check it.
     if len(header) != HEADER_BYTES or header[10] or (header[9] == PALETTE and not palette):
         raise DamagedImage(place, "PNG")
     kept += [_chunk(b"IDAT", b"".join(pixels)), _chunk(b"IEND", b"")]
@@ -92,7 +92,7 @@ def stripped(image: bytes, place: str) -> Stripped:
 
 
 def has_all_rows(png: bytes) -> bool:
-    """Whether its pixels unpack to as many bytes as its rows have: Pillow is content with fewer, and the rest is black.
+    """Whether the pixels unpack to as many bytes as the rows need. Pillow accepts fewer and leaves the rest black.
 
     png: as `stripped` leaves it.
     """
@@ -118,7 +118,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _is_transparency(header: bytes, palette: bytes, length: int) -> bool:
-    """By its length: a colour has two bytes for each channel, a palette one for each of its first colours."""
+    """Judged by its length: two bytes per channel for a colour, or one byte per palette entry, from the first on."""
     colour = header[9:10]
     if colour == bytes([PALETTE]):
         return 0 < length <= len(palette) // 3
@@ -126,7 +126,7 @@ def _is_transparency(header: bytes, palette: bytes, length: int) -> bool:
 
 
 def _transparency(header: bytes, colour: bytes) -> bytes:
-    """The transparent colour as Pillow looks for it: in grey that it has brought from two or four bits to eight."""
+    """The transparent colour as Pillow compares it: it scales grey of two or four bits to eight."""
     bits, kind = header[8:9], header[9:10]
     if kind == bytes([GREY]) and len(colour) == 2 and bits in (b"\2", b"\4"):
         value = int.from_bytes(colour[:2], "big") & (1 << bits[0]) - 1
@@ -135,7 +135,7 @@ def _transparency(header: bytes, colour: bytes) -> bytes:
 
 
 def _text(kind: bytes, content: bytes) -> bytes:
-    """What follows the name; empty where it cannot be unpacked."""
+    """What follows the name; empty if it cannot be unpacked."""
     text = content.split(b"\0", 1)[1]
     packed = kind == b"zTXt"
     if kind == b"zTXt":
@@ -152,7 +152,7 @@ def _text(kind: bytes, content: bytes) -> bytes:
 
 
 def _from_digits(text: bytes) -> bytes:
-    """A name and a length, each on a line of its own, come before the digits."""
+    """The digits follow two lines, with a name and a length."""
     try:
         return bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a guard leaves of an image file."""
+"""What a guard keeps of an image file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stripped:
-    """An image file as a decoder gets it. exif, xmp: which it then lacks; of a JPEG, it still has its XMP.
+    """An image file as a decoder gets it. exif, xmp: removed from the file (the last XMP of a JPEG stays in it).
 
-    scans: of a JPEG, at most. format: where it is sure; what a decoder then refuses is damaged, and not unknown.
-    end: of a JPEG, where the data of its last scan end: there its end marker is, or would be.
+    scans: the most that a JPEG may have. format: set if it is certain; if a decoder then refuses it, it is damaged.
+    end: where the data of a JPEG's last scan ends, and its end marker is or should be.
     """
 
     image: bytes

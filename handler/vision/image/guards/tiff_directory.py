@@ -1,4 +1,4 @@
-"""A TIFF's first directory, entry by entry. EXIF is one too."""
+"""The entries of a TIFF's first directory. EXIF is such a directory too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-BYTE, SHORT, LONG, UNDEFINED, LONG8 = 1, 3, 4, 7, 16  # kinds of values
-RATIONAL = 5  # which is two of LONG
+BYTE, SHORT, LONG, UNDEFINED, LONG8 = 1, 3, 4, 7, 16  # types of values
+RATIONAL = 5  # two LONGs
 LAYOUTS = {BYTE: "u1", SHORT: "u2", LONG: "u4", RATIONAL: "u4", UNDEFINED: "u1", LONG8: "u8"}
 ORIENTATION = 274
 
 
 class Entry(NamedTuple):
-    """values: how many it has; kind: of what kind they are. raw: its bytes in the file. order: of bytes, see below."""
+    """values: their number. kind: their type. raw: the entry's bytes. order: the byte order, as in `byte_order`."""
 
     tag: int
     kind: int
@@ -25,19 +25,19 @@ class Entry(NamedTuple):
 
     @property
     def value(self) -> int | None:
-        """Its value where it has just one, a SHORT or a LONG: that lies in the entry itself."""
+        """Its value if it is a single SHORT or LONG, which is stored in the entry itself."""
         if self.values != 1 or self.kind not in (SHORT, LONG):
             return None
         layout = self.order + ("H" if self.kind == SHORT else "I")
         return int(struct.unpack_from(layout, self.raw, len(self.raw) // 2 + 2)[0])
 
     def numbers(self, tiff: bytes) -> np.ndarray:
-        """All its values, whole numbers; of a fraction, both.
+        """All its values, as integers; a fraction counts as two.
 
-        Raises ValueError where they are no numbers, or the file has not all of them.
+        Raises ValueError if they are not numbers, or the file lacks some of them.
         """
         if self.kind not in LAYOUTS:
-            raise ValueError("no whole numbers")
+            raise ValueError("not whole numbers")
         layout = np.dtype(self.order + LAYOUTS[self.kind])
         field = self.raw[len(self.raw) // 2 + 2 :]  # the values, or where they are
         count = self.values * (2 if self.kind == RATIONAL else 1)
@@ -45,12 +45,12 @@ class Entry(NamedTuple):
             return np.frombuffer(field, layout, count)
         (offset,) = struct.unpack(self.order + ("I" if len(field) == 4 else "Q"), field)
         if offset > len(tiff):
-            raise ValueError("behind the end")
+            raise ValueError("beyond the end")
         return np.frombuffer(tiff, layout, count, offset)
 
 
 def entries(tiff: bytes) -> Iterator[Entry]:
-    """Those that the file has all bytes of."""
+    """The entries that are completely in the file."""
     order, big = byte_order(tiff), is_big(tiff)
     offset, number = directory(tiff)
     layout = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
@@ -60,7 +60,7 @@ def entries(tiff: bytes) -> Iterator[Entry]:
 
 
 def directory(tiff: bytes) -> tuple[int, int]:
-    """Where the first entry is, and how many there are: none, behind the end, where the file ends before it."""
+    """Where the first entry is, and how many there are; if the file ends before it: beyond the end, and none."""
     order, big = byte_order(tiff), is_big(tiff)
     try:
         (offset,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, 8 if big else 4)
@@ -77,7 +77,7 @@ def is_cut(tiff: bytes) -> bool:
 
 
 def byte_order(tiff: bytes) -> str:
-    """As `struct` writes it."""
+    """In the notation of `struct`."""
     return "<" if tiff[:2] == b"II" else ">"
 
 

@@ -1,4 +1,4 @@
-"""WebP: of its chunks the first picture's are kept, in a file that ends with them; EXIF and XMP are read."""
+"""WebP: keeps only the chunks of the first picture. Reads EXIF and XMP."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def is_webp(image: bytes) -> bool:
 
 
 def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
-    """A file that is some bytes short is one whose last chunk is shorter: what has all its rows is then decoded.
+    """If a file is some bytes short, its last chunk is shortened, so that a picture with all its rows can be decoded.
 
-    Of a lossless picture each byte is needed, and libwebp takes zeros for one or two that are missing.
+    A lossless picture needs every byte: libwebp would take a missing one or two for zeros.
 
     Raises NotAnImage, DamagedImage, TooLarge.
     """
@@ -63,12 +63,12 @@ def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
     if extended:
         if len(extended) < 10:
             raise DamagedImage(place, "WebP")
-        # Pillow makes the canvas before it finds a picture that is smaller.
+        # Pillow allocates the canvas before it finds that the picture is smaller.
         width, height = (int.from_bytes(extended[at : at + 3], "little") + 1 for at in (4, 7))
         if width * height > max_pixels:
             raise TooLarge(place, max_pixels, "pixels")
         is_short = int.from_bytes(image[4:8], "little") + 8 > len(image)
-        if is_short and extended[0] & HAS_EXIF and lacks_entries(exif):  # nobody knows how it is turned
+        if is_short and extended[0] & HAS_EXIF and lacks_entries(exif):  # the orientation may be missing
             raise DamagedImage(place, "WebP")
         flags = extended[0] & (HAS_ALPHA | IS_ANIMATED)
         kept.insert(0, _chunk(EXTENDED, bytes([flags]) + extended[1:10]))
@@ -81,7 +81,7 @@ def stripped(image: bytes, place: str, max_pixels: int) -> Stripped:
 
 
 def _chunks(image: bytes, start: int, place: str) -> Iterator[tuple[bytes, bytes]]:
-    """The last one is as long as the file lets it be. Raises DamagedImage."""
+    """The last chunk may be cut off by the end of the file. Raises DamagedImage."""
     while start + 8 < len(image):
         kind, length = struct.unpack_from("<4sI", image, start)
         if kind == LOSSLESS and start + 8 + length > len(image):

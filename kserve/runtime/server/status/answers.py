@@ -81,7 +81,7 @@ class Answers:
         """For one that is neither GET nor HEAD."""
         if _path(target) not in self._paths:
             return self.get(target)
-        return error(HTTPStatus.METHOD_NOT_ALLOWED, "method", "this is for GET", {"Allow": METHODS})
+        return error(HTTPStatus.METHOD_NOT_ALLOWED, "method", "only GET and HEAD are allowed", {"Allow": METHODS})
 
     @property
     def _ready(self) -> bool:
@@ -126,9 +126,9 @@ class Answers:
 
     def _not_ready(self, place: str) -> Answer:
         if self._stopping.is_set():
-            return _unavailable(place, "not ready: the server is about to end")
+            return _unavailable(place, "not ready: the server is shutting down")
         return _unavailable(
-            place, "not ready: the model does not answer" if self._model.started else "not ready: it is being loaded"
+            place, "not ready: the model does not answer" if self._model.started else "not ready: it is still loading"
         )
 
     def _model_metadata(self) -> Answer:

@@ -95,7 +95,7 @@ class Connection(BaseHTTPRequestHandler):
         if code == http.HTTPStatus.NOT_IMPLEMENTED:
             self._send(self.server.answers.another_method(self._target))
         else:
-            self._send(error(code, "request", "not HTTP as it should be"))
+            self._send(error(code, "request", "malformed HTTP"))
 
     @property
     def _target(self) -> str:
