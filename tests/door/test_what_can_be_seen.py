@@ -517,7 +517,7 @@ def test_a_collector_that_is_away_costs_a_line(deserted: Seen, photographs: list
         (line,) = eventually(lambda: deserted.entries(request_id=f"good-{number}"))  # noqa: B023  # called here
         assert (line["status"], line["severity"]) == (200, "INFO")
     assert len(complaints()) == 1
-    assert "takes no spans (Connection refused)" in complaints()[0]
+    assert "accepts no spans (Connection refused)" in complaints()[0]
     loggers = {json.loads(line)["logger"] for line in deserted.lines}
     assert "envoy" not in loggers, "Envoy says it too"
 

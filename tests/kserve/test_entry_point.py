@@ -293,7 +293,7 @@ def test_the_door_that_dies_while_clients_leave_is_started_again_and_sends_them_
 def test_a_port_in_use_is_reported_and_not_shared(start: Start, running: Container) -> None:
     container = start(TS_INFERENCE_ADDRESS=f"http://127.0.0.1:{running.port}")
     assert container.stopped() == 1
-    assert container.messages()[-1].startswith("Envoy ended at its start, with exit status 1")
+    assert container.messages()[-1].startswith("Envoy ended while starting, with exit status 1")
     assert any("Address already in use" in message for message in container.messages())
     assert running.probe("/ready") == 200
 
@@ -463,7 +463,7 @@ def test_without_a_port_for_the_probes_it_says_so_and_starts_nothing(start: Star
         container = start(HEALTH_PORT=str(port))
         assert container.stopped() == 1
     assert container.messages() == [
-        f"port {port} cannot be listened to (Address already in use): set HEALTH_PORT to another"
+        f"cannot listen on port {port} (Address already in use): set HEALTH_PORT to another"
     ]
 
 

@@ -384,7 +384,7 @@ def test_an_address_without_a_port_is_refused(folder: Callable[[str], Folder], a
     served = folder(f"inference_address={address}\nload_models=alexnet.mar\n")
     with pytest.raises(
         NotServed,
-        match=r"config\.properties: inference_address=.* is no IP address with a port: http://0.0.0.0:8080 is one$",
+        match=r"config\.properties: inference_address=.* is not an IP address with a port, such as http://0.0.0.0:8080$",
     ):
         _ = served.inference
 
@@ -458,10 +458,10 @@ def test_a_store_with_several_archives_or_none_is_named_with_them(
     with pytest.raises(NotServed, match=r"model-store: No such file or directory: publish an archive there$"):
         folder("load_models=all\n")
     store(tmp_path, "README.md")
-    with pytest.raises(NotServed, match=rf"^{tmp_path}/model-store has no archive NAME\.mar, and load_models=all is"):
+    with pytest.raises(NotServed, match=rf"^{tmp_path}/model-store has no archive NAME\.mar, but load_models=all "):
         folder("load_models=all\n")
     store(tmp_path, "b.mar", "a.mar")
-    with pytest.raises(NotServed, match=r"model-store has more than one archive \(a\.mar, b\.mar\), and load_models="):
+    with pytest.raises(NotServed, match=r"model-store has more than one archive \(a\.mar, b\.mar\), but load_models="):
         folder("load_models=all\n")
 
 
@@ -498,7 +498,7 @@ def test_a_variable_that_torchserve_does_not_know_chooses_no_archive(
 def test_numbers_have_a_minimum_and_a_maximum() -> None:
     assert variables.whole_number("N", "007", 1, 10) == 7
     for wrong in ("", "0", "11", "-1", "1.0", "1e1", " 1", "٣", "9" * 5000, "one", "0x1"):
-        with pytest.raises(NotServed, match=r"^N=.* is no whole number from 1 to 10$"):
+        with pytest.raises(NotServed, match=r"^N=.* is not a whole number from 1 to 10$"):
             variables.whole_number("N", wrong, 1, 10)
     assert [variables.switch("S", said) for said in ("1", "True", "0", "false", "")] == [
         True,
@@ -518,7 +518,7 @@ def test_invalid_seconds_are_reported_before_anything_is_served(said: str, monke
     variables.check()
     monkeypatch.setenv("DRAIN_AT_MOST_S", said)
     assert variables.seconds("DRAIN_AT_MOST_S", 60) == 60
-    with pytest.raises(NotServed, match=rf"^DRAIN_AT_MOST_S={said} is no number of seconds from 0 to 86400$"):
+    with pytest.raises(NotServed, match=rf"^DRAIN_AT_MOST_S={said} is not a number of seconds from 0 to 86400$"):
         variables.check()
 
 

@@ -1,4 +1,4 @@
-"""What v1 answers, for those who ask the same in v2."""
+"""v1's answers, for tests that ask the same in v2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def images(photographs: list[Path]) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def expected(door_url: str, images: list[bytes]) -> dict[str, list[list[Any]]]:
-    """What v1 answers to each image alone."""
+    """v1's answer to each image on its own."""
     body = {"instances": [{"b64": base64_text(image)} for image in images]}
     url = f"{door_url}/v1/models/{MODEL_NAME}:predict"
     predictions = httpx.post(url, json=body, timeout=PATIENCE_S, trust_env=False).json()["predictions"]

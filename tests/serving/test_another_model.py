@@ -1,4 +1,4 @@
-"""A model of another name, signed, served by a real TorchServe behind the front door: everything follows its name."""
+"""A signed model with another name, served by a real TorchServe behind the front door: everything uses its name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PETS = "pets"
 
 @pytest.fixture(scope="module")
 def pets_directory(checkout: Path, pets_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What scripts/publish.sh would have published, signed; and in the store what else can lie there."""
+    """What scripts/publish.sh would have published, signed; and other things that may be in the store."""
     made = tmp_path_factory.mktemp("pets")
     files = {CONFIG: made / CONFIG, archive_of(PETS): made / archive_of(PETS)}
     files[CONFIG].parent.mkdir()
@@ -48,7 +48,7 @@ def pets_directory(checkout: Path, pets_archive: Path, tmp_path_factory: pytest.
     shutil.copy(archive, store / f".{archive.name}.x7d2")
     shutil.copy(archive, store / ".other.mar")
     shutil.copy(archive, store / "other.model")
-    with zipfile.ZipFile(archive) as opened:  # TorchServe takes a folder for a model, too
+    with zipfile.ZipFile(archive) as opened:  # TorchServe also takes a folder for a model
         opened.extractall(store / "folder")
     manifest = store / "folder" / "MAR-INF" / "MANIFEST.json"
     manifest.write_text(manifest.read_text().replace(f'"{PETS}"', '"unsigned"'))
@@ -57,7 +57,7 @@ def pets_directory(checkout: Path, pets_archive: Path, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def serving(pets_directory: Path) -> Iterator[TorchServe]:
-    """Somebody has set variables that would lead TorchServe elsewhere."""
+    """Somebody has set variables that would make TorchServe load something else."""
     elsewhere = {"TS_LOAD_MODELS": "all", "TS_MODEL_STORE": "/gone", "TS_CONFIG_FILE": "/gone"}
     environment = {"ALEXNET_PUBLIC_KEY": str(pets_directory / "key.pub"), **elsewhere}
     with TorchServe(pets_directory, PETS, Ports.any_free(), environment=environment) as running:
@@ -102,7 +102,7 @@ def test_metrics_have_its_name(serving: TorchServe, http: httpx.Client) -> None:
 
 
 def test_nothing_but_the_signed_archive_is_loaded(serving: TorchServe) -> None:
-    """Of all that lies in the store; whatever variables say."""
+    """Whatever else is in the store, and whatever variables say."""
     told = httpx.get(f"{serving.management_url}/models", trust_env=False, timeout=60).json()
     assert told["models"] == [{"modelName": PETS, "modelUrl": f"{PETS}.mar"}]
 

@@ -20,7 +20,7 @@ PAGE = api_page.PAGE.read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def answers(door_url: str, checkout: Path) -> list[Any]:
-    """Of each block, in the page's order."""
+    """The answer of each block, in the page's order."""
     return [
         json.loads(
             subprocess.run(

@@ -1,7 +1,7 @@
-"""What another host reaches: predictions, and metrics where they were opened. Nothing that manages models, and no file.
+"""What another host can reach: predictions, and metrics if they were opened. No model management, and no files.
 
-Another host is a network namespace with an address of its own, connected to the server's by a veth pair. Making one
-takes root; the rest of the tests need no rights.
+The other host is a network namespace with its own address, connected to the server's by a veth pair. Making one needs
+root; the other tests need no privileges.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PREDICT = "/v1/models/alexnet:predict"
 PATIENCE_S = 30
 SERVER_ADDRESS, HOST_ADDRESS = "10.251.0.1", "10.251.0.2"
 
-# What it prints: for each port, how connecting to it ends.
+# Prints, for each port, whether connecting to it succeeds.
 CONNECT = """
 import socket, sys
 for port in sys.argv[2:]:
@@ -42,7 +42,7 @@ for port in sys.argv[2:]:
 def asked(
     server: TorchServe, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | str = b""
 ) -> tuple[int, bytes]:
-    """The path goes out as it is: a client library would tidy it up."""
+    """Sends the path as it is: a client library would normalise it."""
     port = int(server.url.rpartition(":")[2])
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
@@ -70,7 +70,7 @@ def before(server: TorchServe) -> set[int]:
 
 @pytest.fixture(scope="module")
 def other_host() -> Iterator[list[str]]:
-    """Words before a command, with which it runs on the other host; the server's own address is SERVER_ADDRESS."""
+    """A prefix that runs a command on the other host. The server's own address is SERVER_ADDRESS."""
     name, veth, peer = (f"{kind}{os.getpid() % 100000}" for kind in ("host", "vs", "vh"))
 
     def ip(*words: str) -> None:
@@ -100,9 +100,9 @@ def other_host() -> Iterator[list[str]]:
 def exposed(
     request: pytest.FixtureRequest, directory: Path, checkout: Path
 ) -> Iterator[tuple[TorchServe, Ports, set[str]]]:
-    """A server that listens as config.properties says, on other ports: what the pods have. And what it opens.
+    """A server that listens as config.properties says, like the pods but on other ports. And the ports it should open.
 
-    With monitoring, TS_METRICS_ADDRESS is as in kserve/components/monitoring-….
+    With monitoring, TS_METRICS_ADDRESS is set as in kserve/components/monitoring-….
     """
     settings = dict(
         line.split("=", 1)
@@ -135,7 +135,7 @@ def test_another_host_reaches_predictions_alone_and_metrics_where_they_were_open
 
 
 def test_every_listening_socket_is_one_of_those(exposed: tuple[TorchServe, Ports, set[str]]) -> None:
-    """Also those that nobody thought of, such as a worker's."""
+    """Including unexpected ones, such as a worker's."""
     server, ports, opened = exposed
     found = {
         connection.laddr.port
@@ -263,7 +263,7 @@ def test_instances_do_not_name_files(server: TorchServe) -> None:
 
 @pytest.fixture
 def hostile_archive(tmp_path: Path) -> Path:
-    """An archive with an entry that would be unpacked two folders further up."""
+    """An archive with an entry that would be unpacked outside its folder."""
     archive = tmp_path / "hostile.mar"
     with zipfile.ZipFile(archive, "w") as written:
         written.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "hostile", "handler": "handler.py"}}')

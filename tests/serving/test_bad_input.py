@@ -1,4 +1,4 @@
-"""Bad requests over HTTP, with good ones beside them: each refused with its place, and nobody else notices."""
+"""Bad requests over HTTP, together with good ones: each bad one is refused with its place, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from reliability.bad_requests import IMAGE, IMAGES, JSON_BODIES, TEXT
 from reliability.pictures import encoded, gradient
 
 JSON, JPEG = {"Content-Type": "application/json"}, {"Content-Type": "image/jpeg"}
-HANG_S = 60  # no answer by then is a hang
+HANG_S = 60  # no answer by then counts as a hang
 BESIDE = 6  # good requests in flight with each bad one
-GROWTH = 150 << 20  # bytes that a worker may have kept after all of this: 60 were seen, free and not given back
+GROWTH = 150 << 20  # bytes that a worker may keep after all of this; 60 MB were observed, free but not returned
 JAVA_GROWTH = 400 << 20  # a heap grows until it is collected
 
 
@@ -34,7 +34,7 @@ def said() -> list[str]:
 
 @pytest.fixture(scope="module")
 def watched(directory: Path, said: list[str]) -> Iterator[TorchServe]:
-    """A server of our own, whose log is kept, and whose workers are the same at the end, and no larger."""
+    """Our own server, with its log kept. Its workers must be the same at the end, and not much larger."""
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), log=said.append) as running:
         httpx.post(running.predict_url, content=encoded(gradient(5000, 5000)), headers=JPEG, timeout=HANG_S)
         before = {process: process.memory_info().rss for process in running.processes()}
@@ -47,7 +47,7 @@ def watched(directory: Path, said: list[str]) -> Iterator[TorchServe]:
 
 @pytest.fixture(scope="module")
 def good(watched: TorchServe, photographs: list[Path]) -> list[tuple[bytes, bytes]]:
-    """(image, its answer when it is alone)"""
+    """(image, its answer when sent alone)"""
     images = [photograph.read_bytes() for photograph in photographs]
     return [(image, _post(watched, image, JPEG).content) for image in images]
 
@@ -59,7 +59,7 @@ def _post(server: TorchServe, body: bytes | Iterable[bytes], headers: dict[str, 
 def refused(
     server: TorchServe, good: list[tuple[bytes, bytes]], body: bytes, headers: dict[str, str]
 ) -> httpx.Response:
-    """The answer to a bad request, with good ones in flight, whose answers are what they are alone."""
+    """The answer to a bad request. Good ones in flight must get the same answers as when sent alone."""
     with ThreadPoolExecutor(BESIDE + 1) as pool:
         beside = [good[number % len(good)] for number in range(BESIDE)]
         asked = [pool.submit(_post, server, image, JPEG) for image, _ in beside[: BESIDE // 2]]
@@ -72,7 +72,7 @@ def refused(
 
 
 def error(response: httpx.Response) -> str:
-    """The sentence of the one shape that errors have."""
+    """The message of an error, whose shape is checked."""
     assert response.headers["Content-Type"] == "application/json"
     body = response.json()
     assert list(body) == ["error"]
@@ -121,7 +121,7 @@ def test_mutants(watched: TorchServe, good: list[tuple[bytes, bytes]]) -> None:
 
 
 def test_of_two_equal_keys_the_last_counts(watched: TorchServe) -> None:
-    """As Python's json has it, and JavaScript's."""
+    """As in Python's json and in JavaScript."""
     body = f'{{"instances": 5, "instances": [{{"b64": "AAAA", "b64": "{TEXT}"}}]}}'
     assert _post(watched, body.encode(), JSON).status_code == 200
 
@@ -152,7 +152,7 @@ def _connection(server: TorchServe) -> socket.socket:
 
 
 def test_an_upload_that_stays_away_holds_nobody_up(watched: TorchServe, good: list[tuple[bytes, bytes]]) -> None:
-    """A few bytes, then nothing, on many connections; in the end the rest comes for one of them."""
+    """A few bytes, then nothing, on many connections; finally the rest arrives on one of them."""
     image, alone = good[0]
     head = (
         f"POST /v1/models/alexnet:predict HTTP/1.1\r\nHost: x\r\n"
@@ -192,7 +192,7 @@ def test_nothing_of_a_request_is_in_the_log(head: bytes, watched: TorchServe, sa
         connection.sendall(head + b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body)
         status, _ = _answer(connection)
     assert 400 <= status < 500
-    _post(watched, IMAGE, JPEG)  # what was to be said about the other has been said by now
+    _post(watched, IMAGE, JPEG)  # by now, anything about the first request has been logged
     assert said[0].startswith("alexnet: ")  # it is a log
     logged = [line for line in said if "forged" in line or "\x1b" in line]
     assert logged == []
@@ -206,5 +206,5 @@ def test_bad_images_leave_no_line_in_the_log(watched: TorchServe, said: list[str
     _post(watched, tiff[:9] + struct.pack("<50I", *[2**32 - 1] * 50) + tiff[209:], JPEG)
     _post(watched, tiff[: len(tiff) // 2], JPEG)
     _post(watched, IMAGE, JPEG)
-    # The door has its own for each refusal, and up to a second late.
+    # The door logs its own line for each refusal, up to a second late.
     assert [line for line in said[before:] if not line.startswith("door: ")] == []

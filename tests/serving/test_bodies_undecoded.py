@@ -1,4 +1,4 @@
-"""What the front door hands over, sent to a real TorchServe without it: bodies as bytes, and what they are."""
+"""What the front door passes on, sent to a real TorchServe without it: bodies as bytes, with their types."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AT_ONCE = 16  # batchSize
 
 @pytest.fixture(scope="module")
 def behind(directory: Path) -> Iterator[TorchServe]:
-    """TorchServe as the door finds it."""
+    """TorchServe as the door sees it."""
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"FRONT_DOOR": "none"}) as running:
         yield running
 
@@ -38,14 +38,14 @@ def image(photographs: list[Path]) -> bytes:
 
 
 def ask(server: TorchServe, body: bytes, told: str, **headers: str) -> httpx.Response:
-    """told: what the client calls the body, as the door says it."""
+    """told: the client's content type, as the door passes it on."""
     passed = {"Content-Type": "application/octet-stream", "x-client-content-type": told}
     passed |= {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.post(server.predict_url, content=body, headers=passed, timeout=120, trust_env=False)
 
 
 def form(*parts: tuple[str, bytes]) -> bytes:
-    """(what its head says behind `form-data`, content) for each part."""
+    """parts: each (what follows `form-data` in its header, content)."""
     head = "--x\r\nContent-Disposition: form-data; {}\r\n\r\n"
     return b"".join(head.format(said).encode() + content + b"\r\n" for said, content in parts) + b"--x--\r\n"
 
@@ -57,7 +57,7 @@ def lengths(response: httpx.Response) -> list[int]:
 
 
 def test_the_clients_own_type_decides(behind: TorchServe, image: bytes) -> None:
-    """Empty where it sent none: were that lost on the way, JSON would be taken for the bytes that the door says."""
+    """Empty if it sent none: if that got lost on the way, JSON would be taken for the bytes that the door declares."""
     asked = json.dumps({"instances": [{"b64": base64_text(image)}], "parameters": {"top_k": 2}}).encode()
     for told in ("", URL_ENCODED, "text/plain", "application/json", "application/vnd.x+json; charset=utf-8"):
         assert lengths(ask(behind, asked, told)) == [2]
@@ -75,7 +75,7 @@ def test_the_clients_own_type_decides(behind: TorchServe, image: bytes) -> None:
 def test_without_the_door_top_k_is_a_field_beside_the_body(
     behind: TorchServe, image: bytes, query: str, expected: int | None
 ) -> None:
-    """At /invocations alone: of an address that KServe knows, TorchServe hands nothing over."""
+    """Only at /invocations: TorchServe passes nothing on from the URL of a KServe path."""
     url = f"{behind.predict_url.removesuffix(f'/v1/models/{MODEL_NAME}:predict')}/invocations?{query}"
     answers = [
         httpx.post(url, content=image, headers={"Content-Type": "image/jpeg"}, timeout=120, trust_env=False),
@@ -126,7 +126,7 @@ def test_what_torchserve_could_not_decode_is_refused_by_the_handler(behind: Torc
 
 
 def test_the_wait_counts_from_when_the_door_had_the_head(behind: TorchServe, image: bytes) -> None:
-    """So headers come as text: bytes would be no moment."""
+    """So headers arrive as text: bytes would not be a time."""
     waited = []
     for start in (f"t={time.time() - 3600:.3f}", f"t={time.time() + 3600:.3f}", "forged"):
         found = STAGES.fullmatch(ask(behind, image, "", x_request_start=start).headers["x-stages"])
@@ -137,7 +137,7 @@ def test_the_wait_counts_from_when_the_door_had_the_head(behind: TorchServe, ima
 
 
 def test_a_batch_of_the_longest_answers_is_answered_whole(behind: TorchServe) -> None:
-    """10,000 classes each, 13 MB together, which TorchServe decodes again from its start at every read."""
+    """10,000 classes each, 13 MB together. TorchServe decodes them again from the start at every read."""
     small = {"b64": base64_text(encoded(gradient(8, 8)))}
     asked = json.dumps({"instances": [small] * 10, "parameters": {"top_k": 1000}}).encode()
     workers = {process.pid for process in behind.processes()}
@@ -147,7 +147,7 @@ def test_a_batch_of_the_longest_answers_is_answered_whole(behind: TorchServe) ->
     assert {process.pid for process in behind.processes()} == workers
     more = json.dumps({"instances": [small] * 11, "parameters": {"top_k": 1000}}).encode()
     refused = ask(behind, more, "application/json")
-    assert (refused.status_code, refused.json()["error"][:46]) == (
+    assert (refused.status_code, refused.json()["error"][:45]) == (
         413,
-        "parameters.top_k: more than 10000 classes, for",
+        "parameters.top_k: more than 10000 classes for",
     )

@@ -1,4 +1,4 @@
-"""The programs of docs/calls.md, each run as it stands there, but for the server's address."""
+"""The programs in docs/calls.md, each run as shown, except for the server's address."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ DECODER = json.JSONDecoder()
 
 @pytest.fixture
 def label(server: TorchServe, checkout: Path) -> str:
-    """What the picture of the page is taken for."""
+    """How the page's picture is classified."""
     with Client(server.url, MODEL_NAME) as client:
         return client.predict(str(checkout / "docs" / "kitten.jpg"), 1)[0]["label"]
 
 
 @pytest.fixture
 def folder(checkout: Path, tmp_path: Path) -> Path:
-    """Where a program runs: it has the page's picture, and may be written to."""
+    """Where a program runs: a writable folder with the page's picture."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "kitten.jpg").symlink_to(checkout / "docs" / "kitten.jpg")
     return tmp_path
 
 
 def program(checkout: Path, language: str, url: str) -> str:
-    """The one that the page has in this language, for this server."""
+    """The page's program in this language, for this server."""
     page = (checkout / "docs" / "calls.md").read_text()
     [found] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     assert "127.0.0.1:8080" in found
@@ -53,7 +53,7 @@ def output(command: list[str], folder: Path) -> str:
 
 
 def values(text: str) -> list[dict[str, Any]]:
-    """JSON, one value after the other."""
+    """Concatenated JSON values."""
     found, at = [], 0
     while at < len(text.rstrip()):
         value, at = DECODER.raw_decode(text, at)
@@ -63,7 +63,7 @@ def values(text: str) -> list[dict[str, Any]]:
 
 
 def said(text: str) -> dict[str, str]:
-    """A form and a label in each line."""
+    """Each line has a form and a label."""
     return dict(line.split(" ", 1) for line in text.splitlines())
 
 
@@ -99,7 +99,7 @@ def test_javascript(server: TorchServe, checkout: Path, folder: Path, label: str
 def test_grpc_in_javascript(door_url: str, checkout: Path, folder: Path, label: str) -> None:
     packages = os.environ.get("GRPC_JS")
     if not packages:
-        pytest.skip("GRPC_JS is to name a folder where npm has installed @grpc/grpc-js and @grpc/proto-loader")
+        pytest.skip("set GRPC_JS to a folder where npm has installed @grpc/grpc-js and @grpc/proto-loader")
     (folder / "node_modules").symlink_to(Path(packages) / "node_modules")
     (folder / "conformance").symlink_to(checkout / "conformance")
     (folder / "call.mjs").write_text(program(checkout, "mjs", door_url))
@@ -117,7 +117,7 @@ def test_go(server: TorchServe, checkout: Path, folder: Path, label: str) -> Non
 def test_grpc_in_go(door_url: str, checkout: Path, folder: Path, label: str) -> None:
     packages = os.environ.get("GRPC_GO")
     if not packages:
-        pytest.skip("GRPC_GO is to name a GOPATH with grpc-go and bin/protoc-gen-go, both as Debian 12 has them")
+        pytest.skip("set GRPC_GO to a GOPATH with grpc-go and bin/protoc-gen-go, in the versions of Debian 12")
     call = folder / "go" / "src" / "example.com" / "call"
     (call / "inference").mkdir(parents=True)
     (call / "main.go").write_text(program(checkout, "golang", door_url))

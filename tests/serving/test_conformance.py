@@ -1,4 +1,4 @@
-"""This project's server before the conformance kit: it breaks no demand of any protocol that it speaks."""
+"""This project's server under the conformance kit: it meets every requirement of the protocols that it speaks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from conformance.__main__ import main
 from pipeline.artefact.model import MODEL_NAME
 
-# What a document advises, and is not done here, with the reason.
+# Recommendations that are not followed here, with the reason.
 NOT_DONE: dict[str, set[str]] = {
-    "v1": {"inputs_are_instances"},  # "inputs" are v2's tensors: a call of v2 at v1's path is told so by name
+    "v1": {"inputs_are_instances"},  # "inputs" are v2's tensors: a v2 call at v1's path gets an error that says so
     "v2": set(),
     "grpc": set(),
 }

@@ -1,4 +1,4 @@
-"""Explanations of a real TorchServe behind the front door, and what predictions notice of them."""
+"""Explanations by a real TorchServe behind the front door, and their effect on predictions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_v2_has_a_picture_behind_its_json(server: TorchServe, http: httpx.Client
 def test_a_prediction_has_the_same_answer_whoever_is_explained_beside_it(
     server: TorchServe, http: httpx.Client, images: list[bytes]
 ) -> None:
-    """Explanations may be refused for now; neither they nor their refusals touch a prediction."""
+    """Explanations may be refused temporarily; neither they nor their refusals affect a prediction."""
     expected = [http.post(server.predict_url, json=asked(image)).raise_for_status().content for image in images]
     explained = http.post(explain_url(server), json=asked(*images[:2])).raise_for_status().json()["predictions"]
     assert explained == [json.loads(answer)["predictions"][0] for answer in expected[:2]]

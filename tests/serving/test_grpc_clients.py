@@ -1,4 +1,4 @@
-"""KServe's gRPC by the clients that people have, as their users write it: tritonclient, and KServe's SDK."""
+"""KServe's gRPC from common clients, as their users write it: tritonclient and KServe's SDK."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from pipeline.artefact.model import MODEL_NAME
 
 kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
-pytest.importorskip("tritonclient", reason="it is installed for Python below 3.14")
+pytest.importorskip("tritonclient", reason="it is only installed for Python below 3.14")
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 60
@@ -28,7 +28,7 @@ def target(door_url: str) -> str:
 
 
 def check(found: Any, expected: dict[str, list[list[Any]]]) -> None:
-    """found: with as_numpy, of either client."""
+    """found: either client's as_numpy."""
     labels = np.array(found("label"), object).tolist()
     assert [[label.decode() if isinstance(label, bytes) else label for label in row] for row in labels] == (
         expected["label"]

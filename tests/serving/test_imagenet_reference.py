@@ -1,4 +1,4 @@
-"""What the published weights say of photographs, where they are in the cache (scripts/package.sh puts them there)."""
+"""How the published weights classify photographs, if they are in the cache (scripts/package.sh puts them there)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_server_agrees_with_torchvision(trained: TorchServe, published: Weig
         classes = ask(trained, photograph, top_k=1000)
         assert classes[0]["label"] == WEIGHTS.meta["categories"][int(row.argmax())]
         moved.append(max(abs(entry["probability"] - float(row[entry["index"]])) for entry in classes))
-    assert sum(moved) / len(moved) <= 0.01  # five photographs are too few for the mean that test_parity.py asks for
+    assert sum(moved) / len(moved) <= 0.01  # five photographs are too few for the mean in test_parity.py
 
 
 def test_grace_hopper_wears_a_military_uniform(trained: TorchServe, checkout: Path) -> None:

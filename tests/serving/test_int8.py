@@ -1,4 +1,4 @@
-"""An archive with an int8 network, packed from pictures and served by a real TorchServe in int8."""
+"""An archive with an int8 network, packaged with pictures and served by a real TorchServe in int8."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ preprocessing: {resize: 32, crop: 32}
 
 @pytest.fixture
 def handler_in_int8(checkout: Path, tmp_path: Path) -> Path:
-    """Whatever is quicker for a network that small."""
+    """Uses int8 whichever is quicker for such a small network."""
     copy = shutil.copytree(checkout / "handler", tmp_path / "handler")
     config = copy / "model-config.yaml"
     said = config.read_text()

@@ -1,4 +1,4 @@
-"""Many requests of the largest size at once: some are asked to come again, and then none is lost, and no worker."""
+"""Many of the largest requests at once: some are told to retry, but no request and no worker is lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.serving.torchserve import TorchServe
 from reliability.pictures import base64_text
 
 JSON = {"Content-Type": "application/json"}
-PATIENCE = 60  # answers that ask for patience, each for a second or more
-CLIENTS = 48  # of which 20 connections broke off, and a worker was lost, when the JVM had half of the memory
+PATIENCE = 60  # 503 answers, each with a wait of a second or more
+CLIENTS = 48  # with half the memory for the JVM, 20 connections and a worker were lost
 
 
 def test_many_of_the_largest_at_once(server: TorchServe, photographs: list[Path], checkout: Path) -> None:
@@ -28,7 +28,7 @@ def test_many_of_the_largest_at_once(server: TorchServe, photographs: list[Path]
     workers = {process.pid for process in server.processes()}
 
     def ask(_: int) -> int:
-        """How often it was asked to come again."""
+        """How often it was told to retry."""
         for refused in range(PATIENCE):
             response = httpx.post(server.predict_url, content=body, headers=JSON, timeout=120, trust_env=False)
             if response.status_code == 200:

@@ -1,4 +1,4 @@
-"""The document that the server hands out is true: the server is called by it, and as its page says."""
+"""The served OpenAPI document is true: the server is called according to it, and as its page says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 PATIENCE_S = 60
 
-# Its own pytest plugin does not go with pytest 9.2.
+# Its pytest plugin does not work with pytest 9.2.
 SCHEMATHESIS = [sys.executable, "-m", "schemathesis.cli", "run"]
 SETTINGS = """
 hooks = "hooks.py"
@@ -30,13 +30,13 @@ deterministic = true
 stateful.enabled = false  # nothing here changes anything
 
 [phases.coverage]
-# Not QUERY, which is younger than Envoy's list of methods: what is not on it is answered 400, as no HTTP.
+# Not QUERY, which is newer than Envoy's list of methods: methods not on it are answered 400, as malformed HTTP.
 unexpected-methods = ["DELETE", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"]
 
 [checks]
 negative_data_rejection.expected-statuses = [400, 403, 413, 415]
 """
-# A form has no types: what is wrong with it as an object can be gone when it has been written.
+# Forms have no types: what is invalid as an object may be valid once it is written as a form.
 HOOKS = """
 import schemathesis
 from schemathesis.specs.openapi.checks import negative_data_rejection
@@ -56,10 +56,10 @@ def document(door_url: str) -> dict[str, Any]:
 
 
 def test_each_path_answers_as_the_document_says(door_url: str, document: dict[str, Any], tmp_path: Path) -> None:
-    """The status, the content type, the headers and the body; what the document does not allow is refused."""
+    """The status, the content type, the headers and the body; anything the document does not allow is refused."""
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     (tmp_path / "hooks.py").write_text(HOOKS)
-    (tmp_path / "openapi.json").write_text(json.dumps(document))  # it would leave out where it has it from
+    (tmp_path / "openapi.json").write_text(json.dumps(document))  # given a URL, it would leave that URL out
     traffic = tmp_path / "traffic.har"
     told = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""predict.sh over gRPC, before the front door: the same predictions as in the other protocols."""
+"""predict.sh over gRPC, through the front door: the same predictions as with the other protocols."""
 
 from __future__ import annotations
 

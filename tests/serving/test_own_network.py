@@ -1,4 +1,4 @@
-"""A user's own torch.nn.Module, trained on classes of her own: packaged, served by a real TorchServe, and asked."""
+"""A user's own torch.nn.Module with her own classes: packaged, served by a real TorchServe, and called."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def test_it_answers_with_its_own_labels_as_the_module_does(script: Script, check
             classes = prediction["classes"]
             assert sorted(each["label"] for each in classes) == LABELS
             assert all(each["label"] == LABELS[each["index"]] for each in classes)
-            for each in classes:  # bfloat16, and another way to crop
+            for each in classes:  # bfloat16, and a different way to crop
                 assert each["probability"] == pytest.approx(float(probabilities[each["index"]]), abs=0.1)

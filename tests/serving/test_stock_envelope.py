@@ -1,4 +1,4 @@
-"""The archive under TorchServe's stock KServe envelope, set up as KServe's own torchserve runtime does it."""
+"""The archive under TorchServe's stock KServe envelope, set up like KServe's own torchserve runtime."""
 
 from __future__ import annotations
 

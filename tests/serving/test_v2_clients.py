@@ -1,4 +1,4 @@
-"""KServe v2 by the clients that people have, as their users write it: tritonclient, and KServe's SDK."""
+"""KServe v2 from common clients, as their users write it: tritonclient and KServe's SDK."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reliability.pictures import base64_text
 from tests.support.rows import binary, elements
 
 kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.14")
-triton = pytest.importorskip("tritonclient.http", reason="it is installed for Python below 3.14")
+triton = pytest.importorskip("tritonclient.http", reason="it is only installed for Python below 3.14")
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 60
@@ -40,7 +40,7 @@ def of_bytes(*contents: bytes, binary_data: bool = True) -> Any:
 
 
 def check(found: Any, expected: dict[str, list[list[Any]]]) -> None:
-    """found: with as_numpy, of either client."""
+    """found: either client's as_numpy."""
     labels = found("label")
     texts = [[label.decode() if isinstance(label, bytes) else label for label in row] for row in labels.tolist()]
     assert texts == expected["label"]
@@ -107,7 +107,7 @@ def test_triton_selects_and_mixes(client: Any, images: list[bytes], expected: di
     found = client.infer(MODEL_NAME, [of_bytes(*images)], outputs=wanted)
     assert [output["name"] for output in found.get_response()["outputs"]] == ["probability", "label"]
     assert found.as_numpy("index") is None
-    assert found.as_numpy("label").tolist() == expected["label"]  # text, as JSON has it
+    assert found.as_numpy("label").tolist() == expected["label"]  # text, as in JSON
 
 
 def test_triton_reads_why_it_is_refused(client: Any) -> None:
@@ -161,7 +161,7 @@ def behind(directory: Path) -> Iterator[TorchServe]:
 def test_torchserve_itself_answers_it(
     behind: TorchServe, images: list[bytes], expected: dict[str, Any], name: str, content_type: str | None
 ) -> None:
-    """As in KServe's stock runtime: nobody knows the path, and the header decides."""
+    """As in KServe's stock runtime: the path is unknown, and the header decides."""
     url = f"{behind.url}/v2/models/{MODEL_NAME}/infer"
     content = elements(*images)
     tensor = {"name": "x", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": len(content)}}

@@ -1,11 +1,11 @@
-"""From the start to the end: python -m server [/mnt/models]"""
+"""Start and shutdown: python -m server [/mnt/models]"""
 
 from __future__ import annotations
 
 import signal
 import threading
 
-# First of all: as process 1, a container's, it would get no signal that it has not asked for.
+# Before anything else: as process 1 of a container, it only receives signals that it handles.
 STOPPING = threading.Event()
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: STOPPING.set())
@@ -29,11 +29,11 @@ from server.trust import trusted_folder
 
 MODELS = "/mnt/models"
 POLL_S = 0.1
-BY_SIGNAL = 128  # and its number: as shells and Kubernetes tell the status of a process that a signal has ended
+BY_SIGNAL = 128  # plus the signal's number: the exit status that shells and Kubernetes use
 
 
 def main() -> int:
-    """Returns the exit status: 0 where it was asked to end, otherwise that of TorchServe, and never 0."""
+    """Returns the exit status: 0 if it was asked to stop; otherwise TorchServe's, but never 0."""
     log.start()
     try:
         variables.check()
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def serve(models: Path, folder_of_ours: Path) -> int:
-    """folder_of_ours: for sockets, settings and what TorchServe unpacks."""
+    """folder_of_ours: for sockets, settings and the archive that TorchServe unpacks."""
     folder = trusted_folder(models)
     inside = torchserve.Inside.free()
     name, version = folder.model
@@ -58,7 +58,7 @@ def serve(models: Path, folder_of_ours: Path) -> int:
     keys: ApiKeys | None = None
     if os.environ.get("FRONT_DOOR") == "none":
         callers.check_door()
-        log.say("WARNING", "there is no front door: TorchServe answers by itself, without its bounds")
+        log.say("WARNING", "there is no front door: TorchServe answers directly, without the door's limits")
         door, inside = NoDoor(), replace(inside, inference=folder.inference.port)
     elif os.environ.get("TS_SERVICE_ENVELOPE"):
         raise NotServed("TS_SERVICE_ENVELOPE is set: the handler reads KServe's bodies itself; unset it")
@@ -102,7 +102,7 @@ def serve(models: Path, folder_of_ours: Path) -> int:
 
 
 def _go_on(process: subprocess.Popen[str], door: Door) -> bool:
-    """Whether TorchServe is there; the door is started again where it has to be."""
+    """Whether TorchServe is running. Restarts the door if necessary."""
     door.keep_up()
     return process.poll() is None
 

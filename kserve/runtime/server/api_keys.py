@@ -1,8 +1,8 @@
-"""API keys: a folder with a file for each client → a file that Envoy reads again whenever it is replaced.
+"""API keys: a folder with one file per client → a file that Envoy reloads whenever it is replaced.
 
-The folder is a Secret that is mounted. Kubernetes changes it while the pod runs, by a link; elsewhere the files
-themselves change. So the folder is read every two seconds, and what was found is compared. No key is ever in a log,
-nor in a file that others may read.
+The folder is a mounted Secret. Kubernetes updates it while the pod runs, by switching a link; elsewhere the files
+themselves change. So the folder is read every two seconds and compared with the previous state. Keys never appear in a
+log or in a file that others may read.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from server import log
 FILE = "api-keys.json"
 FILTER = "api_keys"
 HEADER = "x-api-key"
-CLIENT = "x-api-client"  # envoy.yaml counts by it; no client can set it, since the filter writes over it
+CLIENT = "x-api-client"  # envoy.yaml counts by it; clients cannot set it, because the filter overwrites it
 READ_EVERY_S = 2
-# What a header takes, and what nobody guesses.
+# Fits into a header, and is too long to guess.
 KEY = re.compile(r"[\x21-\x7e]{16,512}")
 CLIENT_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 MOST_BYTES = 1024
 
 
 class ApiKeys:
-    """Keeps the file up to date. Where the folder is empty, or cannot be read, nobody may ask."""
+    """Keeps the file up to date. If the folder is empty or cannot be read, nobody may call."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
         """scratch: the server's own folder. Writes the file."""
@@ -42,11 +42,11 @@ class ApiKeys:
             time.sleep(READ_EVERY_S)
             try:
                 self.look()
-            except OSError as error:  # a full disk, for one: Envoy goes on with what it has, and the next look may do
-                log.say("ERROR", f"API_KEYS: a change could not be taken up ({error.strerror}): it will be tried again")
+            except OSError as error:  # such as a full disk: Envoy keeps its keys, and the next attempt may succeed
+                log.say("ERROR", f"API_KEYS: a change could not be applied ({error.strerror}): it will be retried")
 
     def look(self) -> None:
-        """Takes up what has changed. Raises OSError where the file cannot be written."""
+        """Applies changes. Raises OSError if the file cannot be written."""
         keys, faults = read(self._folder)
         if (keys, faults) == self._known:
             return
@@ -55,12 +55,12 @@ class ApiKeys:
         for fault in sorted(faults):
             log.say("WARNING", f"API_KEYS: {fault}")
         if keys:
-            log.say("INFO", f"API_KEYS: {len(keys)} clients may ask")
+            log.say("INFO", f"API_KEYS: {len(keys)} clients may call")
         else:
-            log.say("WARNING", "API_KEYS: there is no key, so nobody may ask")
+            log.say("WARNING", "API_KEYS: there is no key, so nobody may call")
 
     def _write(self, keys: Mapping[str, str]) -> None:
-        """Under another name first: Envoy never sees half of it, and hears of it by the renaming."""
+        """Writes under a temporary name first: Envoy never sees half a file, and notices the renaming."""
         new = self._file.with_suffix(".new")
         new.unlink(missing_ok=True)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -69,7 +69,7 @@ class ApiKeys:
 
 
 def read(folder: Path) -> tuple[dict[str, str], frozenset[str]]:
-    """A folder → client and key, and sentences about what is not taken, which name the client and never the key."""
+    """A folder → keys by client, and sentences about rejected files, which name the client but never the key."""
     keys: dict[str, str] = {}
     faults: set[str] = set()
     try:
@@ -79,30 +79,30 @@ def read(folder: Path) -> tuple[dict[str, str], frozenset[str]]:
         return {}, frozenset({f"the folder cannot be read ({error.strerror})"})
     for name in names:
         try:
-            if not stat.S_ISREG(os.stat(folder / name).st_mode):  # a pipe would keep us waiting
-                faults.add(f"{_shown(name)} is no file")
+            if not stat.S_ISREG(os.stat(folder / name).st_mode):  # a pipe would block us
+                faults.add(f"{_shown(name)} is not a file")
                 continue
             with open(folder / name, "rb") as file:
                 key = file.read(MOST_BYTES).decode("ascii", "replace").strip()
         except FileNotFoundError:
-            continue  # it goes at this moment
+            continue  # it is being removed
         except OSError as error:
             faults.add(f"{_shown(name)} cannot be read ({error.strerror})")
             continue
         if not CLIENT_NAME.fullmatch(name):
-            faults.add(f"{_shown(name)} is not the name of a client: letters, digits, '.', '_' and '-' are")
+            faults.add(f"{_shown(name)} is not a client's name, which may have letters, digits, '.', '_' and '-'")
         elif not KEY.fullmatch(key):
-            faults.add(f"the key of {name} is not taken: 16 to 512 characters of ASCII without spaces are expected")
+            faults.add(f"the key of {name} is rejected: expected 16 to 512 ASCII characters without spaces")
         elif key in keys.values():
-            # Envoy would refuse them all, and go on with those that it had.
-            faults.add(f"the key of {name} is not taken: another client has it")
+            # Envoy would reject the whole file and keep the old keys.
+            faults.add(f"the key of {name} is rejected: another client has the same")
         else:
             keys[name] = key
     return keys, frozenset(faults)
 
 
 def discovery(keys: Mapping[str, str]) -> dict[str, object]:
-    """The filter and its keys, as Envoy's extension config discovery reads it."""
+    """The filter and its keys, in the format of Envoy's extension config discovery."""
     package = "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3"
     auth = {
         "@type": f"{package}.ApiKeyAuth",

@@ -1,4 +1,4 @@
-"""Threads that go on beside the main one, and end with it."""
+"""Daemon threads, which end with the main thread."""
 
 from __future__ import annotations
 

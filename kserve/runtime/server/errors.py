@@ -1,4 +1,4 @@
-"""What keeps the server from starting."""
+"""Errors that keep the server from starting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The folder that is served, as scripts/publish.sh has published it: settings, and a store with one archive.
+"""The folder to serve, as published by scripts/publish.sh: settings, and a store with one archive.
 
-pipeline/serving/folder.py finds the same archive on a laptop; a test holds the two together.
+pipeline/serving/folder.py finds the same archive on a laptop; a test compares the two.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CONFIG = "config/config.properties"
 DESCRIPTION = "version.json"
 STORE = "model-store"
 ARCHIVE = re.compile(r"[\w.-]+\.mar", re.ASCII)
-ALL = "all"  # load_models, where the settings name no archive: whatever lies in the store
+ALL = "all"  # load_models without a name: whatever is in the store
 NAME = re.compile(r"[\w.-]+", re.ASCII)
 MANIFEST = "MAR-INF/MANIFEST.json"
-MOST_MANIFEST_BYTES = 65_536  # of a few hundred: an archive could unpack it to any size
+MOST_MANIFEST_BYTES = 65_536  # usually a few hundred; an archive could unpack it to any size
 MOST_DESCRIPTION_BYTES = 1_000_000
 BY_ENVIRONMENT = "enable_envvars_config"
 
@@ -43,10 +43,10 @@ METRICS = Address("127.0.0.1", 8082)  # TorchServe's own default
 
 
 class Folder:
-    """Raises NotServed where the settings cannot be read, or which archive is meant does not follow.
+    """Raises NotServed if the settings cannot be read, or it is not clear which archive is meant.
 
-    That is settled here, once: TorchServe is told the archive's name, and never sees `all`. It would load whatever else
-    comes to lie in the store: a second archive, or a folder, which nobody has signed.
+    That is decided here, once: TorchServe gets the archive's name and never sees `all`, with which it would load
+    anything that appears in the store, such as a second archive or a folder that nobody has signed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -89,9 +89,9 @@ class Folder:
 
     @cached_property
     def model(self) -> tuple[str, str]:
-        """Its name, which TorchServe takes from the archive, and its version: as it was published, if it was."""
+        """Its name, which TorchServe takes from the archive, and its version: the published one, if any."""
         name, version = self._archive.removesuffix(".mar"), ""
-        with suppress(Exception):  # damage has many names, and TorchServe says in its log what is wrong
+        with suppress(Exception):  # damage raises many exceptions, and TorchServe logs what is wrong
             with zipfile.ZipFile(self.store / self._archive) as archive, archive.open(MANIFEST) as manifest:
                 said = json.loads(manifest.read(MOST_MANIFEST_BYTES))["model"]
             name = said["modelName"] if NAME.fullmatch(said["modelName"]) else name
@@ -106,12 +106,12 @@ class Folder:
 
     @property
     def inference(self) -> Address:
-        """Where requests are answered. Raises NotServed where the settings do not say."""
+        """Where requests are answered. Raises NotServed if the settings do not say."""
         return self._address("inference_address")
 
     @property
     def metrics(self) -> Address:
-        """Where Prometheus reads. Raises NotServed where the settings do not say."""
+        """Where Prometheus reads. Raises NotServed if the address is invalid."""
         return self._address("metrics_address") if self._setting("metrics_address") else METRICS
 
     @property
@@ -120,22 +120,22 @@ class Folder:
         return self._properties.get("vmargs", "").split()
 
     def _only_archive(self) -> str:
-        """What TorchServe would take for archives of the store: hidden files, half-written ones, are none for it."""
+        """The only archive that TorchServe would see. It ignores hidden files, such as half-written ones."""
         try:
             found = sorted(name for name in os.listdir(self.store) if name.endswith(".mar") and name[0] != ".")
         except OSError as error:
             raise NotServed(f"{self.store}: {error.strerror}: publish an archive there") from None
         if len(found) != 1:
             which = f"more than one archive ({', '.join(found)})" if found else "no archive NAME.mar"
-            raise NotServed(f"{self.store} has {which}, and load_models={ALL} is for one: publish a version with one")
+            raise NotServed(f"{self.store} has {which}, but load_models={ALL} needs one: publish a version with one")
         if not (self.store / found[0]).is_file():
             raise NotServed(f"{self.store / found[0]} is not a file: publish it again")
         return found[0]
 
     def _archive_of_snapshot(self) -> str:
-        """KServe's own settings name the archive there, and TorchServe reads it first; empty where there is none.
+        """The archive named in model_snapshot, where KServe's settings have it and TorchServe looks first; else empty.
 
-        In the file alone: of all its settings, this is one that TorchServe does not take from the environment.
+        Only the file counts: TorchServe does not read this setting from the environment.
         """
         with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
             models = json.loads(self._properties.get("model_snapshot") or "{}")["models"].values()
@@ -150,9 +150,9 @@ class Folder:
             host = "127.0.0.1" if parsed.hostname == "localhost" else str(ip_address(parsed.hostname or ""))
             if parsed.scheme == "http" and parsed.port:
                 return Address(host, parsed.port)
-        raise NotServed(f"{self.config}: {name}={said} is no IP address with a port: http://0.0.0.0:8080 is one")
+        raise NotServed(f"{self.config}: {name}={said} is not an IP address with a port, such as http://0.0.0.0:8080")
 
     def _setting(self, name: str) -> str:
-        """As TorchServe takes it: from the environment, where the file allows that, or from the file."""
+        """As TorchServe reads it: from the environment, if the file allows that, or from the file."""
         said = self._properties.get(name, "")
         return os.environ.get(f"TS_{name.upper()}", said) if self.obeys_the_environment else said

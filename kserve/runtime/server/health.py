@@ -1,4 +1,4 @@
-"""The kubelet's probes: GET /startup, /ready and /live, from what is known: nobody loads the model with them."""
+"""The kubelet's probes: GET /startup, /ready and /live. They report known state and put no load on the model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HEALTH_PORT = variables.port("HEALTH_PORT", 8079)
 READY_WITHIN_S = variables.seconds("READY_WITHIN_S", 60)
 LIVE_WITHIN_S = variables.seconds("LIVE_WITHIN_S", 180)
 
-Probes = Mapping[str, Callable[[], bool]]  # path → whether all is fine
+Probes = Mapping[str, Callable[[], bool]]  # path → whether all is well
 
 
 def listen(model: Model, door: Door, stopping: threading.Event) -> HealthServer:
-    """Raises NotServed where the port is taken."""
+    """Raises NotServed if the port is taken."""
     return HealthServer(
         {
             "/startup": lambda: model.started and door.open,
@@ -31,7 +31,7 @@ def listen(model: Model, door: Door, stopping: threading.Event) -> HealthServer:
 
 
 class HealthServer(SmallServer):
-    """Says what the probes say."""
+    """Answers the probes."""
 
     def __init__(self, probes: Probes) -> None:
         self.probes = probes

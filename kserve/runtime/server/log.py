@@ -1,7 +1,7 @@
-"""The log on stdout: one JSON object a line, with the names that Cloud Logging reads.
+"""The log on stdout: one JSON object per line, with the names that Cloud Logging reads.
 
-What TorchServe and Envoy print passes through here: a line is cut at a length, and has no control characters, so that
-whatever a client sends can neither fill the disk nor forge a line.
+TorchServe's and Envoy's output passes through here: lines are truncated and stripped of control characters, so that
+clients can neither fill the disk nor forge a line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import IO, Any
 
-# What is on its way to stdout; and how long the end waits for somebody to read it.
+# Lines on their way to stdout, and how long shutdown waits for them to be read.
 LINES: queue.Queue[str] = queue.Queue(10_000)
 FLUSH_TIMEOUT_S = 2
 LONGEST_TEXT = 4096  # characters: the stack trace of a defect is shorter
@@ -29,9 +29,9 @@ POLL_S = 0.01
 
 
 class Room:
-    """Who is refused often fills no disk: the lines about requests have a number of bytes, and so many more a second.
+    """Limits the lines about refused requests to a number of bytes, and so many more per second, to protect the disk.
 
-    What is asked for (good requests, LOG_REQUESTS) is not counted, nor is what the model and TorchServe say.
+    Lines that were asked for (LOG_REQUESTS) are not counted, nor are those of the model and TorchServe.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Room:
         return True
 
     def tell(self) -> None:
-        """How many lines were left out since it was last told, if any."""
+        """Logs how many lines were left out since the last report, if any."""
         left_out, self._left_out = self._left_out, 0
         if left_out:
             say("WARNING", f"{left_out} lines about refused requests were left out", "serve")
@@ -73,16 +73,16 @@ def say(severity: str, message: str, logger: str = "serve") -> None:
 
 
 def forward(output: IO[str], logger: str) -> None:
-    """What TorchServe and Envoy log is JSON; what else they print becomes it. Returns where the output ends."""
+    """Forwards JSON lines of TorchServe and Envoy, and turns others into JSON. Returns at the end of the output."""
     with suppress(ValueError):  # closed
         while line := output.readline(LONGEST_READ):
             if not line.endswith("\n"):
                 _skip_line(output)
             entry = None
-            with suppress(ValueError, RecursionError):  # it is cut, or no JSON
+            with suppress(ValueError, RecursionError):  # truncated, or not JSON
                 entry = json.loads(line)
             if isinstance(entry, dict):
-                if isinstance(entry.get("severity"), str):  # Envoy's own are small
+                if isinstance(entry.get("severity"), str):  # Envoy's are lower-case
                     entry["severity"] = entry["severity"].upper()
                 if ROOM.for_line(entry, len(line)):
                     _write(entry)
@@ -103,14 +103,14 @@ def flush() -> None:
 
 
 def _write(entry: dict[str, Any]) -> None:
-    """A log that is full, or that nobody reads, loses lines; it stops neither the server nor its end."""
+    """If the log is full or nobody reads it, lines are lost; neither the server nor its shutdown is blocked."""
     line = json.dumps({name: _clean(value) for name, value in entry.items()}) + "\n"
     with suppress(queue.Full):
         LINES.put_nowait(line)
 
 
 def _clean(value: object) -> object:
-    """A text without control characters but line breaks (of a stack trace), of a length that a line may have."""
+    """Truncates a text and replaces its control characters, except line breaks (in stack traces)."""
     if not isinstance(value, str):
         return value
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", value[:LONGEST_TEXT]) + ("…" if len(value) > LONGEST_TEXT else "")

@@ -1,7 +1,7 @@
-"""GET /metrics, in Prometheus' format: what TorchServe counts, and what the front door does.
+"""GET /metrics, in Prometheus format: TorchServe's metrics and the front door's.
 
-Of the door's, the families in FAMILIES are our own (envoy.yaml). Envoy counts whole numbers of small units, which
-become seconds here, and puts its own name before each.
+The families in FAMILIES are defined in envoy.yaml. Envoy counts integers in small units, which become seconds here,
+and prefixes every name with its own.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Family(NamedTuple):
-    """How one of Envoy's is told."""
+    """How a metric of Envoy is presented."""
 
     name: str
     help: str
-    unit: int = 1  # how many of Envoy's are one of ours
+    unit: int = 1  # how many of Envoy's units make one of ours
 
 
 # By Envoy's name.
 FAMILIES = {
     "envoy_door_requests": Family(
-        "door_requests_total", "Requests, by the protocol of the predict call, the version of HTTP and the status."
+        "door_requests_total", "Requests, by the protocol of the predict call, the HTTP version and the status."
     ),
     "envoy_door_request": Family("door_request_seconds", "From a request's first byte to its answer's last.", 1000),
     "envoy_door_stage": Family(
-        "door_stage_seconds", "Within a predict call: wait for a worker, decoding and network of its batch.", 1_000_000
+        "door_stage_seconds",
+        "Within a predict call: the wait for a worker, and the decoding and network of its batch.",
+        1_000_000,
     ),
     "envoy_door_batch": Family(
-        "door_batch_size", "Of each predict call: the requests in its batch, itself among them."
+        "door_batch_size", "For each predict call: the requests in its batch, including itself."
     ),
 }
 SAMPLE = re.compile(r"(envoy_door_[a-z]+?)(|_bucket|_sum|_count)(\{.*\})? (\S+)")
@@ -49,10 +51,10 @@ BOUND = re.compile(r'le="([\d.]+)"')
 
 
 class MetricsServer(SmallServer):
-    """Reads both at each scrape. What does not answer is left out: the other's figures are still right."""
+    """Reads both sources at each scrape. One that does not answer is left out: the other's figures are still right."""
 
     def __init__(self, address: Address, sources: list[Callable[[], bytes]]) -> None:
-        """Raises NotServed where the port is taken."""
+        """Raises NotServed if the port is taken."""
         self.sources = sources
         self.room = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
         super().__init__(address.host, address.port, Scrape, "TS_METRICS_ADDRESS")
@@ -77,7 +79,7 @@ class Scrape(Connection):
 
 
 def of_torchserve(port: int) -> Callable[[], bytes]:
-    """What TorchServe counts: it listens on loopback."""
+    """TorchServe's metrics; it listens on loopback."""
 
     def read() -> bytes:
         connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_S)
@@ -91,7 +93,7 @@ def of_torchserve(port: int) -> Callable[[], bytes]:
 
 
 def of_door(statistics: Callable[[], bytes]) -> Callable[[], bytes]:
-    """What Envoy counts, with our names and in seconds."""
+    """Envoy's metrics, with our names and in seconds."""
 
     def read() -> bytes:
         return "".join(_told(line) + "\n" for line in statistics().decode().splitlines()).encode()

@@ -1,4 +1,4 @@
-"""The model, as its clients find it: whether it answers."""
+"""Whether the model answers, as its clients see it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import http.client
 import time
 from pathlib import Path
 
-# A PNG of one black pixel: the smallest question that only a loaded model can answer.
+# A PNG of one black pixel: the smallest request that only a loaded model can answer.
 QUESTION = Path(__file__).with_name("question.json").read_bytes()
 ASK_EVERY_S = 5
-ASK_AGAIN_S = 0.1  # where it did not answer: it is being loaded, or its queue is full, and few questions get in
+ASK_AGAIN_S = 0.1  # after no answer: it is loading, or its queue is full and few requests get in
 
-# A question waits behind the requests before it: under load an answer that takes long is no illness. TorchServe itself
-# replaces a worker that is silent for responseTimeout (120 s, model-config.yaml), and then answers what it was asked.
+# The question waits in the queue like any request, so a slow answer under load is normal. TorchServe itself replaces a
+# worker that is silent for responseTimeout (120 s, model-config.yaml), and then answers.
 ANSWER_TIMEOUT_S = 150
 
 
 class Model:
-    """Asks it, one question at a time, and remembers when it answered last.
+    """Sends one question at a time, and remembers when the model last answered.
 
-    It is asked behind the front door, where no client can take its place.
+    The question bypasses the front door, so clients cannot crowd it out.
     """
 
     def __init__(self, port: int, route: str) -> None:

@@ -1,4 +1,4 @@
-"""How many processors the container may use: Java, which starts a worker for each, counts the same way."""
+"""How many processors the container may use. Java, which starts a worker for each, counts the same way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or the quota and the per
 
 
 def processors() -> int:
-    """At least one: those that the process may run on, or the container's limit where that is less."""
+    """At least one: those that the process may run on, or the container's limit if that is lower."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS

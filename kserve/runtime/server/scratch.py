@@ -1,6 +1,6 @@
-"""A folder of our own for what lives as long as the server: sockets, settings, the unpacked archive.
+"""A folder of our own for files that live as long as the server: sockets, settings, the unpacked archive.
 
-A pod's /tmp outlives its containers, and who is killed removes nothing. So each server removes what the dead have left.
+A pod's /tmp outlives its containers, and a killed server removes nothing. So each server cleans up after dead ones.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "ts-"  # short: the paths of sockets have 107 characters at most
+PREFIX = "ts-"  # short: socket paths have at most 107 characters
 LOCK = "lock"
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """The folder, which is removed at the end. Raises OSError where none can be made."""
+    """The folder, which is removed at the end. Raises OSError if none can be made."""
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError), open(left / LOCK, "rb") as lock:  # not one of ours: it has no such file
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its server lives
+        with suppress(OSError), open(left / LOCK, "rb") as lock:  # OSError: it has no such file, so it is not ours
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its server is alive
             shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:

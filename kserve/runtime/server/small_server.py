@@ -15,24 +15,22 @@ CONNECTIONS = 64
 
 
 class SmallServer(ThreadingHTTPServer):
-    """Of many connections the oldest makes room for the newest, so that a question gets in, whoever else holds some."""
+    """If there are too many connections, the oldest is closed, so that nobody can block the others."""
 
-    request_queue_size = CONNECTIONS  # that wait to be accepted
+    request_queue_size = CONNECTIONS  # connections waiting to be accepted
 
     def __init__(self, host: str, port: int, connection: type[BaseHTTPRequestHandler], variable: str) -> None:
-        """variable: which names the port. Raises NotServed where it is taken."""
+        """variable: the one that sets the port. Raises NotServed if the port is taken."""
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         try:
             super().__init__((host, port), connection)
         except OSError as error:
-            raise NotServed(
-                f"port {port} cannot be listened to ({error.strerror}): set {variable} to another"
-            ) from None
+            raise NotServed(f"cannot listen on port {port} ({error.strerror}): set {variable} to another") from None
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # that of HTTPServer looks for the host's name, which may take seconds
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up the host's name, which may take seconds
         self.server_name, self.server_port = "", self.socket.getsockname()[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -40,7 +38,7 @@ class SmallServer(ThreadingHTTPServer):
             self._open.append(request)
             oldest = self._open.pop(0) if len(self._open) > CONNECTIONS else None
         if oldest:
-            with suppress(OSError):  # it has ended by itself
+            with suppress(OSError):  # it has already ended
                 oldest.shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
@@ -50,7 +48,7 @@ class SmallServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, *_: object) -> None:
-        """A client that breaks off is no line in the log."""
+        """Does not log clients that disconnect."""
 
 
 class Connection(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""Spans of what happens within a request, for a collector that takes OTLP over HTTP.
+"""Spans for the stages of a request, for a collector that accepts OTLP over HTTP.
 
-Envoy makes the span of the request and sends it itself. Beneath it are queue, decode and forward: of these it writes a
-line for each request into a pipe (envoy.yaml), which this sends on. A collector that is slow or away costs spans alone.
+Envoy creates and sends the span of the request itself. For the stages below it (queue, decode and forward) it writes a
+line per request into a pipe (envoy.yaml), and this module sends them. A slow or missing collector only costs spans.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from server.errors import NotServed
 ENDPOINT, PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
 SERVICE, SHARE = "OTEL_SERVICE_NAME", "OTEL_TRACES_SAMPLER_ARG"
 ROUTE = "/v1/traces"
-TAKEN = ("http/protobuf", "http/json")  # Envoy sends the first, this the second, and a collector takes both
+TAKEN = ("http/protobuf", "http/json")  # Envoy sends the first, this module the second; collectors accept both
 
 STAGES = ("queue", "decode", "forward")  # one after the other
 SAMPLED = 0x01  # https://www.w3.org/TR/trace-context/#sampled-flag
@@ -41,13 +41,13 @@ COMPLAIN_EVERY_S = 60
 
 
 class Collector(NamedTuple):
-    """Where spans go, and how they are called."""
+    """Where spans go, and their service name."""
 
     host: str
     port: int
     path: str
     service: str
-    share: float  # of the requests that come without a trace; of the others, their sender has decided
+    share: float  # of requests without a trace; for others, the sender has decided
 
     @property
     def url(self) -> str:
@@ -56,16 +56,16 @@ class Collector(NamedTuple):
 
 
 def collector() -> Collector | None:
-    """What the environment says, in OpenTelemetry's names; None: no spans.
+    """The collector from OpenTelemetry's environment variables; None: no spans.
 
-    Raises NotServed where that makes no sense.
+    Raises NotServed if they are invalid.
     """
     endpoint = os.environ.get(ENDPOINT)
     if not endpoint:
         return None
     protocol = os.environ.get(PROTOCOL) or TAKEN[0]
     if protocol not in TAKEN:
-        raise NotServed(f"{PROTOCOL}={protocol}: spans are sent by HTTP, mostly to port 4318: {TAKEN[0]} is expected")
+        raise NotServed(f"{PROTOCOL}={protocol}: spans are sent over HTTP, usually to port 4318: expected {TAKEN[0]}")
     host, port, path = _parts(endpoint)
     return Collector(host, port, path.rstrip("/") + ROUTE, os.environ.get(SERVICE) or "torchserve", _share())
 
@@ -75,7 +75,7 @@ def _parts(endpoint: str) -> tuple[str, int, str]:
         parts = urlsplit(endpoint)
         if parts.scheme == "http" and parts.hostname and not parts.username:
             return parts.hostname, parts.port or 80, parts.path
-    raise NotServed(f"{ENDPOINT} is not like http://collector:4318 (of TLS, a collector beside the server takes care)")
+    raise NotServed(f"{ENDPOINT} is not like http://collector:4318 (for TLS, run a collector next to the server)")
 
 
 def _share() -> float:
@@ -84,7 +84,7 @@ def _share() -> float:
         share = float(said)
         if 0 <= share <= 1:
             return share
-    raise NotServed(f"{SHARE}={said} is not a share of the requests, from 0 to 1")
+    raise NotServed(f"{SHARE}={said} is not a share of requests from 0 to 1")
 
 
 class Spans:
@@ -95,13 +95,13 @@ class Spans:
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_WAITING)
         self._complained = -math.inf
         os.mkfifo(pipe, 0o600)
-        # For writing too: so there is no end of it where Envoy ends and is started again.
+        # Also for writing, so that the pipe stays open when Envoy is restarted.
         self._pipe = os.fdopen(os.open(pipe, os.O_RDWR), "r+b", buffering=0)
         in_background(self._read)
         self._sending = in_background(self._send)
 
     def stop(self) -> None:
-        """What was written is sent, where the collector takes it soon."""
+        """Sends what was written, if the collector accepts it soon."""
         self._pipe.write(b"\n")
         self._sending.join(FLUSH_TIMEOUT_S)
 
@@ -110,7 +110,7 @@ class Spans:
             for line in lines:
                 if line == b"\n":
                     break
-                with suppress(ValueError, queue.Full):  # a line that Envoy did not end; a collector that is slow
+                with suppress(ValueError, queue.Full):  # an incomplete line; a slow collector
                     self._waiting.put_nowait(json.loads(line))
         self._waiting.put(None)
 
@@ -118,7 +118,7 @@ class Spans:
         for lines in self._batches():
             spans: list[dict[str, Any]] = []
             for line in lines:
-                with suppress(ValueError, LookupError, TypeError, AttributeError):  # of which Envoy lost a part
+                with suppress(ValueError, LookupError, TypeError, AttributeError):  # an incomplete line
                     spans += _spans(line)
             if not spans:
                 continue
@@ -128,7 +128,7 @@ class Spans:
                 self._complain(error)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
-        """What has come within a second of the first."""
+        """Lines that arrive within a second of the first."""
         while (line := self._waiting.get()) is not None:
             lines, until = [line], time.monotonic() + EVERY_S
             while len(lines) < MOST_SENT:
@@ -143,7 +143,7 @@ class Spans:
             yield lines
 
     def _post(self, body: bytes) -> None:
-        """Raises OSError or HTTPException where it is not taken."""
+        """Raises OSError or HTTPException if it is not accepted."""
         connection = http.client.HTTPConnection(self._collector.host, self._collector.port, timeout=SEND_TIMEOUT_S)
         try:
             connection.request("POST", self._collector.path, body, {"Content-Type": "application/json"})
@@ -158,11 +158,11 @@ class Spans:
             return
         self._complained = now
         what = getattr(error, "strerror", None) or type(error).__name__
-        log.say("WARNING", f"the collector {self._collector.url} takes no spans ({what}): they are lost")
+        log.say("WARNING", f"the collector {self._collector.url} accepts no spans ({what}): they are lost")
 
 
 def _spans(line: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of one line of the pipe; its times are µs, and `traceparent` is that of the request's span, where it has one."""
+    """The spans of one line from the pipe. Its times are in µs; `traceparent` is the request's span, if any."""
     if not line["traceparent"]:
         return []
     _, trace, parent, flags = line["traceparent"].split("-")

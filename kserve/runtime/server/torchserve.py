@@ -36,9 +36,9 @@ class Inside:
 
 
 def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str]:
-    """What it prints comes through a pipe. scratch: where it unpacks the archive, and has its workers' sockets.
+    """Its output comes through a pipe. scratch: where it unpacks the archive and puts its workers' sockets.
 
-    Raises NotServed where there is no Java, or it would not listen inside.
+    Raises NotServed if there is no Java, or TorchServe would not listen on loopback.
     """
     if not folder.obeys_the_environment:
         raise NotServed(
@@ -47,19 +47,18 @@ def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str
     environment = os.environ | {
         "TS_INFERENCE_ADDRESS": f"http://{LOOPBACK}:{inside.inference}",
         "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{inside.metrics}",
-        # What was looked at, and whose signature was checked, whatever variables say: TorchServe prefers these to its
-        # arguments.
+        # Exactly the files that were checked, regardless of other variables: TorchServe prefers these to its arguments.
         "TS_CONFIG_FILE": str(folder.config),
         "TS_MODEL_STORE": str(folder.store),
         "TS_LOAD_MODELS": folder.archive_name,
-        "ABANDONED_REQUESTS": str(scratch / ABANDONED),  # for the handler, who computes nothing for them
-        "SERVED_VERSION": folder.model[1],  # for the handler, whose answers say what this server says of itself
+        "ABANDONED_REQUESTS": str(scratch / ABANDONED),  # for the handler, which skips these requests
+        "SERVED_VERSION": folder.model[1],  # for the handler, whose answers state the same version
     }
     try:
         return subprocess.Popen(
             _command(folder, scratch),
             env=environment,
-            process_group=0,  # Ctrl-C in a terminal is for this process, which then lets clients leave
+            process_group=0,  # Ctrl-C in a terminal is only for this process, which then drains
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -70,7 +69,7 @@ def start(folder: Folder, inside: Inside, scratch: Path) -> subprocess.Popen[str
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Asks it to end, and ends it where it does not. It may have ended by itself."""
+    """Asks it to stop, and kills it if it does not. It may have ended already."""
     process.terminate()
     try:
         process.wait(STOP_TIMEOUT_S)
@@ -81,7 +80,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def _command(folder: Folder, scratch: Path) -> list[str]:
-    """What the launcher would start."""
+    """The command that the launcher would run."""
     home = os.environ.get("JAVA_HOME")
     packages = Path(ts.__file__).resolve().parent.parent
     return [
@@ -95,5 +94,5 @@ def _command(folder: Folder, scratch: Path) -> list[str]:
         *("--python", sys.executable),
         *("-f", str(folder.config)),
         *("-s", str(folder.store)),
-        "-ncs",  # no snapshots of its configuration: there is nowhere to write them
+        "-ncs",  # no snapshots of the configuration: there is nowhere to write them
     ]

@@ -1,4 +1,4 @@
-"""Numbers and switches from the environment. What makes no sense keeps the server from starting, with one line."""
+"""Numbers and switches from the environment. An invalid value keeps the server from starting, with a one-line error."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from server.errors import NotServed
 
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
-# Of variables that are read when a module is imported, where nobody could be told: `check` tells.
+# Faults in variables that are read at import, where an error could not be reported: `check` reports them.
 _faults: list[str] = []
 
 
 def check() -> None:
-    """Raises NotServed where a variable that was read already makes no sense."""
+    """Raises NotServed if a variable that was read at import is invalid."""
     if _faults:
         raise NotServed(_faults[0])
 
 
 def seconds(name: str, default: float, least: float = 0, most: float = 86400) -> float:
-    """A variable, from `least` to `most`. Where it makes no sense: the default, and `check` raises."""
+    """A variable from `least` to `most`. If it is invalid, returns the default, and `check` raises."""
     said = os.environ.get(name) or str(default)
     try:
         value = float(said)
@@ -30,12 +30,12 @@ def seconds(name: str, default: float, least: float = 0, most: float = 86400) ->
         value = math.nan
     if least <= value <= most:  # which NaN is not
         return value
-    _faults.append(f"{name}={said} is no number of seconds from {least:g} to {most:g}")
+    _faults.append(f"{name}={said} is not a number of seconds from {least:g} to {most:g}")
     return default
 
 
 def port(name: str, default: int) -> int:
-    """As `seconds`: a port; 0 is any."""
+    """A port, like `seconds`; 0 means any."""
     try:
         return whole_number(name, os.environ.get(name) or str(default), 0, 65535)
     except NotServed as fault:
@@ -44,14 +44,14 @@ def port(name: str, default: int) -> int:
 
 
 def whole_number(name: str, said: str, least: int, most: int) -> int:
-    """What a variable says. Raises NotServed."""
+    """A variable's value. Raises NotServed."""
     if said.isascii() and said.isdecimal() and least <= int(said[:10]) <= most and len(said) <= 10:
         return int(said)
-    raise NotServed(f"{name}={said} is no whole number from {least} to {most}")
+    raise NotServed(f"{name}={said} is not a whole number from {least} to {most}")
 
 
 def switch(name: str, said: str) -> bool:
-    """What a variable says. Raises NotServed."""
+    """A variable's value. Raises NotServed."""
     if said.lower() in ON:
         return True
     if said.lower() in OFF:
@@ -60,7 +60,7 @@ def switch(name: str, said: str) -> bool:
 
 
 class Variable(NamedTuple):
-    """What is read when it is needed. read: the text → its value; raises NotServed."""
+    """A variable that is read when needed. read: the text → its value; raises NotServed."""
 
     name: str
     default: str

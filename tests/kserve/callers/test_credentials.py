@@ -109,7 +109,7 @@ def test_no_key_and_no_token_gets_into_a_log_or_a_file_of_others(running: Servic
     assert running.ask(key, token + "x").status_code == 401
     eventually(lambda: sum('"status": 401' in line for line in running.heard.lines[before:]) >= 2)
     text = "".join(running.heard.lines)
-    assert "API_KEYS: 1 clients may ask" in text, "it is not the log"
+    assert "API_KEYS: 1 clients may call" in text, "this is not the log"
     for secret in (key, "k" * 32, wrong, token, token.rpartition(".")[2]):
         assert secret not in text
     holding = [path for path in running.scratch.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]

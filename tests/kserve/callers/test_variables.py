@@ -97,7 +97,7 @@ def test_an_invalid_variable_is_named(name: str, value: str, monkeypatch: pytest
 def test_half_of_what_tokens_need_is_refused(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in {"JWT_ISSUER", "JWT_AUDIENCES", "JWT_JWKS_URI"} - {missing}:
         monkeypatch.setenv(name, GOOD[name])
-    with pytest.raises(NotServed, match=f"^{missing}.*to be set too"):
+    with pytest.raises(NotServed, match=f"^{missing}.*must be set too"):
         filled_in(tmp_path)
 
 

@@ -1,10 +1,10 @@
-"""What the server says of itself: whether the model answers, what it is called, and how it is asked.
+"""The server's status: whether the model answers, what it is called, and how to call it.
 
     a GET through the front door → listener.py: a Unix socket
-                                 → answers.py: path → answer, from what the model last answered
+                                 → answers.py: path → answer, from the model's latest answer
                                  → documents.py: /openapi.json from openapi.yaml, and /docs from that
 
-Kubelet's probes are apart from this (server/health.py).
+The kubelet's probes are separate (server/health.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Path → answer. What is said of the model comes from what it last answered; nothing here is true by itself."""
+"""Path → answer. Statements about the model are based on its latest answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.health import LIVE_WITHIN_S, READY_WITHIN_S
 from server.model import ASK_EVERY_S, Model
 from server.status.documents import Documents
 
-# In KServe v2's words. The tensors are those of vision/protocol/{input_tensor,outputs}.py; pixels are taken too.
+# In KServe v2's terms. The tensors are those of vision/protocol/{input_tensor,outputs}.py; pixels are accepted too.
 PLATFORM = "pytorch"
 EXTENSIONS = ["binary_tensor_data"]
 INPUTS = [("images", "BYTES", [-1])]
@@ -23,7 +23,7 @@ EVERYWHERE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Answer(NamedTuple):
-    """What goes back."""
+    """An HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,9 +46,9 @@ def _content(
 
 
 class Answers:
-    """KServe's v1 and v2 paths as KServe's own server answers them, and its clients (InferenceRESTClient) read them:
+    """KServe's v1 and v2 paths, as KServe's own server answers them and its clients (InferenceRESTClient) read them.
 
-    GET / has the status 200, and in its body whether the service is alive; what is not live or ready elsewhere is 503.
+    GET / has status 200, and says in its body whether the service is alive; elsewhere, not live or not ready is 503.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Answers:
         }
 
     def get(self, target: str) -> Answer:
-        """target: a path, and perhaps a query, which means nothing here."""
+        """target: a path, and perhaps a query, which is ignored."""
         answer = self._paths.get(_path(target))
         return answer() if answer else error(HTTPStatus.NOT_FOUND, "path", "there is nothing here, see /docs")
 
     def another_method(self, target: str) -> Answer:
-        """For one that is neither GET nor HEAD."""
+        """For methods other than GET and HEAD."""
         if _path(target) not in self._paths:
             return self.get(target)
         return error(HTTPStatus.METHOD_NOT_ALLOWED, "method", "only GET and HEAD are allowed", {"Allow": METHODS})
@@ -89,7 +89,7 @@ class Answers:
 
     @property
     def _live(self) -> bool:
-        """A model that is being loaded has as long for its first answer as for each later one."""
+        """While loading, a model has as long for its first answer as for each later one."""
         if self._model.started:
             return self._model.answered_within(LIVE_WITHIN_S)
         return time.monotonic() - self._began < LIVE_WITHIN_S
@@ -160,5 +160,5 @@ def _path(target: str) -> str:
 
 
 def _unavailable(place: str, problem: str) -> Answer:
-    """The model is asked every so often, so nobody learns anything new before."""
+    """The model is queried at intervals, so there is nothing new to learn earlier."""
     return error(HTTPStatus.SERVICE_UNAVAILABLE, place, problem, {"Retry-After": str(ASK_EVERY_S)})

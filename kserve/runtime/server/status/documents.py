@@ -1,4 +1,4 @@
-"""The API in writing: openapi.yaml, filled in, and the same as a page."""
+"""The API's documentation: openapi.yaml, filled in, and as a page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CODE = re.compile(r"`([^`]+)`")
 
 
 class Documents:
-    """Made when they are first asked for, and then kept."""
+    """Made on first use, and then kept."""
 
     def __init__(self, name: str, version: str, limits: Mapping[str, int], v1_alone: bool = False) -> None:
-        """limits: of a request, by their names in model-config.yaml; one that is not there is not stated.
+        """limits: of a request, by their names in model-config.yaml; missing ones are not stated.
 
-        v1_alone: whether the archive knows neither v2 nor explanations.
+        v1_alone: whether the archive supports neither v2 nor explanations.
         """
         self._name, self._version, self._limits, self.v1_alone = name, version, limits, v1_alone
 
@@ -40,7 +40,7 @@ class Documents:
 
     @cached_property
     def page(self) -> bytes:
-        """HTML that needs nothing else."""
+        """Self-contained HTML."""
         values = {"style": Markup(self._style), "resolve": self._resolve, "kind": _kind}  # noqa: S704  # our own file  # nosec B704
         environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
         environment.filters |= {"prose": _prose, "plain": _plain, "pretty": _pretty}
@@ -48,7 +48,7 @@ class Documents:
 
     @property
     def page_policy(self) -> str:
-        """The page's Content-Security-Policy: its own style, and nothing else from anywhere."""
+        """The page's Content-Security-Policy: its own style, and nothing else."""
         digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
         return (
             f"default-src 'none'; style-src 'sha256-{digest}'; "
@@ -77,7 +77,7 @@ class Documents:
         return document
 
     def _resolve(self, node: dict[str, Any]) -> dict[str, Any]:
-        """What a {"$ref": "#/…"} leads to; any other node as it is."""
+        """The target of a {"$ref": "#/…"}; any other node unchanged."""
         if "$ref" not in node:
             return node
         found: dict[str, Any] = self._document

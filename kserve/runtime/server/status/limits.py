@@ -1,4 +1,4 @@
-"""What a request may ask for at most: the archive's model-config.yaml, by which the handler goes, and its classes."""
+"""The limits of a request, from the archive's model-config.yaml, which the handler uses too, and from its classes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import yaml
 
 CONFIG, CLASSES = "model-config.yaml", "classes.json"
 V2 = "vision/protocol/v2.py"
-# Of a few thousand, and of a megabyte for 20,000 classes: an archive could unpack them to any size.
+# Usually a few thousand, and a megabyte for 20,000 classes; an archive could unpack them to any size.
 MOST_CONFIG_BYTES, MOST_CLASSES_BYTES = 65_536, 16 * 1024 * 1024
-ANSWER_BYTES = 1_040_000  # of one answer at most, as in vision/worker/settings.py
+ANSWER_BYTES = 1_040_000  # the most in one answer, as in vision/worker/settings.py
 
 
 def read_limits(archive: Path | None) -> Mapping[str, int]:
-    """The whole numbers of `handler.limits`, by their names there; empty where there are none that can be read.
+    """The whole numbers in `handler.limits`, by name; empty if they cannot be read.
 
-    Beside them: `classes`, that the model has, and `given`, the most of them for one image. `default_top_k` is no more
-    than that, and `max_classes` no more than an answer can have. An older archive has its classes in another file: what
-    they change is not stated then.
+    In addition: `classes`, the number that the model has, and `given`, the most that one image can get. `default_top_k`
+    is limited to that, and `max_classes` to what fits into an answer. An older archive has its classes in another file;
+    then nothing that depends on them is stated.
     """
     limits: dict[str, int] = {}
-    # Damage has many names, and TorchServe says in its log what is wrong.
+    # Damage raises many exceptions, and TorchServe logs what is wrong.
     with suppress(Exception), zipfile.ZipFile(archive or "") as entries:
         said = yaml.safe_load(_read(entries, CONFIG, MOST_CONFIG_BYTES))["handler"]["limits"]
         limits |= {name: value for name, value in said.items() if type(value) is int}
@@ -38,7 +38,7 @@ def read_limits(archive: Path | None) -> Mapping[str, int]:
 
 
 def answers_v1_alone(archive: Path | None) -> bool:
-    """Whether its handler is from before KServe v2 and explanations; one that cannot be read says nothing of it."""
+    """Whether its handler is older than KServe v2 and explanations; False if it cannot be read."""
     with suppress(Exception), zipfile.ZipFile(archive or "") as entries:
         return V2 not in entries.namelist()
     return False
@@ -50,7 +50,7 @@ def _read(entries: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _class_bytes(classes: list[tuple[str | None, str]]) -> int:
-    """As `class_bytes` of vision/protocol/protocols.py."""
+    """The same as `class_bytes` in vision/protocol/protocols.py."""
     wnid = next((wnid for wnid, _ in classes if wnid), None)
     label = max((label for _, label in classes), key=lambda label: len(json.dumps(label)))
     names = {"label": label} if wnid is None else {"wnid": wnid, "label": label}

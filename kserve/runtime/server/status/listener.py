@@ -1,4 +1,4 @@
-"""Where the front door asks: HTTP on a Unix socket."""
+"""Serves the front door: HTTP on a Unix socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWNER_ALONE = 0o600
 
 
 class StatusServer(ThreadingHTTPServer):
-    """What is asked while as many ask already waits to be accepted, at most `request_queue_size` of them."""
+    """Beyond CONNECTIONS at a time, up to `request_queue_size` wait to be accepted."""
 
     address_family = AF_UNIX
     request_queue_size = 128
@@ -37,12 +37,12 @@ class StatusServer(ThreadingHTTPServer):
         archive: Path | None = None,
         image: str = "",
     ) -> None:
-        """Raises NotServed where the socket cannot be made.
+        """Raises NotServed if the socket cannot be made.
 
         path: of the socket, which is made here.
-        name, version: the model's, as its archive has them; version may be empty.
-        archive: its file, which knows the limits of a request; without it /openapi.json states none of them.
-        image: that the server runs from, as far as whoever deployed it says so.
+        name, version: the model's, as in its archive; version may be empty.
+        archive: its file, which has the limits of a request; without it, /openapi.json states none.
+        image: the one that the server runs from, if the deployment states it.
         """
         documents = Documents(name, version, read_limits(archive), answers_v1_alone(archive))
         self.answers = Answers(name, version, model, stopping, documents, image)
@@ -51,11 +51,11 @@ class StatusServer(ThreadingHTTPServer):
             super().__init__(str(path), Connection)  # type: ignore[arg-type]  # typeshed knows of ports alone
         except OSError as reason:
             raise NotServed(
-                f"{path} cannot be listened to ({reason.strerror or reason}): set TMPDIR to another folder"
+                f"cannot listen on {path} ({reason.strerror or reason}): set TMPDIR to another folder"
             ) from None
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # that of HTTPServer looks for the host's name
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up the host's name
         self.server_name, self.server_port = "status", 0
         Path(str(self.server_address)).chmod(OWNER_ALONE)  # before anything can connect
 
@@ -63,7 +63,7 @@ class StatusServer(ThreadingHTTPServer):
         self._room.acquire()
         try:
             super().process_request(request, client_address)
-        except BaseException:  # no thread could be started, which would have made room
+        except BaseException:  # no thread was started, which would have released it
             self._room.release()
             raise
 
@@ -74,15 +74,15 @@ class StatusServer(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, *_: object) -> None:
-        """A client that breaks off is no line in the log."""
+        """Does not log clients that disconnect."""
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One request, and its end: HTTP/1.0, so that nothing that a client sends after it is taken for another."""
+    """One request per connection: HTTP/1.0, so that nothing sent after it is taken for another request."""
 
     server: StatusServer
     timeout = 5  # seconds, for a client that connects and says nothing
-    default_request_version = "HTTP/1.0"  # so that a head which makes no sense is answered with one
+    default_request_version = "HTTP/1.0"  # so that malformed headers get an answer with headers
 
     def do_GET(self) -> None:
         self._send(self.server.answers.get(self._target))
@@ -91,7 +91,7 @@ class Connection(BaseHTTPRequestHandler):
         self.do_GET()
 
     def send_error(self, code: int, *_: object, **__: object) -> None:
-        """Called where there is no do_METHOD, or the head makes no sense. What else it is told is the client's text."""
+        """Called if there is no do_METHOD, or the headers are malformed. Its other arguments contain client text."""
         if code == http.HTTPStatus.NOT_IMPLEMENTED:
             self._send(self.server.answers.another_method(self._target))
         else:
@@ -99,7 +99,7 @@ class Connection(BaseHTTPRequestHandler):
 
     @property
     def _target(self) -> str:
-        """`path` would be / for //."""
+        """`path` would turn // into /."""
         return self.requestline.split()[1]
 
     def _send(self, answer: Answer) -> None:
