@@ -1,11 +1,11 @@
-"""A ModelInferRequest as no library writes it: fields of the protocol in any order and number, some of them spoilt."""
+"""A ModelInferRequest that no library would write: fields in any order and number, some of them corrupted."""
 
 from __future__ import annotations
 
 import struct
 from random import Random
 
-# Message → field → what it has: text, bytes, numbers (varint, or 4 or 8 bytes each), or another message.
+# Message → field → its content: text, bytes, numbers (varint, or 4 or 8 bytes each), or another message.
 FIELDS = {
     "request": {3: "text", 4: "parameters", 5: "input", 6: "output", 7: "bytes"},
     "input": {1: "text", 2: "text", 3: "varint", 4: "parameters", 5: "contents"},
@@ -18,7 +18,7 @@ KINDS = [*FIELDS, "text", "bytes", "varint", "four", "eight"]
 NUMBERS = [0, 1, 2, 9, 15, 16, 2**28, 2**29 - 1, 2**29]
 VALUES = [2, 127, 128, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 TEXTS = [b"", b"a", b"top_k", "ä".encode(), b'"\\\0\n', b"\xff"]
-ODD = 0.01  # of all fields
+ODD = 0.01  # the share of all fields
 
 
 def any_message(random: Random) -> bytes:

@@ -1,4 +1,4 @@
-"""What the door's tests share: servers, and clients that ask beside an attack."""
+"""Shared by the door's tests: servers, and clients that keep calling during an attack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERSION = "1.2"
 
 @dataclass(frozen=True)
 class Recorded:
-    """The front door before servers that keep what they hear."""
+    """The front door in front of servers that record requests."""
 
     port: int
     folder: Path
@@ -45,13 +45,13 @@ def before_recorders(eventually: Eventually) -> Iterator[Recorded]:
         pytest.skip("Envoy is not here")
     (port,) = free_ports(1)
     with (
-        tempfile.TemporaryDirectory(prefix="door-", dir="/tmp") as name,  # short: sockets lie in it
+        tempfile.TemporaryDirectory(prefix="door-", dir="/tmp") as name,  # short: it contains sockets
         Recorder() as torchserve,
         StatusRecorder(f"{name}/status.sock") as status,
         open(f"{name}/log", "w") as log,
     ):
         file = Path(name, "envoy.yaml")
-        with pytest.MonkeyPatch.context() as patched:  # for no longer: other fixtures start servers
+        with pytest.MonkeyPatch.context() as patched:  # only here: other fixtures start servers
             patched.setenv("REQUEST_TIMEOUT_S", str(ARRIVES_WITHIN_S))
             file.write_text(settings(Path(name), ("alexnet", VERSION), Address("127.0.0.1", port), torchserve.port))
         command = [str(envoy), "-c", str(file), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]

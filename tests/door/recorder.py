@@ -1,6 +1,6 @@
-"""In TorchServe's place: a server that takes nothing but requests without any doubt, and keeps each of them.
+"""A server in TorchServe's place that accepts only unambiguous requests, and records them.
 
-A request whose id is `status-400` has that status, and with `status-400-own` it is answered as by TorchServe itself.
+A request with the id `status-400` gets that status, and with `status-400-own` an answer in TorchServe's own format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SENTENCE = 'instances[0].b64: “100 %” of it\nis not "\\u0041"'
 REQUEST_LINE = re.compile(rb"POST (/v1/models/alexnet:(?:predict|explain)) HTTP/1\.1")
 HEADER = re.compile(rb"([a-z][a-z0-9-]*): ([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 CHUNK = re.compile(rb"[0-9a-f]{1,8}")
-# All that the handler's side of the door may hear (the contract), and what HTTP/1.1 needs.
+# All headers that may pass the door (the contract), and those that HTTP/1.1 needs.
 KNOWN = {
     *(b"host", b"content-length", b"transfer-encoding", b"content-type", b"x-client-content-type"),
     *(b"x-client-top-k", b"x-request-id", b"traceparent", b"x-request-start", b"x-door-request"),
@@ -38,11 +38,11 @@ class Request:
 
 
 class Doubtful(Exception):
-    """What arrived could be read in another way, or is no request."""
+    """The bytes that arrived are ambiguous, or not a request."""
 
 
 class Recorder(socketserver.ThreadingTCPServer):
-    """A context manager. Each answer tells the digest of the body that it is for."""
+    """A context manager. Each answer has the digest of its request's body."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -67,7 +67,7 @@ class Recorder(socketserver.ThreadingTCPServer):
 
     @contextmanager
     def holding(self, verb: bytes) -> Iterator[None]:
-        """Requests to predict, or to explain, are answered when this ends."""
+        """Requests to predict or explain are only answered when this ends."""
         self.held = verb
         try:
             yield
@@ -77,7 +77,7 @@ class Recorder(socketserver.ThreadingTCPServer):
             self.go_on = threading.Event()
 
     def waiting(self) -> list[bytes]:
-        """For each request that is held, what has arrived behind it on its connection."""
+        """For each held request: the bytes that have arrived after it on its connection."""
         return [each.behind() for each in list(self.held_connections)]
 
     def of(self, identity: str) -> list[Request]:
@@ -110,10 +110,10 @@ class Connection(socketserver.StreamRequestHandler):
         except Doubtful as doubt:
             self.server.doubts.append(str(doubt))
         except (ConnectionError, EOFError):
-            pass  # the door gave it up: nothing of it counts
+            pass  # the door gave it up, so it does not count
 
     def behind(self) -> bytes:
-        """What has arrived and is not read yet: in the buffer, or still in the socket."""
+        """Bytes that have arrived but are unread: in the buffer or still in the socket."""
         self.connection.setblocking(False)
         try:
             return self.rfile.peek() if isinstance(self.rfile, io.BufferedReader) else b""
@@ -175,7 +175,7 @@ def digest(body: bytes) -> bytes:
 
 
 class StatusRecorder(socketserver.ThreadingUnixStreamServer):
-    """In the status server's place: it reads heads alone, as servers of GET requests do, and keeps each first line."""
+    """In the status server's place: reads only headers, like servers of GET requests, and records each first line."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Who leaves while TorchServe has the request is written down for the workers, by a key that no client chooses."""
+"""Clients that leave while TorchServe has their request are listed for the workers, by a key that none can choose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def key(request: Request) -> str:
 
 
 def leave(way: str, identity: str, path: str, recorded: Recorded, eventually: Eventually) -> Request:
-    """Asks, and leaves when TorchServe has it. Returns what it has."""
+    """Sends a request, and leaves once TorchServe has it. Returns what TorchServe got."""
 
     def has_it() -> bool:
         return bool(recorded.torchserve.of(identity))
@@ -83,7 +83,7 @@ def test_who_is_answered_or_refused_is_not(recorded: Recorded, eventually: Event
 
 
 def test_nor_is_what_torchserve_never_had(recorded: Recorded, eventually: Eventually) -> None:
-    """Else a client that comes and goes would push out those that count."""
+    """Otherwise a client that comes and goes would push out the entries that count."""
     before = len(written(recorded))
     for _ in range(100):
         with Wire(recorded.port) as wire:
@@ -96,7 +96,7 @@ def test_nor_is_what_torchserve_never_had(recorded: Recorded, eventually: Eventu
 
 
 def test_nobody_can_say_that_another_has_left(recorded: Recorded, eventually: Eventually) -> None:
-    """Neither by the id of its request nor by the key itself."""
+    """Neither with its request id nor with the key itself."""
     with recorded.torchserve.holding(b"predict"), Wire(recorded.port) as waiting:
         waiting.send(post(b"{}", "X-Request-Id: same", "X-Door-Request: mine"))
         eventually(lambda: recorded.torchserve.of("same"))

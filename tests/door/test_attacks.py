@@ -1,6 +1,6 @@
-"""One client attacks and four others ask: they are answered within seconds, nothing grows, and no worker is lost.
+"""One client attacks while four others call: they are answered within seconds, nothing grows, and no worker is lost.
 
-The first are those that TorchServe's own front end fell to.
+TorchServe's own front end succumbed to the first attacks.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ from tests.support.waiting import Eventually
 pytestmark = pytest.mark.slow
 
 CLIENTS = 4
-SLOWEST_S = 5  # beside another process of tests
+SLOWEST_S = 5  # with another test process running
 LOG_BYTES = 1_000_000
 MEMORY_BYTES = 300 << 20
 MIB = 1 << 20
 FORM = "Content-Type: application/x-www-form-urlencoded"
 JSON = "Content-Type: application/json"
 BOMB = gzip.compress(bytes(200 * MIB))
-Attack = Callable[[int], object]  # of a port
+Attack = Callable[[int], object]  # takes a port
 
 
 @pytest.fixture(scope="module")
 def attacked(directory: Path) -> Iterator[Server]:
     servers = Servers(OURS, directory)
     with servers.started(variables={"REQUEST_TIMEOUT_S": "5", "UNREAD_TIMEOUT_S": "3"}) as server:
-        for _ in range(4):  # Java takes memory for the largest requests as they first come, and keeps it
+        for _ in range(4):  # Java allocates memory for the first large requests, and keeps it
             at_once(4, lambda: asked(server.address[1], post(bytes(16 * MIB))))
         yield server
 
@@ -125,7 +125,7 @@ def answers_of_5_mb(port: int) -> None:
 def answers_that_nobody_reads(port: int) -> None:
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(port, receive_buffer=2048)) for _ in range(48)]
-        for wire in wires:  # one after the other: this is about what is kept for them, not about the work
+        for wire in wires:  # one after the other: this is about memory, not work
             wire.send(many_classes(10))
             assert wire.socket.recv(1, socket.MSG_PEEK)
         for wire in wires:
@@ -133,7 +133,7 @@ def answers_that_nobody_reads(port: int) -> None:
 
 
 def cut_off(wire: Wire) -> bool:
-    """Whether the door ends a connection of which nothing is read, seen without reading."""
+    """Whether the door closes a connection whose client does not read; checked without reading."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if not wire.send(b"\0") or state(wire) != 1:
@@ -175,7 +175,7 @@ def slow_heads(port: int) -> None:
 
 
 def silent_connections(port: int) -> None:
-    """More than the door takes: who is connected already goes on."""
+    """More than the door accepts: existing connections keep working."""
     with ExitStack() as stack:
         for _ in range(3000):
             with suppress(OSError):
@@ -183,7 +183,7 @@ def silent_connections(port: int) -> None:
 
 
 def uploads_that_fill_memory(port: int) -> None:
-    """Each as large as the door holds, but for a byte."""
+    """Each is one byte short of the door's buffer."""
     size = 512 * 1024
     body = post(bytes(size))[:-1]
     with ExitStack() as stack:
@@ -234,7 +234,7 @@ def pipelines(port: int) -> None:
         for request in (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"):
             wire = stack.enter_context(Wire(port))
             wire.socket.settimeout(5)
-            with suppress(TimeoutError):  # it reads no answer, so that in the end nothing more is taken
+            with suppress(TimeoutError):  # it reads no answers, so eventually nothing more is accepted
                 wire.send(request * 20_000)
 
 
@@ -249,7 +249,7 @@ def heads_of_parts(port: int) -> None:
 
 
 def texts_that_never_end(port: int) -> None:
-    """What looks for something in JSON that is damaged may begin again at each quote, bracket or number."""
+    """A search in damaged JSON may restart at each quote, bracket or number."""
     for again in (b'\\"', b'"[', b"[1,1,", b'[1,1,"', b'{"a":', b"[[", b"1e9,", b'"\\u0061'):
         body = b'{"instances": [{"b64": "' + again * (15 * MIB // len(again))
         for answer in at_once(2, partial(asked, port, post(body, JSON))):
@@ -268,7 +268,7 @@ def bombs(port: int) -> None:
 
 
 def refused_without_end(port: int) -> None:
-    """Each is a line of the log."""
+    """Each would be a line in the log."""
     with Wire(port) as wire:
         for _ in range(2000):
             wire.send(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -276,7 +276,7 @@ def refused_without_end(port: int) -> None:
 
 
 def clients_that_leave(port: int) -> None:
-    """What they asked for is under way, or waits in TorchServe's queue, which keeps it."""
+    """Their requests are running, or stay in TorchServe's queue."""
     image = {"b64": base64_text(encoded(gradient(1, 1)))}
     for path in ("/v1/models/alexnet:predict", "/v1/models/alexnet:explain"):
         request = post(json.dumps({"instances": [image] * 16}).encode(), JSON, path=path)
@@ -323,7 +323,7 @@ def streams_that_never_end(port: int) -> None:
 
 
 def closed_windows(port: int) -> None:
-    """Answers that may not be sent, of as many streams as there may be."""
+    """Answers that may not be sent, on the maximum number of streams."""
     with ExitStack() as stack:
         for _ in range(4):
             http = stack.enter_context(Http2(port, settings=struct.pack(">HI", 4, 0)))
@@ -333,7 +333,7 @@ def closed_windows(port: int) -> None:
 
 
 def packed_heads(port: int) -> None:
-    """One long value in the table of the connection, and heads that name it hundreds of times."""
+    """One long value in the connection's table, and headers that refer to it hundreds of times."""
     for _ in range(4):
         with Http2(port) as http:
             value = b"\x40\x01a\x7f" + bytes([0xA1, 0x1E]) + b"v" * 4000  # literal with indexing: a: vvv…
@@ -376,7 +376,7 @@ NAMED = b"\x0a\x07alexnet"
 
 
 def large_messages_that_never_end(port: int) -> None:
-    """Each would fill what the door holds of one but for a byte."""
+    """Each is one byte short of the door's limit."""
     with ExitStack() as stack:
         for _ in range(4):
             http = stack.enter_context(Http2(port))
@@ -391,12 +391,12 @@ def large_messages_that_never_end(port: int) -> None:
 
 def large_messages_at_once(port: int) -> None:
     message = framed(NAMED + b"\x3a" + of_length(12_500_000) + bytes(12_500_000))
-    with ThreadPoolExecutor(3) as pool:  # more would keep this process, which measures the others, from its own work
+    with ThreadPoolExecutor(3) as pool:  # more would slow down this process, which measures the others
         list(pool.map(lambda _: called(port, message, 4), range(3)))
 
 
 def messages_of_numbers(port: int) -> None:
-    """A number is a byte, and much more in JSON: as many as are taken, and as many as fit into 12 MiB."""
+    """A number is one byte, and much more in JSON: as many as are accepted, and as many as fit into 12 MiB."""
     for size in (520_000, 12_500_000):
         booleans = b"\x0a" + of_length(size) + bytes(size)
         contents = b"\x2a" + of_length(len(booleans)) + booleans

@@ -1,6 +1,6 @@
-"""Each way to call the model: what the handler hears of it, and that explanations take no place of a prediction.
+"""Each way to call the model: what the handler receives, and that explanations do not take the places of predictions.
 
-A server that keeps what it hears stands in TorchServe's place.
+A server that records requests takes TorchServe's place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AT_ONCE = max(1, processors() // 2)
 
 
 def heard(recorded: Recorded, identity: str, request: bytes) -> Request:
-    """What the handler hears of it."""
+    """What the handler receives."""
     answer = asked(recorded.port, request.replace(b"\r\n", f"\r\nX-Request-Id: {identity}\r\n".encode(), 1))
     assert answer.status == 200, answer
     (one,) = recorded.torchserve.of(identity)
@@ -111,7 +111,7 @@ def test_what_is_said_of_the_version_is_what_is_said_of_the_model(path: str, rec
 
 
 def test_torchserve_has_one_request_at_a_time_on_a_connection(recorded: Recorded, eventually: Eventually) -> None:
-    """Whatever clients pipeline: an old Netty keeps, without a bound, what is asked before it has answered."""
+    """Even if clients pipeline: an old Netty queues requests on a connection without a bound."""
     before = len(recorded.torchserve.requests)
     with ExitStack() as stack:
         with recorded.torchserve.holding(b"predict"):
@@ -119,7 +119,7 @@ def test_torchserve_has_one_request_at_a_time_on_a_connection(recorded: Recorded
             for wire in wires:
                 wire.send(post(b"{}") * 3)
             eventually(lambda: len(recorded.torchserve.requests) - before == len(wires))
-            # What came is on a connection each, and nothing waits behind it there.
+            # Each request is on its own connection, with nothing queued behind it.
             assert recorded.torchserve.waiting() == [b""] * len(wires)
         for wire in wires:
             assert [wire.answer().body for _ in range(3)] == [answer_to(b"{}")] * 3
@@ -136,7 +136,7 @@ def under_way(recorded: Recorded, before: int) -> int:
 def test_few_explanations_are_under_way_and_predictions_pass_them(
     path: str, recorded: Recorded, eventually: Eventually
 ) -> None:
-    """Some wait beside these; one more is refused, and says when to ask again."""
+    """Some more may wait; another one is refused, and told when to retry."""
     places, more = AT_ONCE * (1 + WAITING_FOR_AN_EXPLANATION), 3
     before = len(recorded.torchserve.requests)
     with ExitStack() as stack:
@@ -166,7 +166,7 @@ def ready(wires: list[Wire]) -> list[Wire]:
 def test_large_explanations_that_arrive_slowly_keep_no_other_from_being_made(
     recorded: Recorded, eventually: Eventually
 ) -> None:
-    """As many as are held here; one more is refused. A small one passes them."""
+    """The most that are buffered here; one more is refused. A small one overtakes them."""
     request = post(bytes(3_000_000), path="/v1/models/alexnet:explain")[:-1]
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(recorded.port)) for _ in range(LARGE_EXPLANATIONS)]

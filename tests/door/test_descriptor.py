@@ -1,6 +1,6 @@
-"""kserve/runtime/inference.pb, which Envoy reads, is what inference.proto says, and that is KServe's own protocol.
+"""kserve/runtime/inference.pb, which Envoy reads, matches inference.proto, and that matches KServe's own protocol.
 
-python -m tests.door.test_descriptor        writes it anew
+python -m tests.door.test_descriptor        regenerates it
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEFT_OUT = "Repository"
 
 
 def made() -> bytes:
-    """One file: Envoy knows google.api.http by itself, and what protoc would add differs from version to version."""
+    """One file: Envoy already knows google.api.http, and what protoc would add depends on its version."""
     google = importlib.util.find_spec("google.api")
     assert google
     assert google.submodule_search_locations
@@ -63,7 +63,7 @@ def test_the_proto_is_kserves() -> None:
 
 
 def forget_json_names(message: Any) -> None:
-    """protoc notes them; KServe's own file has none."""
+    """protoc records them; KServe's own file has none."""
     for field in message.field:
         field.ClearField("json_name")
     for nested in message.nested_type:

@@ -1,4 +1,4 @@
-"""What the front door answers, row by row of what TorchServe's own front end got wrong, and that it says no more."""
+"""The front door's answers, for each case that TorchServe's own front end got wrong, and that they reveal no more."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def servers(directory: Path) -> Servers:
 
 @pytest.fixture(scope="module")
 def strict(servers: Servers) -> Iterator[Server]:
-    """It waits for a request no longer than a test may."""
+    """With short timeouts, to suit a test."""
     with servers.started(variables={"REQUEST_TIMEOUT_S": str(ARRIVES_WITHIN_S)}) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def narrow(servers: Servers) -> Iterator[Server]:
-    """It takes few connections, and few requests at a time."""
+    """Accepts few connections, and few requests at a time."""
     variables = {"MAX_CONNECTIONS": str(CONNECTIONS), "MAX_REQUESTS": "2", "TS_JOB_QUEUE_SIZE": "1"}
     with servers.started(variables=variables) as server:
         yield server
@@ -60,7 +60,7 @@ def port(server: Server) -> int:
 
 
 def predict(top_k: int, image: bytes = PHOTOGRAPH, *lines: str) -> bytes:
-    """A request whose answer says whose it is."""
+    """A request whose answer identifies it."""
     body = {"instances": [{"b64": base64_text(image)}], "parameters": {"top_k": top_k}}
     return post(json.dumps(body).encode(), JSON, *lines)
 
@@ -71,7 +71,7 @@ def classes(answer: Answer) -> int:
 
 
 def error(answer: Answer) -> str:
-    """The sentence of the one shape that errors have."""
+    """The message of an error, whose shape is checked."""
     assert answer.headers["content-type"] == "application/json"
     assert len(answer.body) < 1000
     said = json.loads(answer.body)
@@ -83,7 +83,7 @@ def error(answer: Answer) -> str:
     return str(said["error"])
 
 
-# --- The table of what was seen ---------------------------------------------------------------------------------------
+# --- The table of observed cases --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_refused_request_among_others_is_answered_in_its_place(strict: Server)
 
 
 def test_many_requests_for_nothing_are_answered_or_closed(strict: Server) -> None:
-    """Envoy holds two answers of its own, and closes a connection that asks for more before it takes them."""
+    """Envoy buffers two of its own answers, and closes a connection that asks for more before reading them."""
     with Wire(port(strict)) as wire:
         wire.send(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
         statuses = [wire.answer().status for _ in range(100)]
@@ -235,7 +235,7 @@ def test_a_body_that_grows_too_large_is_413(strict: Server) -> None:
 
 @pytest.mark.parametrize("name", ["Upgrade: websocket", "Upgrade: h2c", "Upgrade: TLS/1.2"])
 def test_an_offer_of_another_protocol_is_ignored(name: str, strict: Server) -> None:
-    """RFC 9110, 7.8. Apache's HttpClient makes one with each request."""
+    """RFC 9110, 7.8. Apache's HttpClient sends one with each request."""
     assert classes(asked(port(strict), predict(2, PHOTOGRAPH, "Connection: Upgrade", name))) == 2
 
 
@@ -291,7 +291,7 @@ def test_encoded_bodies_are_taken(encoding: str, strict: Server) -> None:
 def test_what_is_too_large_when_it_is_unpacked_is_413(strict: Server) -> None:
     digits = random.Random(0).randbytes(LIMIT // 2 + 1).hex().encode()
     noise = random.Random(0).randbytes(128_000)
-    zeros = struct.pack("<I", 1 << 1 | 131_072 << 3)[:3] + b"\0"  # a block of a byte that is repeated
+    zeros = struct.pack("<I", 1 << 1 | 131_072 << 3)[:3] + b"\0"  # a block with a repeated byte
     repeated = (struct.pack("<I", len(noise) << 3)[:3] + noise) * 2 + zeros * 128 + b"\x01\0\0"
     for encoding, packed in (("gzip", gzip.compress(digits, 1)), ("zstd", ZSTD + repeated)):
         assert len(packed) < LIMIT
@@ -306,7 +306,7 @@ def test_what_cannot_be_unpacked_is_refused(encoding: str, strict: Server) -> No
     assert "forged" not in error(answer)
 
 
-# --- What an address asks, and who has answered -----------------------------------------------------------------------
+# --- Query strings, and who answered ----------------------------------------------------------------------------------
 
 NO_NUMBER = "top_k: expected an integer from 1 to 1000"
 NOT_ONCE = "top_k: expected once in the URL, as ?top_k=5"
@@ -414,7 +414,7 @@ def test_nothing_of_a_request_gets_into_its_answer_or_the_log(strict: Server, ev
         assert MARK not in everything, request[:100]
         assert "\\x1b" not in everything
     before = strict.log().count("lua_response")
-    asked(port(strict), post(b"{}", "Content-Encoding: x"))  # its line comes after those of the others
+    asked(port(strict), post(b"{}", "Content-Encoding: x"))  # its line follows those of the others
     eventually(lambda: strict.log().count("lua_response") > before)
     assert MARK not in strict.log()
 
@@ -432,7 +432,7 @@ def test_the_id_of_a_request_is_in_its_answer(strict: Server) -> None:
     answer = asked(port(strict), post(b"{}", "X-Request-Id: its-own"))
     assert answer.headers["x-request-id"] == "its-own"
     long = asked(port(strict), post(b"{}", f"X-Request-Id: <b>{'a' * 5000}"))
-    assert len(long.headers["x-request-id"]) == 36  # one of the door's own
+    assert len(long.headers["x-request-id"]) == 36  # the door's own
     assert asked(port(strict), post(b"{}")).headers["x-request-id"]
 
 
@@ -465,14 +465,14 @@ def test_what_is_too_much_is_503_at_once_and_says_when_to_ask_again(narrow: Serv
 
 
 def figure(server: Server, name: str) -> int:
-    """One of the door's own, which has no label but whose it is."""
+    """A metric of the door, with no other label than its owner."""
     page = httpx.get(f"http://127.0.0.1:{server.ports.metrics}/metrics", trust_env=False).text
     (value,) = re.findall(rf"^{name}{{.*}} (\d+)$", page, re.MULTILINE)
     return int(value)
 
 
 def test_as_many_as_there_are_places_may_come_at_once(strict: Server, eventually: Eventually) -> None:
-    """Also where the door has no connection to TorchServe yet. One more is refused; who goes leaves the place."""
+    """Even if the door has no connection to TorchServe yet. One more is refused; who leaves frees a place."""
     places, more = REQUESTS_A_PROCESSOR * processors(), 5
     try:
         strict.java().suspend()
@@ -525,7 +525,7 @@ def established(server: Server) -> bool:
 
 
 def test_a_request_that_java_does_not_take_is_answered(narrow: Server, eventually: Eventually) -> None:
-    """It stands still: what the door cannot hand over or keep waiting is refused, and all goes on afterwards."""
+    """TorchServe is paused: what the door can neither pass on nor queue is refused, and all works afterwards."""
     narrow.java().suspend()
     try:
         with ThreadPoolExecutor(8) as pool:

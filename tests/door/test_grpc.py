@@ -1,6 +1,6 @@
-"""gRPC on the port of REST: the six methods, the status that each refusal has, and what no client of gRPC would send.
+"""gRPC on REST's port: the six methods, the status of each refusal, and requests that no gRPC client would send.
 
-A server that keeps what it hears stands in TorchServe's place.
+A server that records requests takes TorchServe's place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 SERVICE = "/inference.GRPCInferenceService/"
 PLACES = REQUESTS_A_PROCESSOR * processors()
-LARGEST = MAX_MESSAGE_BYTES - 200  # and what is around the image
+LARGEST = MAX_MESSAGE_BYTES - 200  # minus what surrounds the image
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def question(image: bytes = b"image", **more: object) -> Any:
 
 
 def refused(call: Any, *arguments: object, **named: object) -> tuple[str, str]:
-    """The name of its status, and what it says."""
+    """The name of the status, and the message."""
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments, timeout=PATIENCE_S, **named)
     return caught.value.code().name, caught.value.details()
 
 
 def sent(stub: Any, asking: Any, eventually: Eventually, *metadata: tuple[str, str]) -> Any:
-    """The answer to a large message, when there is room for it."""
+    """The answer to a large message, once there is room for it."""
 
     def answer() -> Any:
         try:
@@ -100,7 +100,7 @@ def test_what_the_server_says_of_itself_is_what_it_says_in_rest(
 
 
 def test_what_is_not_ready_says_so_in_its_message(stub: Any, recorded: Recorded) -> None:
-    """As Triton and KServe's own server answer: the status is OK."""
+    """Like Triton and KServe's own server: the status is OK."""
     recorded.status.status = 503
     try:
         assert stub.ServerLive(pb.ServerLiveRequest()) == pb.ServerLiveResponse(live=False)
@@ -226,7 +226,7 @@ def test_a_compressed_message_is_unimplemented(stub: Any) -> None:
 def test_what_is_refused_before_all_else_is_said_as_well(
     eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The door's heap is full: no script of its own has a say any more."""
+    """The door's heap is full, so its scripts no longer run."""
     monkeypatch.setattr(door, "MAX_HEAP_BYTES", 1_000_000)
     with before_recorders(eventually) as full, grpc.insecure_channel(f"127.0.0.1:{full.port}") as channel:
         stub = stubs.GRPCInferenceServiceStub(channel)
@@ -254,7 +254,7 @@ def test_a_message_that_is_too_large_is_resource_exhausted(stub: Any, eventually
 
 
 def test_few_large_messages_come_at_once(stub: Any, recorded: Recorded, eventually: Eventually) -> None:
-    """Each may keep the door's one thread busy for a while; small ones have their places."""
+    """Each may keep the door's only thread busy for a while; small ones still get their places."""
     large = question(bytes(12_000_000), model_name="forged")
     no_room = ("UNAVAILABLE", "server: too many large gRPC messages: try again, or use REST")
     eventually(lambda: refused(stub.ModelInfer, large) == no_room)
@@ -264,7 +264,7 @@ def test_few_large_messages_come_at_once(stub: Any, recorded: Recorded, eventual
 
 
 def test_numbers_are_fewer_than_bytes_may_be(stub: Any, eventually: Eventually) -> None:
-    """Each costs the door a hundred bytes of work; an image is bytes, in one form of gRPC or the other."""
+    """Each field costs the door as much work as a hundred bytes; images are bytes in both of gRPC's forms."""
     sent(stub, contents(bytes_contents=[bytes(9_000_000)]), eventually)
     stub.ModelInfer(contents(uint_contents=[255] * 224 * 224 * 3))
     said = "message: more than 512 KiB outside bytes fields: send tensors in raw_input_contents"
@@ -280,7 +280,7 @@ def test_numbers_are_fewer_than_bytes_may_be(stub: Any, eventually: Eventually) 
 
 
 def test_as_many_calls_as_there_are_places(stub: Any, recorded: Recorded, eventually: Eventually) -> None:
-    """Together with those of REST. One more is unavailable at once."""
+    """Together with REST calls. One more is UNAVAILABLE at once."""
     before = len(recorded.torchserve.requests)
     with ThreadPoolExecutor(PLACES) as pool:
         with recorded.torchserve.holding(b"predict"):
@@ -295,7 +295,7 @@ def test_as_many_calls_as_there_are_places(stub: Any, recorded: Recorded, eventu
             one.result()
 
 
-# --- What no client would send ----------------------------------------------------------------------------------------
+# --- Invalid requests -------------------------------------------------------------------------------------------------
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -362,7 +362,7 @@ def test_a_body_that_is_not_one_message_is_refused(name: str, recorded: Recorded
 
 
 def test_no_message_ends_the_door(channel: Any, recorded: Recorded) -> None:
-    """Envoy's transcoder (1.40) ended the process for a parameter without a value, and for a field without a number."""
+    """Envoy's transcoder (1.40) crashed on a parameter without a value, and on a field without a number."""
     ask = channel.unary_unary(f"{SERVICE}ModelInfer")
 
     def code(seed: int) -> str:
@@ -437,7 +437,7 @@ def test_other_heads_are_refused(recorded: Recorded) -> None:
 
 
 def test_a_call_that_expires_leaves_its_place(recorded: Recorded, eventually: Eventually) -> None:
-    """A client ends its own; one whose proxy does not is answered when its time is over."""
+    """Clients end their own calls; if a proxy does not, the answer comes when the time is up."""
     with recorded.torchserve.holding(b"predict"), ExitStack() as stack:
         http = stack.enter_context(Http2(recorded.port))
         streams = range(1, 2 * PLACES, 2)

@@ -1,4 +1,4 @@
-"""What KServe's own clients make of the service: its Python SDK, and a transformer before it."""
+"""KServe's own clients work with the service: its Python SDK, and a transformer in front of it."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_the_sdk_finds_it_alive_and_ready(server: TorchServe) -> None:
 
 
 def test_the_sdk_finds_a_model_that_died_not_ready(directory: Path) -> None:
-    """Its workers are stopped in the middle of everything: the process is there, and answers nothing."""
-    environment = {"READY_WITHIN_S": "7", "LIVE_WITHIN_S": "7"}  # it is asked every five
+    """Its workers are paused at any moment: the process exists, but answers nothing."""
+    environment = {"READY_WITHIN_S": "7", "LIVE_WITHIN_S": "7"}  # it is queried every five
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=environment) as running:
         workers = [one for one in running.processes() if any("model_service_worker" in word for word in one.cmdline())]
         for worker in workers:

@@ -1,4 +1,4 @@
-"""An archive from before the front door: published versions never change, and a roll-back takes one of them."""
+"""An archive from before the front door: published versions never change, and a roll-back may use one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def older(checkout: Path, contents: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
-    """Its handler knows nothing of the headers that the door sends, and sends none of those that the door reads."""
+    """Its handler ignores the headers that the door sends, and sends none that the door reads."""
     made = tmp_path_factory.mktemp("older")
     (made / "config").mkdir()
     shutil.copy(checkout / "config.properties", made / "config")

@@ -1,6 +1,6 @@
-"""No request that the front door and TorchServe could read in two ways gets through: what gets through has one reading.
+"""No request that the front door and TorchServe could read differently gets through.
 
-The first tests have a server behind the door that takes nothing but what is beyond doubt; the last one has TorchServe.
+In the first tests, the server behind the door accepts only unambiguous requests; in the last one it is TorchServe.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def test_each_answer_of_http2_too(name: str, http2_answers: dict[str, bytes | No
 def test_nothing_else_got_behind_the_door(
     recorded: Recorded, answers: dict[str, list[Answer]], http2_answers: dict[str, bytes | None]
 ) -> None:
-    """And nothing of it could be read in another way: see tests/door/recorder.py."""
+    """And nothing in it is ambiguous: see tests/door/recorder.py."""
     assert recorded.torchserve.doubts == []
     expected = [body for case in CASES.values() for body in case.bodies]
     expected += [body for http2_case in HTTP2_CASES.values() for body in http2_case.bodies]
@@ -113,7 +113,7 @@ def test_the_door_says_what_a_client_calls_its_body_and_nothing_else_of_its_head
     ],
 )
 def test_torchserve_hears_of_json_of_an_image_or_of_bytes(said: str, heard: bytes, recorded: Recorded) -> None:
-    """So it decodes no form, and the handler of an older archive still knows what it got."""
+    """So TorchServe decodes no form, and the handler of an older archive still recognises the body."""
     name = f"type-{abs(hash(said))}"
     assert asked(recorded.port, post(BODY, f"Content-Type: {said}", f"X-Request-Id: {name}")).status == 200
     (request,) = recorded.torchserve.of(name)
@@ -136,7 +136,7 @@ def test_http2_fields_that_come_twice_or_after_a_pseudo_header(recorded: Recorde
 
 @pytest.mark.parametrize("path", ["/v1/models/alexnet", "/v1/models", "/docs"])
 def test_the_status_server_hears_of_no_body(path: str, recorded: Recorded) -> None:
-    """It reads none, so that the next request on its connection would begin with this one's."""
+    """The status server reads no body, so the next request on its connection would begin with this one's."""
     start = f"GET {path} HTTP/1.1\r\nHost: x\r\n"
     with_length = f"{start}Content-Length: {len(INSIDE)}\r\n\r\n".encode() + INSIDE
     chunked = f"{start}Transfer-Encoding: chunked\r\n\r\n{len(INSIDE):x}\r\n".encode() + INSIDE + b"\r\n0\r\n\r\n"
@@ -160,14 +160,14 @@ POISON = [
 
 
 def victim(top_k: int) -> bytes:
-    """A request whose answer says whose it is."""
+    """A request whose answer identifies it."""
     image = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
     body = json.dumps({"instances": [{"b64": image}], "parameters": {"top_k": top_k}}).encode()
     return post(body, "Content-Type: application/json")
 
 
 def test_nobody_gets_an_answer_of_what_another_sent(server: TorchServe) -> None:
-    """Each case, and then somebody else, whose request TorchServe gets on the same connection."""
+    """Each case, followed by another client, whose request TorchServe gets on the same connection."""
     port = int(server.url.rpartition(":")[2])
     for number, name in enumerate(POISON):
         case: Case = CASES[name]

@@ -1,6 +1,6 @@
-"""Metrics, the log and traces: what they say, and that nothing of a client's own text is in them.
+"""Metrics, the log and traces: their content, and that they contain none of a client's own text.
 
-Envoy writes its log once a second and its histograms every five: so tests wait for what they look for.
+Envoy writes its log once a second and its histograms every five, so tests wait for what they expect.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Seen:
         self.route = server.predict_url.removeprefix(server.url)
 
     def entries(self, **wanted: object) -> list[dict[str, Any]]:
-        """The door's, with these values."""
+        """The door's log entries with these values."""
         entries = [json.loads(line) for line in list(self.lines)]
         ours = [entry for entry in entries if entry["logger"] == "door"]
         return [entry for entry in ours if all(entry.get(name) == value for name, value in wanted.items())]
 
     def samples(self) -> dict[str, list[Sample]]:
-        """By the name of the family; it is checked that each is there once."""
+        """By family name; checks that each family appears once."""
         text = httpx.get(f"{self.server.metrics_url}/metrics", timeout=60, trust_env=False).text
         return families(text)
 
@@ -69,7 +69,7 @@ class Seen:
 
 
 def families(text: str) -> dict[str, list[Sample]]:
-    found: defaultdict[str, list[Sample]] = defaultdict(list)  # empty: nothing was counted yet
+    found: defaultdict[str, list[Sample]] = defaultdict(list)  # empty: nothing counted yet
     for family in text_string_to_metric_families(text):
         assert family.name not in found, f"{family.name} is there twice"
         found[family.name] = list(family.samples)
@@ -77,7 +77,7 @@ def families(text: str) -> dict[str, list[Sample]]:
 
 
 def value(samples: list[Sample], name: str, **labels: str) -> float:
-    """Of the one sample with these labels; 0 where it is not there yet."""
+    """The value of the one sample with these labels; 0 if there is none yet."""
     fitting = [one.value for one in samples if one.name == name and labels.items() <= one.labels.items()]
     assert len(fitting) <= 1, (name, labels)
     return fitting[0] if fitting else 0
@@ -109,7 +109,7 @@ def serve(directory: Path, **environment: str) -> Iterator[Seen]:
 
 @pytest.fixture(scope="module")
 def running(directory: Path) -> Iterator[Seen]:
-    """As it is where nothing is asked for."""
+    """With default settings."""
     yield from serve(directory)
 
 
@@ -182,7 +182,7 @@ def test_latency_batches_and_stages_are_histograms(
 
     for _ in range(3):
         assert running.predict(photographs[0]).status_code == 200
-    asked = 4  # with the one that the server was asked as it started
+    asked = 4  # including the server's own at its start
     eventually(lambda: all(count >= asked for count in counts()))
     found = running.samples()
     spent = sum(value(found["door_stage_seconds"], "door_stage_seconds_sum", stage=stage) for stage in STAGES)
@@ -351,11 +351,11 @@ def test_a_trace_is_in_the_log_where_it_is_one(running: Seen, eventually: Eventu
         assert line.get("traceparent") == (given if kept else None), given
 
 
-# --- What the handler hears, from the door alone ----------------------------------------------------------------------
+# --- What the handler gets only from the door ------------------------------------------------------------------------
 
 
 class Behind(ThreadingHTTPServer):
-    """In TorchServe's place: keeps the heads that it gets."""
+    """In TorchServe's place: records the headers that it gets."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
@@ -425,7 +425,7 @@ def test_the_handler_hears_the_id_and_the_trace(door: tuple[Door, str], behind: 
 
 
 def test_figures_are_those_of_the_handler(door: tuple[Door, str], eventually: Eventually) -> None:
-    """And in seconds; Envoy keeps them to within some per cent."""
+    """And in seconds; Envoy's precision is a few per cent."""
     with httpx.Client(trust_env=False) as http:
         answers = [http.post(door[1], content=b"{}") for _ in range(4)]
     assert not any("x-stages" in answer.headers for answer in answers)
@@ -477,7 +477,7 @@ def test_a_request_is_a_span_and_its_stages_are_beneath(
     assert stages[-1].end <= request.end
     assert collector.paths == {"/v1/traces"}
 
-    # Who decides of a trace is its sender; a refused request has a span; nothing of a client's is in one.
+    # The sender decides about its trace; a refused request has a span; spans contain no client text.
     unwanted = TRACE.replace("0", "1")
     assert traced.predict(photographs[0], traceparent=f"00-{unwanted}-{CALLER}-00").status_code == 200
     refused = TRACE.replace("0", "2")
@@ -491,7 +491,7 @@ def test_a_request_is_a_span_and_its_stages_are_beneath(
     assert collector.of_trace(refused)["v1"].attributes["http.status_code"] == "400"
     assert not collector.of_trace(unwanted)
     assert SECRET not in repr(collector.spans)
-    # The trace is in the log, with the span that the request has now; the client is who asked the gateway.
+    # The log has the trace, with the request's current span; the client is the gateway's client.
     (line,) = eventually(lambda: traced.entries(request_id="refused"))
     assert line["traceparent"] == f"00-{refused}-{collector.of_trace(refused)['v1'].id}-01"
     assert line["client"] == "203.0.113.7"
@@ -500,7 +500,7 @@ def test_a_request_is_a_span_and_its_stages_are_beneath(
 
 @pytest.fixture
 def deserted(directory: Path) -> Iterator[Seen]:
-    """A server whose collector is away, and that logs every request."""
+    """A server that logs every request, with its collector missing."""
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
     yield from serve(directory, LOG_REQUESTS="1", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
@@ -512,7 +512,7 @@ def test_a_collector_that_is_away_costs_a_line(deserted: Seen, photographs: list
 
     assert deserted.predict(photographs[0]).status_code == 200
     eventually(complaints)
-    for number in range(3):  # each is in a batch of its own
+    for number in range(3):  # each in its own batch
         assert deserted.predict(photographs[0], **{"x-request-id": f"good-{number}"}).status_code == 200
         (line,) = eventually(lambda: deserted.entries(request_id=f"good-{number}"))  # noqa: B023  # called here
         assert (line["status"], line["severity"]) == (200, "INFO")
@@ -553,7 +553,7 @@ def test_what_the_variables_mean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raw_answer(seen: Seen, request: bytes) -> bytes:
-    """What comes back on a connection of its own, until it ends or nothing more comes."""
+    """The answer on a new connection, until it ends or nothing more arrives."""
     with closing(socket.create_connection(("127.0.0.1", port_of(seen)), timeout=60)) as connection:
         connection.sendall(request)
         return connection.recv(65536)

@@ -1,4 +1,4 @@
-"""HTTP as an attacker writes it: bytes on a socket, and frames of HTTP/2 that no library would make."""
+"""HTTP as an attacker writes it: raw bytes on a socket, and HTTP/2 frames that no library would send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hpack import Decoder
 
-PATIENCE_S = 30  # no answer by then is a hang
+PATIENCE_S = 30  # no answer by then counts as a hang
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -16,7 +16,7 @@ END_STREAM, ACK, END_HEADERS = 1, 1, 4
 
 @dataclass(frozen=True)
 class Answer:
-    """status 0: the connection ended, or broke off, before one came."""
+    """status 0: the connection ended before an answer arrived."""
 
     status: int
     headers: dict[str, str]
@@ -52,7 +52,7 @@ class Wire:
         self.socket.close()
 
     def send(self, content: bytes) -> bool:
-        """Whether all of it was taken: who is refused may be cut off before."""
+        """Whether all of it was accepted: a refused client may be cut off earlier."""
         try:
             self.socket.sendall(content)
         except ConnectionError:
@@ -60,7 +60,7 @@ class Wire:
         return True
 
     def answer(self) -> Answer:
-        """The next one. Raises TimeoutError where none comes."""
+        """The next answer. Raises TimeoutError if none comes."""
         try:
             line = self._file.readline()
             if not line:
@@ -86,7 +86,7 @@ class Wire:
         return body
 
     def ended(self) -> bool:
-        """Waits until the other side has closed; whether it did so without another word."""
+        """Waits until the other side has closed; returns whether it sent nothing more."""
         try:
             return self._file.read(1) == b""
         except ConnectionError:
@@ -94,14 +94,14 @@ class Wire:
 
 
 def asked(port: int, request: bytes) -> Answer:
-    """The answer to what is sent on a connection of its own."""
+    """The answer to bytes sent on a new connection."""
     with Wire(port) as wire:
         wire.send(request)
         return wire.answer()
 
 
 def post(body: bytes = b"{}", *lines: str, path: str = "/v1/models/alexnet:predict") -> bytes:
-    """A predict call. lines: of its head, beside Host and Content-Length."""
+    """A predict call. lines: headers in addition to Host and Content-Length."""
     head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *lines]
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
@@ -116,13 +116,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def head(*more: tuple[bytes, bytes], **pseudo: bytes) -> Fields:
-    """Of a predict call; pseudo: another method, scheme, path or authority."""
+    """The headers of a predict call. pseudo: overrides the method, scheme, path or authority."""
     usual = {"method": b"POST", "scheme": b"http", "path": b"/v1/models/alexnet:predict", "authority": b"x"} | pseudo
     return [(b":" + name.encode(), value) for name, value in usual.items()] + list(more)
 
 
 def packed(fields: Fields) -> bytes:
-    """As literals without Huffman's code: bytes that a library would refuse go out as they are."""
+    """Encoded as literals without Huffman coding: sends bytes that a library would refuse."""
     return b"".join(b"\x00" + _text(name) + _text(value) for name, value in fields)
 
 
@@ -142,11 +142,11 @@ def _number(number: int) -> bytes:
 
 @dataclass
 class Http2:
-    """A connection that has said its preface, and has windows as wide as they can be. A context manager."""
+    """A connection with its preface sent and maximum windows. A context manager."""
 
     port: int
     settings: bytes = b""
-    room: int = 65_535  # of the connection, until the server gives more
+    room: int = 65_535  # of the connection, until the server grants more
     reset: set[int] = field(default_factory=set)  # streams
     answered: dict[int, bytes] = field(default_factory=dict)  # stream → the bytes of its answer's body, so far
     heads: dict[int, dict[str, str]] = field(default_factory=dict)  # stream → the fields of its answer, trailers too
@@ -175,7 +175,7 @@ class Http2:
         self.send(frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, packed(fields)))
 
     def data(self, stream: int, body: bytes, end: bool = True) -> None:
-        """Sends no more than the server's windows for the connection allow, and waits for more of them."""
+        """Respects the server's window for the connection, and waits for updates."""
         parts = [body[start : start + 16_384] for start in range(0, len(body), 16_384)] or [b""]
         for number, part in enumerate(parts):
             while self.room < len(part) and not self.gone and stream not in self.reset:
@@ -186,13 +186,13 @@ class Http2:
             self.send(frame(DATA, END_STREAM if end and number == len(parts) - 1 else 0, stream, part))
 
     def ends(self, stream: int) -> bytes | None:
-        """Waits for a stream's end: the body of its answer, or None where it, or the connection, was refused."""
+        """Waits for a stream's end: the body of its answer, or None if the stream or connection was refused."""
         while not (self.gone or stream in self.reset or stream in self.whole):
             self.read()
         return self.answered.get(stream, b"") if stream in self.whole else None
 
     def read(self) -> None:
-        """One frame. Raises TimeoutError where none comes."""
+        """One frame. Raises TimeoutError if none comes."""
         start = self._take(9)
         payload = self._take(int.from_bytes(start[:3], "big"))
         if self.gone:

@@ -1,4 +1,4 @@
-"""A worker's view of the handler: what an unpacked archive says, and the context that TorchServe hands over."""
+"""A worker's view of the handler: an unpacked archive, and the context that TorchServe passes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def facts(model_dir: Path) -> Facts:
 
 
 def worker_context(model_dir: Path, config: dict[str, Any]) -> Context:
-    """TorchServe's own context, as ts.service.Service makes it for a worker."""
+    """TorchServe's own context, as ts.service.Service builds it for a worker."""
     manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text())
     return Context("alexnet", str(model_dir), manifest, config["batchSize"], None, "0.12.0", model_yaml_config=config)
 
@@ -49,7 +49,7 @@ def handler(model_dir: Path, config: dict[str, Any]) -> Handler:
 
 
 class Worker:
-    """Hands batches to a handler as TorchServe does, and reads the answers as TorchServe does."""
+    """Passes batches to a handler and reads the answers, both as TorchServe does."""
 
     def __init__(self, handler: Handler, model_dir: Path, config: dict[str, Any]) -> None:
         self.handler = handler
@@ -66,15 +66,15 @@ class Worker:
         return self._answers(self.handler.handle(rows, self._context), len(headers))
 
     def stages(self, count: int) -> list[str]:
-        """What the last answers say of their batch, to the front door."""
+        """What the latest answers tell the front door about their batch."""
         return self.told("x-stages", count)
 
     def told(self, header: str, count: int) -> list[str]:
-        """A header of the last answers."""
+        """A header of the latest answers."""
         return [self._context.get_response_headers(index)[header] for index in range(count)]
 
     def enveloped(self, instances: Any, explain: bool = False) -> tuple[int, Any]:
-        """Through the stock envelope's own code → (status, what TorchServe would serialise)."""
+        """Runs the stock envelope's own code → (status, what TorchServe would serialise)."""
         from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 
         self._prepare([{"explain": str(explain)}])

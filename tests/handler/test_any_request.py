@@ -1,4 +1,4 @@
-"""Whatever a client sends: a request that was understood, or a refusal that names its place. Never anything else."""
+"""Whatever a client sends is either understood or refused with its place. Nothing else ever happens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vision.protocol.request import Request
 from vision.protocol.v1 import error_body, instances_of_envelope, parse_body
 from vision.worker.settings import Limits
 
-# Of each kind that are asked: a few where all tests run, thousands where somebody wants to know.
+# Requests per kind: a few in the full test run, thousands on demand.
 REQUESTS = int(os.environ.get("REQUESTS", "400"))
 THROUGH_THE_HANDLER = int(os.environ.get("REQUESTS", "100"))
 
@@ -45,7 +45,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | 
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
 )
-# A URL of example.org would be fetched: no test of ours asks another machine anything.
+# A URL of example.org would be fetched, and no test may contact another machine.
 fields = st.sampled_from([field for field in ALL_FIELDS if field != "url"])
 images = st.dictionaries(fields, values | st.fixed_dictionaries({"b64": values}), max_size=2)
 bodies = st.fixed_dictionaries(
@@ -153,7 +153,7 @@ Asked = tuple[bytes, dict[str, str]]  # a body, and its headers
 
 PIXELS = [7, 8, 9] * 6
 FILES, PAIR = elements(IMAGE), elements(IMAGE, IMAGE)
-# (protocol, tensor, beside it, bytes behind the JSON) of requests that are as they should be.
+# (protocol, tensor, other fields, bytes after the JSON) of valid requests.
 SOUND: list[tuple[str, dict[str, Any], dict[str, Any], bytes]] = [
     ("v2", {"datatype": "BYTES", "shape": [1], "data": [base64_text(IMAGE)]}, {"id": "7"}, b""),
     ("v2", {"datatype": "UINT8", "shape": [1, 2, 3, 3], "data": PIXELS}, {}, b""),
@@ -167,7 +167,7 @@ SOUND: list[tuple[str, dict[str, Any], dict[str, Any], bytes]] = [
 
 @st.composite
 def v2_questions(draw: st.DrawFn) -> Asked:
-    """Sound ones, of which something may be changed, or anything."""
+    """Valid requests, possibly with something changed, or arbitrary ones."""
     protocol, tensor, beside, behind = draw(st.sampled_from(SOUND))
     tensor, document = {"name": "images", **tensor}, {**beside}
     document["inputs"] = [tensor]
@@ -223,7 +223,7 @@ def lone_worker(handler: Handler, model_dir: Path, config: dict[str, Any]) -> Wo
 
 @pytest.fixture(scope="module")
 def expected(lone_worker: Worker) -> tuple[int, str, bytes]:
-    """The answer to GOOD alone."""
+    """The answer to GOOD on its own."""
     (answer,) = lone_worker.raw([{"body": bytearray(GOOD[0])}], [GOOD[1]])
     return answer
 
@@ -235,7 +235,7 @@ def expected(lone_worker: Worker) -> tuple[int, str, bytes]:
 def test_beside_any_request_of_v2_a_good_one_is_answered(
     lone_worker: Worker, expected: tuple[int, str, bytes], question: Asked
 ) -> None:
-    """And the other gets an answer, or a refusal: nothing is our fault."""
+    """The other request is answered or refused: nothing counts as our fault."""
     rows = [{"body": bytearray(body)} for body, _ in (GOOD, question)]
     beside, (status, _, answer) = lone_worker.raw(rows, [GOOD[1], question[1]])
     assert beside == expected

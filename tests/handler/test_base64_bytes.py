@@ -1,4 +1,4 @@
-"""Base64 by pybase64 and by the standard library: what one takes, the other takes too, and makes the same of it."""
+"""pybase64 and the standard library accept the same base64, and decode it alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vision.image import base64_text
 from vision.protocol import grpc_json
 
 LETTERS = "QUJDAz09+/-_= \n\r\té\0"
-MANY = 100_000  # letters: where pybase64 works on many at a time
+MANY = 100_000  # characters: enough for pybase64's vectorised code
 
 texts = st.one_of(
     st.text(max_size=80),
@@ -37,7 +37,7 @@ texts = st.one_of(
 
 
 def without_pybase64() -> ModuleType:
-    """The same module where it is not installed."""
+    """The same module without pybase64 installed."""
     spec = importlib.util.spec_from_file_location("base64_bytes_alone", base64_bytes.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -61,7 +61,7 @@ def by_the_standard_library() -> Iterator[None]:
 
 
 def made(text: str) -> bytes | None:
-    """None: refused."""
+    """None if refused."""
     try:
         return base64_bytes.strict(text)
     except ValueError:
@@ -77,7 +77,7 @@ def made_without(text: str) -> bytes | None:
 
 
 def told(text: str, most: int) -> bytes | str:
-    """What a client's text becomes, or how it is refused."""
+    """A client's text decoded, or its refusal."""
     try:
         return base64_text.decode_base64(text, "here", most)
     except RequestError as error:

@@ -1,4 +1,4 @@
-"""The archive runs where Python is 3.9. (That it runs where packages are few is held by tests/test_rooms.py.)"""
+"""The archive runs on Python 3.9. (tests/test_rooms.py checks that it needs few packages.)"""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ HANDLER = sorted((CHECKOUT / "handler").rglob("*.py"))
 @pytest.mark.parametrize("file", HANDLER, ids=lambda file: str(file.relative_to(CHECKOUT)))
 def test_the_handler_is_python_3_9(file: Path) -> None:
     tree = ast.parse(file.read_text(), feature_version=(3, 9))
-    has_code = len(tree.body) > 1  # than the line that says what is in a folder
+    has_code = len(tree.body) > 1  # more than the folder's docstring
     assert not has_code or any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)

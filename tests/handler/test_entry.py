@@ -1,4 +1,4 @@
-"""Batches through the handler, as a worker hands them over: everyone gets the answer to their own question."""
+"""Batches through the handler, as a worker passes them: every request gets its own answer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_one_batch_answers_each_request_as_if_it_were_alone(worker: Any, images:
 
 
 def test_a_bad_request_is_refused_alone(worker: Any, images: list[bytes]) -> None:
-    """Neighbours' answers do not move by a digit, whatever stands beside them."""
+    """Other answers in the batch do not change by a digit, whatever is next to them."""
     good = [(JSON, body(images[n])) for n in range(3)]
     bad = [
         (JSON, b"{"),
@@ -124,7 +124,7 @@ def test_a_request_is_refused_whole(worker: Any, images: list[bytes]) -> None:
 
 
 class Body(bytearray):
-    """One that can be asked whether it is still there."""
+    """A body that can be checked for being alive."""
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ class Body(bytearray):
     ],
 )
 def test_no_body_outlives_its_answer(worker: Any, content_type: str, content: bytes) -> None:
-    """An error's traceback has frames, and they have bodies: 16 MiB that would stay until Python looks for cycles."""
+    """An error's traceback refers to frames, and these to bodies: 16 MiB that would stay until garbage collection."""
     sent = Body(content)
     there = weakref.ref(sent)
     gc.collect()
@@ -189,7 +189,7 @@ def test_rows_that_are_no_bodies(worker: Any, images: list[bytes]) -> None:
 
 @pytest.mark.parametrize("row", [{"x": "hello"}, {"x": {"a": 1}}, {"data": "hello"}, {"data": {"instances": []}}])
 def test_a_row_of_any_form_takes_nobody_elses_answer(worker: Any, images: list[bytes], row: Any) -> None:
-    """TorchServe makes such rows of the parts of a form, where it reads bodies itself."""
+    """TorchServe makes such rows from the parts of a form when it decodes bodies itself."""
     good = {"body": bytearray(body(images[0]))}
     first, bad, last = worker.raw([good, row, good], [{}, {}, {}])
     assert len(classes(first)[0]) == len(classes(last)[0]) == 5
@@ -200,7 +200,7 @@ def test_a_row_of_any_form_takes_nobody_elses_answer(worker: Any, images: list[b
 def test_images_are_decoded_together_where_memory_allows(
     worker: Any, monkeypatch: pytest.MonkeyPatch, side: int, together: bool
 ) -> None:
-    """Two of 24 megapixels, or of 26: the limit of one image is 50."""
+    """Two images of 24 megapixels, or of 26; the limit for one image is 50."""
     pooled = []
     pool = worker.handler._pool
 
@@ -315,7 +315,7 @@ def test_every_answer_tells_which_archive_made_it(worker: Any, images: list[byte
 
 
 def test_the_version_is_the_one_that_the_server_tells_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is published has its settings and its signature in its name too."""
+    """A published version also covers the settings and the signature."""
     context = Context("alexnet", "", {"model": {"modelVersion": "of-the-archive"}}, 1, None, "0.12.0")
     for told, version in (("ff9fd242ef75", "ff9fd242ef75"), ("", "of-the-archive"), ("forged\nline", "")):
         monkeypatch.setenv("SERVED_VERSION", told)
@@ -375,7 +375,7 @@ class TestStockEnvelope:
 
     def test_predictions_are_wrapped_by_the_envelope(self, worker: Any, images: list[bytes]) -> None:
         (plain,) = worker.predict((JSON, body(images[0], images[1])))
-        for field in ("b64", "data"):  # `data` is TorchServe's own name for a body
+        for field in ("b64", "data"):  # TorchServe itself calls a body `data`
             status, answer = worker.enveloped([{field: base64_text(image)} for image in images[:2]])
             assert status == 200
             assert [prediction["classes"] for prediction in answer["predictions"]] == classes(plain)

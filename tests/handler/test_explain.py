@@ -1,4 +1,4 @@
-"""Requests to :explain through the handler, alone and beside predictions."""
+"""Requests to :explain through the handler, alone and together with predictions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_explanation_comes_with_the_prediction_and_in_its_order(worker: Any, 
     (predicted,) = worker.raw([{"body": body(*images)}], [{}])
     (answer,) = worker.raw([{"body": body(*images)}], [EXPLAIN])
     predictions, explanations = explained(answer)
-    assert predictions == json.loads(predicted[2])["predictions"]  # to the last bit that is told
+    assert predictions == json.loads(predicted[2])["predictions"]  # to the last digit shown
     assert [each["class"] for each in explanations] == [each["classes"][0] for each in predictions]
     for each in explanations:
         assert (each["form"], each["content_type"]) == ("overlay", "image/jpeg")
@@ -79,7 +79,7 @@ def test_a_grid_is_numbers_and_grey_a_png(worker: Any, images: list[bytes]) -> N
     with Image.open(io.BytesIO(b64decode(one["b64"]))) as shown:
         assert (shown.format, shown.size, shown.mode, one["content_type"]) == ("PNG", (224, 224), "L", "image/png")
         small = np.asarray(shown.resize((13, 13), Image.Resampling.BOX)) / 255
-    assert np.corrcoef(small.ravel(), grid.ravel())[0, 1] > 0.9  # it shows the same
+    assert np.corrcoef(small.ravel(), grid.ravel())[0, 1] > 0.9  # both show the same
 
 
 def test_v2_has_the_same_maps(worker: Any, images: list[bytes]) -> None:
@@ -147,7 +147,7 @@ def test_a_map_that_fails_is_its_requests_fault_alone(
 def test_an_answer_that_would_be_too_long_is_refused(
     worker: Any, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sixteen answers have to fit into what TorchServe takes from a worker, which would otherwise be lost."""
+    """Sixteen answers must fit into TorchServe's limit for a worker's response; otherwise the worker would be lost."""
     monkeypatch.setattr("entry.ANSWER_BYTES", 20_000)
     long, short = worker.raw([{"body": body(*images[:4])}, {"body": body(images[0])}], [EXPLAIN, EXPLAIN])
     assert (long[0], short[0]) == (413, 200)

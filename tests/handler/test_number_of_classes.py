@@ -30,7 +30,7 @@ def network(classes: int) -> nn.Module:
 
 
 def worker(classes: list[tuple[str | None, str]], outputs: int, folder: Path, checkout: Path) -> Worker:
-    """Raises ValueError, as the handler does that does not load."""
+    """Raises ValueError, like a handler that does not load."""
     shown = Preprocessing(CROP, CROP, "bicubic", [0.5] * 3, [0.5] * 3)
     model = replace(MODEL, name="pets", architecture="pets.py:network", classes=classes, preprocessing=shown)
     write_contents(export(network(outputs), CROP), "untrained", model, folder)
@@ -74,7 +74,7 @@ def test_what_is_answered_counts(tmp_path: Path, checkout: Path) -> None:
 
 
 def test_a_batch_of_the_largest_answers_fits_into_a_response(tmp_path: Path, checkout: Path) -> None:
-    """Labels of the longest kind: 3000 bytes each."""
+    """The longest possible labels: 3000 bytes each."""
     pets = worker([("n02123045", "🐈" * 250)] * 1000, 1000, tmp_path, checkout)
     properties = (checkout / "config.properties").read_text()
     most = int(properties.partition("max_response_size=")[2].split()[0])

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with one request, and wherever: those beside it get the answers that they would have had."""
+"""Whatever goes wrong with one request, and wherever: the others in its batch still get their usual answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.rows import binary, elements
 HANDLER = str(Path(entry.__file__).parent)
 Answer = tuple[int, str, bytes]
 
-# What runs for the batch as a whole, and reads nothing that a client has chosen but what a pattern allows.
+# Code that runs for the batch as a whole, and reads client text only if it matches a strict pattern.
 FOR_ALL = {
     *("Handler.handle", "Handler._attempt", "Handler._predict", "Handler._encode"),
     *(
@@ -72,7 +72,7 @@ def answers(worker: Any, bodies: list[bytearray]) -> list[Answer]:
 
 
 def v2_answers(worker: Any, bodies: list[bytearray]) -> list[Answer]:
-    """To the third image in v2: in bytes, as pixels, and over gRPC."""
+    """The third image in v2: as bytes, as pixels, and over gRPC."""
     image = bytes(bodies[2])
     parameters = {"binary_data_output": True}
     asked = [("BYTES", [1], elements(image)), ("UINT8", [1, 30, 40, 3], bytes(range(240)) * 15)]
@@ -141,14 +141,14 @@ def test_who_asks_for_more_classes_than_there_are_gets_them_all(
 
 
 class Injected(Exception):
-    """What no code of ours expects."""
+    """An exception that none of our code expects."""
 
 
 class Calls:
-    """Counts the calls of the handler's functions by their names; one of them fails."""
+    """Counts calls of the handler's functions by name, and makes one of them fail."""
 
     def __init__(self, failing: tuple[str, int] | None = None) -> None:
-        self.within: Counter[str] = Counter()  # a step that is one request's
+        self.within: Counter[str] = Counter()  # steps of a single request
         self.outside: Counter[str] = Counter()
         self._failing = failing
 
@@ -180,7 +180,7 @@ def _is_within_a_step(frame: FrameType) -> bool:
 
 
 def test_every_step_is_one_requests_own(worker: Any, bodies: list[bytearray]) -> None:
-    """Outside of `_attempt` there is nothing but what is listed above."""
+    """Only what is listed above runs outside `_attempt`."""
     calls = Calls()
     with calls.watched():
         answers(worker, bodies)
@@ -194,7 +194,7 @@ def test_every_step_is_one_requests_own(worker: Any, bodies: list[bytearray]) ->
 def test_whichever_call_fails_the_other_requests_have_their_answers(
     worker: Any, bodies: list[bytearray], ask: Callable[[Any, list[bytearray]], list[Answer]], subtests: pytest.Subtests
 ) -> None:
-    """At the first and at the last call of each function that runs for a request."""
+    """Fails at the first and at the last call of each function that runs for a request."""
     calls = Calls()
     expected = ask(worker, bodies)
     with calls.watched():

@@ -1,4 +1,4 @@
-"""KServe v2 in a batch: the predictions of v1, whatever form the question has; and nobody else's answer."""
+"""KServe v2 in a batch: the same predictions as v1 in every form, and never another request's answer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def in_v1(*images: bytes, **parameters: Any) -> Question:
 
 
 def ask(worker: Any, *questions: Question) -> list[tuple[int, str, bytes]]:
-    """In one batch."""
+    """Sends all in one batch."""
     rows = [{"body": bytearray(body)} for body, _ in questions]
     answers: list[tuple[int, str, bytes]] = worker.raw(rows, [headers for _, headers in questions])
     return answers
@@ -79,7 +79,7 @@ def outputs(answer: tuple[int, str, bytes]) -> dict[str, list[Any]]:
 
 
 def predictions(answer: tuple[int, str, bytes]) -> dict[str, list[Any]]:
-    """The same of an answer in v1."""
+    """The same for a v1 answer."""
     status, _, body = answer
     assert status == 200, body
     shown = [prediction["classes"] for prediction in json.loads(body)["predictions"]]
@@ -143,7 +143,7 @@ def test_pixels_of_any_shape_are_answered(worker: Any, shape: tuple[int, int]) -
 
 
 def test_base64_is_taken_in_bytes_too(worker: Any, images: list[bytes]) -> None:
-    """Clients put into a BYTES tensor what they have, and send it in one form or another."""
+    """Clients put all kinds of data into a BYTES tensor, and send it in different forms."""
     text = base64_text(images[0])
     prefixed = f"data:image/jpeg;base64,{text}"
     url_safe = text.replace("+", "-").replace("/", "_").rstrip("=")

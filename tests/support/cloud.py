@@ -1,4 +1,4 @@
-"""Cloud Storage on loopback: an embedded one, before it a line on which a test may make trouble."""
+"""Cloud Storage on loopback: an embedded server, behind a proxy with which a test can cause trouble."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ import pytest
 from pipeline.store.embedded_storage import EmbeddedStorage
 from tests.support.in_a_thread import in_a_thread
 
-# Headers between two hosts, which are not passed on.
+# Hop-by-hop headers, which are not passed on.
 UNKEPT = ("Connection", "Content-Length", "Date", "Server", "Transfer-Encoding")
 
 
 @dataclass
 class Answer:
-    """What Cloud Storage answers."""
+    """An answer of Cloud Storage."""
 
     status: int
     body: bytes
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass
 class Call:
-    """What a client asks of Cloud Storage. `path` is without its query; `size` is that of the body, in bytes."""
+    """A request to Cloud Storage. `path` has no query; `size` is that of the body, in bytes."""
 
     method: str
     path: str
@@ -46,11 +46,11 @@ class Call:
     _visit: _CloudVisit
 
     def receive(self, size: int) -> bytes:
-        """The first bytes of the body, for a test that then breaks off."""
+        """The first bytes of the body, for a test that then disconnects."""
         return self._visit.rfile.read(size)
 
     def send_first(self, answer: Answer, size: int) -> None:
-        """The first bytes of an answer, for a test that then breaks off."""
+        """The first bytes of an answer, for a test that then disconnects."""
         self._visit.answer_with(answer, answer.body[:size])
 
     @cached_property
@@ -103,30 +103,30 @@ class Cloud(ThreadingHTTPServer):
         self._direct.close()
 
     def refuse(self, status: int, message: str, hit: Callable[[Call], Any] = lambda _: True) -> None:
-        """From now on, all calls that are hit are answered with an error."""
+        """From now on, all matching calls get an error."""
         answer = self.error(status, message)
         self.trouble = lambda call, forward: answer if hit(call) else forward()
 
     @staticmethod
     def page(status: int, text: bytes) -> Answer:
-        """Of somebody in between, who is not Cloud Storage."""
+        """An error from an intermediary, not from Cloud Storage."""
         return Answer(status, text, {"Content-Type": "text/html"})
 
     @staticmethod
     def error(status: int, message: str) -> Answer:
-        """In Cloud Storage's own form."""
+        """An error in Cloud Storage's own format."""
         error = {"code": status, "message": message, "errors": [{"message": message, "domain": "global"}]}
         return Answer(status, json.dumps({"error": error}).encode(), {"Content-Type": "application/json"})
 
     @property
     def sent(self) -> int:
-        """The bytes of all bodies that have come, also of those that were refused."""
+        """The bytes of all bodies received, including refused ones."""
         return sum(call.size for call in self.calls)
 
-    # What lies in the bucket is looked at and changed behind the clients' backs.
+    # Reads and changes the bucket behind the clients' backs.
 
     def objects(self, prefix: str = "") -> dict[str, dict[str, Any]]:
-        """The names of objects → what Cloud Storage tells of them."""
+        """The names of objects → their metadata."""
         found = self._direct.get(f"/storage/v1/b/{self.bucket}/o", params={"prefix": prefix}).raise_for_status().json()
         return {item["name"]: item for item in found.get("items", [])}
 
@@ -147,7 +147,7 @@ class _CloudVisit(BaseHTTPRequestHandler):
     server: Cloud
 
     def handle_one_request(self) -> None:
-        with suppress(ConnectionError):  # the client was killed, or had enough
+        with suppress(ConnectionError):  # the client was killed, or left
             super().handle_one_request()
 
     def answer(self) -> None:
@@ -177,7 +177,7 @@ class _CloudVisit(BaseHTTPRequestHandler):
             body = response.read()
         if "json" in response.headers.get("Content-Type", ""):  # it holds links
             body = body.replace(self.server.upstream.encode(), self.server.url.encode())
-        if call.is_compose and response.status == 500:  # what fake-gcs-server says where parts are missing
+        if call.is_compose and response.status == 500:  # fake-gcs-server's answer when parts are missing
             return self.server.error(404, "Not Found")
         kept = {name: value for name, value in response.headers.items() if name not in UNKEPT}
         return Answer(response.status, body, kept)
@@ -188,7 +188,7 @@ class _CloudVisit(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def embedded_storage() -> Iterator[EmbeddedStorage]:
-    """One server for all tests; only those that ask for `cloud` are led to it."""
+    """One server for all tests; only those that use `cloud` reach it."""
     before = dict(os.environ)
     with EmbeddedStorage("embedded") as running, pytest.MonkeyPatch.context() as patch:
         for name in os.environ.keys() - before.keys():
@@ -202,7 +202,7 @@ def embedded_storage() -> Iterator[EmbeddedStorage]:
 def cloud(
     embedded_storage: EmbeddedStorage, user_environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cloud]:
-    """What Google's libraries take for Cloud Storage, in this process and in what it starts."""
+    """Makes Google's libraries use this server, in this process and its children."""
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
     with in_a_thread(Cloud(embedded_storage.url)) as served:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", served.url)
@@ -211,7 +211,7 @@ def cloud(
 
 @pytest.fixture
 def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither of this machine's user, nor of the machine itself."""
+    """No credentials, neither of this machine's user nor of the machine itself."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_GCE_CHECK", "true")

@@ -16,7 +16,7 @@ from tests.support.in_a_thread import in_a_thread
 
 @dataclass(frozen=True)
 class Span:
-    """Times are ns since the epoch, identities hexadecimal."""
+    """Times are in ns since the epoch; ids are hexadecimal."""
 
     trace: str
     id: str
@@ -29,7 +29,7 @@ class Span:
 
 
 class Collector(ThreadingHTTPServer):
-    """On loopback; keeps what comes."""
+    """On loopback; records what it receives."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
@@ -41,7 +41,7 @@ class Collector(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def of_trace(self, trace: str) -> dict[str, Span]:
-        """By name; a name that is there twice is an error of the test's own."""
+        """Spans by name; a duplicate name is an error in the test."""
         found = [span for span in self.spans if span.trace == trace]
         assert len({span.name for span in found}) == len(found), found
         return {span.name: span for span in found}
@@ -88,7 +88,7 @@ def _attributes(entries: list[dict[str, dict[str, str]]]) -> dict[str, str]:
 
 
 def from_protobuf(body: bytes) -> Iterator[Span]:
-    """The numbers of fields: opentelemetry/proto/trace/v1/trace.proto, common/v1/common.proto."""
+    """Field numbers: opentelemetry/proto/trace/v1/trace.proto, common/v1/common.proto."""
     for resource_spans in fields(body)[1]:
         resource = fields(resource_spans)
         attributes = _pairs(fields(resource[1][0])[1])
@@ -112,7 +112,7 @@ def _pairs(messages: list[bytes]) -> dict[str, str]:
 
 
 def fields(message: bytes) -> dict[int, list[bytes]]:
-    """By number, as they are on the wire: https://protobuf.dev/programming-guides/encoding/"""
+    """Fields by number, as on the wire: https://protobuf.dev/programming-guides/encoding/"""
     found: dict[int, list[bytes]] = defaultdict(list)
     at = 0
     while at < len(message):

@@ -1,4 +1,4 @@
-"""Whether an answer depends on the images that are in the batch with it.
+"""Whether an answer depends on the other images in its batch.
 
     PYTHONPATH=.:handler python -P tests/support/company.py MODEL_DIR PIXELS
 

@@ -1,4 +1,4 @@
-"""How a run of deploy.sh ended, and whether its last line says what there is now."""
+"""How a run of deploy.sh ended, and whether its last line describes the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ASKS_FOR = re.compile(r"in namespace \S+ this was requested, and the cluster is 
 
 @dataclass
 class End:
-    """How a command ended. error: its line; None where all was well. wrote: whether it changed anything."""
+    """How a command ended. error: its line; None if all was well. wrote: whether it changed anything."""
 
     error: str | None = None
     interrupted: bool = False
@@ -20,7 +20,7 @@ class End:
 
     @property
     def names_the_state(self) -> bool:
-        """Whether its last line says what is live, or how to go on."""
+        """Whether its last line says what is live, or how to continue."""
         if self.interrupted:
             last = self.warned[-1] if self.warned else ""
             return last.startswith("interrupted; ") and ("nothing was changed" in last or bool(ASKS_FOR.search(last)))

@@ -1,4 +1,4 @@
-"""A gRPC service on loopback, whose ModelInfer a test writes."""
+"""A gRPC service on loopback, with a ModelInfer written by the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Infer = Callable[[Any, grpc.ServicerContext], Any]
 
 
 class GrpcService:
-    """infer: ModelInferRequest, context → ModelInferResponse. asked: what came; headers: those of the last call."""
+    """infer: ModelInferRequest, context → ModelInferResponse. asked: the requests. headers: those of the last call."""
 
     def __init__(self, url: str) -> None:
         self.url = url

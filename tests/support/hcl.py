@@ -1,4 +1,4 @@
-"""Which arguments a Terraform file sets: their names, read from its text, without what they are set to."""
+"""Which arguments a Terraform file sets: their names, without their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-# What every resource takes, whatever its provider: https://developer.hashicorp.com/terraform/language/resources
+# Accepted by every resource, whatever its provider: https://developer.hashicorp.com/terraform/language/resources
 META = {"count", "depends_on", "for_each", "lifecycle", "provider", "provisioner", "timeouts"}
 
 Arguments = dict[str, set[str]]
@@ -33,7 +33,7 @@ class Reader:
         return self.tokens[self.at - 1][0]
 
     def skip_expression(self) -> None:
-        """To the end of its line; within brackets a line goes on."""
+        """Skips to the end of the line; within brackets, lines continue."""
         depth = 0
         while self.at < len(self.tokens):
             sign = self.tokens[self.at][0]
@@ -43,7 +43,7 @@ class Reader:
             self.at += 1
 
     def body(self) -> Iterator[tuple[list[str], set[str] | None]]:
-        """For each entry its words and, of a block, the paths that are set in it."""
+        """For each entry: its words and, for a block, the paths that are set in it."""
         while self.at < len(self.tokens):
             words = [self.take().strip('"')]
             if words == ["}"]:
@@ -59,7 +59,7 @@ class Reader:
                 yield words, self.paths()
 
     def paths(self) -> set[str]:
-        """Of what stands in a block: `autoscaling`, `autoscaling.max_node_count`, …"""
+        """The paths in a block: `autoscaling`, `autoscaling.max_node_count`, …"""
         found: set[str] = set()
         for words, inner in self.body():
             if words[0] == "dynamic" and inner is not None:

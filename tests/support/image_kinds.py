@@ -1,4 +1,4 @@
-"""Kinds of images but TIFF, each with a file and the pixels that another decoder reads there; and those refused."""
+"""Kinds of images except TIFF, each with a file and the pixels that another decoder reads; and refused kinds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ImageKind:
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
-    """Grey or RGB, with alpha or without → RGB: of 16 bits the upper eight."""
+    """Grey or RGB, with or without alpha → RGB: the upper eight of 16 bits."""
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.ndim == 2:
@@ -94,7 +94,7 @@ def png(colour: int, bits: int, interlaced: bool = False, transparent: bool = Fa
 
 
 def _plain_png(colour: int, bits: int, transparent: bool, _: bytes) -> np.ndarray:
-    """The same picture without interlacing, for which libpng has to be asked in another way."""
+    """The same picture without interlacing, which libpng reads in a different way."""
     return np.asarray(imagecodecs.png_decode(png(colour, bits, False, transparent)))
 
 
@@ -148,12 +148,12 @@ def jpeg(mode: str = "RGB", **options: Any) -> bytes:
 
 
 def with_frame(marker: int) -> bytes:
-    """Its frame is of another kind: what is in it is not."""
+    """Only the frame's marker is changed, not its content."""
     return jpeg().replace(b"\xff\xc0", bytes([0xFF, marker]))
 
 
 def _cmyk(file: bytes) -> np.ndarray:
-    """Adobe's, which is written inverted."""
+    """Adobe's CMYK, which is stored inverted."""
     samples = imagecodecs.jpeg8_decode(file, outcolorspace="CMYK").astype(np.float64)
     return np.rint(samples[..., :3] * samples[..., 3:] / 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Servers of the standard library, in a thread of the tests."""
+"""Runs the standard library's servers in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Server = TypeVar("Server", bound=socketserver.BaseServer)
 
 @contextmanager
 def in_a_thread(server: Server) -> Iterator[Server]:
-    """It answers while the block runs, and is closed at its end."""
+    """The server runs during the block, and is closed at its end."""
     with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

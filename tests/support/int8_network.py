@@ -1,4 +1,4 @@
-"""A small network of 8 bits, and the floating-point one that it stands for."""
+"""A small 8-bit network, and its floating-point original."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 def program() -> Json:
-    """pad → convolution, ReLU → pool → linear, in whole numbers from pixels to logits."""
+    """pad → convolution, ReLU → pool → linear, in integers from pixels to logits."""
     conv = [{"weight": "conv.weight"}, {"weight": "conv.scale"}, {"weight": "conv.bias"}, [1, 1], [0, 0], [1, 1], 1]
     nodes = [
         ["int8.pad", [{"node": -1}, [1, 1], [124, 116, 104]]],
@@ -47,7 +47,7 @@ def program() -> Json:
 
 
 def write(folder: Path) -> None:
-    """Both, as an archive has them. The floating-point one has other weights: whose an answer is, shows."""
+    """Both, as in an archive. The floating-point one has different weights, so that answers can be told apart."""
     (folder / "int8.json").write_text(json.dumps(program()))
     save_file(weights(), folder / "int8.safetensors", {"weights": "untrained", "sha256": "0" * 64})
     nodes = [

@@ -1,4 +1,4 @@
-"""Pictures to make an int8 network with, where no photographs are at hand."""
+"""Pictures for making an int8 network without photographs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def write_pictures(folder: Path, count: int, side: int = 48) -> Path:
-    """Large fields of colour with some noise, each another."""
+    """Large fields of colour with some noise, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     for index in range(count):

@@ -1,4 +1,4 @@
-"""What an int8 program means, in numpy's whole numbers: what packaging and the handler compute is compared with it."""
+"""A reference for int8 programs in numpy's integers, to compare with packaging and the handler."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answers(graph: bytes, tensors: Mapping[str, np.ndarray], pixels: np.ndarray)
 
 
 def _atens(op: str, given: list[Any], named: dict[str, Any]) -> np.ndarray:
-    """In float64; what is uint8 stays so."""
+    """Converts to float64; uint8 stays unchanged."""
 
     def as_torch(each: Any) -> Any:
         if isinstance(each, np.ndarray):
@@ -84,7 +84,7 @@ def conv2d(
     scale: float | None,
     zero_point: int,
 ) -> np.ndarray:
-    """A window after the other."""
+    """Window by window."""
     assert [x.dtype.name, weight.dtype.name] == ["uint8", "int8"]
     (rows, columns), (down, right), (below, beside) = padding, stride, dilation
     whole = np.pad(x.astype(np.int64) - x_zero_point, ((0, 0), (0, 0), (rows, rows), (columns, columns)))
@@ -136,7 +136,7 @@ def _finished(
     scale: float | None,
     zero_point: int,
 ) -> np.ndarray:
-    """Whole numbers (…, outputs) → what they stand for, in real numbers or eight bits."""
+    """Integers (…, outputs) → the values that they represent, as floats or in eight bits."""
     real = sums * (x_scale * weight_scale.astype(np.float64)) + (0 if bias is None else bias.astype(np.float64))
     real = np.maximum(real, 0) if relu else real
     return real if scale is None else quantize(real, scale, zero_point)

@@ -37,7 +37,7 @@ TIMEOUT = httpx.Timeout(20, connect=3)  # seconds
 
 @pytest.fixture(scope="session")
 def crd_schemas() -> Schemas:
-    """What the API server takes of KServe's kinds."""
+    """What the API server accepts for KServe's kinds."""
     schemas: Schemas = {}
     for file in crd_folder().glob("*.yaml"):
         crd = yaml.load(file.read_text(), yaml.CSafeLoader)["spec"]
@@ -47,7 +47,7 @@ def crd_schemas() -> Schemas:
 
 
 def crd_folder(beside: Path = BESIDE, source: str = SOURCE) -> Path:
-    """Skips the test, with what to do, where they cannot be had."""
+    """Skips the test, saying what to do, if they are not available."""
     if named := os.environ.get("KSERVE_CRDS"):
         return Path(named) if Path(named).is_dir() else _skip(f"are not in {named}")
     if beside.is_dir():

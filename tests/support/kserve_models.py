@@ -1,4 +1,4 @@
-"""What the KServe SDK's models would lose of an object: every field must go in, and come out as it was."""
+"""What the KServe SDK's models would lose from an object: every field must survive a round trip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NATIVE: dict[str, Any] = {"str": str, "int": int, "bool": bool, "float": (int, f
 
 
 def losses(object_: dict[str, Any]) -> Iterator[str]:
-    """Sentences that begin with the path of what does not fit. Nothing for kinds that are not KServe's."""
+    """Sentences that begin with the path of a mismatch. None for kinds that are not KServe's."""
     model = MODELS.get((object_["apiVersion"], object_["kind"]))
     if model is None:
         return
@@ -31,7 +31,7 @@ def losses(object_: dict[str, Any]) -> Iterator[str]:
 
 
 def _changes(given: Any, got: Any, path: str) -> Iterator[str]:
-    """Fields that come out and did not go in are the SDK's own: it sends `name: ""`, which KServe reads as none."""
+    """Fields that only come out are the SDK's own: it sends `name: ""`, which KServe treats as missing."""
     if isinstance(given, dict) and isinstance(got, dict):
         for name, item in given.items():
             yield from _changes(item, got.get(name), f"{path}.{name}")

@@ -67,13 +67,13 @@ class Lab:
         return None if self.service is None else storage_uri_of(self.service)
 
     def serves(self, uri: str) -> bool:
-        """Whether this version is live, and answers."""
+        """Whether this version is live and answers."""
         service = self.service
         assert service is not None
         return storage_uri_of(service) == uri and ask_model(self.cluster, service, Pace()) is not None
 
     def scale_up(self) -> None:
-        """By one pod, as an autoscaler does it."""
+        """By one pod, like an autoscaler."""
         (deployment,) = self._find(DEPLOYMENTS)
         name = deployment["metadata"]["name"]
         body = {

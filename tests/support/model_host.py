@@ -51,7 +51,7 @@ class _Visit(BaseHTTPRequestHandler):
 
 
 def prediction(*probabilities: float, labels: str = "abcdefgh", shift: int = 0) -> dict[str, Any]:
-    """An answer with these probabilities of the classes 0, 1, …. shift: of the labels."""
+    """An answer with these probabilities for the classes 0, 1, …. shift: added to the labels."""
     classes = [
         {"index": index, "wnid": f"n{index}", "label": labels[index + shift], "probability": probability}
         for index, probability in enumerate(probabilities)

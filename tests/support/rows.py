@@ -1,4 +1,4 @@
-"""Requests as TorchServe hands them to the handler, behind the front door or without it."""
+"""Requests as TorchServe passes them to the handler, with or without the front door."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODEL, VERSION = "alexnet", "0123456789ab"
 
 
 def row(body: Any, protocol: str | None = None, explain: bool = False, **headers: Any) -> Row:
-    """body: bytes, or what is to be JSON. headers: with _ for -."""
+    """body: bytes, or a value to send as JSON. headers: with _ for -."""
     if not isinstance(body, (bytes, bytearray)):
         body = json.dumps(body).encode()
     told = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -25,7 +25,7 @@ def row(body: Any, protocol: str | None = None, explain: bool = False, **headers
 
 
 def binary(document: Any, *tensors: bytes) -> tuple[bytes, str]:
-    """KServe v2's JSON with bytes behind it → the body, and its header Inference-Header-Content-Length."""
+    """KServe v2's JSON with bytes after it → the body, and its header Inference-Header-Content-Length."""
     text = json.dumps(document).encode()
     return b"".join([text, *tensors]), str(len(text))
 

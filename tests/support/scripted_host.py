@@ -1,4 +1,4 @@
-"""A host on the network that answers byte for byte what a test wants: wrongly, slowly, without end, or not at all."""
+"""A network host that answers byte for byte what a test wants: wrongly, slowly, endlessly, or not at all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def says(answer: bytes) -> Answer:
 
 
 def trickles(start: bytes, more: bytes) -> Answer:
-    """Sends a little more again and again, long before any wait for the next byte times out."""
+    """Keeps sending a little more, long before any wait for the next byte times out."""
 
     def answer(host: Host, send: Callable[[bytes], None]) -> None:
         send(start)
@@ -72,7 +72,7 @@ def redirects(location: str, status: int = 302) -> Answer:
 
 @contextlib.contextmanager
 def running_host(answer: bytes) -> Iterator[Host]:
-    """One that answers so until it is told otherwise."""
+    """A host that gives this answer until a test changes it."""
     with in_a_thread(Host(answer)) as host:
         try:
             yield host

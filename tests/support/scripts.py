@@ -1,4 +1,4 @@
-"""Scripts, run and started as a user does it."""
+"""Scripts, run and started as by a user."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.shared.ports import Ports, free_ports
 from tests.support.temporary import Processes
 from tests.support.waiting import PATIENCE_S
 
-# The one line with which a script failed, without its `error: `.
+# The line with which a script failed, without its `error: `.
 OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
 
 
 class Script(Protocol):
-    """Runs scripts/NAME.sh to its end. `limits`: what the shell does before, such as `ulimit`."""
+    """Runs scripts/NAME.sh to its end. `limits`: a shell command to run first, such as `ulimit`."""
 
     def __call__(
         self, name: str, *arguments: object, environment: Mapping[str, str] | None = None, limits: str = ":"
@@ -36,7 +36,7 @@ class Start(Protocol):
 
 @pytest.fixture
 def user_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What scripts print depends neither on colours and widths that were asked for, nor on a proxy."""
+    """Makes output independent of requested colours and widths, and of proxies."""
     for name in ("FORCE_COLOR", "COLUMNS", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -50,7 +50,7 @@ def importable(checkout: Path) -> dict[str, str]:
 
 @pytest.fixture
 def script(checkout: Path, tmp_path: Path, user_environment: None) -> Script:
-    """Runs a script from another folder than the checkout."""
+    """Runs a script from outside the checkout."""
 
     def run(
         name: str, *arguments: object, environment: Mapping[str, str] | None = None, limits: str = ":"
@@ -69,7 +69,7 @@ def script(checkout: Path, tmp_path: Path, user_environment: None) -> Script:
 
 @pytest.fixture
 def start(checkout: Path, tmp_path: Path, user_environment: None, processes: Processes) -> Iterator[Start]:
-    """Starts a script in the background, from another folder than the checkout. At the end nothing of it is left."""
+    """Starts a script in the background, from outside the checkout. At the end, nothing of it is left running."""
     with ExitStack() as stack:
 
         def run(name: str, *arguments: object, of: Path | None = None) -> subprocess.Popen[str]:
@@ -81,7 +81,7 @@ def start(checkout: Path, tmp_path: Path, user_environment: None, processes: Pro
                 text=True,
                 start_new_session=True,
             )
-            stack.enter_context(started)  # waits for it, and closes its pipes
+            stack.enter_context(started)  # waits for it and closes its pipes
             stack.callback(_stop, started)
             return started
 
@@ -91,7 +91,7 @@ def start(checkout: Path, tmp_path: Path, user_environment: None, processes: Pro
 
 @pytest.fixture
 def port() -> int:
-    """A free one, with two free ones after it."""
+    """A free port that two more free ones follow."""
     while True:
         (port,) = free_ports(1)
         try:
@@ -102,7 +102,7 @@ def port() -> int:
 
 
 def _stop(started: subprocess.Popen[str]) -> None:
-    """Asks it to end, so that it stops what it has started; it is killed where it does not heed that."""
+    """Asks it to stop, so that it stops its children; kills it if it does not."""
     started.terminate()
     try:
         started.communicate(timeout=PATIENCE_S)

@@ -1,4 +1,4 @@
-"""What a test leaves behind, or not: temporary files, and processes."""
+"""What a test may leave behind: temporary files and processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Processes = Callable[[], list[psutil.Process]]
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder that temporary files go to, in this process and in what it starts. Its path is short: sockets."""
+    """An empty folder for temporary files of this process and its children. Its path is short because of sockets."""
     made = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     monkeypatch.setenv("TMPDIR", str(made))
-    monkeypatch.setattr(tempfile, "tempdir", str(made))  # the standard library's own way to say so
+    monkeypatch.setattr(tempfile, "tempdir", str(made))  # the standard library's own setting
     yield made
     shutil.rmtree(made)
 
@@ -48,5 +48,5 @@ def processes(temporary: Path, alive: Alive) -> Processes:
 def _told(process: psutil.Process, temporary: Path) -> bool:
     try:
         return Path(process.environ().get("TMPDIR", "/")).is_relative_to(temporary)
-    except (psutil.Error, OSError):  # gone, or of another user
+    except (psutil.Error, OSError):  # gone, or another user's
         return False

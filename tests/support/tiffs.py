@@ -1,4 +1,4 @@
-"""Kinds of TIFF, written by tifffile: what their samples are, in every way in which they can lie in a file."""
+"""Kinds of TIFF, written by tifffile: every kind of sample in every layout."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import tifffile
 
 WIDTH_TAG, BITS_TAG, COLOURS_TAG, CHANNELS_TAG = 256, 258, 262, 277
-HEIGHT, WIDTH = 45, 37  # no multiples of a tile, nor of a byte
+HEIGHT, WIDTH = 45, 37  # not multiples of a tile or a byte
 LOSSLESS = (None, "lzw", "adobe_deflate", "deflate", "packbits")
-PREDICTED = ("lzw", "adobe_deflate", "deflate")  # compressions with which a predictor goes
+PREDICTED = ("lzw", "adobe_deflate", "deflate")  # compressions that allow a predictor
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Tiff:
 
 @dataclass(frozen=True)
 class Variant:
-    """How the samples lie in the file."""
+    """The layout of the samples in the file."""
 
     order: Literal["<", ">"]
     planes: str
@@ -78,7 +78,7 @@ def _pictures() -> Iterator[Tiff]:
         yield Tiff("separated", sample, tolerance=2)
         yield Tiff("separated", sample, extra=("unspecified",), tolerance=2)
         yield Tiff("separated", sample, extra=("unassalpha",), tolerance=2)
-    yield Tiff("cielab", "uint8", tolerance=4)  # LittleCMS goes by a table
+    yield Tiff("cielab", "uint8", tolerance=4)  # LittleCMS uses a table
     yield Tiff("cielab", "uint16", refused="unsigned integers with 16 bits")
     yield Tiff("separated", "float32", refused="floating-point numbers with 32 bits")
     yield Tiff("minisblack", "bool")
@@ -99,7 +99,7 @@ def _pictures() -> Iterator[Tiff]:
     yield Tiff("minisblack", "float32", peak=255, refused="outside 0 to 1")
     yield Tiff("rgb", "float16", peak=2, refused="outside 0 to 1")
     yield Tiff("minisblack", "float32", peak=0.01)
-    yield Tiff("minisblack", "uint16", peak=1 / 16)  # as everywhere: BitsPerSample says what white is
+    yield Tiff("minisblack", "uint16", peak=1 / 16)  # as everywhere, BitsPerSample determines white
     yield Tiff("minisblack", "complex64", refused="complex numbers")
 
 
@@ -107,22 +107,22 @@ PICTURES = tuple(_pictures())
 
 
 def variants(picture: Tiff) -> Iterator[Variant]:
-    """Every compression and predictor with every layout; the order of bytes and BigTIFF change from one to the next."""
+    """Every compression and predictor with every layout; byte order and BigTIFF alternate."""
     kind = np.dtype(picture.sample).kind
     packed = picture.bits or picture.sample == "bool"
     channels = CHANNELS[picture.colours] + len(picture.extra)
     planes = ("contig", "separate") if channels > 1 and not packed else ("contig",)
-    predictor = 3 if kind == "f" else 2  # tifffile writes no other
+    predictor = 3 if kind == "f" else 2  # tifffile writes no others
     predicted = PREDICTED if not packed and kind != "c" else ()
     ways = [*((name, 1) for name in LOSSLESS), *((name, predictor) for name in predicted)]
     for number, (of, way, layout) in enumerate(itertools.product(planes, ways, ("strip", "strips", "tiles"))):
         if picture.bits and (way[0] or picture.colours == "palette") and layout == "tiles":
-            continue  # which are written as strips of bytes
+            continue  # these are written as strips of bytes
         yield Variant(">" if number % 2 else "<", of, *way, layout, big=number // 2 % 2 == 1)
 
 
 def samples_of(picture: Tiff) -> np.ndarray:
-    """(rows, columns, channels): a picture in which no two neighbours are alike, from the lowest to the highest."""
+    """(rows, columns, channels): a picture over the full range, in which no two neighbours are equal."""
     channels = CHANNELS[picture.colours] + len(picture.extra)
     chance = np.random.default_rng(len(str(picture)))
     y, x, c = np.mgrid[0:HEIGHT, 0:WIDTH, 0:channels]
@@ -130,7 +130,7 @@ def samples_of(picture: Tiff) -> np.ndarray:
     values: np.ndarray = np.clip(smooth * 0.8 + chance.random(smooth.shape) * 0.2, 0, 1)
     values[0, 0], values[-1, -1] = 0, 1
     sample = np.dtype(picture.sample)
-    if picture.colours == "cielab":  # warm colours, all of which sRGB has
+    if picture.colours == "cielab":  # warm colours, all within sRGB
         values = (np.array([100, 0, 0]) + values * [120, 20, 20]) / 255
     if picture.extra and picture.extra[0] == "assocalpha":
         colours = CHANNELS[picture.colours]
@@ -143,7 +143,7 @@ def samples_of(picture: Tiff) -> np.ndarray:
         return np.asarray(values > 0.5)
     highest = (1 << picture.bits) - 1 if picture.bits else np.iinfo(sample).max
     scaled = np.clip(np.rint(values * float(highest)), -float(highest), float(highest))
-    # The largest of 64 bits is no number of 53.
+    # The largest 64-bit number does not fit into 53 bits.
     return np.where(values >= 1, highest, np.minimum(scaled, highest * (1 - 2**-52)).astype(sample)).astype(sample)
 
 
@@ -177,7 +177,7 @@ def written(picture: Tiff, variant: Variant) -> bytes:
 
 
 def _packed(samples: np.ndarray, picture: Tiff, compression: str | None, options: dict[str, Any]) -> bytes:
-    """tifffile packs no samples with a compression or a palette: bytes are written, and called what they are."""
+    """tifffile does not pack samples with a compression or a palette, so bytes are written and relabelled."""
     rows = samples.reshape(HEIGHT, -1)
     digits: np.ndarray = (rows[..., None] >> np.arange(picture.bits - 1, -1, -1)) & 1
     packed = np.packbits(digits.astype(np.uint8).reshape(HEIGHT, -1), axis=1)
@@ -199,7 +199,7 @@ def _packed(samples: np.ndarray, picture: Tiff, compression: str | None, options
 
 
 def expected_rgb(samples: np.ndarray, picture: Tiff, variant: Variant) -> np.ndarray:
-    """What tifffile has read → int (rows, columns, 3), on white: each step as TIFF 6.0 says it, in floating-point."""
+    """What tifffile has read → int (rows, columns, 3), on white: each step according to TIFF 6.0, in floating-point."""
     if variant.planes == "separate":
         samples = samples.transpose(1, 2, 0)
     elif samples.ndim == 2:
@@ -240,7 +240,7 @@ TO_SRGB = np.array(
 
 
 def _srgb(lab: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* of 8 bits, of which a* and b* are signed."""
+    """CIE L*a*b* with 8 bits; a* and b* are signed."""
     lightness, red, blue = lab[..., 0] * (100 / 255), lab[..., 1].astype(np.int8), lab[..., 2].astype(np.int8)
     of_y = (lightness + 16) / 116
     ratios = np.stack([of_y + red / 500.0, of_y, of_y - blue / 200.0], axis=-1)

@@ -1,4 +1,4 @@
-"""The pixels that torchvision's transforms make, before they normalise them."""
+"""The pixels from torchvision's transforms, before normalisation."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def reference_pixels(image: bytes | Image.Image, transform: ImageClassification 
 
 @cache
 def presets() -> dict[str, ImageClassification]:
-    """The transforms of all weights of torchvision's classifiers, each of them once, by their numbers."""
+    """The transforms of all weights of torchvision's classifiers, each kind once, by their parameters."""
     models = torchvision.models
     weights = [each for name in models.list_models(module=models) for each in models.get_model_weights(name)]
     return {str(vars(each.transforms())): each.transforms() for each in weights}
 
 
 def preprocessing(transform: ImageClassification) -> Preprocessing:
-    """The same, as this project has it."""
+    """The same in this project's terms."""
     (resize,), (crop,) = transform.resize_size, transform.crop_size
     assert transform.antialias
     return Preprocessing(resize, crop, list(transform.mean), list(transform.std), transform.interpolation.value)

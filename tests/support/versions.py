@@ -1,4 +1,4 @@
-"""Versions of a model that are quickly made and sent: only the way into an archive, and into a bucket, matters."""
+"""Versions of a model that are quick to make and send: only packing and uploading matter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Files = dict[str, Path]
 
 
 class Publish(Protocol):
-    """Publishes files in the bucket, beneath `models`; warnings count as failures."""
+    """Publishes files in the bucket under `models`; warnings count as failures."""
 
     def __call__(
         self, files: Mapping[str, Path], progress: Progress = ..., warn: Callable[[str], None] = ...
@@ -33,7 +33,7 @@ class Publish(Protocol):
 
 
 def write_tiny(folder: Path, origin: str, weight: np.ndarray) -> Path:
-    """All that an archive holds beside the handler, which no server can load: into a folder that is made for it."""
+    """Everything in an archive except the handler, which no server can load: in a new folder."""
     from pipeline.artefact.program import Program  # torch takes seconds
 
     folder.mkdir()
@@ -50,7 +50,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pets_model(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """AlexNet under another name, as models/pets.yaml would have it."""
+    """AlexNet under another name, as in a models/pets.yaml."""
     models = Path(shutil.copytree(checkout / "models", tmp_path_factory.mktemp("checkout") / "models"))
     said = (models / "alexnet.yaml").read_text()
     (models / "pets.yaml").write_text(said.replace("name: alexnet\n", "name: pets\n"))
@@ -59,7 +59,7 @@ def pets_model(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Mode
 
 @pytest.fixture(scope="session")
 def pets_archive(checkout: Path, contents: Path, pets_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its archive, which can be served; the file has another name than the model."""
+    """Its archive, which can be served; the file's name differs from the model's."""
     folder = tmp_path_factory.mktemp("archive")
     shutil.copytree(contents, folder / "contents", copy_function=os.link)
     (folder / "contents" / MODEL_FILE).unlink()
@@ -69,7 +69,7 @@ def pets_archive(checkout: Path, contents: Path, pets_model: Model, tmp_path_fac
 
 @pytest.fixture(scope="session")
 def pets(checkout: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """The files of a version of it that is sent in one piece."""
+    """The files of a version of it that is uploaded in one piece."""
     archive = tmp_path_factory.mktemp("pets") / "pets.mar"
     build_archive(checkout / "handler", tiny, "pets", archive)
     return {CONFIG: checkout / "config.properties", archive_of("pets"): archive}
@@ -82,13 +82,13 @@ def _files(checkout: Path, folder: Path, contents: Path) -> Files:
 
 @pytest.fixture(scope="session")
 def small(checkout: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """The files of a version that is sent in one piece."""
+    """The files of a version that is uploaded in one piece."""
     return _files(checkout, tmp_path_factory.mktemp("small"), tiny)
 
 
 @pytest.fixture(scope="session")
 def large(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """The files of a version whose archive is sent in three parts by `publish`, which has smaller ones."""
+    """The files of a version whose archive `publish` uploads in three parts."""
     random = np.random.default_rng(1).standard_normal(625_000, np.float32)
     folder = tmp_path_factory.mktemp("large")
     return _files(checkout, folder, write_tiny(folder / "contents", "large", random))

@@ -1,4 +1,4 @@
-"""Waiting for what comes, but not for ever."""
+"""Waiting, with a limit."""
 
 from __future__ import annotations
 

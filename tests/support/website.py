@@ -1,4 +1,4 @@
-"""A website on loopback, whose pages a test writes."""
+"""A website on loopback, with pages written by the test."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Website(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.headers: Message = Message()
         self.url = f"http{'s' if context else ''}://127.0.0.1:{self.server_port}"
-        if context:  # a handshake takes place where a visit is answered, so that none holds up the next one
+        if context:  # handshakes happen in the visit's own thread, so that none delays the next
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, *_: object) -> None:
         """Clients may leave at any time."""
 
     def put(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
-        """A page that is always the same. Returns its URL."""
+        """Adds a static page. Returns its URL."""
 
         def page(visit: BaseHTTPRequestHandler) -> None:
             visit.send_response(status)

@@ -45,18 +45,18 @@ class Connection:
         return urllib3.HTTPResponse(io.BytesIO(content), {"Content-Type": kind}, status=status, preload_content=False)
 
     def clear(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 def connect(cluster: Cluster, api: ApiServer) -> Connection:
-    """All that this cluster is asked for goes this way from now on."""
+    """From now on, all calls to this cluster go this way."""
     connection = Connection(api)
     cluster._api.rest_client.pool_manager = connection  # type: ignore[assignment]
     return connection
 
 
 class Clock:
-    """In the place of the module `time`."""
+    """Replaces the module `time`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -73,7 +73,7 @@ class Clock:
 
 @contextmanager
 def timeless() -> Iterator[Clock]:
-    """Within this, nobody in pipeline.deployment waits."""
+    """Within this, nothing in pipeline.deployment waits."""
     clock = Clock()
     with ExitStack() as stack:
         for name, module in sorted(sys.modules.items()):

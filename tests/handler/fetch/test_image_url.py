@@ -23,7 +23,7 @@ IMAGE = bytes(range(256)) * 100
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Each path is a way to answer."""
+    """Each path answers in its own way."""
 
     def do_GET(self) -> None:
         getattr(self, self.path.strip("/").replace("-", "_"))()
@@ -108,13 +108,13 @@ def host(server: ThreadingHTTPServer) -> str:
 
 @pytest.fixture
 def silences(server: ThreadingHTTPServer) -> list[str]:
-    """The requests that the server leaves without an answer, from here on."""
+    """Records the requests that the server leaves unanswered from now on."""
     server.silences = []  # type: ignore[attr-defined]
     return server.silences  # type: ignore[attr-defined, no-any-return]
 
 
 def fetcher(*allowed: str, timeout_s: float = 10, **others: Any) -> UrlFetcher:
-    """One that takes loopback, where the server of these tests is, for public."""
+    """A fetcher that considers loopback public, because the tests' server is there."""
     return UrlFetcher(list(allowed), timeout_s, LIMIT, check=lambda _: True, **others)
 
 
@@ -251,11 +251,11 @@ def test_too_slow_is_504(path: str, host: str) -> None:
 
 
 def test_slow_hosts_are_waited_for_together(host: str, silences: list[str]) -> None:
-    """Their deadlines end together: most of those that had no thread by then are never begun."""
+    """Their deadlines end together, so most of those without a thread by then never start."""
     fetches = fetcher(host, timeout_s=0.5).for_request()
     pending = [fetches.start(f"https://{host}/silent", f"instances[{n}].url") for n in range(64)]
     for fetch in pending:
         with pytest.raises(UrlTimedOut):
             fetch.result()
     fetches._pool.shutdown()
-    assert 1 <= len(silences) <= 2 * REQUEST_FETCHES  # as many as a busy machine begins in time
+    assert 1 <= len(silences) <= 2 * REQUEST_FETCHES  # as many as a busy machine can start in time

@@ -1,4 +1,4 @@
-"""Images by URL under attack: by who writes the URL, by who answers for the name, and by the host itself."""
+"""Images by URL under attack: from the author of the URL, from DNS, and from the host itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_host_that_is_an_ipv6_address_is_asked_over_the_connection_there_is() 
 
 
 class Resolver:
-    """Answers each question with the next of the given lists of addresses, the last one again and again."""
+    """Answers each query with the next of the given address lists, and repeats the last one."""
 
     def __init__(self, *answers: list[tuple[str, int]]) -> None:
         self.questions: list[tuple[str, int]] = []
@@ -71,7 +71,7 @@ def nowhere(*_: Any, **__: Any) -> list[Any]:
 
 
 def fetcher(resolve: Any, timeout_s: float = 30, hosts: tuple[str, ...] = (NAME,), check: Any = None) -> UrlFetcher:
-    """One that takes loopback, where the hosts of these tests are, for public."""
+    """A fetcher that considers loopback public, because the tests' hosts are there."""
     check = check or (lambda address: address == "127.0.0.1" or is_public(address))
     return UrlFetcher(list(hosts), timeout_s, LIMIT, allow_http=True, resolve=resolve, check=check)
 
@@ -87,11 +87,11 @@ def refusal(fetcher: UrlFetcher, url: str = f"http://{NAME}/cat.jpg") -> Request
 
 
 def ended(fetches: image_url.RequestFetches) -> None:
-    """Waits until the threads have ended, which they do by themselves."""
+    """Waits until the threads have ended on their own."""
     fetches._pool.shutdown(wait=True)
 
 
-# By who writes the URL ------------------------------------------------------------------------------------------------
+# By the author of the URL ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_host_gets_the_url_and_nothing_else(host: Host) -> None:
     ]
 
 
-# By who answers for the name ------------------------------------------------------------------------------------------
+# By the DNS answers --------------------------------------------------------------------------------------------------
 
 NOT_PUBLIC = [
     "127.0.0.1",
@@ -277,7 +277,7 @@ def test_addresses_on_the_internet_are_public(address: str) -> None:
     ],
 )
 def test_other_ways_to_write_an_address_inside_are_403(name: str) -> None:
-    """Even where they are listed: this machine's own resolver reads them."""
+    """Even if they are listed: this machine's own resolver would read them."""
     listed = fetcher(socket.getaddrinfo, hosts=(name,), check=is_public)
     assert refusal(listed, f"http://{name}/").status == 403
 
@@ -509,12 +509,12 @@ def test_a_broken_answer_is_502(host: Host, answer: bytes, sentence: str) -> Non
 
 
 def test_a_request_with_slow_urls_holds_up_no_other(host: Host) -> None:
-    """Not even one that asks the same host."""
+    """Not even one for the same host."""
     host.answer = is_silent
     fetching = fetcher(at(host), timeout_s=60)
     slow, quick = fetching.for_request(), fetching.for_request()
     waiting = [slow.start(f"http://{NAME}/slow", PLACE) for _ in range(64)]
-    requests = [host.asked.get() for _ in range(image_url.REQUEST_FETCHES)]  # as many as it may have at a time
+    requests = [host.asked.get() for _ in range(image_url.REQUEST_FETCHES)]  # the most that it may have at a time
     assert all(request.startswith(b"GET /slow ") for request in requests)
     host.answer = says(FOUND + b"\r\n" + IMAGE)
     assert quick.start(f"http://{NAME}/quick", PLACE).result() == IMAGE

@@ -1,4 +1,4 @@
-"""Images by URL in a batch: what a host does to one request is not felt by those beside it."""
+"""Images by URL in a batch: what a host does to one request does not affect the others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def slow_host() -> Iterator[Host]:
 
 @pytest.fixture
 def fetching(worker: Any, host: Host, slow_host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Lets the handler fetch from quick.example.org and slow.example.org, for so many seconds."""
+    """Lets the handler fetch from quick.example.org and slow.example.org with this timeout."""
     ports = {"quick.example.org": host.port, "slow.example.org": slow_host.port}
 
     def resolve(name: str, _port: int, **_: Any) -> list[Any]:
@@ -75,7 +75,7 @@ def test_a_host_that_is_silent_refuses_its_own_request_alone(
 def test_a_refused_request_leaves_nothing_under_way(
     worker: Any, slow_host: Host, fetching: Callable[[float], None]
 ) -> None:
-    """It is refused for another of its instances; what it asked the slow host for would go on for ten minutes."""
+    """It is refused because of another instance; its fetch from the slow host would continue for ten minutes."""
     fetching(600)
     before = set(threading.enumerate())
     (refused,) = worker.predict(asking(SLOW, SLOW, {"b64": "AAAA"}, QUICK | {"b64": ""}))

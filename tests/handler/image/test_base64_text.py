@@ -1,4 +1,4 @@
-"""Base64 as clients make it: what can be read in one way only is taken, at a bounded price."""
+"""Base64 as clients write it: unambiguous text is accepted, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vision.errors import MalformedField, RequestError, TooLarge
 from vision.image.base64_text import decode_base64
 
 MOST = 10_485_760
-BYTES = bytes(range(256))  # 344 letters, one = at the end, and both letters in which the alphabets differ
+BYTES = bytes(range(256))  # 344 characters, one = at the end, and both characters that differ between the alphabets
 TEXT = base64.b64encode(BYTES).decode()
 SAFE = base64.urlsafe_b64encode(BYTES).decode()
 assert TEXT.endswith("=")
@@ -84,7 +84,7 @@ def test_either_alphabet_padded_or_not_in_lines_of_any_length(text: str) -> None
         "\ndata:image/jpeg;base64,",
         " data:image/jpeg;base64,\n",
         "data://image/png;base64,",  # PHP
-        "image/png;base64,",  # what is left behind `data:`
+        "image/png;base64,",  # what remains after `data:`
         f"data:image/png;name={'n' * 1000};base64,",
     ],
 )
@@ -181,7 +181,7 @@ def test_the_bound_counts_bytes_and_no_line_breaks(over: int, end: str) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\\n", "%0A", "\n "])
 def test_memory_is_bounded_however_often_it_is_broken(end: str) -> None:
-    """As texts of their own, the pieces of such a one took 25 times its length."""
+    """As separate strings, the pieces of such a text took 25 times its length."""
     text = lines(4, end, base64.b64encode(bytes(1_500_000)).decode())
     tracemalloc.start()
     try:
@@ -200,7 +200,7 @@ def test_memory_is_bounded_however_often_it_is_broken(end: str) -> None:
     ],
 )
 def test_a_long_text_that_is_no_base64_is_read_once(text: str) -> None:
-    """A pattern that began again at each letter would take hours."""
+    """A pattern that restarted at each character would take hours."""
     assert refusal(text).status in (400, 413)
 
 

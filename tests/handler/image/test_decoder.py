@@ -1,4 +1,4 @@
-"""Any image that clients send becomes the same pixels that torchvision would see, or a clear error."""
+"""Any image becomes the pixels that torchvision would see, or a clear error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pixels(image: bytes) -> np.ndarray:
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> int:
-    """The largest, in levels of 255."""
+    """The largest difference, in levels of 255."""
     return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
@@ -106,7 +106,7 @@ def test_the_orientation_of_any_format_comes_first(name: str) -> None:
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
 @pytest.mark.parametrize("key", [b"xmp", b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp"])
 def test_texts_with_names_of_metadata_turn_nothing(kind: bytes, key: bytes) -> None:
-    """Pillow keeps them beside what it has made of the file."""
+    """Pillow keeps them in addition to what it made from the file."""
     said = b"no orientation"
     text = {b"tEXt": said, b"zTXt": b"\0" + zlib.compress(said), b"iTXt": b"\0\0\0\0" + said}[kind]
     png = encoded(gradient())
@@ -199,7 +199,7 @@ def test_what_is_no_image_of_these_formats(image: bytes) -> None:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_half_an_image_is_damaged(image_format: str) -> None:
     image = encoded(gradient(), image_format)
-    with pytest.raises((DamagedImage, NotAnImage)) as caught:  # WebP and TIFF keep in the rest what makes them one
+    with pytest.raises((DamagedImage, NotAnImage)) as caught:  # WebP and TIFF need the rest to be recognised
         decode(image[: len(image) // 2], PIXELS, "instances[0].b64")
     assert caught.value.status == 400
     assert str(caught.value).startswith("instances[0].b64: ")
@@ -213,7 +213,7 @@ def test_the_damaged_format_is_named() -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises a picture of this size, and holds none: decoding it would fail, refusing it must not try."""
+    """A PNG that promises a picture of this size but holds none: a refusal must not try to decode it."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     end = b"\0\0\0\0IEND\xaeB`\x82"
     return (
@@ -237,7 +237,7 @@ def test_the_limit_of_pixels_is_exact() -> None:
 
 
 def test_scans_of_a_progressive_jpeg_count_as_pixels() -> None:
-    """Each goes over the whole picture: a small file could keep a decoder busy for minutes."""
+    """Each scan covers the whole picture: a small file could keep a decoder busy for minutes."""
     image = encoded(gradient(2000, 2000), "JPEG", progressive=True)
     decode(image, PIXELS)
     last_scan = image[image.rindex(b"\xff\xda") : -2]
@@ -247,14 +247,14 @@ def test_scans_of_a_progressive_jpeg_count_as_pixels() -> None:
 
 @pytest.mark.parametrize("between", [b"", b"\xff\x01", b"\xff\xd0", b"\xff\xff\xff", b"\xff\xfe\0\x04ab", b"garbage"])
 def test_scans_of_a_baseline_jpeg_count_too(between: bytes) -> None:
-    open_image(repeated_scans(0), "body", PIXELS)  # of which most is missing
+    open_image(repeated_scans(0), "body", PIXELS)  # most of it is missing
     with pytest.raises(TooLarge):
         decode(repeated_scans(200, between), PIXELS)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_thumbnail_is_no_scan() -> None:
-    """A segment may hold any bytes: it says how many."""
+    """A segment may hold any bytes, because it states its length."""
     decode(encoded(gradient(2000, 2000), "JPEG", exif=b"Exif\0\0" + b"\xff\xda" * 5000), PIXELS)
 
 
@@ -263,7 +263,7 @@ def test_a_baseline_jpeg_may_have_anything_behind_its_end() -> None:
 
 
 def test_tiles_of_a_tiff_count_as_pixels() -> None:
-    """A picture of one pixel may come in a tile of a gigabyte."""
+    """A one-pixel picture may be in a one-gigabyte tile."""
     tags = [(256, 4, 1), (257, 4, 1), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
     tags += [(322, 4, 30_000), (323, 4, 30_000), (324, 4, 200), (325, 4, 64)]
     entries = b"".join(struct.pack("<HHI", tag, kind, 1) + struct.pack("<I", value) for tag, kind, value in tags)

@@ -1,4 +1,4 @@
-"""One rule for every format: where all rows can be decoded there is an answer, however the file ends; else 400."""
+"""One rule for every format: if all rows can be decoded there is an answer, however the file ends; else 400."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from vision.errors import DamagedImage, NotAnImage, RequestError
 PIXELS = 10_000_000
 REFUSED = ("tiff group4", "bmp rle8", "bmp rle4")
 SEEDS = {name: file for name, file in corpus.seeds().items() if name not in REFUSED}
-FLAT = Image.new("RGB", (320, 260), "white")  # what is missing of it would look like what is there
+FLAT = Image.new("RGB", (320, 260), "white")  # missing pixels would look like existing ones
 FLAT_BUT = FLAT.copy()
 FLAT_BUT.paste(gradient(100, 20), (0, 0))
 
-# The last bytes, which no row needs.
+# The number of last bytes that no row needs.
 ENDS: dict[str, tuple[Callable[[], bytes], int]] = {
     "JPEG": (lambda: encoded(gradient(), "JPEG"), 2),
     "JPEG, progressive": (lambda: encoded(gradient(), "JPEG", progressive=True), 2),
@@ -73,7 +73,7 @@ def test_a_cut_file_gives_the_whole_picture_or_none(name: str) -> None:
         except RequestError as error:
             refused += 1
             assert isinstance(error, (DamagedImage, NotAnImage)), length
-            if length > 1000:  # a header can be whole in no less
+            if length > 1000:  # a shorter file may end within its header
                 assert "truncated or damaged" in str(error), length
     assert refused
 
@@ -85,7 +85,7 @@ def test_a_cut_file_gives_the_whole_picture_or_none(name: str) -> None:
 )
 @pytest.mark.parametrize("picture", ["gradient", "flat", "flat but its beginning"])
 def test_no_part_of_a_jpeg_is_made_up(picture: str, options: dict[str, int]) -> None:
-    """libjpeg fills what is missing with grey, or with the colour of what came before. A byte may be only padding."""
+    """libjpeg fills missing pixels with grey or with the previous colour. A byte may be mere padding."""
     image = {"gradient": gradient(), "flat": FLAT, "flat but its beginning": FLAT_BUT}[picture]
     file = encoded(image, "JPEG", **options)
     whole = decode(file, PIXELS).astype(int)
@@ -101,7 +101,7 @@ def test_no_part_of_a_jpeg_is_made_up(picture: str, options: dict[str, int]) -> 
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_blocks": 3}], ids=str)
 @pytest.mark.parametrize("size", [(320, 260), (333, 271), (2700, 2600)])
 def test_an_end_that_was_put_behind_half_a_jpeg(size: tuple[int, int], options: dict[str, int]) -> None:
-    """As programs do that were told of the missing end: the other half is grey then."""
+    """Like programs that repair a missing end: the other half is then grey."""
     file = encoded(gradient(*size), "JPEG", **options)
     for length in (len(file) // 3, len(file) // 2, len(file) * 9 // 10):
         with pytest.raises(DamagedImage):
@@ -114,7 +114,7 @@ def test_an_end_that_was_put_behind_half_a_jpeg(size: tuple[int, int], options: 
 def test_half_a_jpeg_that_is_filled_up(
     filling: bytes, options: dict[str, int], end: bytes, photographs: list[Path]
 ) -> None:
-    """As a download that was not finished: entropy codes of the best quality take all of it for pixels."""
+    """Like an unfinished download: entropy codes of the best quality take all of it for pixels."""
     for photograph in photographs:
         with Image.open(photograph) as opened:
             file = encoded(opened.convert("RGB"), "JPEG", quality=95, **options)
@@ -125,7 +125,7 @@ def test_half_a_jpeg_that_is_filled_up(
 
 
 def test_an_end_that_was_put_behind_some_scans() -> None:
-    """Of a progressive JPEG, which then has all rows, and none as it is."""
+    """In a progressive JPEG, which then has all rows, but none of them complete."""
     file = encoded(gradient(), "JPEG", progressive=True)
     for at in range(file.index(b"\xff\xda") + 2, len(file) - 2):
         if file[at : at + 2] == b"\xff\xda":
@@ -134,7 +134,7 @@ def test_an_end_that_was_put_behind_some_scans() -> None:
 
 
 def test_what_a_scan_of_a_baseline_jpeg_says_of_coefficients_does_not_count() -> None:
-    """Some encoders write zeros; libjpeg does not look."""
+    """Some encoders write zeros; libjpeg does not check."""
     file = encoded(gradient(), "JPEG")
     head = file.index(b"\0\x3f\0", file.index(b"\xff\xda"))
     assert (decode(file[:head] + bytes(3) + file[head + 3 :], PIXELS) == decode(file, PIXELS)).all()
@@ -150,7 +150,7 @@ def test_a_flat_picture_is_none_that_breaks_off(image: Image.Image, behind: byte
 
 @pytest.mark.parametrize("cut", [2, 3, 4, 6, 8])
 def test_of_a_photograph_the_last_block_may_be_incomplete(cut: int, photographs: list[Path]) -> None:
-    """As browsers show it: a few bytes are less than a thousandth of the picture."""
+    """Like browsers: a few bytes are less than a thousandth of the picture."""
     for photograph in photographs:
         file = photograph.read_bytes()
         assert file.endswith(b"\xff\xd9")
@@ -160,7 +160,7 @@ def test_of_a_photograph_the_last_block_may_be_incomplete(cut: int, photographs:
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("picture", ["gradient", "black"])
 def test_a_png_whose_data_end_at_the_end_of_a_row(picture: str, interlaced: bool) -> None:
-    """Pillow calls that the end of the picture, and leaves the rest black."""
+    """Pillow takes that for the end of the picture, and leaves the rest black."""
     samples = np.asarray(gradient(90, 70)) * (picture == "gradient")
     passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
     rows = [b"\0" + row.tobytes() for y, x, down, across in passes for row in samples[y::down, x::across]]
@@ -203,7 +203,7 @@ def test_a_progressive_jpeg_without_its_last_scan_is_truncated() -> None:
 
 
 def test_a_separate_channel_that_is_missing() -> None:
-    """Scans of one channel each: whole, but not all."""
+    """Scans of one channel each: complete ones, but not all of them."""
     jpeg = encoded(Image.new("L", (64, 64), 77), "JPEG")
     frame, scan = jpeg.index(b"\xff\xc0"), jpeg.index(b"\xff\xda")
     colour = b"\xff\xc0\0\x11\x08\0\x40\0\x40\x03" + b"\1\x11\0\2\x11\0\3\x11\0"

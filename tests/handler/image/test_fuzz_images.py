@@ -1,4 +1,4 @@
-"""Thousands of broken images: each gives pixels or a refusal, in bounded time and memory, without a word in the log.
+"""Thousands of broken images: each gives pixels or a refusal, in bounded time and memory, with nothing in the log.
 
 FUZZ_MUTANTS=100000 makes a long run of it; FUZZ_FIRST is the number that a failure has printed.
 """
@@ -18,20 +18,20 @@ pytestmark = pytest.mark.slow
 
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
 MUTANTS = int(os.environ.get("FUZZ_MUTANTS", "20000"))
-EACH = 2000  # of one process
+EACH = 2000  # per process
 
 
 @pytest.mark.timeout(60 + MUTANTS // 20)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + MUTANTS, EACH))
 def test_any_mutant(first: int) -> None:
-    """In a process of their own: a decoder that crashes, or takes more memory than it may, ends it."""
+    """In a separate process, which ends if a decoder crashes or takes too much memory."""
     command = [sys.executable, str(Path(corpus.__file__)), str(first), str(min(EACH, FIRST + MUTANTS - first))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert ended.returncode == 0, f"{ended.stdout}{ended.stderr[-5000:]}"
     assert ended.stderr == ""
     outcomes = ended.stdout
-    assert "pixels" in outcomes  # else nothing got as far as a decoder
+    assert "pixels" in outcomes  # otherwise nothing reached a decoder
     assert "400" in outcomes
     assert "413" in outcomes
 

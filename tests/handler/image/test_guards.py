@@ -30,7 +30,7 @@ PIXELS = "413 body: more than 50000000 pixels"
 COMPRESSION = "400 body: a TIFF with a compression other than LZW, deflate, PackBits or JPEG is not supported"
 
 OUTCOMES = {
-    "png exif": "pixels",  # what it says of its orientation is not read
+    "png exif": "pixels",  # its orientation is not read
     "webp exif": "pixels",
     "webp alphas": "400 body: the WebP image is truncated or damaged",
     "webp alphas in a frame": "400 body: the WebP image is truncated or damaged",
@@ -124,7 +124,7 @@ def test_strips_do_not_show(mode: str, orientation: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("scans", "refused"), [(0, False), (17, False), (18, True)])
 def test_twenty_scans_are_free_at_the_limit_of_pixels(scans: int, refused: bool) -> None:
-    """Of 49 megapixels, which leaves room for two hundredths more; the picture has three scans already."""
+    """49 megapixels leave room for two hundredths more; the picture already has three scans."""
     image = bombs.repeated_scans(scans)
     if refused:
         with pytest.raises(TooLarge):

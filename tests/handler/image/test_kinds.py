@@ -33,7 +33,7 @@ def test_a_kind_that_is_refused_is_named(kind: ImageKind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_body_of_any_known_kind_is_taken_for_an_image(kind: ImageKind) -> None:
-    """Whatever curl says of it, the answer speaks of its format, and not of JSON."""
+    """Whatever type curl declares, the error names the image format, not JSON."""
     assert looks_like_an_image(kind.file())
 
 

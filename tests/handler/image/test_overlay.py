@@ -12,7 +12,7 @@ from vision.image.overlay import grey, overlay
 
 HEAT = np.zeros((7, 7), dtype=np.float32)
 HEAT[1, 5] = 1
-AT, ELSEWHERE = (48, 176), (176, 48)  # row, column: in the middle of that square; and far from it
+AT, ELSEWHERE = (48, 176), (176, 48)  # row, column: the centre of that square, and a point far from it
 
 
 def opened(file: bytes, kind: str) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_the_hot_part_is_coloured_and_the_rest_is_the_picture(picture: np.ndarra
 
 
 def test_the_hottest_is_the_lightest() -> None:
-    """On black, so that only the heat is seen: along a line from cold to hot, it gets lighter all the way."""
+    """On black, so that only the heat shows: it gets steadily lighter from cold to hot."""
     ramp = np.tile(np.linspace(0, 1, 14, dtype=np.float32), (14, 1))
     line = opened(overlay(np.zeros((224, 224, 3), dtype=np.uint8), ramp), "JPEG")[112, ::16] @ [0.299, 0.587, 0.114]
     assert (np.diff(line) > -1).all()

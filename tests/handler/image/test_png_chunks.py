@@ -1,4 +1,4 @@
-"""What a PNG, an APNG or a WebP has beside its pixels, right or wrong, changes no answer."""
+"""Whatever a PNG, an APNG or a WebP has in addition to its pixels, right or wrong, changes no answer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ANCILLARY = {
     "fcTL, of another size": chunk(b"acTL", struct.pack(">II", 1, 0))
     + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 5, 5, 3, 3, 1, 1, 0, 0)),
     "PLTE, suggested": bad_sum(b"PLTE", bytes(5)),
-    # Whose check sums are the ends of names that are looked for.
+    # Their checksums are the ends of names that are searched for.
     "tEXt, nearly EXIF": struct.pack(">I", 18) + b"tEXtRaw profile type exif\0",
     "iTXt, nearly XMP": struct.pack(">I", 14) + b"iTXtXML:com.adobe.xmp\0",
     "an unknown one": chunk(b"abCd", PROFILE),
@@ -74,7 +74,7 @@ def test_what_pixels_do_not_need_changes_nothing(name: str, behind: bool) -> Non
 
 @pytest.mark.parametrize("kind", [b"IDAT", b"tRNS", b"IEND"])
 def test_wrong_sums_of_what_is_sound(kind: bytes) -> None:
-    """Of the pixels zlib has its own; a transparent colour is used as it is."""
+    """zlib has its own checksum for the pixels; a transparent colour is used regardless."""
     at = PALETTED.index(kind)
     end = at + 4 + int.from_bytes(PALETTED[at - 4 : at], "big")
     file = PALETTED[:end] + b"\0\0\0\0" + PALETTED[end + 4 :]
@@ -173,7 +173,7 @@ def test_a_default_image_comes_before_the_animation() -> None:
     assert (decode(file, PIXELS) == decode(PNG, PIXELS)).all()
 
 
-# ---- Chunks that pixels need, and that are not as they should be -----------------------------------------------------
+# ---- Damaged chunks that the pixels need -----------------------------------------------------------------------------
 
 INDICES = np.random.default_rng(0).integers(0, 16, (64, 64), dtype=np.uint8)
 COLOURS = np.random.default_rng(1).integers(0, 256, 48, dtype=np.uint8).tobytes()
@@ -181,7 +181,7 @@ LEVELS = bytes(range(0, 160, 10))
 
 
 def png_of(header: tuple[int, ...], rows: np.ndarray, *before: bytes, behind: bytes = b"") -> bytes:
-    """header: from the width on. rows: bytes of each."""
+    """header: from the width on. rows: the bytes of each row."""
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
     chunks = (chunk(b"IHDR", struct.pack(">IIBBBBB", *header)), *before, chunk(b"IDAT", zlib.compress(lines)), behind)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
@@ -239,7 +239,7 @@ def test_what_has_no_meaning_in_libpng_has_none_here(file: bytes) -> None:
     ],
 )
 def test_a_transparent_colour_that_is_none_does_not_count(ignored: bytes, kept: bytes) -> None:
-    """As in libpng, and so in browsers."""
+    """As in libpng, and thus in browsers."""
     assert (decode(ignored, PIXELS) == decode(kept, PIXELS)).all()
 
 

@@ -1,4 +1,4 @@
-"""Each way in which torchvision shows images to its classifiers, on photographs and on what is hard to resize."""
+"""Each of torchvision's preprocessing presets, on photographs and on images that are hard to resize."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def pixels(image: bytes, transform: ImageClassification) -> np.ndarray:
 
 
 def noise(width: int, height: int) -> Image.Image:
-    """Each channel of each pixel is any of 256 values: nothing is harder to resize."""
+    """Random values in each channel of each pixel: nothing is harder to resize."""
     return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def mosaic(photographs: list[Path], width: int, height: int) -> Image.Image:
-    """Of photographs at their own sizes: large, and with as much detail as a large photograph has."""
+    """Tiled photographs at their original sizes: large, with the detail of a large photograph."""
     made = Image.new("RGB", (width, height))
     originals = [Image.open(photograph).convert("RGB") for photograph in photographs]
     for number, top in enumerate(range(0, height, 400)):
@@ -41,7 +41,7 @@ def mosaic(photographs: list[Path], width: int, height: int) -> Image.Image:
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How far, for each number, in levels of 255."""
+    """The difference of each number, in levels of 255."""
     assert one.shape == other.shape
     levels: np.ndarray = np.abs(one.astype(int) - other.astype(int))
     return levels
@@ -71,7 +71,7 @@ def test_what_is_hard_to_resize(name: str) -> None:
         assert apart(shown, reference_pixels(picture, preset)).max() <= 2, size
 
 
-LIES = {  # of an upright picture, how a file with this orientation has it
+LIES = {  # orientation → how a file stores an upright picture
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -103,7 +103,7 @@ def _turned(turn: int, picture: Image.Image, image_format: str = "PNG") -> tuple
     return encoded(lies, image_format, exif=exif, quality=92), picture
 
 
-# What is made RGB, a strip of rows at a time: an RGB picture → a file of the kind, and the picture that it shows.
+# Kinds that are converted to RGB in strips: an RGB picture → a file of that kind, and the picture that it shows.
 KINDS: dict[str, Callable[[Image.Image], tuple[bytes, Image.Image]]] = {
     "grey": lambda picture: (encoded(picture.convert("L")), picture.convert("L").convert("RGB")),
     "palette": lambda picture: (encoded(picture.quantize(64)), picture.quantize(64).convert("RGB")),
@@ -120,7 +120,7 @@ KINDS: dict[str, Callable[[Image.Image], tuple[bytes, Image.Image]]] = {
 def test_whatever_is_made_rgb_is_resized_in_the_same_way(
     kind: str, strip: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bicubic reaches twice as far as bilinear: also across the ends of strips, and of what is shown."""
+    """Bicubic reaches twice as far as bilinear, also across the edges of strips and of the crop."""
     monkeypatch.setattr(decoder, "STRIP", strip)
     image, upright = KINDS[kind](noise(*size))
     for preset in (bicubic(48, 48), bicubic(64, 40)):
@@ -130,7 +130,7 @@ def test_whatever_is_made_rgb_is_resized_in_the_same_way(
 @pytest.mark.parametrize("size", [(2, 201), (2, 3000), (41, 4101), (70, 7001), (3000, 2), (7001, 70)])
 @pytest.mark.parametrize("kind", ["grey", "turned 1", "turned 6"])
 def test_a_very_tall_picture_too(size: tuple[int, int], kind: str) -> None:
-    """Pillow resizes it the other way round, which shows where bicubic overshoots."""
+    """Pillow resizes it in the opposite order, which shows where bicubic overshoots."""
     image, upright = _turned(1, noise(*size)) if kind == "turned 1" else KINDS[kind](noise(*size))
     for preset in (bicubic(48, 48), bicubic(64, 40)):
         assert apart(pixels(image, preset), reference_pixels(upright, preset)).max() <= 2
@@ -139,7 +139,7 @@ def test_a_very_tall_picture_too(size: tuple[int, int], kind: str) -> None:
 @pytest.mark.parametrize("divisor", [2, 4, 8])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_large_jpeg_that_is_decoded_small_stays_close(divisor: int, turn: int, photographs: list[Path]) -> None:
-    """The smallest that is, of which most is lost. Its sides are no multiples of the divisor."""
+    """The smallest image that is reduced, which loses most. Its sides are not multiples of the divisor."""
     preset = bicubic(64, 64)
     side = divisor * decoder.PIXELS_TO_AVERAGE * 64
     large, _ = _turned(turn, mosaic(photographs, side + 7, side + 1), "JPEG")

@@ -1,4 +1,4 @@
-"""Every form of an instance, and every way in which one can be wrong."""
+"""Every form of an instance, and every way to get it wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refusal(instance: Any, limits: Limits) -> RequestError:
         ({"image": {"b64": "data:image/jpeg;base64," + TEXT}}, "instances[7].image.b64"),
         ({"b64": base64.encodebytes(BYTES).decode()}, "instances[7].b64"),  # with line breaks
         ({"url": "data:image/jpeg;base64," + TEXT}, "instances[7].url"),
-        ({"b64": TEXT, "key": "mine", "label": 3}, "instances[7].b64"),  # what others add is theirs
+        ({"b64": TEXT, "key": "mine", "label": 3}, "instances[7].b64"),  # unknown fields are ignored
         (BYTES, "instances[7]"),
     ],
 )

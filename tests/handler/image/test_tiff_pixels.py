@@ -49,7 +49,7 @@ def test_the_pixels_are_those_that_tifffile_reads(picture: Tiff) -> None:
 
 
 def test_differences_of_floating_point_numbers() -> None:
-    """Which libtiff writes, and tifffile does not."""
+    """libtiff writes these, tifffile does not."""
     grey = np.asarray(gradient(90, 70).convert("L")).astype(np.float32) / 255
     file = encoded(Image.fromarray(grey), "TIFF", compression="tiff_lzw", tiffinfo={317: 2})
     assert (rgb_of(file) == np.rint(grey * 255)[..., None]).all()
@@ -84,7 +84,7 @@ def test_planes_of_jpeg_in_a_tiff() -> None:
 
 @pytest.mark.parametrize("compression", ["lzw", "adobe_deflate", "packbits"])
 def test_ycbcr_without_jpeg(compression: str) -> None:
-    """By the formula of TIFF 6.0, section 21: CCIR 601."""
+    """According to TIFF 6.0, section 21: CCIR 601."""
     ycbcr = np.asarray(gradient(90, 70).convert("YCbCr"))
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, ycbcr, photometric="ycbcr", compression=compression, metadata=None)
@@ -129,7 +129,7 @@ def test_every_kind_is_turned(orientation: int, sample: str, planes: str, order:
 
 @pytest.mark.parametrize("width", [36, 37])
 def test_rows_of_whole_pairs_of_twelve_bits(width: int) -> None:
-    """As some cameras write them: two pixels in three bytes, at the end of a row too."""
+    """As some cameras write them: two pixels in three bytes, even at the end of a row."""
     samples = np.random.default_rng(0).integers(0, 4096, (HEIGHT, width + width % 2), dtype=np.uint16)
     digits = (samples[..., None] >> np.arange(11, -1, -1)) & 1
     packed = np.packbits(digits.astype(np.uint8).reshape(HEIGHT, -1), axis=1).tobytes()
@@ -141,7 +141,7 @@ def test_rows_of_whole_pairs_of_twelve_bits(width: int) -> None:
 
 
 def test_a_palette_of_eight_bits() -> None:
-    """Some programs write colours from 0 to 255, where TIFF has 65,535."""
+    """Some programs write colours from 0 to 255 instead of 65,535."""
     indices = np.arange(256, dtype=np.uint8).reshape(16, 16)
     buffer = io.BytesIO()
     colormap = np.stack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2]).astype(np.uint16)
@@ -159,7 +159,7 @@ def test_dng_is_a_raw_file() -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_preview_is_not_taken_for_the_picture(first: int) -> None:
-    """Raw files begin with one; pyramids begin with the picture."""
+    """Raw files begin with a preview; pyramids begin with the picture."""
     buffer = io.BytesIO()
     rgb = np.asarray(gradient(90, 70))
     with tifffile.TiffWriter(buffer) as tiff:
@@ -205,7 +205,7 @@ def test_a_strip_that_ends_too_early_is_damage(compression: str | None, cut: int
     except RequestError as error:
         assert cut
         assert isinstance(error, DamagedImage)
-    except OSError:  # of Pillow, which the decoder calls damage
+    except OSError:  # raised by Pillow; the decoder calls it damage
         assert cut
 
 
@@ -231,7 +231,7 @@ def tiff_of_a_jpeg(jpeg: bytes, size: tuple[int, int], *tags: tuple[int, int, tu
 
 EIGHT = (258, 3, (8, 8, 8))
 YCC, RGB = (262, 3, (6,)), (262, 3, (2,))
-WHOLE = (530, 3, (1, 1))  # its colours have as many samples as its brightness
+WHOLE = (530, 3, (1, 1))  # no chroma subsampling
 OF_YCC = encoded(gradient(64, 48), "JPEG", subsampling="4:4:4")
 OF_RGB = encoded(gradient(64, 48), "JPEG", keep_rgb=True)
 
@@ -244,7 +244,7 @@ def test_a_jpeg_that_is_as_its_tiff_says() -> None:
 
 @pytest.mark.parametrize(("jpeg", "colours"), [(OF_YCC, RGB), (OF_RGB, YCC)], ids=["called RGB", "called YCbCr"])
 def test_a_jpeg_of_other_colours_is_named(jpeg: bytes, colours: tuple[int, int, tuple[int, ...]]) -> None:
-    """Which tifffile reads as the JPEG says, and libtiff as the TIFF does."""
+    """tifffile follows the JPEG, and libtiff the TIFF."""
     with pytest.raises(Unsupported, match="JPEGs have other colours than it declares"):
         rgb_of(tiff_of_a_jpeg(jpeg, (64, 48), EIGHT, colours, WHOLE))
 

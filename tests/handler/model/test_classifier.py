@@ -95,7 +95,7 @@ def test_an_answer_does_not_depend_on_its_company(precision: str, load: Load, vi
 def test_nor_does_it_on_processors_with_fewer_instructions(
     instructions: str, model_dir: Path, views: np.ndarray, tmp_path: Path
 ) -> None:
-    """oneDNN and MKL then choose the kernels that they would take on an older one, which works in float32."""
+    """oneDNN and MKL then choose the kernels for an older processor, which computes in float32."""
     np.save(tmp_path / "pixels.npy", views[::3])
     command = [sys.executable, "-P", company.__file__, str(model_dir), str(tmp_path / "pixels.npy")]
     limits = {"ONEDNN_MAX_CPU_ISA": instructions, "MKL_ENABLE_INSTRUCTIONS": instructions.partition("_")[0]}
@@ -109,7 +109,7 @@ Otherwise = Callable[[int], list[int]]
 
 @pytest.fixture
 def otherwise(monkeypatch: pytest.MonkeyPatch) -> Otherwise:
-    """Up to so many images together get other logits, as on another processor; → the sizes of batches, as they come."""
+    """Batches of up to `most` images get other logits, as on another processor → the sizes of the batches, in order."""
     compute, sizes = Network.__call__, []
 
     def otherwise(most: int) -> list[int]:
@@ -141,7 +141,7 @@ def test_where_few_images_are_computed_otherwise_they_have_company(
 def test_so_they_have_where_others_had_the_processor_at_the_start(
     load: Load, pixels: list[np.ndarray], otherwise: Otherwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock on the wall each step then takes ten seconds: longer than a network that is not asked so often."""
+    """By the wall clock, each step then takes ten seconds: long enough to skip further runs."""
     expected = load().probabilities(pixels[:1])
     otherwise(3)
     late = SimpleNamespace(monotonic=itertools.count(0, 10).__next__, thread_time=time.thread_time)
@@ -163,7 +163,7 @@ def test_workers_share_the_weights_of_one_file_or_let_go_of_all_of_it(
     precision: str, shared: bool, model_dir: Path, facts: Facts, settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / PROGRAM).symlink_to(model_dir / PROGRAM)
-    (tmp_path / WEIGHTS).hardlink_to(model_dir / WEIGHTS)  # under a name that nothing else has mapped
+    (tmp_path / WEIGHTS).hardlink_to(model_dir / WEIGHTS)  # a name that nothing else has mapped
     made = Classifier(tmp_path, facts, replace(settings, precision=precision, device="cpu"), gpu_id=None)
     mapped = Path("/proc/self/maps").read_text()
     assert made.precision == precision
@@ -250,10 +250,10 @@ def test_a_program_for_images_of_another_size_is_one_clear_sentence(
 
 
 def test_an_answer_that_is_not_finite_is_a_defect_and_not_json(load: Load) -> None:
-    """Of its own request: it is judged where each is ranked."""
+    """It only concerns its own request, because rows are checked one by one."""
     made = load(precision="float32")
     weights = made._network._weights
-    weights.update({name: tensor * 1e30 for name, tensor in weights.items()})  # finite, and too large to be multiplied
+    weights.update({name: tensor * 1e30 for name, tensor in weights.items()})  # finite, but too large to multiply
     (row,) = made.probabilities([decode(encoded(gradient()), 10**8)])
     with pytest.raises(ArithmeticError):
         top_k(row, 5, [("n", "label")] * 1000)

@@ -1,4 +1,4 @@
-"""The precision that a processor is best at."""
+"""The best precision for a processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map points at the part of the picture on which the class hangs: in networks of which that is known."""
+"""A map points at the part of the picture that determines the class, in networks where that part is known."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Explained = Callable[..., Explainer]
 
 @pytest.fixture
 def explained(tmp_path: Path, settings: Settings) -> Explained:
-    """An explainer of a network that is written down here."""
+    """An explainer for a network defined here."""
 
     def explained(nodes: list[Any], weights: dict[str, torch.Tensor], precision: str = "float32") -> Explainer:
         said = {"format": 1, "side": SIDE, "output": len(nodes) - 1, "nodes": nodes}
@@ -57,19 +57,19 @@ def conv(kernel: int) -> list[Any]:
 
 
 def of_colours(kernel: int) -> dict[str, torch.Tensor]:
-    """Two channels, of how red and how green a square of so many pixels is; a class for each, and one for neither."""
+    """Two channels: how red and how green each square of pixels is; a class for each, and one for neither."""
     weights = torch.zeros(2, 3, kernel, kernel)
     weights[0, RED] = weights[1, GREEN] = 1 / kernel**2
     return {"conv": weights, "fc": torch.tensor([[4.0, 0.0], [0.0, 4.0], [0.0, 0.0]])}
 
 
 POOLED = [["adaptive_avg_pool2d", [ref(1), [1, 1]]], ["view", [ref(2), [{"batch": 1}, 2]]]]
-# 8 × 8 squares, ReLU, their mean, and a linear layer: what torchvision's ResNet ends in.
+# 8 × 8 squares, ReLU, mean, and a linear layer: the end of torchvision's ResNet.
 COLOURS = [conv(8), ["relu", [ref(0)]], *POOLED, ["linear", [ref(3), weight("fc")]]]
 
 
 def painted(**squares: tuple[int, int]) -> np.ndarray:
-    """Black, with squares of 8 pixels in a colour; each at its row and column of eight."""
+    """Black with coloured squares of 8 pixels, each at its row and column of eight."""
     image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
     for colour, (row, column) in squares.items():
         image[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8, ["red", "green", "blue"].index(colour)] = 255
@@ -92,11 +92,11 @@ def test_a_class_that_nothing_speaks_for_has_a_flat_map(explained: Explained) ->
     explainer = explained(COLOURS, of_colours(8))
     image = painted(red=(1, 6))
     assert not explainer.heat(image, GREEN).any()
-    assert not explainer.heat(image, 2).any()  # of which every weight is 0
+    assert not explainer.heat(image, 2).any()  # all its weights are 0
 
 
 def test_the_map_is_the_one_before_the_last_pooling(explained: Explained) -> None:
-    """As AlexNet is packed: its convolution, pooling, ReLU, pooling. After the first pooling, 4 × 4 would be left."""
+    """Like packed AlexNet: convolution, pooling, ReLU, pooling. After the first pooling, only 4 × 4 would be left."""
     nodes = [
         conv(8),
         ["max_pool2d", [ref(0), [2, 2], [2, 2]]],
@@ -111,7 +111,7 @@ def test_the_map_is_the_one_before_the_last_pooling(explained: Explained) -> Non
 
 
 def test_channels_may_come_last(explained: Explained) -> None:
-    """As timm's Swin has them."""
+    """As in timm's Swin."""
     nodes = [
         conv(8),
         ["permute", [ref(0), [0, 2, 3, 1]]],
@@ -126,7 +126,7 @@ def test_channels_may_come_last(explained: Explained) -> None:
 
 
 def test_what_is_written_over_for_predictions_can_still_be_differentiated(explained: Explained) -> None:
-    """SiLU and a product that are put where their input was: the gradient needs it."""
+    """SiLU and a product that overwrite their input, which the gradient needs."""
     nodes = [
         conv(8),
         ["relu", [ref(0)]],
@@ -145,7 +145,7 @@ def test_what_is_written_over_for_predictions_can_still_be_differentiated(explai
 
 
 def tokens() -> tuple[list[Any], dict[str, torch.Tensor]]:
-    """As a ViT: squares become a row of tokens, each goes through a layer; and then they are one."""
+    """Like a ViT: squares become a row of tokens, each passes through a layer, and then they are combined."""
     nodes = [
         conv(16),
         ["flatten.using_ints", [ref(0), 2]],
@@ -171,7 +171,7 @@ def test_what_has_only_tokens_is_covered_part_by_part(explained: Explained) -> N
 
 
 def test_what_cannot_be_differentiated_is_covered_too(explained: Explained) -> None:
-    """A threshold has no slope: a class for pictures with more red than black, which the upper half alone makes."""
+    """A threshold has no gradient: a class for pictures with more red than black, decided by the upper half alone."""
     nodes = [
         conv(8),
         *[["adaptive_avg_pool2d", [ref(0), [1, 1]]], ["view", [ref(1), [{"batch": 1}, 2]]]],
@@ -208,7 +208,7 @@ def test_what_takes_a_while_has_the_fewest_windows(explained: Explained, monkeyp
     assert explained(*tokens()).heat(painted(red=(1, 6)), RED).shape == (LEAST_WINDOWS, LEAST_WINDOWS)
 
 
-# --- What predictions notice ------------------------------------------------------------------------------------------
+# --- The effect on predictions ----------------------------------------------------------------------------------------
 
 
 def test_predictions_are_as_they_were_and_nothing_stays(explained: Explained) -> None:
@@ -223,7 +223,7 @@ def test_predictions_are_as_they_were_and_nothing_stays(explained: Explained) ->
     gc.disable()
     try:
         explainer.heat(image, RED)
-        assert sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()) == kept  # nor does it wait for gc
+        assert sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()) == kept  # without waiting for gc
     finally:
         gc.enable()
     after = classifier.logits([image])

@@ -1,4 +1,4 @@
-"""Layers of 8 bits give what exact sums of whole numbers give, on processors with and without VNNI."""
+"""8-bit layers match exact integer sums, on processors with and without VNNI."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_convolution_is_its_exact_sums(
 
 
 def test_a_convolution_is_packed_for_any_number_of_threads_and_images() -> None:
-    """oneDNN has another order of weights for one image and several threads; the wrong one takes 30 times as long."""
+    """oneDNN orders weights differently for one image and several threads; the wrong order takes 30 times as long."""
     weight, scale = drawn((192, 64, 5, 5), 1, -64, 64), torch.full((192,), 0.01)
     y: int8.Y = (5.0, 0, torch.uint8)
     layer = int8.Conv2d(weight, scale, None, (1.0, 0), True, y, geometry=([1, 1], [2, 2], [1, 1], 1))
@@ -115,7 +115,7 @@ def agrees(found: torch.Tensor, exact: torch.Tensor, relu: bool, y: int8.Y) -> N
     expected = exact.clamp(min=0) if relu else exact
     if dtype == torch.uint8:
         expected = (expected / scale).round().add(zero_point).clamp(0, 255)
-        assert (found.double() - expected).abs().max() <= 1  # in the middle of two
+        assert (found.double() - expected).abs().max() <= 1  # halfway between two
     else:
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
@@ -274,6 +274,6 @@ def test_two_products_fit_into_16_bits(instructions: str | None) -> None:
 
 
 def test_where_they_do_not_a_worker_sees_it() -> None:
-    """Without VNNI, sums of two products of 127 and 255 end at 32,767."""
+    """Without VNNI, sums of two products of 127 and 255 saturate at 32,767."""
     convolution, _ = checked(127, "AVX2")
     assert convolution == f"conv2d {int8.OTHERWISE}"

@@ -59,7 +59,7 @@ def probabilities(model_dir: Path, facts: Facts, settings: Settings) -> Probabil
 
 
 def test_the_weights_tell_photographs_apart(expected: torch.Tensor) -> None:
-    """Otherwise agreement would mean nothing."""
+    """Otherwise agreement would prove nothing."""
     top = expected.max(dim=1)
     assert top.values.median() > 0.5
     assert len(set(top.indices.tolist())) >= 5
@@ -103,7 +103,7 @@ def test_the_network_is_torchvisions(state: dict[str, torch.Tensor], model_dir: 
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         torch.testing.assert_close(model(images), reference(images), rtol=1e-5, atol=1e-5)
-        for size in (1, 2, 3):  # rows are added to them
+        for size in (1, 2, 3):  # these are padded with rows
             assert torch.equal(model(images[:size]), model(images)[:size])
 
 

@@ -1,4 +1,4 @@
-"""program.json is read as if an enemy had written it: it is a network, or refused in a sentence."""
+"""program.json is read as untrusted input: it is a network, or is refused with a sentence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module", autouse=True)
 def _little_memory() -> Iterator[None]:
-    """So that what is refused for its memory is refused soon."""
+    """So that refusals for memory come quickly."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vision.model.network.MOST_BYTES", 64 * 2**20)
         yield
@@ -95,7 +95,7 @@ def test_results_are_let_go_and_what_they_take_is_known() -> None:
     assert image + convolved <= made.image_bytes <= image + 2 * convolved
 
 
-# --- What is refused before anything is computed ----------------------------------------------------------------------
+# --- Refused before anything is computed ------------------------------------------------------------------------------
 
 
 def changed(**keys: Any) -> Json:
@@ -189,7 +189,7 @@ def test_what_is_no_program_is_refused_in_a_sentence(said: Any, sentence: str) -
     assert len(str(refused.value)) < 300
 
 
-# --- What is refused when it is tried ---------------------------------------------------------------------------------
+# --- Refused when tried -----------------------------------------------------------------------------------------------
 
 HUGE = 2**31
 BOMBS: dict[str, list[Any]] = {
@@ -246,7 +246,7 @@ def test_what_does_not_end_in_logits_is_refused(output: int) -> None:
         network(changed(output=output))
 
 
-# --- What a program can do at most ------------------------------------------------------------------------------------
+# --- The most a program can do ----------------------------------------------------------------------------------------
 
 
 def test_no_operator_writes_draws_or_needs_a_newer_torch() -> None:
@@ -287,7 +287,7 @@ def test_neither_weights_nor_images_are_changed(nodes: list[Any]) -> None:
 
 
 def leaves(said: Any, put: Callable[[Any], None]) -> list[tuple[Any, Callable[[Any], None]]]:
-    """Every value in a JSON value, with what puts another in its place."""
+    """Every value inside a JSON value, with a function that replaces it."""
     found = [(said, put)]
     items = said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, list) else ()
     for key, value in list(items):
@@ -325,7 +325,7 @@ def test_whatever_is_changed_it_is_a_network_or_a_sentence(data: st.DataObject) 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_and_so_where_numbers_are_changed_alone(data: st.DataObject) -> None:
-    """Most of these are well formed, so they are tried."""
+    """Most of these are well-formed, so they are tried."""
     said = program()
     for _ in range(data.draw(st.integers(1, 3))):
         numbers = [put for value, put in leaves(said["nodes"], lambda _: None) if type(value) is int]
@@ -341,7 +341,7 @@ def check_all_is_well(said: Any) -> None:
     except ValueError as refused:
         assert "\n" not in str(refused)
     else:
-        with contextlib.suppress(RuntimeError, IndexError):  # of three images: the handler answers 500, and goes on
+        with contextlib.suppress(RuntimeError, IndexError):  # with three images: the handler answers 500 and goes on
             assert made(torch.zeros(3, 3, said["side"], said["side"])).shape == (3, made.classes)
     assert all(torch.equal(held[name], before[name]) for name in held)
 
@@ -357,7 +357,7 @@ print(sorted({"torchvision", "torch._dynamo", "sympy"} & sys.modules.keys()))
 
 
 def test_a_worker_imports_neither_torchvision_nor_what_traces() -> None:
-    """They would take seconds, and a hundred megabytes."""
+    """They would take seconds and a hundred megabytes."""
     nodes = [["mean.dim", [{"node": -1}, [2, 3]]], ["linear", [{"node": 0}, {"weight": "weight"}]]]
     said = json.dumps({"format": 1, "side": 8, "output": 1, "nodes": nodes})
     command, environment = [sys.executable, "-P", "-c", IN_A_WORKER], {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -33,7 +33,7 @@ x86 = pytest.mark.skipif(int8.refusal() is not None, reason=f"{int8.refusal()}")
 
 
 class Clock:
-    """Of networks that are asked in turn; how often they were."""
+    """Networks that run in turn, and how often they did."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, usual: float, other: float) -> None:
         self.takes, self.asked = {"usual": usual, "other": other}, 0

@@ -1,4 +1,4 @@
-"""The most probable classes, in their order."""
+"""The most probable classes, in order."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def classes(folder: Path, said: Any) -> Path:
     "said",
     [
         [["n02123045", "tabby"], [None, "a cat"]],
-        [[None, "chatte"], [None, "chatte"]],  # ImageNet has labels twice, too
+        [[None, "chatte"], [None, "chatte"]],  # ImageNet has duplicate labels too
         [
             [None, "猫"],
             [None, "🐈\u200d⬛ \"'<&\\"],

@@ -1,4 +1,4 @@
-"""Weights for bfloat16: one file, which the first worker writes and all map; each has its own where that cannot be."""
+"""bfloat16 weights: one file, which the first worker writes and all map; if that is impossible, each has its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only
 CPU = torch.device("cpu")
 SHARED = "weights.bfloat16.safetensors"
 
-# A worker, for what it maps: the inode of the file, once for each piece of it.
+# A worker that prints what it maps: the inode of the file, once for each mapping.
 WORKER = """
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ print(*{words[4] for words in maps}, *sorted({str(tensor.dtype) for tensor in we
 
 @pytest.fixture
 def archive(model_dir: Path, tmp_path: Path) -> Path:
-    """Unpacked, as workers find it: MAR-INF says so."""
+    """An unpacked archive, as workers find it: it has MAR-INF."""
     for file in model_dir.iterdir():
         if file.name not in MADE_HERE:
             (tmp_path / file.name).symlink_to(file)
@@ -73,7 +73,7 @@ def logits(made: Network, side: int = 224) -> torch.Tensor:
 
 @pytest.fixture
 def alone(model_dir: Path, tmp_path: Path) -> Path:
-    """The same network in a folder that is no unpacked archive."""
+    """The same network in a folder that is not an unpacked archive."""
     folder = tmp_path / "alone"
     folder.mkdir()
     for name in (PROGRAM, WEIGHTS):
@@ -91,7 +91,7 @@ def test_the_first_worker_writes_it_and_nothing_of_it_is_copied(archive: Path) -
     made = Network(program, tensors, BFLOAT16, CPU)
     assert str(archive / SHARED) in Path("/proc/self/maps").read_text()
     for name, tensor in (*made._weights.items(), *made._head_weights.items()):
-        bias_of_head = name in made._head_weights and tensor.dim() == 1  # 4 kB, of which each has a copy
+        bias_of_head = name in made._head_weights and tensor.dim() == 1  # 4 kB; each worker has a copy
         assert bias_of_head or tensor.data_ptr() == tensors[name].data_ptr(), name
 
 
@@ -130,7 +130,7 @@ def test_float32_takes_the_archives_own(archive: Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
 
 
-# --- Where it is not as it should be ----------------------------------------------------------------------------------
+# --- When something is wrong ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "no such file", "of another"])
@@ -154,7 +154,7 @@ def test_a_file_that_is_damaged_or_of_other_weights_is_written_again(damage: str
 
 @contextmanager
 def no_file_larger_than(most: int) -> Iterator[None]:
-    """As on a disk that is full."""
+    """As on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
@@ -207,7 +207,7 @@ def test_float32_widens_it(halved: Path, alone: Path, facts: Facts, settings: Se
     assert origin["weights"] == "untrained"
     torch.testing.assert_close(
         logits(made), logits(network(alone, FLOAT32)), atol=0.3, rtol=0.05
-    )  # of logits that are 3 apart
+    )  # for logits that are 3 apart
     classifier = Classifier(halved, facts, replace(settings, precision=FLOAT32, device="cpu"), gpu_id=None)
     assert classifier.probabilities([np.zeros((224, 224, 3), np.uint8)]).shape == (1, 1000)
 
@@ -235,7 +235,7 @@ def test_it_is_the_same_file_whenever_it_is_written(halved: Path, model_dir: Pat
 
 
 def taking(*head: str, exact: str = "") -> Program:
-    """A program with these weights in its last layer, and one in an operator of 8 bits."""
+    """A program with these weights in its last layer, and one in an 8-bit operator."""
     nodes = [
         Node("int8.linear", torch.relu, [Weight(exact)], {}),
         Node("linear", torch.relu, [Weight(name) for name in head], {}),

@@ -1,4 +1,4 @@
-"""Forms: files in order, JSON in `data`, what is wrong with all others; and bounds that count before the work."""
+"""Forms: files in order, JSON in `data`, errors for all others; and bounds checked before the work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Part = tuple[str, bytes]
 
 
 def form(*parts: Part, boundary: bytes = b"x") -> bytes:
-    """(the rest of its head behind `form-data`, content) for each part."""
+    """parts: each (what follows `form-data` in its header, content)."""
     made = b"".join(
         b"--%s\r\nContent-Disposition: form-data%s\r\n\r\n%s\r\n" % (boundary, head.encode(), content)
         for head, content in parts
@@ -83,7 +83,7 @@ def test_json_may_have_a_byte_order_mark(limits: Limits) -> None:
 @pytest.mark.parametrize("over", range(-2, 4))
 @pytest.mark.parametrize("multiple", [65_536, 131_072, 1_048_576])
 def test_a_form_may_be_of_any_length(multiple: int, over: int, limits: Limits) -> None:
-    """Read in pieces of 64 KiB, forms whose last line break began a piece were refused."""
+    """When read in 64 KiB pieces, forms were refused if their last line break began a piece."""
     content = JPEG + bytes(multiple + over - len(form(file("data"))))
     body = form(file("data", content))
     assert len(body) == multiple + over
@@ -103,7 +103,7 @@ def test_a_charset_says_nothing(limits: Limits) -> None:
     assert parse_body(form(typed), TYPE, limits).top_k == 3
 
 
-@pytest.mark.parametrize("library", [None, ModuleType("multipart")])  # ModuleType: another one of that name
+@pytest.mark.parametrize("library", [None, ModuleType("multipart")])  # ModuleType: another library of that name
 def test_where_no_library_reads_forms_they_are_not_taken(
     library: ModuleType | None, limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Which kind a body is: what its type says, where it says something, and else its first bytes."""
+"""The kind of a body: by its content type if that is meaningful, else by its first bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vision.protocol.kinds import Kind, kind_of
 
 JPEG, OBJECT = b"\xff\xd8\xff\xe0", b'{"instances": []}'
 DEFAULTS = ["", "application/x-www-form-urlencoded", "text/plain", "text/plain; charset=forged", "no type", "a/b, c/d"]
-LISTED_TWICE = "application/json, application/json"  # as a proxy joins two headers
+LISTED_TWICE = "application/json, application/json"  # two headers joined by a proxy
 
 
 def refusal(body: bytes, content_type: str) -> tuple[int, str]:
@@ -44,7 +44,7 @@ def test_behind_any_other_type_the_first_bytes_decide(content_type: str) -> None
     assert kind_of(JPEG, content_type) is Kind.IMAGE
     assert kind_of(b"\n\t " + OBJECT, content_type) is Kind.JSON
     assert kind_of(b"[1]", content_type) is Kind.JSON
-    assert kind_of(b" \n", content_type) is Kind.JSON  # which is told that it is empty
+    assert kind_of(b" \n", content_type) is Kind.JSON  # whose error says that it is empty
     for encoding in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
         assert kind_of(OBJECT.decode().encode(encoding), content_type) is Kind.JSON
 

@@ -1,4 +1,4 @@
-"""A list of numbers where base64 belongs, anywhere in a body: told as that, and not as a body with too many values."""
+"""A list of numbers where base64 belongs, anywhere in a body, is reported as such, not as too many values."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_it_is_told_with_its_place(instances: list[Any], place: str, indent: int
     ("body", "sentence"),
     [
         ({"instances": BYTES}, NO_OBJECTS),
-        ({"instances": [0.5] * 100}, NO_OBJECTS),  # few enough to be read
+        ({"instances": [0.5] * 100}, NO_OBJECTS),  # few enough to parse
         ({"instances": [[0, 1, 2]] * 100}, NO_OBJECTS),
         ({"instances": BUFFER}, NO_OBJECTS),
         ({"instances": TYPED_ARRAY}, NO_OBJECTS),

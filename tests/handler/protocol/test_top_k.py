@@ -1,4 +1,4 @@
-"""How many classes: taken where the documentation says, and told everywhere else. Never ignored."""
+"""The number of classes: accepted where documented, refused everywhere else, never ignored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_address_may_ask_whatever_the_body_is(body: bytes, content_type: str
 
 @pytest.mark.parametrize("row", [{"body": JPEG}, {"data": JPEG}])
 def test_without_the_front_door_it_is_among_the_fields(row: dict[str, object], limits: Limits) -> None:
-    """TorchServe puts what the address asks, and the parts of a form that it has decoded, beside the body."""
+    """TorchServe puts the query string, and the parts of a form that it has decoded, next to the body."""
     assert parse_row({"top_k": bytearray(b"3"), **row}, "", limits).top_k == 3
     assert parse_row({"top_k": "3", **row}, "", limits).top_k == 3
     for name in LIKE_IT[:6]:

@@ -134,7 +134,7 @@ def test_an_image_that_is_called_json_is_not_counted(limits: Limits) -> None:
 
 @pytest.mark.parametrize("breaks", ["\n", "\r\n"])
 def test_base64_in_millions_of_lines_is_read_in_bounded_memory(breaks: str, limits: Limits) -> None:
-    """Broken after every two letters, 16 MiB took 371 more."""
+    """With a line break after every two characters, 16 MiB took 371 MiB more."""
     text = breaks.join(["QU", "JD"] * 500_000)
     body = bytearray(json.dumps({"instances": [{"b64": text}]}), "ascii")
     tracemalloc.start()
@@ -176,14 +176,14 @@ def test_it_is_known_how_long_an_answer_can_be(probability: float, label: str, w
 
 
 def test_who_asks_for_more_classes_than_there_are_gets_them_all(limits: Limits) -> None:
-    """The limits count what is answered, not what is asked; but what they refuse by itself, they refuse."""
+    """Limits apply to what is answered, not to what is asked; but an invalid value is still refused."""
     of_five = replace(limits, classes=5)
     for asked, given in ((1, 1), (5, 5), (6, 5), (1000, 5)):
         many = {"instances": ONE["instances"] * 64, "parameters": {"top_k": asked}}
         assert kserve_v1.parse_body(many, "", of_five).top_k == given
         assert kserve_v1.parse_body(b"\xff\xd8\xff", "image/jpeg", of_five, str(asked)).top_k == given
         assert kserve_v1.parse_row({"data": b"an image", "top_k": str(asked)}, "", of_five).top_k == given
-    assert kserve_v1.parse_body(ONE, "", replace(limits, classes=2)).top_k == 2  # of five, the default
+    assert kserve_v1.parse_body(ONE, "", replace(limits, classes=2)).top_k == 2  # instead of the default of five
     assert kserve_v1.instances_of_envelope(ONE["instances"], replace(limits, classes=1)).top_k == 1
     error = refusal(ONE | {"parameters": {"top_k": 1001}}, of_five)
     assert (error.status, str(error)) == (400, "parameters.top_k: expected an integer from 1 to 1000")
@@ -203,7 +203,7 @@ def test_the_bound_of_all_classes_together_is_exact(limits: Limits) -> None:
 def test_v2_with_bytes_behind_its_json_is_told_as_v2(
     head: dict[str, Any], content_type: str, behind: bytes, limits: Limits
 ) -> None:
-    """As tritonclient sends it, without a content type."""
+    """As sent by tritonclient, without a content type."""
     body = json.dumps(head, separators=(",", ":")).encode() + behind
     error = refusal(body, limits, content_type)
     assert (error.status, str(error)) == (

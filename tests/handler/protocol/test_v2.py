@@ -1,4 +1,4 @@
-"""KServe v2: bodies in, requests out; predictions in, tensors out; JSON, bytes behind it, and the JSON of gRPC."""
+"""KServe v2: bodies in, requests out; predictions in, tensors out; in JSON, with bytes after it, and in gRPC's JSON."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ BINARY = "inputs[0].parameters.binary_data_size: "
 )
 def test_what_is_wrong_is_told_with_its_place(document: Any, sentence: str | None, limits: Limits) -> None:
     status, said = refusal(document, limits)
-    if sentence is None:  # more images than may be
+    if sentence is None:  # more images than allowed
         assert (status, said) == (413, f"inputs[0].shape: more than {limits.max_instances} images")
     else:
         assert status == 400
@@ -544,7 +544,7 @@ def text(content: bytes) -> str:
 
 
 def message(contents: Any = None, raw: Any = None, **changed: Any) -> dict[str, Any]:
-    """As the door's transcoder writes a ModelInferRequest."""
+    """A ModelInferRequest as the door's transcoder writes it."""
     tensor = {"name": "images", "datatype": "BYTES", "shape": ["1"], **changed.pop("tensor", {})}
     tensor |= {"contents": contents} if contents else {}
     return {"model_name": MODEL, "inputs": [tensor], **({"raw_input_contents": raw} if raw else {}), **changed}
@@ -626,7 +626,7 @@ def test_what_is_wrong_over_grpc_is_told_with_its_place(asked: Any, sentence: st
 
 
 def test_an_answer_over_grpc_is_what_the_message_is_read_from() -> None:
-    """By protobuf's own reader."""
+    """Uses protobuf's own parser."""
     json_format = pytest.importorskip("google.protobuf.json_format")
     pb2 = pytest.importorskip("kserve.protocol.grpc.grpc_predict_v2_pb2", reason="kserve needs Python below 3.14")
     outputs = [(name, False) for name in NAMES]
@@ -652,7 +652,7 @@ def test_an_answer_over_grpc_is_what_the_message_is_read_from() -> None:
 @pytest.mark.parametrize("label", ["a", "a" * 250, "猫" * 250, "🐈" * 250, '"\\\n', "\0" * 9])
 @pytest.mark.parametrize("wnid", [None, "n02123045"])
 def test_it_is_known_how_long_an_answer_can_be(probability: float, label: str, wnid: str | None) -> None:
-    """In any protocol."""
+    """For every protocol."""
     classes = [(None, "b")] * 999 + [(wnid, label)]
     scored = ScoredClass(999, wnid, label, float(np.float32(probability)))
     bound = protocols.class_bytes(classes)
@@ -663,4 +663,4 @@ def test_it_is_known_how_long_an_answer_can_be(probability: float, label: str, w
             few, many = (
                 len(encode(*outputs, answer=Answer([Prediction([scored] * count)]), **way).body) for count in (100, 200)
             )
-            assert (many - few - 12) / 100 <= bound  # 12: of the numbers that say how long the tensors are
+            assert (many - few - 12) / 100 <= bound  # 12: digits of the tensors' sizes

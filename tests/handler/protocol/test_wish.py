@@ -1,4 +1,4 @@
-"""What an explanation is asked for, in v1: taken among the parameters, and told everywhere else."""
+"""An explanation's class and form, in v1: accepted in the parameters, refused everywhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the front door writes down of clients that have left is read as it comes, and takes little memory."""
+"""The front door's list of clients that have left is read as it grows, and takes little memory."""
 
 from __future__ import annotations
 

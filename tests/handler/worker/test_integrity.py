@@ -1,4 +1,4 @@
-"""The unpacked archive is what was packed, or it is refused with the file in question."""
+"""The unpacked archive is what was packed, or is refused with the name of the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDED_FOR_THE_CHECK = {
 
 @pytest.fixture
 def copy(model_dir: Path, tmp_path: Path) -> Path:
-    """Of the unpacked archive, with few weights in place of 244 MB, which some tests would read sixty times."""
+    """A copy of the unpacked archive with small weights instead of 244 MB, which some tests would read sixty times."""
     copy = Path(shutil.copytree(model_dir, tmp_path / "copy", ignore=shutil.ignore_patterns(WEIGHTS_FILE)))
     (copy / WEIGHTS_FILE).write_bytes(b"weights")
     with (model_dir / WEIGHTS_FILE).open("rb") as packed:
@@ -56,7 +56,7 @@ def test_what_python_caches_there_is_fine(copy: Path) -> None:
 
 
 def test_what_another_worker_is_caching_is_fine(copy: Path) -> None:
-    """Python writes into a file with a number after its name, and renames it."""
+    """Python writes to a file with a number after its name, and then renames it."""
     (copy / "vision" / "__pycache__").mkdir()
     (copy / "vision" / "__pycache__" / "errors.cpython-311.pyc.140316").write_bytes(b"")
     check_files(copy)
@@ -130,7 +130,7 @@ def test_a_missing_file_is_told_with_its_name(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_a_module_is_checked_before_it_is_imported(copy: Path) -> None:
-    """A worker imports the entry point by its name; a module that is no Python any more is told in one line."""
+    """A worker imports the entry point by name; a module that is no longer valid Python is reported in one line."""
     for module in sorted(copy.rglob("*.py")):
         if module.relative_to(copy).as_posix() in NEEDED_FOR_THE_CHECK:
             continue

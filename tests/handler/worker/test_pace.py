@@ -1,4 +1,4 @@
-"""How many images a batch may have: as many as are answered in time, and as their pixels have room."""
+"""How many images a batch may have: limited by time, and by memory for their pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_slow_one_as_many_as_it_answers_in_time() -> None:
 
 @pytest.mark.parametrize(("crop", "most"), [(384, 606), (518, 333), (600, 248)])
 def test_a_large_crop_as_many_as_have_room(crop: int, most: int) -> None:
-    """A picture of one pixel becomes as large as any other."""
+    """A one-pixel picture becomes as large as any other."""
     assert most * crop * crop * 3 <= 256 * 2**20 < (most + 1) * crop * crop * 3
     full, rest = divmod(most, 64)
     assert taken([64] * full + [rest, 1], 0.001, crop) == [Request] * full + [Request, Busy]

@@ -1,4 +1,4 @@
-"""How many threads a worker uses. Two `Processors` stand for two workers, since each opens the file for itself."""
+"""How many threads a worker uses. Two `Processors` represent two workers, because each opens the file separately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision.worker.processors import Processors, available
 
 @pytest.fixture
 def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with four processors, and a file to meet at."""
+    """A machine with four processors, and a shared file."""
     monkeypatch.setattr(processors, "available", lambda: 4)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     meeting_point = tmp_path / "alexnet.safetensors"

@@ -1,4 +1,4 @@
-"""A setting that is wrong is told when the model is loaded."""
+"""Invalid settings are reported when the model loads."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_wrong_setting_is_named(config: dict[str, Any], place: list[str], valu
 def test_a_number_of_torchserves_that_it_would_pass_over_is_named(
     config: dict[str, Any], name: str, value: object
 ) -> None:
-    """It writes "Invalid batchSize: true, should be integer" into its log, and takes its default."""
+    """It logs "Invalid batchSize: true, should be integer", and uses its default."""
     with pytest.raises(
         ValueError, match=rf"^model-config.yaml: {name} must be (a whole number above 0|at most 2147483647)$"
     ):
@@ -120,7 +120,7 @@ def test_a_model_may_have_fewer_classes_than_may_be_asked_for(config: dict[str, 
     limits = read_settings(config).limits
     of_five = limits.of_model(classes=5, class_bytes=100)
     assert of_five.classes == 5
-    assert {**asdict(of_five), **asdict(limits)} == asdict(of_five)  # all others are as they were
+    assert {**asdict(of_five), **asdict(limits)} == asdict(of_five)  # all others are unchanged
 
 
 def test_where_labels_are_long_an_answer_has_fewer_classes(config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the front door tells the handler, and what the handler tells it."""
+"""What the front door tells the handler, and the other way round."""
 
 from __future__ import annotations
 

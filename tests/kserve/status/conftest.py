@@ -1,4 +1,4 @@
-"""A status server on its Unix socket, whose model says what a test tells it."""
+"""A status server on its Unix socket, with a model that a test controls."""
 
 from __future__ import annotations
 

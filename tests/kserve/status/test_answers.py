@@ -1,4 +1,4 @@
-"""What the server says of itself follows what the model does, and everything else is refused in our shape."""
+"""The server's status follows the model, and everything else is refused in our format."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ WHEN_READY: dict[str, object] = {
 }
 PATHS = [*WHEN_READY, "/openapi.json", "/docs"]
 READY_PATHS = [f"/v1/models/{NAME}", "/v2/health/ready", f"/v2/models/{NAME}/ready"]
-THROUGH_THE_DOOR = STATUS.replace("{name}", NAME).replace("{version}", "").replace(r"\\.", r"\.")  # as YAML reads it
+THROUGH_THE_DOOR = STATUS.replace("{name}", NAME).replace("{version}", "").replace(r"\\.", r"\.")  # as read by YAML
 LONG_LINE = b"A" * 70_000
 
 
@@ -79,7 +79,7 @@ def test_nobody_keeps_an_answer_or_takes_it_for_something_else(ask: Ask, path: s
 
 
 def states(ask: Ask) -> dict[str, object]:
-    """What each path says of the model: the status, and of / what is in its body."""
+    """What each path says about the model: the status, and for / the content of its body."""
     service = json.loads(ask("/").content)
     return {
         "status": service["status"],
@@ -101,7 +101,7 @@ def expected(status: str, ready: bool) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("silent_s", "status", "ready"),
     [
-        (None, "alive", False),  # it is being loaded
+        (None, "alive", False),  # still loading
         (0, "alive", True),
         (READY_WITHIN_S - 1, "alive", True),
         (READY_WITHIN_S + 1, "alive", False),
@@ -204,7 +204,7 @@ def test_other_methods_are_not_allowed(ask: Ask, method: str, path: str) -> None
 
 
 def raw(path: Path, request: bytes) -> bytes:
-    """Sends it, whatever it is, and reads to the end."""
+    """Sends any bytes, and reads to the end."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
         connection.sendall(request)

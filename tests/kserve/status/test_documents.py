@@ -1,4 +1,4 @@
-"""What the server writes about its API: valid, in numbers those of the archive, and a page that needs nothing else."""
+"""The server's API documentation: valid, with the archive's numbers, and a self-contained page."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_model_with_another_number_of_classes_says_what_it_gives(
     schemas, given = document["components"]["schemas"], min(count, 1000)
     handlers = LimitSettings(**limits).of_model(count, class_bytes([(None, label) for _ in classes]))
     assert schemas["Prediction"]["properties"]["classes"]["maxItems"] == given
-    assert schemas["TopK"]["maximum"] == limits["max_top_k"]  # beyond which it is refused
+    assert schemas["TopK"]["maximum"] == limits["max_top_k"]  # more is refused
     assert schemas["TopK"]["default"] == min(given, 5)
     assert schemas["TopK"]["description"].endswith(f"for each image; all {count} if it is more than the model has.")
     stated = {limit["what"]: limit["most"] for limit in document["paths"][PREDICT]["post"]["x-limits"]}
@@ -135,7 +135,7 @@ def test_a_model_with_another_number_of_classes_says_what_it_gives(
 def test_an_archive_whose_classes_cannot_be_read_states_the_settings(
     limits: dict[str, int], checkout: Path, tmp_path: Path
 ) -> None:
-    """An older one has them in another file, and its handler gives no fewer than the setting says."""
+    """An older archive has them in another file, and its handler gives as many as the setting says."""
     for content in (None, b"[", b"{}", b"[]", b"[5]", b"[" + b"[null]," * 3_000_000):
         with zipfile.ZipFile(tmp_path / "a.mar", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(checkout / "handler" / CONFIG, CONFIG)
@@ -147,7 +147,7 @@ def test_an_archive_whose_classes_cannot_be_read_states_the_settings(
 def test_of_an_older_archive_nothing_is_said_that_it_does_not_do(
     temporary: Path, document: Json, checkout: Path, tmp_path: Path, model: ToldModel, stopping: threading.Event
 ) -> None:
-    """The server of today serves the archives of yesterday."""
+    """The current server serves older archives."""
     with zipfile.ZipFile(tmp_path / "a.mar", "w") as archive:
         archive.write(checkout / "handler" / CONFIG, CONFIG)
         archive.writestr("vision/protocol/v1.py", "")
@@ -266,7 +266,7 @@ def test_its_examples_are_as_its_schemas_say(document: Json) -> None:
 
 
 class Page(HTMLParser):
-    """What matters of it."""
+    """The parts that matter."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""KServe's own client takes the service for what it is."""
+"""KServe's own client understands the service."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ kserve = pytest.importorskip("kserve", reason="kserve 0.21 needs Python below 3.
 URL = "http://status"
 
 LOADING, FINE, SILENT, DEAD = None, 0, READY_WITHIN_S + 1, LIVE_WITHIN_S + 1
-UNAVAILABLE = 503  # which the client raises
+UNAVAILABLE = 503  # raised by the client
 
 
 def asked(path: Path, protocol: str, question: str) -> bool | int:
-    """The client's answer to `is_server_live`, …; or the status of what it raises."""
+    """The client's answer to `is_server_live`, …; or the status that it raises."""
 
     async def ask() -> bool:
         transport = httpx.AsyncHTTPTransport(uds=str(path))

@@ -1,4 +1,4 @@
-"""A model that says what a test tells it, and what is answered about it."""
+"""A model that a test controls, and the answers about it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ToldModel(Model):
 
 
 class Told:
-    """An answer that has been read."""
+    """An answer, fully read."""
 
     def __init__(self, answer: HTTPResponse) -> None:
         self.status, self.headers, self.content = answer.status, answer.headers, answer.read()
@@ -42,7 +42,7 @@ class Ask(Protocol):
 
 
 class Serve(Protocol):
-    """Starts one, with an archive or with none: the path of its socket."""
+    """Starts a server, with or without an archive, and returns the path of its socket."""
 
     def __call__(self, archive: Path | None = None) -> Path: ...
 
