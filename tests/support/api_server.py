@@ -1,8 +1,8 @@
-"""A Kubernetes API server on loopback, with KServe in it: as much of both as scripts/deploy.sh has to do with.
+"""A Kubernetes API server on loopback that includes KServe, as far as scripts/deploy.sh deals with either.
 
-It keeps what is applied, with the fields' managers, and refuses conflicts. What KServe and the nodes do with an
-InferenceService is told by a script for each storageUri: a list of moments, one for each look that a client takes; the
-last one stays. Or `kserve` tells it: what a real cluster showed (recorded.py), or a model of one (simulated_kserve.py).
+It stores applied objects with their field managers, and refuses conflicts. What KServe and the nodes do with an
+InferenceService follows a script for each storageUri: a list of moments, one for each time a client looks; the last
+one stays. Or it follows `kserve`: a recording of a real cluster (recorded.py), or a model of one (simulated_kserve.py).
 Test modules import this and name it as a plugin, for its fixtures: PYTEST_DONT_REWRITE.
 """
 
@@ -54,7 +54,7 @@ IS_READY = {"name": "alexnet", "ready": True}
 
 @dataclass
 class Moment:
-    """What is to be seen of a version at one look."""
+    """The visible state of a version at one moment."""
 
     pod: Object = field(default_factory=dict)  # the pod's status
     deployment: Object = field(default_factory=dict)  # the Deployment's status
@@ -63,7 +63,7 @@ class Moment:
     conditions: list[Object] = field(default_factory=list)
     has_deployment: bool = True
     has_pod: bool = True
-    replicas: int | None = None  # that the Deployment asks for; None: as many as the InferenceService
+    replicas: int | None = None  # requested by the Deployment; None: as many as by the InferenceService
 
 
 def initializing(**state: Any) -> Moment:
@@ -91,18 +91,18 @@ class Call:
 
     @property
     def is_write(self) -> bool:
-        """Reviews of access and predictions are sent by POST, too, and change nothing."""
+        """Access reviews and predictions are POSTs too, but change nothing."""
         harmless = "selfsubjectaccessreviews" in self.path or "/proxy/" in self.path
         return self.method != "GET" and self.query.get("dryRun") != "All" and not harmless
 
     @property
     def is_record(self) -> bool:
-        """Whether it writes what has proved itself."""
+        """Whether it writes the record of proven versions."""
         return self.method in ("POST", "PUT") and "/configmaps" in self.path
 
 
 class Status(Exception):
-    """An answer in Kubernetes' own form."""
+    """An answer in Kubernetes' own format."""
 
     def __init__(self, code: int, message: str, causes: list[Object] | None = None) -> None:
         self.code = code
@@ -112,7 +112,7 @@ class Status(Exception):
 
 
 class KServe(Protocol):
-    """What happens in a cluster with an InferenceService, beside what is applied. service: as the API server has it.
+    """What a cluster does with an InferenceService, apart from what is applied. service: as stored in the API server.
 
     answered: versions (storageUri and image) that ever answered a prediction as they should.
     """
@@ -120,7 +120,7 @@ class KServe(Protocol):
     answered: set[Any]
 
     def look(self, service: Object) -> None:
-        """Before a client sees it: time goes on."""
+        """Called before a client sees it: lets time pass."""
 
     def status(self, service: Object) -> Object: ...
 
@@ -135,19 +135,19 @@ class KServe(Protocol):
     def delete_pod(self, name: str) -> None: ...
 
     def ask(self, service: Object, call: Call) -> Any:
-        """What a pod of its Service says. Raises Status."""
+        """The answer of a pod of its Service. Raises Status."""
 
     def forget(self, service: Object) -> None:
-        """It is gone, with all that was made for it."""
+        """It was deleted, with everything that was made for it."""
 
 
 class ApiServer(ThreadingHTTPServer):
-    """`trouble`: called with each call, before it is answered; it may raise a Status. `calls`: all that came.
+    """`trouble`: called with each call, before it is answered; it may raise a Status. `calls`: all calls received.
 
     `objects`: by (plural, name). `scripts`: by storageUri. `denied`: what access reviews say no to.
     """
 
-    daemon_threads = True  # a client that was stopped leaves its connection open
+    daemon_threads = True  # a stopped client leaves its connection open
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Visit)
@@ -161,8 +161,8 @@ class ApiServer(ThreadingHTTPServer):
         self.kinds = copy.deepcopy(KINDS)
         self.controller: Object | None = {"image": "kserve/kserve-controller:v0.20.0"}
         self.answers: dict[str, tuple[int, Any]] = {}  # to predictions, by storageUri
-        self.models: dict[str, str] = {}  # what the archive at each storageUri calls its model; alexnet without
-        self.readiness: dict[str, tuple[int, Any]] = {}  # what each says of its model where it is asked for that
+        self.models: dict[str, str] = {}  # the model name in the archive at each storageUri; default alexnet
+        self.readiness: dict[str, tuple[int, Any]] = {}  # each one's answer to questions about its model
         self.log = ["one", "two"]
         self.events: list[Object] = []
         self.now = "2026-01-01T00:00:00Z"  # when something is applied
@@ -170,11 +170,13 @@ class ApiServer(ThreadingHTTPServer):
         self.mode = "Standard"
         self.kserve: KServe | None = None  # instead of scripts
         self.one_at_a_time = threading.RLock()
-        self.url_of: Callable[[str], str] = lambda name: f"http://{name}-models.example.com"  # as KServe is installed
+        self.url_of: Callable[[str], str] = lambda name: (
+            f"http://{name}-models.example.com"
+        )  # depends on KServe's installation
         self._looks: dict[str, int] = {}
         self._counter = itertools.count(1)
 
-    # What tests look at.
+    # For tests to look at.
 
     @property
     def writes(self) -> list[Call]:
@@ -182,7 +184,7 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def applied(self) -> list[str]:
-        """The kinds, in the order in which they were applied, but for the record of what has proved itself."""
+        """The kinds in the order in which they were applied, without the record of proven versions."""
         return [call.body["kind"] for call in self.writes if call.method == "PATCH" and not call.is_record]
 
     @property
@@ -195,7 +197,7 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def storage_uris(self) -> list[str]:
-        """All that were applied, in order."""
+        """All applied objects, in order."""
         services = [call.body for call in self.writes if (call.body or {}).get("kind") == "InferenceService"]
         return [found["spec"]["predictor"]["model"]["storageUri"] for found in services]
 
@@ -211,7 +213,7 @@ class ApiServer(ThreadingHTTPServer):
         self.trouble = trouble
 
     def put(self, plural: str, thing: Object, manager: str, operation: str = "Update") -> None:
-        """As another client would, whose fields are then its own."""
+        """Like another client, which then owns the fields."""
         key = plural, thing["metadata"]["name"]
         if key not in self.objects:
             self.objects[key] = self._new(thing)
@@ -220,7 +222,7 @@ class ApiServer(ThreadingHTTPServer):
         entry = {"manager": manager, "operation": operation, "fieldsV1": fields_of(thing)}
         stored["metadata"]["managedFields"].append(entry)
 
-    # What it answers.
+    # Answers.
 
     def respond(self, method: str, target: str, headers: Message, sent: bytes) -> tuple[int, str, bytes]:
         """→ status, content type, content."""
@@ -326,7 +328,7 @@ class ApiServer(ThreadingHTTPServer):
         return live
 
     def _remove(self, plural: str, name: str) -> Object:
-        """With all that it owns, as the garbage collector does it."""
+        """Removes all that it owns too, like the garbage collector."""
         gone = self.objects.pop((plural, name))
         for key, found in list(self.objects.items()):
             owners = found["metadata"].get("ownerReferences", [])
@@ -337,7 +339,7 @@ class ApiServer(ThreadingHTTPServer):
         return gone
 
     def _write(self, plural: str, call: Call) -> Object:
-        """A new object, or one in the place of that which was read."""
+        """Creates an object, or replaces the one that was read."""
         thing: Object = call.body
         name = thing["metadata"]["name"]
         live = self.objects.get((plural, name))
@@ -405,7 +407,7 @@ class ApiServer(ThreadingHTTPServer):
     # KServe and the nodes.
 
     def _events(self, call: Call) -> list[Object]:
-        """Those that were asked for; one that names no object is about all."""
+        """The requested events; one that names no object applies to all."""
         found = [event for thing in self._services() if self.kserve for event in self.kserve.events(thing)]
         selector = call.query.get("fieldSelector", "")
         wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
@@ -449,7 +451,7 @@ class ApiServer(ThreadingHTTPServer):
             return
         moment, name = self._moment(service), f"{service['metadata']['name']}-predictor"
         if not (moment.ready and moment.has_pod):
-            yield {  # one of the version before, which is fine
+            yield {  # one of the previous version, which is fine
                 "metadata": {"name": f"{name}-old", "annotations": {"torchserve-alexnet/deployed": "before"}},
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]},
             }
@@ -459,7 +461,7 @@ class ApiServer(ThreadingHTTPServer):
             yield {"metadata": metadata, "status": moment.pod}
 
     def _serve(self, call: Call) -> Any:
-        """The pod's own answer, or the proxy's for it."""
+        """The pod's own answer, or the proxy's on its behalf."""
         _, _, asked = call.path.partition("/services/http:")
         host, _, route = asked.partition(":80/proxy")
         name = host.removesuffix("-00002").removesuffix("-predictor")
@@ -490,13 +492,13 @@ def _uri(service: Object) -> str:
 
 
 def _handed_on(service: Object) -> Object:
-    """KServe hands the annotations of an InferenceService on, and adds one of its own."""
+    """KServe passes on an InferenceService's annotations, and adds one of its own."""
     annotations: Object = service["metadata"].get("annotations", {})
     return annotations | {"internal.serving.kserve.io/storage-initializer-sourceuri": _uri(service)}
 
 
 def _is_selected(event: Object, wanted: dict[str, str]) -> bool:
-    """By `involvedObject.name=…` and the like, and by `type=Warning`."""
+    """Filters by `involvedObject.name=…` and the like, and by `type=Warning`."""
     about = event.get("involvedObject")
     values = {f"involvedObject.{key}": value for key, value in (about or {}).items()} | {"type": event.get("type")}
     return about is None or all(values.get(key) == value for key, value in wanted.items())
@@ -576,7 +578,7 @@ labels:
 
 @pytest.fixture
 def api(user_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
-    """The cluster of the current kube context, in this process and in what it starts."""
+    """The cluster of the current kube context, in this process and its children."""
     with in_a_thread(ApiServer()) as served:
         monkeypatch.setenv("KUBECONFIG", str(write_kube_config(tmp_path / "kube-config", served.url)))
         yield served
@@ -597,7 +599,7 @@ def write_kube_config(file: Path, url: str, user: Object | None = None, **change
 
 @pytest.fixture
 def overlays(tmp_path: Path) -> Path:
-    """A folder of overlays: `standard`, and `stock-runtime` which has no ServingRuntime."""
+    """A folder of overlays: `standard`, and `stock-runtime`, which has no ServingRuntime."""
     made = tmp_path / "overlays"
     for name in ("standard", "stock-runtime"):
         (made / name).mkdir(parents=True)

@@ -1,6 +1,6 @@
 """Which classes of a jar can be reached from others, by the names in their constant pools.
 
-What is found by its name alone, as a plugin is (Class.forName), is not seen: roots of such kinds have to be named.
+Classes that are only looked up by name, such as plugins (Class.forName), are not seen: name them as roots.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def names_in(content: bytes) -> set[str]:
 
 
 class ClassGraph:
-    """Of one jar."""
+    """The class graph of one jar."""
 
     def __init__(self, jar: Path) -> None:
         with zipfile.ZipFile(jar) as opened:
@@ -50,7 +50,7 @@ class ClassGraph:
         return {name for name in self._named if name.startswith(beginnings)}
 
     def reached_from(self, roots: Iterable[str]) -> set[str]:
-        """The roots, what they name, what that names, and so on; also what is not in the jar (Java's own)."""
+        """The roots and everything reachable from them, including classes that are not in the jar (Java's own)."""
         found: set[str] = set()
         waiting = list(roots)
         while waiting:

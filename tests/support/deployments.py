@@ -32,7 +32,7 @@ Attempt = Callable[..., str]
 
 
 class Heard:
-    """What a deployment said."""
+    """The output of a deployment."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -45,7 +45,7 @@ class Heard:
 
 
 def reason(attempt: Callable[[], object]) -> str:
-    """The line with which it fails."""
+    """The line with which it failed."""
     with pytest.raises(PipelineError) as raised:
         attempt()
     assert "\n" not in str(raised.value)
@@ -59,7 +59,7 @@ def heard() -> Heard:
 
 @pytest.fixture
 def make(api: ApiServer, overlays: Path, heard: Heard) -> Iterator[Make]:
-    """A deployment of the current kube context, as another process would have it."""
+    """A deployment in the current kube context, as in another process."""
     with closing(Cluster()) as cluster:
         yield lambda pace=FAST, name=None: Deployment(cluster, overlays, heard.voice, pace, name)
 
@@ -71,13 +71,13 @@ def deploy(make: Make) -> Deploy:
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What a deployment says while it checks, warnings too."""
+    """What a deployment says while checking, including warnings."""
     return []
 
 
 @pytest.fixture
 def refusal(overlays: Path, lines: list[str], user_environment: None) -> Attempt:
-    """The line with which a deployment fails, in whichever cluster the kube config names by then."""
+    """The line with which a deployment fails, in the cluster that the kube config names by then."""
 
     def attempt(uri: str = ONE, overlay: str = "standard", namespace: str | None = None) -> str:
         def run() -> None:

@@ -1,4 +1,4 @@
-"""What pods may request of a node of GKE, and what GKE's own pods take of it."""
+"""What pods may request on a GKE node, and what GKE's own pods take of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Room:
         return Room(self.cpu * times, self.memory * times, self.disk * times)
 
     def holds(self, pod: Room) -> int:
-        """How many of these pods."""
+        """This many of these pods."""
         each = zip((self.cpu, self.memory, self.disk), (pod.cpu, pod.memory, pod.disk), strict=True)
         return int(min(have // wanted for have, wanted in each if wanted))
 
@@ -54,21 +54,21 @@ def allocatable(machine: str, disk_gb: int) -> Room:
     cpus, gib = CPUS_AND_GIB[machine]
     # 6 % of the first processor, 1 % of the next, 0.5 % of the next two, 0.25 % of all others.
     cpu_reserved = sum((60, 10, 5, 5)[:cpus]) + 2.5 * max(cpus - 4, 0)
-    # Of memory, and 100 MiB at which pods are evicted. Google's example of 16 GiB shows 97.3 % of them to the node.
+    # Memory, and 100 MiB below which pods are evicted. In Google's example, the node sees 97.3 % of 16 GiB.
     steps = ((4, 0.25), (4, 0.20), (8, 0.10), (112, 0.06), (gib, 0.02))
     memory_reserved, rest = 0.0, float(gib)
     for step, share in steps:
         memory_reserved += min(step, rest) * share
         rest = max(rest - step, 0)
     memory = (gib * 0.973 - memory_reserved) * GIB - 100
-    # Half of the disk, or 6 GiB and 35 %, or 100 GiB; and a tenth, at which pods are evicted.
-    shown = disk_gb * 0.9425  # of 100 GB, in the same example, 94.25 GiB
+    # Half the disk, or 6 GiB and 35 %, or 100 GiB; and a tenth, below which pods are evicted.
+    shown = disk_gb * 0.9425  # in the same example, 94.25 GiB of 100 GB
     disk = shown * 0.9 - min(disk_gb * 0.5, 6 + disk_gb * 0.35, 100)
     return Room(int(cpus * 1000 - cpu_reserved), memory, disk * GIB)
 
 
 def requested(resources: dict[str, str]) -> Room:
-    """Of a container's `requests`."""
+    """A container's `requests`."""
     cpu = resources.get("cpu", "0")
     return Room(
         int(cpu[:-1]) if cpu.endswith("m") else int(float(cpu) * 1000),

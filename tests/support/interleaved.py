@@ -1,4 +1,4 @@
-"""Commands of deploy.sh in a simulated cluster, disturbed wherever a test wants it, and what must hold always.
+"""deploy.sh's commands in a simulated cluster, disturbed wherever a test wants, and the invariants.
 
 Test modules import this and name it as a plugin, for its fixtures: PYTEST_DONT_REWRITE.
 """
@@ -33,7 +33,7 @@ from tests.support.simulated_kserve import Version, version_of
 from tests.support.without_sockets import connect, timeless
 
 PACE = Pace(timeout=60, poll=1, patience=5, smoke=3)
-Disturb = Callable[[str, str], None]  # with a call's method and path
+Disturb = Callable[[str, str], None]  # takes a call's method and path
 SERVICE = ("inferenceservices", "alexnet")
 
 
@@ -51,7 +51,7 @@ class World:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Another deploys meanwhile."""
+        """Somebody else deploys meanwhile."""
         self.alone = False
         yield
         self.alone = True
@@ -91,7 +91,7 @@ class World:
         def watch(method: str, target: str) -> None:
             if method not in ("PATCH", "DELETE") or "dryRun" in target:
                 return
-            end.wrote = end.wrote or "/configmaps/" not in target  # a record changes nothing that serves
+            end.wrote = end.wrote or "/configmaps/" not in target  # a record does not change what is served
             if method == "PATCH" and "/inferenceservices/" in target:
                 applied = self.live
                 is_wanted = applied == wanted or (not self.alone and applied and wanted and applied.uri == wanted.uri)
@@ -117,7 +117,7 @@ class World:
         assert end.names_the_state, end
         return end
 
-    # What others do.
+    # Actions of others.
 
     def apply_by_others(self, version: Version, keeps_fields: bool, without_ours: bool = True) -> None:
         """`kubectl apply` of another version: its fields are kubectl's from then on.
@@ -192,14 +192,14 @@ class Turns:
     def _run(self) -> None:
         try:
             self._second()
-        except BaseException as error:  # the first's thread raises it
+        except BaseException as error:  # the first one's thread raises it
             self._raised = error
         self._stopped.release()
 
 
 @contextmanager
 def quick(api: ApiServer) -> Iterator[None]:
-    """No waits, and each overlay is rendered once."""
+    """Without waits, and with each overlay rendered only once."""
     rendered = functools.cache(manifests.render)
 
     def render(*arguments: Any) -> list[Object]:
@@ -211,7 +211,7 @@ def quick(api: ApiServer) -> Iterator[None]:
 
 @pytest.fixture
 def scaled(overlays: Path) -> Path:
-    """With another overlay, of two replicas and an HPA."""
+    """With another overlay, which has two replicas and an HPA."""
     text = (overlays / "standard" / "manifests.yaml").read_text()
     (overlays / "scaled").mkdir()
     for file in ("kustomization.yaml", "names.yaml"):

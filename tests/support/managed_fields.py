@@ -1,6 +1,6 @@
-"""Server-side apply as an API server does it: which fields are whose, what an apply takes away, and how it merges.
+"""Server-side apply as in an API server: who owns which fields, what an apply removes, and how it merges.
 
-Lists whose items have names go by these; others are one value.
+Lists whose items have names are merged by name; others are a single value.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ Path = tuple[str, ...]
 
 
 def fields_of(thing: Object) -> Object:
-    """fieldsV1 of what is applied."""
+    """The fieldsV1 of an applied object."""
     content = {key: value for key, value in thing.items() if key not in ("apiVersion", "kind", "metadata", "status")}
     metadata = {key: thing["metadata"][key] for key in ("labels", "annotations") if thing["metadata"].get(key)}
     return _fields(content | ({"metadata": metadata} if metadata else {}))
 
 
 def conflicting(live: Object, thing: Object, entry: Object) -> list[Path]:
-    """Which fields of this thing would change what belongs to the manager of this entry of managedFields."""
+    """Which fields of this value would change something owned by the manager of this managedFields entry."""
     owned = set(_leaves(entry["fieldsV1"]))
     return [path for path in _leaves(fields_of(thing)) if path in owned and _at(live, path) != _at(thing, path)]
 
 
 def take_away(stored: Object, before: Object, now: Object, others: list[Object]) -> None:
-    """What was applied, is applied no longer, and belongs to nobody else. All but `stored` are fieldsV1."""
+    """Fields that were applied, no longer are, and belong to nobody else. All but `stored` are fieldsV1."""
     kept = set(_leaves(now)).union(*map(_leaves, others))
     for path in _leaves(before):
         holder = _at(stored, path[:-1])

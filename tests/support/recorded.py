@@ -49,7 +49,7 @@ def _waiting(reason: str, message: str = "") -> Object:
     return {"waiting": {"reason": reason, "message": message}}
 
 
-# A pod's status, by the word for it.
+# A pod's status for each word.
 PODS = {
     "pending": {"phase": "Pending"},
     "unschedulable": {
@@ -72,7 +72,7 @@ PODS = {
 
 @dataclass
 class Moment:
-    """deployment: the version of its template, then counts; None where there is none. pods: version and word."""
+    """deployment: the version of its template, then counts; None if there is none. pods: version and word."""
 
     ready: tuple[str, str] = ("Unknown", "")
     deployment: tuple[str, dict[str, int]] | None = None
@@ -101,7 +101,7 @@ def scenarios(folder: Path) -> dict[str, Object]:
 
 
 class RecordedKServe:
-    """Plays what was recorded to whoever looks at the InferenceService.
+    """Replays the recording to whoever looks at the InferenceService.
 
     answered: versions that answered a prediction as they should.
     """
@@ -188,7 +188,7 @@ class RecordedKServe:
         ]
 
     def ask(self, service: Object, call: Call) -> Object:
-        """Of the pods that are ready, the first answers: the oldest."""
+        """The first ready pod answers: the oldest."""
         ready = [version for version, word in self.now.pods if word == "ready"]
         if not ready:
             raise Status(503, "no endpoints available for service")

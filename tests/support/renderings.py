@@ -1,7 +1,7 @@
-"""The manifests under kserve/, as kubectl renders them, and what is wrong with a rendering.
+"""The manifests under kserve/, as rendered by kubectl, and the faults of a rendering.
 
-A fault is a sentence that names the object. What only a live cluster refuses, through KServe's webhooks and Knative's,
-is written down here as far as it can be told from the objects.
+A fault is a sentence that names the object. Rules that only a live cluster enforces, through KServe's and Knative's
+webhooks, are repeated here as far as the objects allow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MANIFESTS = CHECKOUT / "kserve"
 OTHER_KINDS = CHECKOUT / "tests" / "kserve" / "other_kinds.yaml"
 
-KUBERNETES = ("1.32", "1.37")  # the oldest that KServe 0.20 runs on, and the newest that is known
+KUBERNETES = ("1.32", "1.37")  # the oldest that KServe 0.20 supports, and the newest known
 KSERVE_RUNTIMES = {"kserve-torchserve"}
 LABELS = {"app.kubernetes.io/name": "alexnet", "app.kubernetes.io/part-of": "torchserve-alexnet"}
 HEALTH_CHECK = "HealthCheckPolicy"
@@ -43,7 +43,7 @@ RESTRICTED = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-# What can be chosen, and what of it goes together: the READMEs of the components say so.
+# What can be chosen, and which choices go together, according to the components' READMEs.
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.is_dir())
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
 
@@ -64,12 +64,12 @@ ON_STANDARD = {
 APART = [
     {"autoscaling-hpa", "autoscaling-keda"},
     {"public-endpoint", "public-endpoint-iap"},
-    {"public-endpoint", "stock-runtime"},  # which checks no keys
+    {"public-endpoint", "stock-runtime"},  # it checks no keys
     {"local-archive", "restricted-namespace"},
     {"network-policy-offline", "network-policy-private-google"},
     *(
         {name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit", "grpc")
-    ),  # whose image checks none
+    ),  # its image checks none
 ]
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
@@ -82,7 +82,7 @@ def go_together(components: tuple[str, ...]) -> bool:
 
 
 def in_order(components: tuple[str, ...]) -> tuple[str, ...]:
-    """With what they need, as the READMEs say: knative and public-gateway first, restricted-namespace last."""
+    """With their dependencies, as in the READMEs: knative and public-gateway first, restricted-namespace last."""
     needed = {"knative"} if set(components) & ON_KNATIVE else set()
     needed |= {"public-gateway"} if set(components) & ON_A_GATEWAY else set()
     needed |= {"api-keys"} if "public-endpoint" in components else set()
@@ -116,7 +116,7 @@ def render_with(components: tuple[str, ...], scratch: Path) -> list[Object]:
 
 
 def faults(objects: list[Object]) -> list[str]:
-    """Everything that can be told without KServe's CRDs: of each object, and, where those are well formed, of all."""
+    """All faults that can be found without KServe's CRDs: of each object and, if these are well-formed, of all."""
     found = [fault for object_ in objects for fault in object_faults(json.dumps(object_))]
     if not found:
         for check in (reference_faults, selector_faults, webhook_faults, pod_security_faults):
@@ -126,7 +126,7 @@ def faults(objects: list[Object]) -> list[str]:
 
 @cache  # most renderings share most of their objects
 def object_faults(text: str) -> list[str]:
-    """Of one object, given as JSON."""
+    """The faults of one object, given as JSON."""
     object_ = json.loads(text)
     kind = object_["kind"]
     checks = (losses, kind_faults, metadata_faults, image_faults)
@@ -134,7 +134,7 @@ def object_faults(text: str) -> list[str]:
 
 
 def crd_faults(objects: list[Object], schemas: Schemas) -> list[str]:
-    """What the API server refuses of KServe's kinds."""
+    """What the API server refuses in KServe's kinds."""
     return [
         fault
         for object_ in objects
@@ -151,7 +151,7 @@ def other_schemas() -> dict[str, Schema]:
 
 
 def _schema(short: Any) -> Schema:
-    """The schema that a line of other_kinds.yaml stands for."""
+    """The schema described by a line of other_kinds.yaml."""
     if isinstance(short, dict):
         fields = {name.removesuffix("?"): _schema(value) for name, value in short.items()}
         required = [name for name in short if not name.endswith("?")]
@@ -190,7 +190,7 @@ def metadata_faults(object_: Object) -> Iterator[str]:
 
 
 def image_faults(value: Any) -> Iterator[str]:
-    """Of every `image` at any depth."""
+    """Every `image` at any depth."""
     if isinstance(value, dict):
         image = value.get("image")
         if isinstance(image, str) and "@sha256:" not in image:
@@ -272,7 +272,7 @@ def storage_prefixes(objects: list[Object]) -> tuple[str, ...]:
 
 
 def selector_faults(objects: list[Object]) -> Iterator[str]:
-    """Every selector must find the pods that KServe makes, or the Service that is there."""
+    """Every selector must match the pods that KServe makes, or an existing Service."""
     for object_ in objects:
         spec, kind = object_.get("spec", {}), object_["kind"]
         if kind == "ServiceMonitor":
@@ -301,7 +301,7 @@ def pod_labels(objects: list[Object]) -> dict[str, str]:
 
 
 def webhook_faults(objects: list[Object]) -> Iterator[str]:
-    """Refused by KServe's webhook (inference_service_validation.go), or by Knative's, or ignored without a word."""
+    """Refused by KServe's webhook (inference_service_validation.go) or Knative's, or silently ignored."""
     service = one(objects, "InferenceService")
     annotations, predictor = service["metadata"]["annotations"], service["spec"]["predictor"]
     mode, autoscaler = annotations.get(MODE), annotations.get(AUTOSCALER)
@@ -341,7 +341,7 @@ def webhook_faults(objects: list[Object]) -> Iterator[str]:
 
 
 def pod_security_faults(objects: list[Object]) -> Iterator[str]:
-    """The Pod Security Standard `restricted`, of every container that can be told from here."""
+    """The Pod Security Standard `restricted`, for every container that is known here."""
     for object_ in objects:
         spec, kind = object_.get("spec", {}), object_["kind"]
         if kind == "ServingRuntime":
@@ -371,7 +371,7 @@ def pod_security_faults(objects: list[Object]) -> Iterator[str]:
 
 
 def merge(below: Object, above: Object) -> Object:
-    """Of two containers, as KServe merges a runtime's with the service's: by key, arguments one after the other."""
+    """Merges two containers like KServe merges a runtime's with the service's: by key, with arguments concatenated."""
     merged = dict(below)
     for name, value in above.items():
         if isinstance(value, dict) and isinstance(merged.get(name), dict):

@@ -1,4 +1,4 @@
-"""What a second service in a namespace can be made of: each overlay, the base with each component, and with many."""
+"""What a second service in a namespace can consist of: each overlay, and the base with each component or many."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CHOICES: list[Choice] = [
 
 
 def called(choice: Choice) -> str:
-    """For a test's name."""
+    """For the test's name."""
     return "+".join(choice) if len(choice) < 5 else f"{choice[0]}+{len(choice) - 1} components"
 
 
 def write_overlay(folder: Path, choice: Choice, **more: object) -> Path:
-    """A folder for kustomize that has this choice, with more fields of its kustomization."""
+    """A folder for kustomize with this choice, and further fields in its kustomization."""
     folder.mkdir(parents=True)
     root = os.path.relpath(MANIFESTS, folder.resolve())
     first, *components = choice

@@ -1,14 +1,14 @@
-"""A model of what KServe 0.20 in Standard mode, the Deployment controller, an HPA, the nodes and a Service do.
+"""A model of KServe 0.20 in Standard mode, with the Deployment controller, an HPA, the nodes and a Service.
 
-One step is taken at each look that a client takes at an InferenceService (`restless`: or at its Deployment),
-so that nothing depends on time. What is modelled is what mattered in a real cluster:
+It takes one step each time a client looks at an InferenceService (`restless`: or at its Deployment), so nothing
+depends on time. It models what mattered in a real cluster:
 
-- KServe hands the annotations of an InferenceService on to the pods, leaves `replicas` to an HPA, and says `Ready` from
-  the Deployment's `Available`, one step late. So it is true with the pods of the version before, and false while a
+- KServe passes the annotations of an InferenceService on to the pods, leaves `replicas` to an HPA, and derives `Ready`
+  from the Deployment's `Available`, one step late. So it is true with the previous version's pods, and false while a
   replica is missing. https://github.com/kserve/kserve/blob/v0.20.0/pkg/apis/serving/v1beta1/inference_service_status.go
-- A roll-out has maxSurge 1 and maxUnavailable 0: pods of before serve until as many new ones are ready.
+- A roll-out has maxSurge 1 and maxUnavailable 0: old pods serve until as many new ones are ready.
 - An HPA first sees a Deployment of one pod, and then brings it to `minReplicas`.
-- A Service is answered by any pod that is ready, whatever its version: here by the oldest, which misleads most.
+- Any ready pod answers for a Service, whatever its version: here the oldest, which misleads most.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tests.support.api_server import ANSWER, IS_READY, ApiServer, Call, Status
 
 SOURCE_URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
-READY_AFTER = 3  # steps: scheduled, the archive is there, the model is loaded
-HPA_SEES = 4  # steps after a Deployment is made, until its HPA counts
+READY_AFTER = 3  # steps: scheduled, archive present, model loaded
+HPA_SEES = 4  # steps from the creation of a Deployment until its HPA counts
 
-# What becomes of a version.
+# The fate of a version.
 SERVES = "serves"
 CRASHES = "crashes"
 NEVER_READY = "never ready"
@@ -99,7 +99,7 @@ def _failing(name: str, restarts: int) -> Object:
 
 @dataclass
 class Workload:
-    """A Deployment, with its pods and its autoscaler. seen: what KServe wants of it, which comes a step late."""
+    """A Deployment with its pods and its autoscaler. seen: what KServe wants, one step late."""
 
     version: Version
     annotations: dict[str, str]
@@ -109,7 +109,7 @@ class Workload:
     observed: int = 0
     age: int = 0
     pods: list[Pod] = field(default_factory=list)
-    said: Object = field(default_factory=dict)  # by KServe, of the Deployment as it was a step before
+    said: Object = field(default_factory=dict)  # by KServe, about the Deployment one step earlier
 
     @property
     def alive(self) -> list[Pod]:
@@ -117,7 +117,7 @@ class Workload:
 
     @property
     def of_now(self) -> list[Pod]:
-        """Those of the latest template."""
+        """The pods of the latest template."""
         return [pod for pod in self.alive if pod.annotations == self.annotations and pod.version == self.version]
 
     @property
@@ -156,18 +156,18 @@ class SimulatedKServe:
         self.restless: set[str] = set()
         self.workloads: dict[str, Workload] = {}
 
-    # What tests look at, and do to it.
+    # For tests to look at and act on.
 
     def fate_of(self, version: Version) -> str:
         return self.fates.get(version.image or "") or self.fates.get(version.uri, SERVES)
 
     def serving(self, name: str = "alexnet") -> set[Version]:
-        """Whose pods are ready, and answer as they should."""
+        """Versions whose pods are ready and answer correctly."""
         found = self.workloads.get(name)
         return {pod.version for pod in (found.ready if found else []) if pod.fate == SERVES}
 
     def lose_pod(self, name: str = "alexnet") -> None:
-        """With its place, so that another one waits until that is back."""
+        """Removes it with its place, so that the next one waits until the place is back."""
         workload = self.workloads[name]
         if not workload.alive:
             return
@@ -175,12 +175,12 @@ class SimulatedKServe:
         workload.pods.remove(workload.alive[0])
 
     def settle(self, steps: int = 30) -> None:
-        """Time goes on, and nobody looks."""
+        """Time passes while nobody looks."""
         for _ in range(steps):
             for service in [found for (kind, _), found in self._api.objects.items() if kind == "inferenceservices"]:
                 self.look(service)
 
-    # What the API server asks.
+    # Called by the API server.
 
     def look(self, service: Object) -> None:
         workload = self._workload(service)
@@ -191,7 +191,7 @@ class SimulatedKServe:
             pod.has_node = pod.has_node or number < self.places
             pod.age += pod.has_node
         if self._rolled_over(service, workload):
-            return  # the Deployment controller has not seen it yet
+            return  # the Deployment controller has not noticed it yet
         workload.observed = workload.generation
         self._scale(service, workload)
         self._roll_out(workload)
@@ -273,7 +273,7 @@ class SimulatedKServe:
         return version_of(self._api, service), handed_on
 
     def _rolled_over(self, service: Object, workload: Workload) -> bool:
-        """KServe writes the Deployment anew, where the InferenceService or the runtime had changed a step ago."""
+        """KServe rewrites the Deployment if the InferenceService or the runtime changed a step ago."""
         seen, workload.seen = workload.seen, self._wanted(service)
         if seen == (workload.version, workload.annotations):
             return False
@@ -308,7 +308,7 @@ class SimulatedKServe:
 
 
 def _said(workload: Workload) -> Object:
-    """The Deployment's `Available`, and what KServe makes of it."""
+    """The Deployment's `Available`, and what KServe derives from it."""
     if workload.is_available:
         return {"status": "True", "reason": "MinimumReplicasAvailable"}
     message = "Deployment does not have minimum availability."

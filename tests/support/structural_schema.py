@@ -1,7 +1,7 @@
-"""What the API server would refuse in an object of a custom kind, after its CustomResourceDefinition's schema.
+"""What the API server would refuse in a custom object, according to its CustomResourceDefinition's schema.
 
-Like the API server with `fieldValidation: Strict`: a field that the schema does not list is an error. A keyword of
-the schema that this module does not know is one too, rather than a check that silently does not happen.
+Like the API server with `fieldValidation: Strict`: a field that the schema does not list is an error. So is a schema
+keyword that this module does not know, rather than a silently skipped check.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IGNORED = {
     "default",
     "description",
     "example",
-    "format",  # int32 and int64, date-time: nothing here comes near their bounds
+    "format",  # int32 and int64, date-time: nothing here gets near their bounds
     "title",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-list-type",
@@ -33,7 +33,7 @@ IGNORED = {
 }
 KNOWN = {
     "additionalProperties",
-    "allOf",  # only where the type is an int-or-string
+    "allOf",  # only for int-or-string types
     "anyOf",  # likewise
     "enum",
     "items",
@@ -96,7 +96,7 @@ def errors(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
 
 
 def object_errors(object_: dict[str, Any], schema: Schema) -> Iterator[str]:
-    """Of a whole object: a CRD's schema leaves its metadata to the API server."""
+    """Checks a whole object: a CRD's schema leaves metadata to the API server."""
     yield from errors(object_, schema | {"properties": schema["properties"] | {"metadata": METADATA}}, object_["kind"])
 
 

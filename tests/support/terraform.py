@@ -1,7 +1,7 @@
-"""Terraform on a copy of terraform/, and what its own tests plan.
+"""Terraform on a copy of terraform/, and the plans of its own tests.
 
-Without a Google Cloud account: providers are mocked, and where they cannot be downloaded, stand-ins that know their
-schemas take their places (a folder with a script `with-providers`, named by TERRAFORM_OFFLINE).
+Needs no Google Cloud account: providers are mocked and, if they cannot be downloaded, replaced by stand-ins that know
+their schemas (a folder with a script `with-providers`, named by TERRAFORM_OFFLINE).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDERS = ["state", "cluster", "kserve"]
 OFFLINE = Path(os.environ.get("TERRAFORM_OFFLINE") or CHECKOUT.parent / "shared" / "terraform-offline")
 
-# What a checkout may hold of a real installation, and no test may see.
+# Files of a real installation that a checkout may hold, and no test may see.
 LEFT_BEHIND = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*.tfplan")
 
 Resource = dict[str, Any]
@@ -27,7 +27,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class Terraform:
-    """A copy of terraform/, and what puts providers before the command."""
+    """A copy of terraform/, and a command prefix that supplies providers."""
 
     folders: Path
     prefix: list[str]
@@ -37,7 +37,7 @@ class Terraform:
         return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment(), check=False)
 
     def prepared(self, folder: str | Path) -> str:
-        """Why the providers of a folder cannot be had, or nothing. Stand-ins need no preparation."""
+        """Why a folder's providers are not available, or nothing. Stand-ins need no preparation."""
         if self.prefix:
             return ""
         done = self(folder, "init", "-backend=false", "-input=false", "-no-color")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# Says what it was called with, a line for each call. {answers}: what the page reads of it, as cases of a shell.
+# Records its arguments, one line per call. {answers}: its output for the page, as shell cases.
 STAND_IN = r"""#!/bin/sh
 printf '%s\n' "$(echo "${{0##*/}} $*" | tr '\n' ' ')" >>"$RECORD"
 case "${{0##*/}} $*" in
@@ -29,13 +29,13 @@ def section(page: Path, title: str) -> str:
 
 
 def commands(page: Path, title: str) -> str:
-    """What stands indented; what stands in a fence is a file, or another way."""
+    """Indented commands; fenced blocks are files or alternatives."""
     text = re.sub(r"^```.*?^```$", "", section(page, title), flags=re.MULTILINE | re.DOTALL)
     return "".join(line[4:] + "\n" for line in text.splitlines() if line.startswith("    "))
 
 
 def walked(folder: Path, script: str, programs: set[str], answers: str) -> list[str]:
-    """What the programs, and those of scripts/, were called with. An unset variable or a failing command ends it."""
+    """The arguments of all programs, including scripts/. An unset variable or a failing command ends the run."""
     for name in ("bin", "scripts"):
         (folder / name).mkdir()
     for program in [f"bin/{name}" for name in programs] + [
@@ -57,7 +57,7 @@ def walked(folder: Path, script: str, programs: set[str], answers: str) -> list[
         try:
             status = process.wait(60)
         finally:
-            with contextlib.suppress(ProcessLookupError):  # the port-forward, where the page did not end it
+            with contextlib.suppress(ProcessLookupError):  # the port-forward, if the page did not stop it
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(60)
     assert status == 0, (folder / "said").read_text()
