@@ -8,10 +8,12 @@ the check was made.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,9 @@ SECRETS_SKIPS = (
     "detect_secrets.filters.heuristic.is_indirect_reference",
     "detect_secrets.filters.heuristic.is_swagger_file",
 )
+
+PRAGMA = "pragma"  # detect-secrets lets a line pass if it, or the line before, has a comment with this word
+LINES_IN_A_FILE = 2000  # so that each processor gets some of the files
 
 # Not searched for secrets: they are compiled from the .proto files next to them, which are searched. Tests hold the
 # two together.
@@ -127,19 +132,13 @@ def secrets(checkout: Path) -> Outcome:
     """detect-secrets: keys and passwords in any text file that git tracks or would add.
 
     Each file is scanned twice. Under its own name, it is parsed (YAML, INI), but comments are not searched, and lock
-    files, style sheets and others are skipped. As .txt, with a first line that no INI file has, each line is searched.
+    files, style sheets and others are skipped. As lines of a .txt, everything is searched; for Python that is the only scan.
     """
     texts, pictures = _texts_and_pictures(checkout)
     if not texts:
         raise Undone("git lists no files here")
-    found = _secrets_in(checkout, texts)
-    with tempfile.TemporaryDirectory(prefix="alexnet-secrets-") as copies:
-        for name in texts:
-            copy = Path(copies, f"{name}.txt")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(b"text\n" + (checkout / name).read_bytes())
-        in_copies = _secrets_in(Path(copies), [f"{name}.txt" for name in texts])
-    found |= {(name.removesuffix(".txt"), line - 1, kind) for name, line, kind in in_copies}
+    found = _secrets_in(checkout, [name for name in texts if not name.endswith(".py")])
+    found |= _secrets_in_lines(checkout, texts)
     left_out = f" ({len(pictures)} pictures are not read)" if pictures else ""
     return Outcome.of(
         f"{len(texts)} text files{left_out}", [f"{name}:{line}: {kind}" for name, line, kind in sorted(found)]
@@ -220,8 +219,35 @@ def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
     return texts, pictures
 
 
+def _secrets_in_lines(checkout: Path, texts: list[str]) -> set[tuple[str, int, str]]:
+    """A line that several files share is scanned once, with the line before it if that one could let it pass.
+
+    If different lines hold the same secret, not all of them may be reported.
+    """
+    places: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for name in texts:
+        before = ""
+        for number, line in enumerate((checkout / name).read_text(encoding="utf-8").split("\n"), start=1):
+            places[f"{before}\n{line}" if PRAGMA in before else line].append((name, number))
+            before = line
+    distinct = list(places)
+    read: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    with tempfile.TemporaryDirectory(prefix="alexnet-secrets-") as folder:
+        for start in range(0, len(distinct), LINES_IN_A_FILE):
+            written = ["text"]  # no INI file begins like this
+            for each in distinct[start : start + LINES_IN_A_FILE]:
+                written += each.split("\n")
+                read[f"{start}.txt", len(written)] = places[each]
+                written += [""] if PRAGMA in each else []  # its pragma must not cover the line that follows here
+            Path(folder, f"{start}.txt").write_text("\n".join(written), encoding="utf-8")
+        found = _secrets_in(Path(folder), sorted(os.listdir(folder)))
+    return {(*place, kind) for file, line, kind in found for place in read.get((file, line), ())}
+
+
 def _secrets_in(folder: Path, files: list[str]) -> set[tuple[str, int, str]]:
     """The file, line and kind of each secret."""
+    if not files:  # detect-secrets would search everything
+        return set()
     command = ["detect-secrets", "scan", "--no-verify", "--exclude-lines", DIGEST_LINE]
     for skip in SECRETS_SKIPS:
         command += ["--disable-filter", skip]

@@ -148,6 +148,13 @@ def test_a_secret_is_told_with_its_line(tree: Path, is_added: bool) -> None:
     assert audit.secrets(tree).findings == ("key.pem:2: Private Key",)
 
 
+def test_a_line_is_told_wherever_it_stands_and_passes_only_where_a_comment_lets_it(tree: Path) -> None:
+    line, comment = f'key = "{ACCESS_KEY}"', "# pragma: allowlist " + "nextline secret"
+    (tree / "one.py").write_text(f"{line}\n")
+    (tree / "two.py").write_text(f"{comment}\n{line}\n{line}\n")
+    assert {told.partition(": ")[0] for told in audit.secrets(tree).findings} == {"one.py:1", "two.py:3"}
+
+
 def test_what_git_ignores_and_digests_are_no_secrets(tree: Path) -> None:
     (tree / ".gitignore").write_text("key.pem\n")
     (tree / "key.pem").write_text("-----BEGIN EC " + "PRIVATE KEY-----\n")
