@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from xdist.scheduler import LoadScopeScheduling
 
 from pipeline.artefact.contents import CLASSES_FILE, MODEL_FILE, PROGRAM_FILE, PROOF_FILE, WEIGHTS_FILE
-from pipeline.artefact.model import MODEL, MODEL_NAME
+from pipeline.artefact.model import MODEL, MODEL_NAME, read_model
 from pipeline.artefact.weights import Weights, untrained_state
 from pipeline.serving.torchserve import TorchServe, has_envoy
 from pipeline.shared.ports import SHARE, Ports
@@ -42,6 +43,10 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     each = (LAST_OF_ALL - FIRST) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     first = FIRST + each * int(worker.removeprefix("gw"))
     os.environ[SHARE] = f"{first}-{first + each - 1}"
+
+# What tests start shares two processors: torch's threads do not wait for each other in a loop, and what is written in
+# Go (kubectl, terraform, trivy) collects its garbage only where there is much of it.
+os.environ |= {"GOMP_SPINCOUNT": "1000", "GOGC": "off", "GOMEMLIMIT": "1GiB"}
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = sorted((CHECKOUT / "docs" / "photographs").glob("*.jpg"))
@@ -82,6 +87,34 @@ def directory(tmp_path_factory: pytest.TempPathFactory, untrained: Weights) -> P
     (made / "config").mkdir()
     shutil.copy(CHECKOUT / "config.properties", made / "config")
     pack(CHECKOUT / "handler", untrained, MODEL, made / "model-store" / "alexnet.mar")
+    return made
+
+
+LIGHT = """
+from torch import nn
+
+def build(classes):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))
+"""
+
+
+@pytest.fixture(scope="session")
+def light_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a network of one layer under AlexNet's name, and with its labels: where what it answers is all the
+    same. A server has it a second of processor time earlier, and again as soon for each that is started.
+    """
+    from pipeline.artefact.packing import pack  # torch takes seconds
+    from pipeline.commands.package import load
+
+    source, made = tmp_path_factory.mktemp("light"), tmp_path_factory.mktemp("models")
+    said = yaml.safe_load(MODEL.file.read_text(encoding="utf-8"))
+    said |= {"architecture": "light.py:build", "weights": "untrained", "labels": str(MODEL.folder / said["labels"])}
+    (source / "light.py").write_text(LIGHT)
+    (source / "light.yaml").write_text(yaml.safe_dump(said))
+    (made / "config").mkdir()
+    shutil.copy(CHECKOUT / "config.properties", made / "config")
+    model, weights = load(read_model(source / "light.yaml"))
+    pack(CHECKOUT / "handler", weights, model, made / "model-store" / "alexnet.mar")
     return made
 
 

@@ -132,7 +132,7 @@ def secrets(checkout: Path) -> Outcome:
     """detect-secrets: keys and passwords in any text file that git tracks or would add.
 
     Each file is scanned twice. Under its own name, it is parsed (YAML, INI), but comments are not searched, and lock
-    files, style sheets and others are skipped. As lines of a .txt, everything is searched; for Python that is the only scan.
+    files, style sheets and others are skipped. As lines of a .txt, all is searched; Python only in this way.
     """
     texts, pictures = _texts_and_pictures(checkout)
     if not texts:

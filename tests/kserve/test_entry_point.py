@@ -128,10 +128,10 @@ Start = Callable[..., Container]
 
 
 @pytest.fixture(scope="module")
-def start(checkout: Path, directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def start(checkout: Path, light_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def run(models: Path = directory, before: tuple[str, ...] = (), **environment: str) -> Container:
+        def run(models: Path = light_directory, before: tuple[str, ...] = (), **environment: str) -> Container:
             scratch = Path("/tmp") / f"t-{os.getpid()}-{time.monotonic_ns()}"  # short: sockets
             scratch.mkdir()
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -382,8 +382,10 @@ def test_it_ends_with_torchserve(start: Start) -> None:
     assert container.messages()[-1].startswith("TorchServe ended by itself")
 
 
-def test_a_model_that_cannot_be_loaded_never_counts_as_started(start: Start, directory: Path, tmp_path: Path) -> None:
-    shutil.copytree(directory, tmp_path / "models")
+def test_a_model_that_cannot_be_loaded_never_counts_as_started(
+    start: Start, light_directory: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(light_directory, tmp_path / "models")
     archive = tmp_path / "models" / "model-store" / "alexnet.mar"
     archive.write_bytes(archive.read_bytes().replace(b"class Handler", b"class handler"))
     container = start(tmp_path / "models")
@@ -400,7 +402,7 @@ def test_without_a_model_it_says_so_and_ends(start: Start, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def signed(directory: Path, tmp_path: Path) -> tuple[Path, Path]:
+def signed(light_directory: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A folder with content that a key has signed, and the public key's file."""
     key, public_key, models = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "signed"
     private = ec.generate_private_key(ec.SECP256R1())
@@ -408,7 +410,7 @@ def signed(directory: Path, tmp_path: Path) -> tuple[Path, Path]:
     public_key.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     for name in (CONFIG, ARCHIVE):
         (models / name).parent.mkdir(parents=True)
-        shutil.copy(directory / name, models / name)
+        shutil.copy(light_directory / name, models / name)
     Signer(key).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
     return models, public_key
 

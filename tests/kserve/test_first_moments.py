@@ -45,10 +45,10 @@ def namespaces() -> None:
 
 
 @pytest.fixture
-def begin(checkout: Path, directory: Path) -> Iterator[Begin]:
+def begin(checkout: Path, light_directory: Path) -> Iterator[Begin]:
     processes = []
 
-    def begin(*first: Path, served: Path = directory, **environment: str) -> subprocess.Popen[str]:
+    def begin(*first: Path, served: Path = light_directory, **environment: str) -> subprocess.Popen[str]:
         path = os.pathsep.join(map(str, [*first, checkout / "kserve" / "runtime"]))
         process = subprocess.Popen(
             [*AS_PROCESS_1, sys.executable, "-P", "-m", "server", str(served)],
@@ -89,13 +89,13 @@ def test_while_it_imports(begin: Begin, tmp_path: Path) -> None:
     assert ended_by_a_signal_while_it_reads(tmp_path / "importing", process, b"") == (0, "")
 
 
-def test_while_it_checks_a_signature(begin: Begin, directory: Path, tmp_path: Path) -> None:
+def test_while_it_checks_a_signature(begin: Begin, light_directory: Path, tmp_path: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / "key.pem").write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     signed = tmp_path / "models"
     signed.mkdir()
     for name in ("config", "model-store"):
-        (signed / name).symlink_to(directory / name)
+        (signed / name).symlink_to(light_directory / name)
     Signer(tmp_path / "key.pem").sign({name: signed / name for name in (CONFIG, ARCHIVE)}, signed / SIGNATURE)
     os.mkfifo(tmp_path / "key.pub")
     process = begin(served=signed, ALEXNET_PUBLIC_KEY=str(tmp_path / "key.pub"))

@@ -155,11 +155,13 @@ def test_the_load_balancer_waits_for_as_long_as_an_answer_may_take() -> None:
         assert policy["spec"]["default"]["connectionDraining"]["drainingTimeoutSec"] == drain.DRAIN_AT_MOST_S
 
 
-def test_the_log_has_the_clients_address_behind_googles_load_balancer(directory: Path, eventually: Eventually) -> None:
+def test_the_log_has_the_clients_address_behind_googles_load_balancer(
+    light_directory: Path, eventually: Eventually
+) -> None:
     """It appends the client's and its own: https://cloud.google.com/load-balancing/docs/https#x-forwarded-for_header."""
     variables = one(rendering(BY_KEY), "InferenceService")["spec"]["predictor"]["model"]["env"]
     (hops,) = (variable for variable in variables if variable["name"] == "TRUSTED_HOPS")
-    with serving(directory, {"TRUSTED_HOPS": hops["value"]}) as (running, heard, _):
+    with serving(light_directory, {"TRUSTED_HOPS": hops["value"]}) as (running, heard, _):
         said_by_the_client, client, balancer = "192.0.2.66", "198.51.100.7", "203.0.113.7"
         forwarded = {"x-forwarded-for": f"{said_by_the_client}, {client}, {balancer}"}
         httpx.get(f"{running.url}/none", headers=forwarded, trust_env=False, timeout=60)

@@ -33,7 +33,7 @@ OnlyError = Callable[[subprocess.CompletedProcess[str]], str]
 
 
 @pytest.fixture
-def another_checkout(checkout: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def another_checkout(checkout: Path, light_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a built archive; this one may have none."""
     made = tmp_path / "another"
     for folder in ("scripts", "pipeline", "models", "kserve/runtime", "docs/photographs"):
@@ -41,7 +41,7 @@ def another_checkout(checkout: Path, directory: Path, tmp_path: Path, monkeypatc
     shutil.copy(checkout / "config.properties", made)
     (made / ".venv").symlink_to(checkout / ".venv")
     (made / "model-store").mkdir()
-    (made / "model-store" / "alexnet.mar").symlink_to(directory / "model-store" / "alexnet.mar")
+    (made / "model-store" / "alexnet.mar").symlink_to(light_directory / "model-store" / "alexnet.mar")
     monkeypatch.setenv("PYTHONPATH", str(made))
     return made
 
@@ -68,9 +68,9 @@ def stopped(serving: subprocess.Popen[str], number: signal.Signals) -> tuple[int
 
 
 def test_it_serves_a_directory_until_interrupted(
-    start: Start, directory: Path, port: int, tmp_path: Path, processes: Processes, temporary: Path
+    start: Start, light_directory: Path, port: int, tmp_path: Path, processes: Processes, temporary: Path
 ) -> None:
-    serving = start("serve", directory, "--port", port)
+    serving = start("serve", light_directory, "--port", port)
     line, command = ready(serving)
     url = f"http://127.0.0.1:{port}/v1/models/alexnet:predict"
     assert re.fullmatch(rf"ready after \d+\.\d s: {url} \(Ctrl-C stops\)\n", line)
@@ -117,7 +117,7 @@ def test_without_a_source_the_signature_is_looked_for_beside_the_archive(
     "moment", ["a temporary file", "server", "org.pytorch.serve.ModelServer", "--use-dynamic-base-id"]
 )
 def test_a_signal_during_start_up_leaves_nothing(
-    moment: str, start: Start, directory: Path, port: int, processes: Processes, temporary: Path, eventually: Any
+    moment: str, start: Start, light_directory: Path, port: int, processes: Processes, temporary: Path, eventually: Any
 ) -> None:
     """As soon as it could leave something behind: a file, the server, Java, Envoy."""
 
@@ -126,7 +126,7 @@ def test_a_signal_during_start_up_leaves_nothing(
             return any(temporary.iterdir())
         return any(moment in arguments(process) for process in processes())
 
-    serving = start("serve", directory, "--port", port)
+    serving = start("serve", light_directory, "--port", port)
     eventually(has_come)
     serving.send_signal(signal.SIGTERM)
     out, err = serving.communicate(timeout=60)
@@ -143,24 +143,28 @@ def arguments(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_a_taken_port_is_told_in_one_line(script: Script, only_error: OnlyError, directory: Path, port: int) -> None:
+def test_a_taken_port_is_told_in_one_line(
+    script: Script, only_error: OnlyError, light_directory: Path, port: int
+) -> None:
     with socket.create_server(("127.0.0.1", port + 1)):
-        sentence = only_error(script("serve", directory, "--port", port))
+        sentence = only_error(script("serve", light_directory, "--port", port))
     assert sentence.startswith(f"port {port + 1} (for management) is taken by pid ")
 
 
-def test_whoever_has_the_port_is_told(script: Script, only_error: OnlyError, directory: Path, port: int) -> None:
+def test_whoever_has_the_port_is_told(script: Script, only_error: OnlyError, light_directory: Path, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
-        sentence = only_error(script("serve", directory, "--port", port))
+        sentence = only_error(script("serve", light_directory, "--port", port))
     assert sentence == (
         f"port {port} (for inference) is taken by pid {os.getpid()} ({psutil.Process().name()}): "
         "stop what uses it, or choose another with --port"
     )
 
 
-def test_of_two_at_once_one_serves_and_the_other_says_why_in_a_line(start: Start, directory: Path, port: int) -> None:
+def test_of_two_at_once_one_serves_and_the_other_says_why_in_a_line(
+    start: Start, light_directory: Path, port: int
+) -> None:
     """Neither finds the port taken when it checks."""
-    both = [start("serve", directory, "--port", port) for _ in range(2)]
+    both = [start("serve", light_directory, "--port", port) for _ in range(2)]
     ended: list[subprocess.Popen[str]] = []
     while not ended:
         ended = [serving for serving in both if serving.poll() is not None]
@@ -194,10 +198,10 @@ def test_without_an_archive_the_path_is_that_of_the_checkout(
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_a_path_with_umlauts_is_served_in_any_locale(
-    locale: str, start: Start, directory: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    locale: str, start: Start, light_directory: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "Bücher und 猫"
-    folder.symlink_to(directory)
+    folder.symlink_to(light_directory)
     monkeypatch.setenv("LC_ALL", locale)
     serving = start("serve", folder, "--port", port)
     assert "ready after" in ready(serving)[0]
@@ -218,7 +222,7 @@ def settings_of(port: int) -> dict[str, str]:
 
 
 def test_variables_reach_torchserve_but_for_those_that_would_move_it(
-    start: Start, directory: Path, port: int, monkeypatch: pytest.MonkeyPatch
+    start: Start, light_directory: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TS_JOB_QUEUE_SIZE", "7")
     monkeypatch.setenv("TS_DISABLE_SYSTEM_METRICS", "false")
@@ -234,7 +238,7 @@ def test_variables_reach_torchserve_but_for_those_that_would_move_it(
     }
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
-    serving = start("serve", directory, "--port", port)
+    serving = start("serve", light_directory, "--port", port)
     ready(serving)
     environment = settings_of(port)
     assert (environment["TS_JOB_QUEUE_SIZE"], environment["TS_DISABLE_SYSTEM_METRICS"]) == ("7", "false")
@@ -246,9 +250,9 @@ def test_variables_reach_torchserve_but_for_those_that_would_move_it(
 
 
 def test_an_envelope_is_refused_as_in_the_pod(
-    script: Script, only_error: OnlyError, directory: Path, port: int, checkout: Path
+    script: Script, only_error: OnlyError, light_directory: Path, port: int, checkout: Path
 ) -> None:
-    done = script("serve", directory, "--port", port, environment={"TS_SERVICE_ENVELOPE": "kserve"})
+    done = script("serve", light_directory, "--port", port, environment={"TS_SERVICE_ENVELOPE": "kserve"})
     sentence = only_error(done)
     assert sentence == "TS_SERVICE_ENVELOPE is set: the handler reads KServe's bodies itself; unset it"
     assert sentence in (checkout / "kserve" / "runtime" / "server" / "__main__.py").read_text()

@@ -73,12 +73,12 @@ def test_nothing_listens_beyond_loopback(server: TorchServe) -> None:
 
 
 def test_leaving_stops_every_process_and_removes_every_file(
-    directory: Path, temporary: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    light_directory: Path, temporary: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:1")  # only scripts/serve.sh lets them through
     ports = Ports.any_free()
     log: list[str] = []
-    with TorchServe(directory, MODEL_NAME, ports, log=log.append) as server:
+    with TorchServe(light_directory, MODEL_NAME, ports, log=log.append) as server:
         assert len(server.processes()) >= 4  # the server, Java, workers, Envoy
         assert set(server.processes()) == set(processes())
         assert any(temporary.rglob("*"))
@@ -91,9 +91,9 @@ def test_leaving_stops_every_process_and_removes_every_file(
 
 
 def test_wait_raises_when_the_server_dies_and_its_workers_are_stopped(
-    directory: Path, temporary: Path, processes: Processes
+    light_directory: Path, temporary: Path, processes: Processes
 ) -> None:
-    with TorchServe(directory, MODEL_NAME, Ports.any_free()) as server:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free()) as server:
         java_of(server).kill()
         with pytest.raises(PipelineError, match=r"^TorchServe ended by itself \(exit status \d+\); its last words:\n"):
             server.wait()
@@ -134,11 +134,11 @@ def test_a_damaged_archive_is_told_with_what_torchserve_found(
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "program.json", "vision/errors.py"])
 def test_an_archive_that_was_changed_is_refused_by_its_worker(
-    incomplete: Path, directory: Path, temporary: Path, processes: Processes, name: str
+    incomplete: Path, light_directory: Path, temporary: Path, processes: Processes, name: str
 ) -> None:
     """Changes one byte and the CRC, so that TorchServe itself finds nothing wrong."""
     with (
-        zipfile.ZipFile(directory / "model-store" / "alexnet.mar") as before,
+        zipfile.ZipFile(light_directory / "model-store" / "alexnet.mar") as before,
         zipfile.ZipFile(incomplete / "model-store" / "alexnet.mar", "w") as after,
     ):
         for entry in before.infolist():
@@ -163,11 +163,11 @@ def test_an_archive_that_was_changed_is_refused_by_its_worker(
     ],
 )
 def test_a_server_that_gives_up_is_told_with_the_reason(
-    directory: Path, temporary: Path, processes: Processes, variable: str, said: str
+    light_directory: Path, temporary: Path, processes: Processes, variable: str, said: str
 ) -> None:
     with (
         pytest.raises(PipelineError) as refusal,
-        TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={variable: "nonsense"}),
+        TorchServe(light_directory, MODEL_NAME, Ports.any_free(), environment={variable: "nonsense"}),
     ):
         pass
     assert re.fullmatch(said, str(refusal.value), re.DOTALL)
@@ -175,12 +175,14 @@ def test_a_server_that_gives_up_is_told_with_the_reason(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_taken_port_is_named_before_anything_starts(directory: Path, temporary: Path, processes: Processes) -> None:
+def test_a_taken_port_is_named_before_anything_starts(
+    light_directory: Path, temporary: Path, processes: Processes
+) -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(PipelineError, match=rf"^port {port} \(for inference\) is taken by pid \d+ \("),
-            TorchServe(directory, MODEL_NAME, Ports.starting_at(port)),
+            TorchServe(light_directory, MODEL_NAME, Ports.starting_at(port)),
         ):
             pass
     assert processes() == []
@@ -188,14 +190,14 @@ def test_a_taken_port_is_named_before_anything_starts(directory: Path, temporary
 
 
 def test_a_tmpdir_that_is_too_long_for_sockets_is_told_with_what_to_do(
-    directory: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+    light_directory: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = temporary / ("long" * 20)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     with (
         pytest.raises(PipelineError, match=f"^{long} is too long a path for TorchServe's sockets: .* TMPDIR=/tmp$"),
-        TorchServe(directory, MODEL_NAME, Ports.any_free()),
+        TorchServe(light_directory, MODEL_NAME, Ports.any_free()),
     ):
         pass
     assert list(long.iterdir()) == []
