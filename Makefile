@@ -94,8 +94,8 @@ version:
 	@$(if $(NEW),PYTHONPATH=. $(PYTHON) -P -m pipeline.supply.release "$(NEW)",echo $(VERSION))
 
 # build the serving image with docker or podman: make image IMAGE=REGISTRY/NAME:TAG
-# It is for x86-64, whatever builds it; TORCH_INDEX=… is for NVIDIA GPUs. The first time, it asks the registry for the base
-# image's digest, and writes it down.
+# It is for x86-64, whatever builds it; TORCH_INDEX=… is for NVIDIA GPUs, KEYLESS=yes to verify identities
+# (docs/signing.md). The first time, it asks the registry for the base image's digest, and writes it down.
 image:
 	@engine=$$(command -v docker || command -v podman) || \
 		{ echo "error: neither docker nor podman is here: install one, or build in Google Cloud (kserve/runtime/cloudbuild.yaml)" >&2; exit 1; }; \
@@ -110,6 +110,7 @@ image:
 	set -x; $$engine build --platform linux/amd64 --file kserve/runtime/Dockerfile --tag $(IMAGE) \
 		--build-arg BASE="$$(cat $(BASE_IMAGE))" \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
+		--build-arg KEYLESS=$(or $(KEYLESS),no) \
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 

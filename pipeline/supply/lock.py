@@ -6,6 +6,7 @@
     cuda.txt             dependencies of PyTorch's CUDA build, which is the default index's for Linux
     kserve-storage.txt   once more, for Python 3.14 and later, which it claims not to support
     image.txt            the serving image's packages, except for PyTorch: Python 3.11 on Linux
+    keyless.txt          what the image has in addition if it verifies identities
     checkov.txt          scans Terraform, in a separate environment
 
 The versions are those of requirements/constraints.txt: edit that, then regenerate these, with uv, which asks PyPI.
@@ -60,6 +61,7 @@ def locked(checkout: Path) -> dict[str, str]:
     image = (*constraints, "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
     everything = _compiled(checkout, "dev.txt", *everywhere)
     in_the_image = _compiled(checkout, "runtime.txt", *image)
+    besides = _compiled(checkout, "keyless.txt", *image)
     scanner = _compiled(checkout, "checkov.txt", "--no-deps", "--python-version", "3.11.14")
     torch = [everything[name] for name in TORCH]
     version = torch[0].removeprefix("torch==").split()[0]
@@ -74,6 +76,7 @@ def locked(checkout: Path) -> dict[str, str]:
         "cuda.txt": _text(each for name, each in everything.items() if _is_cuda(name)),
         "kserve-storage.txt": _text([storage]),
         "image.txt": _text(each for name, each in in_the_image.items() if not _is_torchs(name)),
+        "keyless.txt": _text(each for name, each in besides.items() if name not in in_the_image),
         "checkov.txt": _text(scanner.values()),
     }
 

@@ -17,12 +17,13 @@ FILES = (
     "checkov.txt",
     "cuda.txt",
     "image.txt",
+    "keyless.txt",
     "kserve-storage.txt",
     "torch.txt",
     "torch-cpu.txt",
     "uv.txt",
 )
-FROM_CONSTRAINTS = ("all.txt", "image.txt", "kserve-storage.txt", "torch.txt", "torch-cpu.txt")
+FROM_CONSTRAINTS = ("all.txt", "image.txt", "keyless.txt", "kserve-storage.txt", "torch.txt", "torch-cpu.txt")
 BASE = Path("kserve", "runtime", "base-image.txt")
 WORKFLOWS = Path(".github", "workflows")
 

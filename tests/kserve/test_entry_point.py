@@ -25,13 +25,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from pipeline.artefact.signature import Signer
+from pipeline.artefact.signature import KeylessSigner, Signer
 from pipeline.artefact.version import ARCHIVE, CONFIG, SIGNATURE
 from pipeline.serving.java import java_home
 from pipeline.serving.question import QUESTION
 from pipeline.shared.ports import free_ports
 from server.drain import connections
 from tests.support.one_worker import ONE_WORKER
+from tests.support.sigstore_server import PROVIDER, WORKFLOW, sigstore_server
 
 PATIENCE_S = 60
 CLIENTS = 16
@@ -449,6 +450,26 @@ def test_what_it_has_not_signed_is_told_in_one_line_and_not_served(
     container = start(models, ALEXNET_PUBLIC_KEY=str(public_key), JAVA_HOME="/none")  # which it never gets to use
     assert container.stopped() == 1
     assert container.messages() == [f"{fault}: TorchServe is not started, since ALEXNET_PUBLIC_KEY is set"]
+
+
+def test_what_an_identity_has_signed_is_served_and_what_another_has_is_not(
+    start: Start, signed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, _ = signed
+    with sigstore_server() as sigstore, monkeypatch.context() as patched:
+        trust_root, config = sigstore.write(tmp_path)
+        for name, value in sigstore.of_the_workflow().items():
+            patched.setenv(name, value)
+        KeylessSigner(config).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
+    trusted = {"ALEXNET_IDENTITY_PROVIDER": PROVIDER, "ALEXNET_TRUST_ROOT": str(trust_root)}
+    container = start(models, ALEXNET_IDENTITY=WORKFLOW, **trusted)
+    container.wait_until_started()
+    assert container.probe("/ready") == 200
+    container = start(models, ALEXNET_IDENTITY="somebody@example.org", JAVA_HOME="/none", **trusted)
+    assert container.stopped() == 1
+    (message,) = container.messages()
+    assert message.startswith(f"{models / SIGNATURE} is not a signature by somebody@example.org of {PROVIDER} (")
+    assert message.endswith(": TorchServe is not started, since ALEXNET_IDENTITY is set")
 
 
 @pytest.mark.parametrize("public_key", ["/none/key.pub", "", "/"])

@@ -294,6 +294,7 @@ def test_other_machines_reach_metrics_only_where_a_component_collects_them(ports
 
 VARIABLES = {
     "signature": {"ALEXNET_PUBLIC_KEY"},
+    "identity": {"ALEXNET_IDENTITY", "ALEXNET_IDENTITY_PROVIDER", "ALEXNET_TRUST_ROOT"},
     "api-keys": {"API_KEYS"},
     "jwt": {"JWT_ISSUER", "JWT_AUDIENCES", "JWT_JWKS_URI"},
     "rate-limit": {"RATE_LIMIT_PER_CLIENT", "RATE_LIMIT_PER_POD"},

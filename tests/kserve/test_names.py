@@ -80,7 +80,7 @@ STAYS = {
     "the model's URL": r"HTTPRoute/.*/path/value=(/v1/models/alexnet(:predict)?|/v2/models/alexnet/infer)",
     "the host, a line to edit": r"Gateway/spec/listeners/0/hostname=alexnet\.example\.com",
     "the audience, a line to edit": r"InferenceService/spec/predictor/model/env/\d/value=alexnet",
-    "a path in the container": r"InferenceService/.*/(value|mountPath)=/etc/alexnet(/key\.pub)?",
+    "a path in the container": r"InferenceService/.*/(value|mountPath)=/etc/alexnet(/key\.pub|/trusted_root\.json)?",
     "nodes that are kept for all": r"InferenceService/spec/predictor/tolerations/0/key=torchserve-alexnet/role",
 }
 
@@ -275,7 +275,7 @@ def test_the_readme_says_what_follows(way: str | None) -> None:
     rows = [row.split(" | ") for row in re.findall(r"^\|(.+)\|$", table.partition("\n\n")[0], re.MULTILINE)[1:]]
     column = {None: 1, "--name": 2, "nameSuffix": 3}[way]
     told = {name for row in rows for name in re.findall(r"`([^`]+)`", row[column])}
-    assert len(told) == 9
+    assert len(told) == 10
     objects = [object_ for choice in CHOICES for object_ in rendering(choice, way)]
     there = {text for object_ in objects for _, text in texts(object_, "")}
     made_by_kserve = f"{WAYS[way] if way else 'alexnet'}-predictor"

@@ -14,6 +14,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +223,7 @@ def test_the_files_that_the_image_copies_exist_and_reach_the_build(
     kept = [line[1:] for line in (checkout / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [text.split()[:-1] for text in instructions("COPY") if not text.startswith("--from")]
     names = [name for group in copied for name in group]
-    assert len(names) == 10
+    assert len(names) == 11
     server = checkout / "kserve" / "runtime" / "server"
     assert all((server / name).is_file() for name in ("__main__.py", "question.json", "log4j2.xml"))
     for name in names:
@@ -260,6 +262,23 @@ def test_everything_else_in_the_image_is_pinned_with_hashes(checkout: Path) -> N
     del wanted["torch"]
     assert wanted.items() <= pins.items()
     assert len(re.findall(r"^\S+==\S+ \\\n    --hash=sha256:", locked, re.MULTILINE)) == len(pins)
+
+
+def test_what_verifies_identities_is_locked_too_and_no_part_of_every_image(checkout: Path) -> None:
+    locked = checkout / "requirements" / "locked"
+    always, besides = (
+        set(re.findall(r"^([\w.-]+==\S+) ", (locked / name).read_text(), re.MULTILINE))
+        for name in ("image.txt", "keyless.txt")
+    )
+    assert f"sigstore=={version('sigstore')}" in besides
+    assert not {pin.partition("==")[0] for pin in always} & {pin.partition("==")[0] for pin in besides}
+
+
+def test_the_trust_root_is_the_one_that_came_with_sigstores_library(checkout: Path) -> None:
+    """Its own release has been checked against Sigstore's repository: a newer one comes with a newer release."""
+    released = files("sigstore._store") / "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev" / "trusted_root.json"
+    ours = checkout / "kserve" / "components" / "identity" / "trusted_root.json"
+    assert ours.read_text() == released.read_text()
 
 
 # --- The folder that is served ----------------------------------------------------------------------------------------

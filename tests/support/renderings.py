@@ -67,8 +67,9 @@ APART = [
     {"public-endpoint", "stock-runtime"},  # it checks no keys
     {"local-archive", "restricted-namespace"},
     {"network-policy-offline", "network-policy-private-google"},
+    {"identity", "signature"},
     *(
-        {name, "stock-runtime"} for name in ("signature", "api-keys", "jwt", "rate-limit", "grpc")
+        {name, "stock-runtime"} for name in ("identity", "signature", "api-keys", "jwt", "rate-limit", "grpc")
     ),  # its image checks none
 ]
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
