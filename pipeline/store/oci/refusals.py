@@ -12,7 +12,7 @@ from pipeline.shared.text import first_line, one_line
 from pipeline.store.oci.uri import OciUri
 
 READER, WRITER = "roles/artifactregistry.reader", "roles/artifactregistry.writer"
-GOOGLES = ("pkg.dev", "gcr.io")
+GOOGLES = (".pkg.dev", "gcr.io")
 NETWORK = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
 

@@ -19,7 +19,9 @@ TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 # Without a dot or a port, KServe's library takes the first part for a folder of Docker Hub.
-REGISTRY = re.compile(r"(?=[^/]*[.:])[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
+LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+REGISTRY = re.compile(rf"(?=[^/]*[.:]){LABEL}(\.{LABEL})*(:(?P<port>[0-9]{{1,5}}))?")
+HIGHEST_PORT = 65535
 
 LONGEST_NAME = 255  # of the registry and the repository together, which container runtimes take
 
@@ -46,7 +48,8 @@ class OciUri:
             raise MalformedUri(text, f"{digest!r} is no digest: expected sha256: and 64 hexadecimal digits")
         registry, _, path = rest.partition("/")
         repository, colon, tag = path.partition(":")
-        if not REGISTRY.fullmatch(registry):
+        is_registry = REGISTRY.fullmatch(registry)
+        if not is_registry or not 0 < int(is_registry["port"] or 443) <= HIGHEST_PORT:
             raise MalformedUri(
                 text,
                 f"{registry!r} cannot be a registry: expected HOST with a dot, or HOST:PORT, in lower case, such as "

@@ -196,6 +196,7 @@ def test_what_kserve_pulls_is_served_by_torchserve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As in a pod: KServe's own storage initializer fills /mnt/models, and TorchServe loads what lies there."""
+    pytest.importorskip("oras")  # which comes with KServe's library, but not for Python 3.14
     from kserve_storage import Storage
 
     uri = printed(script("publish", realest_registry.uri, "--archive", pets_archive, "--allow-untrained"))

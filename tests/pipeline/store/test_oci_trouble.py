@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -14,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,7 +41,7 @@ from tests.support.oci_registry import (
     real_registry,
 )
 from tests.support.waiting import Eventually
-from tests.support.website import Website
+from tests.support.website import Website, running_website
 
 Files = Mapping[str, Path]
 
@@ -200,6 +202,7 @@ def test_the_real_registry_takes_tokens_from_this_and_from_kserve(
     small: Files,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pytest.importorskip("oras")  # which comes with KServe's library, but not for Python 3.14
     from kserve_storage import Storage
 
     with real_registry(tmp_path, eventually, issuer(website, tmp_path)) as address:
@@ -279,6 +282,48 @@ def test_where_nobody_listens_it_is_told(small_registry: SmallRegistry, free_por
     assert pull_reason(nobody, tmp_path).startswith(
         f"the registry 127.0.0.1:{free_port} cannot be reached ([Errno 111] Connection refused): check its name"
     )
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def over_tls(tmp_path: Path, user_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Website]:
+    """A website that is asked over TLS although it is on loopback; its authority is in authority.pem."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    monkeypatch.setattr("pipeline.store.oci.registry.is_loopback", lambda _: False)
+    with running_website(context) as site:
+        yield site
+
+
+def tags_over_tls(site: Website) -> list[str]:
+    with Registry(OciUri.parse(f"oci://{site.url.removeprefix('https://')}/{REPOSITORY}")) as registry:
+        return registry.tags()
+
+
+def test_an_unknown_authority_is_told_with_what_names_it(over_tls: Website, no_docker: Path) -> None:
+    said = reason(lambda: tags_over_tls(over_tls))
+    assert "certificate verify failed" in said
+    assert said.endswith("check its name, the network, SSL_CERT_FILE")
+
+
+def test_over_tls_nobody_is_led_away_from_it(
+    over_tls: Website, website: Website, no_docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    note(no_docker, over_tls.url.removeprefix("https://"))
+    path = f"/v2/{REPOSITORY}/tags/list"
+    over_tls.put(path, b'{"tags": ["a"]}')
+    assert tags_over_tls(over_tls) == ["a"]
+    over_tls.put(path, b"", 307, Location=f"{website.url}{path}")
+    assert "it leads away from TLS" in reason(lambda: tags_over_tls(over_tls))
+    challenge = {"WWW-Authenticate": f'Bearer realm="{website.url}/token",service="x"'}
+    over_tls.put(path, b"", 401, **challenge)
+    assert "it leads away from TLS" in reason(lambda: tags_over_tls(over_tls))
+    assert website.asked == []
 
 
 # --- What is on the way -----------------------------------------------------------------------------------------------

@@ -38,6 +38,10 @@ def test_how_kserve_brings_it_into_the_pod_is_not_where_it_lies(scheme: str) -> 
         ("oci://", "'' cannot be a registry"),
         ("oci://b/c", "'b' cannot be a registry"),  # KServe's library takes it for a folder of Docker Hub
         ("oci://A.example/c", "'A.example' cannot be a registry"),
+        ("oci://a..example/c", "'a..example' cannot be a registry"),
+        ("oci://a.example:65536/c", "'a.example:65536' cannot be a registry"),
+        ("oci://a.example:0/c", "'a.example:0' cannot be a registry"),
+        ("oci://[::1]:5000/c", "'[::1]:5000' cannot be a registry"),
         ("oci://a.example", "'' cannot be a repository"),
         ("oci://a.example/B", "'B' cannot be a repository"),
         ("oci://a.example/b//c", "'b//c' cannot be a repository"),
