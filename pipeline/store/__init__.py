@@ -1,1 +1,1 @@
-"""Cloud Storage: where versions lie, how they get there and come back."""
+"""Cloud Storage and registries: where versions lie, how they get there and come back."""
