@@ -1,4 +1,4 @@
-"""Errors that stop a command. (Deployment's own errors are in its errors.py, those of registries in pipeline/store/oci.)
+"""Errors that stop a command. (Deployment's own errors are in its errors.py, registries' in pipeline/store/oci.)
 
     PipelineError                 the base: one line that says what is wrong, where, and what to do
     │   shared
