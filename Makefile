@@ -11,7 +11,7 @@ VERSION := $(shell sed -n 's/^version = "\([^"]*\)".*/\1/p' pyproject.toml)
 IMAGE = alexnet-torchserve:$(VERSION)
 BASE_IMAGE = kserve/runtime/base-image.txt
 
-.PHONY: help setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock version image
+.PHONY: help setup demo test test-quick lint format bench classifiers reliability cluster-test audit sbom lock netty version image
 
 # list these targets; the Makefile explains their options
 help:
@@ -19,7 +19,7 @@ help:
 		/^[a-z-]+:/ && said { sub(/:.*/, ""); printf "  make %-13s %s\n", $$0, said } { said = "" }' Makefile
 
 # make .venv, with everything that the other targets need
-setup: .venv/.ready
+setup: .venv/.ready .venv/.netty
 
 # go the whole way on this machine: package, publish, pull, serve, classify a photograph, stop
 demo: setup
@@ -89,6 +89,10 @@ sbom: setup
 lock: setup .venv-lock/.ready
 	@PYTHONPATH=. $(BIN)/python -P -m pipeline.supply.lock
 
+# download a newer Netty for TorchServe, as `make setup` does, from Maven Central or MAVEN_MIRROR_URL
+netty: .venv/.ready
+	$(BIN)/python kserve/runtime/netty.py .venv/share/netty
+
 # print the version; NEW=0.2.0 sets it in pyproject.toml and wherever it is repeated
 version:
 	@$(if $(NEW),PYTHONPATH=. $(PYTHON) -P -m pipeline.supply.release "$(NEW)",echo $(VERSION))
@@ -111,8 +115,15 @@ image:
 		--build-arg BASE="$$(cat $(BASE_IMAGE))" \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
 		--build-arg KEYLESS=$(or $(KEYLESS),no) \
+		--build-arg MAVEN_MIRROR_URL=$(MAVEN_MIRROR_URL) \
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+# Where Maven Central cannot be reached, TorchServe's own Netty has to do: behind the front door, on loopback.
+.venv/.netty: kserve/runtime/netty.json kserve/runtime/netty.py .venv/.ready
+	@$(BIN)/python kserve/runtime/netty.py .venv/share/netty || \
+		echo "TorchServe goes on with the Netty that it has: make netty MAVEN_MIRROR_URL=… tries again"
+	@touch $@
 
 # checkov, which cannot share an environment with pytest: requirements/checkov.txt
 .venv-checkov/.ready: requirements/locked/checkov.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,6 +17,7 @@ from pipeline.supply.outcome import Undone
 CONSTRAINTS = Path("requirements", "constraints.txt")
 RUNTIME = Path("requirements", "runtime.txt")
 DOCKERFILE = Path("kserve", "runtime", "Dockerfile")
+NETTY = Path("kserve", "runtime", "netty.json")
 DEBIANS = "Debian's on the day of the build: /licenses/debian-packages.txt in the image"
 
 
@@ -24,6 +26,7 @@ class Component:
     """name: as advisories use it. purl: https://github.com/package-url/purl-spec.
 
     where: a file, or a path in the jar. version: None if it is unknown before the image is built.
+    behind: the component whose classes Java finds before this one's, if it has been downloaded.
     """
 
     name: str
@@ -32,9 +35,40 @@ class Component:
     kind: str  # CycloneDX's
     where: str
     sha256: str | None = None
+    behind: str | None = None
 
 
-def of_the_jar(libraries: list[Library]) -> list[Component]:
+def of_netty(data: Path) -> list[Component]:
+    """The newer Netty: netty.json. Raises Undone where the file is not as it should be."""
+    return [
+        Component(
+            f"io.netty:{each['artifact']}",
+            version,
+            f"pkg:maven/io.netty/{each['artifact']}@{version}"
+            + (f"?classifier=linux-{each['machine'].replace('aarch64', 'aarch_64')}" if "machine" in each else ""),
+            "library",
+            f"share/netty: {each['artifact']}" + (f", for {each['machine']}" if "machine" in each else ""),
+            each["sha256"],
+        )
+        for version, each in _newer(data)
+    ]
+
+
+def _newer(data: Path) -> list[tuple[str, dict[str, str]]]:
+    try:
+        told = json.loads(data.read_bytes())
+        return [(str(told["version"]), {"in_place_of": each["artifact"], **each}) for each in told["jars"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Undone(f"{data.name} cannot be read: {error!r}") from None
+
+
+def of_the_jar(libraries: list[Library], netty: Path) -> list[Component]:
+    """netty: netty.json, which says whose place the newer Netty takes. Raises Undone where it cannot be read."""
+    behind = {
+        f"io.netty:{each['in_place_of']}": f"{each['artifact']} {version}"
+        for version, each in _newer(netty)
+        if "machine" not in each  # no classes
+    }
     return [
         Component(
             library.name,
@@ -43,6 +77,7 @@ def of_the_jar(libraries: list[Library]) -> list[Component]:
             "library",
             f"model-server.jar: {library.where}",
             library.sha256,
+            behind.get(library.name),
         )
         for library in libraries
     ]

@@ -51,7 +51,10 @@ def holes(checkout: Path) -> Outcome:
 
 
 def asked(checkout: Path, database: str = advisories.OSV) -> Outcome:
-    """What OSV knows today about the jar's libraries. pip-audit asks about Python's; OSV has no names for the rest."""
+    """What OSV knows today about the Java libraries: the newer Netty, and those in TorchServe's jar.
+
+    pip-audit asks about Python's; OSV has no names for the rest.
+    """
     said = statements.made(checkout / HERE / statements.DATA.name)
     listed = [each for each in _components(checkout) if each.version and each.purl.startswith(sbom.JAVA)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -64,7 +67,7 @@ def asked(checkout: Path, database: str = advisories.OSV) -> Outcome:
         if not statements.about(component.name, names, said)
     ]
     left_out = "Envoy, Java and the base image were not checked, as OSV has no names for them"
-    outcome = Outcome.of(f"{len(listed)} libraries of the jar, according to OSV today", findings)
+    outcome = Outcome.of(f"{len(listed)} Java libraries, according to OSV today", findings)
     return replace(outcome, said=f"{outcome.said}; {left_out}")
 
 
@@ -113,7 +116,8 @@ def _each_component(checkout: Path) -> Iterator[Component]:
     try:
         yield from components.of_programs(checkout)
         yield from components.of_python(checkout)
-        yield from components.of_the_jar(jars.libraries(checkout / HERE / jars.DATA.name))
+        yield from components.of_netty(checkout / components.NETTY)
+        yield from components.of_the_jar(jars.libraries(checkout / HERE / jars.DATA.name), checkout / components.NETTY)
     except OSError as error:
         raise Undone(f"{error.filename}: {error.strerror}") from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from pipeline.supply.components import CONSTRAINTS, DOCKERFILE, pinned
+from pipeline.supply.components import CONSTRAINTS, DOCKERFILE, NETTY, of_netty, pinned
 from pipeline.supply.outcome import Undone
 
 LOCKED = Path("requirements", "locked")
@@ -41,6 +41,7 @@ def problems(checkout: Path) -> Iterator[str]:
     try:
         yield from _locked(checkout)
         yield from _image(checkout)
+        yield from _netty(checkout)
         yield from _actions(checkout)
     except (OSError, UnicodeDecodeError) as error:
         raise Undone(f"the pins cannot be read: {error}") from None
@@ -91,6 +92,14 @@ def _image(checkout: Path) -> Iterator[str]:
             yield f"{BASE}: {base[:80]}: has no digest"
         elif not tag or base.partition("@")[0] != tag[1]:
             yield f"{BASE}: {base.partition('@')[0]} is not the base of {DOCKERFILE}: delete it, and run make image"
+
+
+def _netty(checkout: Path) -> Iterator[str]:
+    for each in of_netty(checkout / NETTY):
+        if not re.fullmatch("[0-9a-f]{64}", each.sha256 or ""):
+            yield f"{NETTY}: {each.name}: without a SHA-256"
+        if not re.fullmatch(r"[\d.]+Final", each.version or ""):
+            yield f"{NETTY}: {each.version}: no version"
 
 
 def _actions(checkout: Path) -> Iterator[str]:

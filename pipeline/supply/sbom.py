@@ -80,6 +80,8 @@ def _component(component: Component) -> dict[str, Any]:
     properties = [{"name": "alexnet:where", "value": component.where}]
     if component.sha256:
         properties.append({"name": "alexnet:fingerprint", "value": f"sha256:{component.sha256}"})
+    if component.behind:
+        properties.append({"name": "alexnet:behind", "value": f"Java finds the classes of {component.behind} first"})
     return entry | {"purl": component.purl, "properties": properties}
 
 

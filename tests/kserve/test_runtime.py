@@ -223,7 +223,7 @@ def test_the_files_that_the_image_copies_exist_and_reach_the_build(
     kept = [line[1:] for line in (checkout / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [text.split()[:-1] for text in instructions("COPY") if not text.startswith("--from")]
     names = [name for group in copied for name in group]
-    assert len(names) == 11
+    assert len(names) == 13
     server = checkout / "kserve" / "runtime" / "server"
     assert all((server / name).is_file() for name in ("__main__.py", "question.json", "log4j2.xml"))
     for name in names:

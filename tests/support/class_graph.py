@@ -36,15 +36,17 @@ def names_in(content: bytes) -> set[str]:
 
 
 class ClassGraph:
-    """The class graph of one jar."""
+    """The class graph of one jar, and of those before it on Java's class path, whose classes replace its own."""
 
-    def __init__(self, jar: Path) -> None:
-        with zipfile.ZipFile(jar) as opened:
-            self._named = {
-                name.removesuffix(".class"): names_in(opened.read(name))
-                for name in opened.namelist()
-                if name.endswith(".class") and not name.endswith("module-info.class")
-            }
+    def __init__(self, jar: Path, before: Iterable[Path] = ()) -> None:
+        self._named: dict[str, set[str]] = {}
+        for each in (jar, *before):
+            with zipfile.ZipFile(each) as opened:
+                self._named |= {
+                    name.removesuffix(".class"): names_in(opened.read(name))
+                    for name in opened.namelist()
+                    if name.endswith(".class") and not name.endswith("module-info.class")
+                }
 
     def beginning_with(self, *beginnings: str) -> set[str]:
         return {name for name in self._named if name.startswith(beginnings)}

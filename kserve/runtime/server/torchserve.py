@@ -16,6 +16,8 @@ from server.door import ABANDONED
 from server.errors import NotServed
 from server.folder import Folder
 
+# A newer Netty than TorchServe's jar has, where it was brought: kserve/runtime/netty.py.
+NETTY = Path(sys.prefix, "share", "netty")
 STOP_TIMEOUT_S = 20
 LOOPBACK = "127.0.0.1"
 
@@ -83,13 +85,24 @@ def _command(folder: Folder, scratch: Path) -> list[str]:
     """The command that the launcher would run."""
     home = os.environ.get("JAVA_HOME")
     packages = Path(ts.__file__).resolve().parent.parent
+    class_path = [packages / "ts" / "frontend" / "*"]
+    newer_netty = []
+    if NETTY.is_dir():
+        class_path.insert(0, NETTY / "*")  # Java takes a class from where it finds it first
+        newer_netty = [
+            # TorchServe's jar has a native library of the same name, for its own Netty; this folder comes first.
+            f"-Djava.library.path={NETTY}",
+            # As Netty 4.1 allocates: the limits in vmargs were measured with that.
+            "-Dio.netty.allocator.type=pooled",
+        ]
     return [
         str(Path(home, "bin", "java")) if home else "java",
         f"-Dmodel_server_home={packages}",
         f"-Djava.io.tmpdir={scratch}",
         f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml').resolve().as_uri()}",
+        *newer_netty,
         *folder.vmargs,
-        *("-cp", str(packages / "ts" / "frontend" / "*")),
+        *("-cp", os.pathsep.join(map(str, class_path))),
         "org.pytorch.serve.ModelServer",
         *("--python", sys.executable),
         *("-f", str(folder.config)),

@@ -14,7 +14,7 @@ from pipeline.supply.statements import made
 @pytest.fixture
 def tree(checkout: Path, tmp_path: Path) -> Path:
     copied = [
-        *("pyproject.toml", "kserve/runtime/Dockerfile", "kserve/runtime/sbom.cdx.json"),
+        *("pyproject.toml", "kserve/runtime/Dockerfile", "kserve/runtime/netty.json", "kserve/runtime/sbom.cdx.json"),
         *(f"{parts.HERE}/{name}" for name in ("jar.json", "advisories.yaml", "statements.yaml")),
         *(test.partition("::")[0] for each in made() for test in each.tests),
     ]

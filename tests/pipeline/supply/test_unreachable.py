@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.supply.jar import frontend
 from pipeline.supply.statements import made
+from server.torchserve import NETTY
 from tests.support.class_graph import ClassGraph, names_in
 
 OWN = "org/pytorch/serve/"
@@ -34,9 +35,13 @@ NETTYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def graph() -> ClassGraph:
-    return ClassGraph(frontend())
+@pytest.fixture(scope="module", params=["its own Netty", "the newer Netty"])
+def graph(request: pytest.FixtureRequest) -> ClassGraph:
+    """Of TorchServe as it is, and with the newer Netty before it."""
+    newer = sorted(NETTY.glob("*.jar")) if request.param == "the newer Netty" else []
+    if not newer and request.param == "the newer Netty":
+        pytest.skip("the newer Netty was not brought here: make netty")
+    return ClassGraph(frontend(), before=newer)
 
 
 @pytest.fixture(scope="module")
