@@ -68,10 +68,10 @@ def test_the_sdk_finds_it_alive_and_ready(server: TorchServe) -> None:
     assert v2 == {"is_server_live": True, "is_server_ready": True, "is_model_ready": True}
 
 
-def test_the_sdk_finds_a_model_that_died_not_ready(directory: Path) -> None:
+def test_the_sdk_finds_a_model_that_died_not_ready(light_directory: Path) -> None:
     """Its workers are paused at any moment: the process exists, but answers nothing."""
     environment = {"READY_WITHIN_S": "7", "LIVE_WITHIN_S": "7"}  # it is queried every five
-    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=environment) as running:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free(), environment=environment) as running:
         workers = [one for one in running.processes() if any("model_service_worker" in word for word in one.cmdline())]
         for worker in workers:
             worker.suspend()

@@ -108,9 +108,9 @@ def serve(directory: Path, **environment: str) -> Iterator[Seen]:
 
 
 @pytest.fixture(scope="module")
-def running(directory: Path) -> Iterator[Seen]:
+def running(light_directory: Path) -> Iterator[Seen]:
     """With default settings."""
-    yield from serve(directory)
+    yield from serve(light_directory)
 
 
 # --- Metrics ----------------------------------------------------------------------------------------------------------
@@ -443,10 +443,10 @@ def test_figures_are_those_of_the_handler(door: tuple[Door, str], eventually: Ev
 
 
 @pytest.fixture
-def traced(directory: Path, collector: Collector) -> Iterator[Seen]:
+def traced(light_directory: Path, collector: Collector) -> Iterator[Seen]:
     """A server behind one gateway, with a collector."""
     yield from serve(
-        directory, TRUSTED_HOPS="1", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_SERVICE_NAME="pictures"
+        light_directory, TRUSTED_HOPS="1", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_SERVICE_NAME="pictures"
     )
 
 
@@ -499,11 +499,11 @@ def test_a_request_is_a_span_and_its_stages_are_beneath(
 
 
 @pytest.fixture
-def deserted(directory: Path) -> Iterator[Seen]:
+def deserted(light_directory: Path) -> Iterator[Seen]:
     """A server that logs every request, with its collector missing."""
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
-    yield from serve(directory, LOG_REQUESTS="1", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    yield from serve(light_directory, LOG_REQUESTS="1", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
 
 def test_a_collector_that_is_away_costs_a_line(deserted: Seen, photographs: list[Path], eventually: Eventually) -> None:

@@ -98,7 +98,7 @@ def other_host() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module", params=["as it comes", "with monitoring"])
 def exposed(
-    request: pytest.FixtureRequest, directory: Path, checkout: Path
+    request: pytest.FixtureRequest, light_directory: Path, checkout: Path
 ) -> Iterator[tuple[TorchServe, Ports, set[str]]]:
     """A server that listens as config.properties says, like the pods but on other ports. And the ports it should open.
 
@@ -118,7 +118,7 @@ def exposed(
     if request.param == "with monitoring":
         addresses["TS_METRICS_ADDRESS"] = f"http://0.0.0.0:{ports.metrics}"
         opened.add("metrics")
-    with TorchServe(directory, MODEL_NAME, ports, environment=addresses) as running:
+    with TorchServe(light_directory, MODEL_NAME, ports, environment=addresses) as running:
         yield running, ports, opened
 
 

@@ -33,9 +33,9 @@ def said() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def watched(directory: Path, said: list[str]) -> Iterator[TorchServe]:
+def watched(light_directory: Path, said: list[str]) -> Iterator[TorchServe]:
     """Our own server, with its log kept. Its workers must be the same at the end, and not much larger."""
-    with TorchServe(directory, MODEL_NAME, Ports.any_free(), log=said.append) as running:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free(), log=said.append) as running:
         httpx.post(running.predict_url, content=encoded(gradient(5000, 5000)), headers=JPEG, timeout=HANG_S)
         before = {process: process.memory_info().rss for process in running.processes()}
         yield running

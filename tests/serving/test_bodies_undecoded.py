@@ -26,9 +26,9 @@ AT_ONCE = 16  # batchSize
 
 
 @pytest.fixture(scope="module")
-def behind(directory: Path) -> Iterator[TorchServe]:
+def behind(light_directory: Path) -> Iterator[TorchServe]:
     """TorchServe as the door sees it."""
-    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"FRONT_DOOR": "none"}) as running:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free(), environment={"FRONT_DOOR": "none"}) as running:
         yield running
 
 

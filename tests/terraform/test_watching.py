@@ -148,9 +148,9 @@ def loads(server: TorchServe) -> dict[str, float]:
     return {sample.labels["WorkerName"]: sample.value for sample in samples if sample.name == "WorkerLoadTime"}
 
 
-def test_a_restarted_worker_reports_another_load_time(directory: Path, eventually: Eventually) -> None:
+def test_a_restarted_worker_reports_another_load_time(light_directory: Path, eventually: Eventually) -> None:
     """That is how `changes` counts it: the reported time changes, since two starts never take the same milliseconds."""
-    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=ONE_WORKER) as server:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free(), environment=ONE_WORKER) as server:
         ((worker, took),) = eventually(lambda: loads(server)).items()
         for process in server.processes():
             if "model_service_worker.py" in " ".join(process.cmdline()):

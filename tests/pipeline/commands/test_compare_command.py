@@ -103,11 +103,11 @@ def test_another_precision_passes(
 
 
 def test_an_archive_and_a_directory_with_the_same_are_said_to_be_the_same(
-    script: Script, directory: Path, photographs: list[Path], tmp_path: Path
+    script: Script, light_directory: Path, photographs: list[Path], tmp_path: Path
 ) -> None:
     archive = tmp_path / "copy.mar"
-    shutil.copy(directory / "model-store" / "alexnet.mar", archive)
-    done = script("compare", archive, directory, *photographs)
+    shutil.copy(light_directory / "model-store" / "alexnet.mar", archive)
+    done = script("compare", archive, light_directory, *photographs)
     assert (done.returncode, said(done)) == (
         0,
         [
@@ -119,9 +119,11 @@ def test_an_archive_and_a_directory_with_the_same_are_said_to_be_the_same(
     assert "A:" in done.stdout
 
 
-def test_interrupted_it_stops_what_it_started(start: Start, server: TorchServe, directory: Path, golden: Path) -> None:
+def test_interrupted_it_stops_what_it_started(
+    start: Start, server: TorchServe, light_directory: Path, golden: Path
+) -> None:
     """`start` checks that nothing is left."""
-    comparing = start("compare", server.url, directory, *[golden] * 200)
+    comparing = start("compare", server.url, light_directory, *[golden] * 200)
     assert comparing.stderr is not None
     while "B: alexnet: precision=" not in comparing.stderr.readline():
         assert comparing.poll() is None

@@ -134,12 +134,12 @@ def test_without_a_server_it_says_what_to_do_once(
 @pytest.mark.slow
 @pytest.mark.skipif(not has_envoy(), reason="Envoy is not here, which asks for keys")
 def test_a_service_that_wants_credentials_says_so_in_a_line(
-    script: Script, only_error: OnlyError, directory: Path, photographs: list[Path], tmp_path: Path
+    script: Script, only_error: OnlyError, light_directory: Path, photographs: list[Path], tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "alice").write_text("k" * 32)
-    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
         for extra in ([], ["--json"]):
             sentence = only_error(script("predict", *extra, "--url", guarded.url, photographs[0]))
             assert sentence == (
@@ -221,13 +221,13 @@ def test_what_does_not_go_together_is_wrong_usage(script: Script, options: list[
 @pytest.mark.slow
 @pytest.mark.skipif(not has_envoy(), reason="Envoy is not here, which asks for keys")
 def test_with_its_key_a_client_is_answered(
-    script: Script, directory: Path, photographs: list[Path], tmp_path: Path
+    script: Script, light_directory: Path, photographs: list[Path], tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "alice").write_text("k" * 32)
     (tmp_path / "headers").write_text(f"x-api-key: {'k' * 32}")
-    with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
+    with TorchServe(light_directory, MODEL_NAME, Ports.any_free(), environment={"API_KEYS": str(keys)}) as guarded:
         done = script("predict", "--url", guarded.url, "--header", "@headers", photographs[0])
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -66,9 +66,9 @@ def test_published_again_it_prints_the_same(script: Script, cloud: Any, small: F
 
 
 def test_untrained_weights_have_to_be_allowed(
-    script: Script, only_error: OnlyError, cloud: Any, directory: Path
+    script: Script, only_error: OnlyError, cloud: Any, light_directory: Path
 ) -> None:
-    archive = directory / ARCHIVE
+    archive = light_directory / ARCHIVE
     sentence = only_error(script("publish", f"gs://{cloud.bucket}", "--archive", archive))
     assert sentence.startswith(f"{archive} has untrained weights")
     assert "--allow-untrained" in sentence
@@ -137,9 +137,14 @@ def test_what_is_no_version_is_not_promoted(script: Script, only_error: OnlyErro
 
 
 def test_untrained_versions_have_to_be_allowed_too(
-    script: Script, only_error: OnlyError, cloud: Any, publish: Callable[..., Any], directory: Path, own_cache: Path
+    script: Script,
+    only_error: OnlyError,
+    cloud: Any,
+    publish: Callable[..., Any],
+    light_directory: Path,
+    own_cache: Path,
 ) -> None:
-    source = publish({CONFIG: directory / CONFIG, ARCHIVE: directory / ARCHIVE}).uri
+    source = publish({CONFIG: light_directory / CONFIG, ARCHIVE: light_directory / ARCHIVE}).uri
     arguments = ["publish", f"gs://{cloud.bucket}/prod", "--archive", source]
     assert only_error(script(*arguments)).startswith(f"{source} has untrained weights")
     assert printed(script(*arguments, "--allow-untrained")).startswith(f"gs://{cloud.bucket}/prod/")

@@ -318,13 +318,13 @@ def test_what_an_identity_has_signed_is_served(
 
 
 def test_what_the_key_has_signed_is_served(
-    start: Start, directory: Path, keys: tuple[Path, Path], tmp_path: Path, port: int
+    start: Start, light_directory: Path, keys: tuple[Path, Path], tmp_path: Path, port: int
 ) -> None:
     key, public_key = keys
     models = tmp_path / "models"
     for name in (CONFIG, ARCHIVE):
         (models / name).parent.mkdir(parents=True)
-        (models / name).symlink_to(directory / name)
+        (models / name).symlink_to(light_directory / name)
     Signer(key).sign({name: models / name for name in (CONFIG, ARCHIVE)}, models / SIGNATURE)
     serving = start("serve", models, "--port", port, "--public-key", public_key)
     assert serving.stdout is not None
