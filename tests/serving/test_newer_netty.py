@@ -12,10 +12,8 @@ import pytest
 from pipeline.artefact.model import MODEL_NAME
 from pipeline.serving.torchserve import TorchServe
 from pipeline.shared.ports import Ports
-from pipeline.supply.jar import frontend
 from reliability.pictures import base64_text
 from server.torchserve import NETTY
-from tests.support.class_graph import ClassGraph
 
 PATIENCE_S = 60
 # A line of Java's log: [0.1s][info][class,load] io.netty.util.Version source: file:/…/netty-common-4.2.13.Final.jar
@@ -79,15 +77,3 @@ def test_linuxs_own_sockets_are_used(loaded: dict[str, str], served: TorchServe)
     mapped = {Path(each.path) for each in java.memory_maps() if "libnetty" in each.path}
     assert {path for path in mapped if "epoll" in path.name and path.parent.resolve() == NETTY.resolve()}
     assert not [path for path in mapped if "grpc" not in path.name and path.parent.resolve() != NETTY.resolve()]
-
-
-def test_nothing_that_torchserve_leads_to_is_left_to_its_own_netty() -> None:
-    """Not only what was loaded above: all classes that could be, by the names in them."""
-    newer = set[str]()
-    for jar in NETTY.glob("*.jar"):
-        newer |= ClassGraph(jar).beginning_with("io/netty/")
-    graph = ClassGraph(frontend(), before=sorted(NETTY.glob("*.jar")))
-    reached = graph.reached_from(graph.beginning_with("org/pytorch/serve/"))
-    nettys = reached & graph.beginning_with("io/netty/")
-    assert "io/netty/handler/codec/http/HttpObjectDecoder" in nettys
-    assert sorted(nettys - newer) == []

@@ -36,17 +36,23 @@ def names_in(content: bytes) -> set[str]:
 
 
 class ClassGraph:
-    """The class graph of one jar, and of those before it on Java's class path, whose classes replace its own."""
+    """The class graph of some jars. If two have a class of the same name, the later one counts."""
 
-    def __init__(self, jar: Path, before: Iterable[Path] = ()) -> None:
+    def __init__(self, *jars: Path) -> None:
         self._named: dict[str, set[str]] = {}
-        for each in (jar, *before):
-            with zipfile.ZipFile(each) as opened:
+        for jar in jars:
+            with zipfile.ZipFile(jar) as opened:
                 self._named |= {
                     name.removesuffix(".class"): names_in(opened.read(name))
                     for name in opened.namelist()
                     if name.endswith(".class") and not name.endswith("module-info.class")
                 }
+
+    def behind(self, other: ClassGraph) -> ClassGraph:
+        """As Java sees both, where the other comes first on its class path."""
+        both = ClassGraph()
+        both._named = self._named | other._named
+        return both
 
     def beginning_with(self, *beginnings: str) -> set[str]:
         return {name for name in self._named if name.startswith(beginnings)}

@@ -35,13 +35,25 @@ NETTYS = {
 }
 
 
-@pytest.fixture(scope="module", params=["its own Netty", "the newer Netty"])
-def graph(request: pytest.FixtureRequest) -> ClassGraph:
-    """Of TorchServe as it is, and with the newer Netty before it."""
-    newer = sorted(NETTY.glob("*.jar")) if request.param == "the newer Netty" else []
-    if not newer and request.param == "the newer Netty":
+@pytest.fixture(scope="module")
+def torchserve() -> ClassGraph:
+    return ClassGraph(frontend())
+
+
+@pytest.fixture(scope="module")
+def newer_netty() -> ClassGraph:
+    if not NETTY.is_dir():
         pytest.skip("the newer Netty was not brought here: make netty")
-    return ClassGraph(frontend(), before=newer)
+    return ClassGraph(*NETTY.glob("*.jar"))
+
+
+@pytest.fixture(scope="module", params=["its own Netty", "the newer Netty"])
+def graph(request: pytest.FixtureRequest, torchserve: ClassGraph) -> ClassGraph:
+    """Of TorchServe as it is, and with the newer Netty before it."""
+    if request.param == "its own Netty":
+        return torchserve
+    newer: ClassGraph = request.getfixturevalue("newer_netty")
+    return torchserve.behind(newer)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +82,16 @@ def test_no_class_of_torchserve_leads_to_it(beginning: str, graph: ClassGraph, r
     if not beginning.startswith("io/grpc/netty/shaded/"):  # gRPC omits parts of Netty, so there is nothing to reach
         assert graph.beginning_with(beginning), "a name that is not in the jar says nothing"
     assert sorted(name for name in reached if name.startswith(beginning)) == []
+
+
+def test_nothing_that_torchserve_leads_to_is_left_to_its_own_netty(
+    torchserve: ClassGraph, newer_netty: ClassGraph
+) -> None:
+    """tests/serving/test_newer_netty.py sees what is loaded; this, all that could be."""
+    both = torchserve.behind(newer_netty)
+    reached = both.reached_from(both.beginning_with(OWN)) & both.beginning_with("io/netty/")
+    assert "io/netty/handler/codec/http/HttpObjectDecoder" in reached
+    assert sorted(reached - newer_netty.beginning_with("io/netty/")) == []
 
 
 def test_what_torchserve_does_use_is_seen(reached: set[str]) -> None:
