@@ -233,7 +233,7 @@ def test_what_is_refused_before_all_else_is_said_as_well(
         eventually(lambda: asked(full.port, post()).status == 503)
         code, said = refused(stub.ServerLive, pb.ServerLiveRequest())
         assert code == "UNAVAILABLE"
-        assert said.startswith("server: too many requests wait")
+        assert said.startswith("server: too many requests are waiting")
 
 
 # --- Sizes ------------------------------------------------------------------------------------------------------------
