@@ -16,7 +16,7 @@ from benchmarks.contenders import CONTENDERS, OURS, THIS, WITH_INT8
 from benchmarks.figures import AT
 from benchmarks.processors import named
 
-mpl.use("Agg")  # files, no window
+mpl.use("Agg")  # files, not windows
 
 BY_NAME = {contender.name: contender for contender in (*CONTENDERS, THIS)}
 ACCENT, LIGHTER, INK, GREY, EQUAL = "#0b62a4", "#4a9bdc", "#24292f", "#6e7781", "#b54708"
@@ -46,12 +46,12 @@ def draw(summary: dict[str, Any], directory: Path) -> dict[str, Path]:
             figure = chart(summary)
             figure.suptitle(_machine(summary), x=0.02, ha="left", fontsize=11, color=GREY)
             drawn[name] = directory / f"{name}.png"
-            figure.savefig(drawn[name], dpi=DPI, metadata={"Software": None})  # the same figures, the same file
+            figure.savefig(drawn[name], dpi=DPI, metadata={"Software": None})  # the same figures give the same file
     return drawn
 
 
 def draw_open(found: dict[str, Any], directory: Path) -> dict[str, Path]:
-    """Latency by the rate at which requests come, of open.json."""
+    """Latency by the rate of requests, from open.json."""
     with mpl.rc_context(STYLE):
         figure = _open(found)
         figure.suptitle(_machine(found), x=0.02, ha="left", fontsize=11, color=GREY)
@@ -60,7 +60,7 @@ def draw_open(found: dict[str, Any], directory: Path) -> dict[str, Path]:
 
 
 def _open(found: dict[str, Any]) -> Figure:
-    """p50, p95 and p99, each a line, of each server; what a closed loop gets from it as a vertical line."""
+    """p50, p95 and p99 of each server as lines; a closed loop's throughput as a vertical line."""
     figure, axes = _figure(5)
     axes.set_yscale("log")
     handles = [Line2D([], [], color=INK, linestyle=style, label=key[:3]) for key, style in PERCENTILES.items()]
@@ -82,7 +82,7 @@ def _open(found: dict[str, Any]) -> Figure:
     axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
-    axes.set_xlabel("requests that come in a second, whether or not others are answered", loc="left")
+    axes.set_xlabel("requests per second, whether or not earlier ones are answered", loc="left")
     axes.set_ylabel("ms from when a request was due")
     return figure
 
@@ -103,7 +103,7 @@ def _readme(summary: dict[str, Any]) -> Figure:
     for title, value in limits.items():
         axes.axvline(value, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         row = len(found) - 0.42 if value == limit else len(found) + 0.08
-        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the other one's line
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the other one's line
         axes.text(value, row, f"{title}: {value:.0f} ", ha="right", va="bottom", bbox=behind)
     axes.set_yticks(range(len(found)), [BY_NAME[name].title for name, _ in found])
     axes.set_ylim(-0.6, len(found) + 0.05 + 0.5 * (len(limits) - 1))
@@ -118,7 +118,7 @@ def _readme(summary: dict[str, Any]) -> Figure:
 
 
 def _throughput(summary: dict[str, Any]) -> Figure:
-    """Throughput by concurrency, a line for each server, named at its end."""
+    """Throughput by concurrency: a line for each server, with its name at the end."""
     figure, axes = _figure(5.5)
     ends = []
     for name in summary["contenders"]:
@@ -158,7 +158,7 @@ def _throughput(summary: dict[str, Any]) -> Figure:
 
 
 def _latency(summary: dict[str, Any]) -> Figure:
-    """p50 and p99 at the targets' concurrency, a row for each server."""
+    """p50 and p99 at the targets' concurrency: a row for each server."""
     found = sorted(
         ((name, at(summary, name, AT, "p50_ms"), at(summary, name, AT, "p99_ms")) for name in summary["contenders"]),
         key=lambda row: -row[1]["median"],
@@ -199,13 +199,13 @@ def _latency(summary: dict[str, Any]) -> Figure:
 
 
 def at(summary: dict[str, Any], name: str, concurrency: int, key: str) -> dict[str, float]:
-    """A contender's figure; zeros where nothing was answered."""
+    """A contender's figure; zeros if nothing was answered."""
     nothing = {"median": 0.0, "least": 0.0, "most": 0.0}
     return summary["contenders"][name]["loads"][str(concurrency)][key] or nothing
 
 
 def _limits(summary: dict[str, Any]) -> dict[str, float]:
-    """What each is called → photographs per second."""
+    """Title → photographs per second."""
     names = {OURS: "in-process limit", WITH_INT8.name: "in-process limit, int8"}
     return {names[mine]: limit["best"]["small"]["median"] for mine, limit in summary["limit"].items()}
 
@@ -226,7 +226,7 @@ def _machine(summary: dict[str, Any]) -> str:
 
 
 def _name_lines(axes: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
-    """A name for each line, joined to its end; names that would lie on each other move apart."""
+    """A name for each line, joined to its end; overlapping names move apart."""
     ends = sorted(ends)
     for (value, title, colour), height in zip(ends, apart([end[0] for end in ends], axes.get_ylim()[1] * 0.05)):
         axes.plot([x, x + 0.1], [value, height], color=colour, linewidth=0.8, clip_on=False)
@@ -234,7 +234,7 @@ def _name_lines(axes: Axes, ends: list[tuple[float, str, str]], x: float) -> Non
 
 
 def apart(heights: list[float], least: float) -> list[float]:
-    """Ordered heights, moved until neighbours are `least` apart: groups that are too close spread around their mean."""
+    """Ordered heights, moved until neighbours are `least` apart: groups that are too dense spread around their mean."""
     groups: list[list[float]] = []
     for height in heights:
         groups.append([height])

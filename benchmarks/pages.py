@@ -19,7 +19,7 @@ PAGE = "README.md"
 PLACE = re.compile(r"<!-- ([\w ]+) -->")
 CHARTS = {
     "throughput chart": "![Photographs per second at each number of clients](throughput.png)",
-    "open chart": "![Latency at each rate at which requests come](open.png)",
+    "open chart": "![Latency at each rate of requests](open.png)",
     "latency chart": "![p50 and p99 at 32 clients](latency.png)",
 }
 

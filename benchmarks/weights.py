@@ -1,4 +1,4 @@
-"""The same weights for all: as this project's archive, as the stock archive, and as files."""
+"""The same weights for everyone: in this project's archive, in the stock archive, and as files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.shared.errors import PipelineError
 
 @dataclass(frozen=True)
 class Int8:
-    """The archive with an int8 program beside the float one; `served` and `contents` as Prepared has them."""
+    """The archive with an int8 program in addition to the float one; `served` and `contents` as in Prepared."""
 
     served: Path
     contents: Path
@@ -31,8 +31,8 @@ class Int8:
 class Prepared:
     """origin: `imagenet` or `untrained`. served: this project's directory in KServe's layout. stock: a model store.
 
-    contents: a folder with the network, its classes and its facts, as they are in this project's archive.
-    int8: None where it was not asked for.
+    contents: a folder with the network, its classes and its facts, as in this project's archive.
+    int8: None unless it was requested.
     """
 
     origin: str
@@ -44,12 +44,12 @@ class Prepared:
 
 
 def prepare(say: Callable[[str], None], stock: bool = True, int8: bool = False) -> Prepared:
-    """Made anew at every run, but for the stock archive, which takes long: it depends on nothing that changes here.
+    """Builds everything in every run, except for the stock archive, which is slow and depends on nothing that changes.
 
-    stock: whether the stock archive is needed, for which a peer's environment is installed. int8: whether the one with
-    int8 is. Raises PipelineError where packaging refuses it.
+    stock: whether the stock archive is needed, for which a peer's environment is installed. int8: whether the int8
+    archive is needed. Raises PipelineError if packaging refuses it.
 
-    The ImageNet weights where torch.hub's cache has them; otherwise the untrained ones, which are as fast.
+    Uses the ImageNet weights if torch.hub's cache has them; otherwise untrained ones, which are as fast.
     """
     say("preparing weights and archives")
     assert isinstance(MODEL.weights, Published)
@@ -79,9 +79,10 @@ def prepare(say: Callable[[str], None], stock: bool = True, int8: bool = False) 
 
 
 def _int8(directory: Path, weights: Weights, say: Callable[[str], None]) -> Int8:
-    """As scripts/package.sh --int8 makes it, from photographs that are not those of the load.
+    """Packs as scripts/package.sh --int8 does, from other photographs than the load's.
 
-    Untrained weights answer otherwise in int8, and would be refused. They are as fast: so their bounds are lifted.
+    Untrained weights answer differently in int8, and would be refused. As they are just as fast, their bounds are
+    lifted.
     """
     from pipeline.artefact.int8.proof import BOUNDS, Bounds
     from pipeline.artefact.packing import pack  # torch takes seconds
@@ -110,7 +111,7 @@ def _configure(served: Path) -> None:
 
 
 def _make_stock_archive(prepared: Prepared, say: Callable[[str], None]) -> None:
-    """As TorchServe's examples/image_classifier/alexnet makes it."""
+    """Made as in TorchServe's examples/image_classifier/alexnet."""
     python = environment("torchserve_stock", say)
     say("making the stock archive (once)")
     index = prepared.pth.with_name("index_to_name.json")

@@ -24,7 +24,7 @@ COLUMNS = (
     "longest time without an answer",
     "latency, p50 and p99",
     "what clients saw",
-    "otherwise",
+    "other observations",
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 # Figures of single cases: name, and the text for them.
@@ -34,12 +34,12 @@ OWN = {
     "workers_gone_s": "its workers after {:.1f} s",
     "ended_s": "it ended after {:.1f} s",
     "killed_by_kernel_s": "a worker was killed after {:.1f} s",
-    "serves_after_release_s": "quick again after {:.1f} s",
+    "serves_after_release_s": "fast again after {:.1f} s",
     "vanished": "{} clients vanished",
     "idle": "{} idle connections",
     "descriptors": "{} descriptors for them",
     "capacity_per_s": "capacity {:.0f}/s",
-    "offered_per_s": "asked {:.0f}/s",
+    "offered_per_s": "requested {:.0f}/s",
     "answered_per_s": "answered {:.0f}/s",
     "refused_p50_s": "a refusal takes {:.2f} s (median)",
     "unread_log_bytes": "{} bytes of the log unread",
