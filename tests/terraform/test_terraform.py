@@ -408,7 +408,9 @@ def test_the_buckets_reader_is_the_manifests_service_account() -> None:
 
 def test_the_repository_is_the_one_that_cloud_build_pushes_to() -> None:
     text = (CHECKOUT / "kserve" / "runtime" / "cloudbuild.yaml").read_text()
-    assert yaml.safe_load(text)["options"]["logging"] == "CLOUD_LOGGING_ONLY"  # the account may not write logs elsewhere
+    assert (
+        yaml.safe_load(text)["options"]["logging"] == "CLOUD_LOGGING_ONLY"
+    )  # the account may not write logs elsewhere
     (repository,) = re.findall(r"^# .*docker\.pkg\.dev/\$PROJECT/([\w-]+)/alexnet-torchserve:", text, re.MULTILINE)
     assert f'repository_id = "{repository}" # the repository that' in source("cluster")
 
