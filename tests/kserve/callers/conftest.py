@@ -29,7 +29,7 @@ def site() -> Iterator[Website]:
 
 
 @pytest.fixture(scope="package")
-def running(directory: Path, site: Website, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def running(light_directory: Path, site: Website, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Everything is enabled."""
     folder = tmp_path_factory.mktemp("who")
     issuer, secret = Issuer(), Secret(folder / "keys")
@@ -43,7 +43,7 @@ def running(directory: Path, site: Website, tmp_path_factory: pytest.TempPathFac
         "CORS_ALLOWED_ORIGINS": f"{OTHER_ORIGIN}, {site.url}",
         "MAX_REQUESTS": "2",
     }
-    with serving(directory, environment) as parts:
+    with serving(light_directory, environment) as parts:
         service = Service(*parts, issuer, secret)
         yield service
         service.http.close()

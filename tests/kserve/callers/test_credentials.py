@@ -213,7 +213,7 @@ class Keys(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def open_to_any_page(directory: Path, tmp_path: Path) -> Iterator[Service]:
+def open_to_any_page(light_directory: Path, tmp_path: Path) -> Iterator[Service]:
     """Without API keys; with tokens of an issuer whose keys are fetched, addresses from a gateway, and every origin."""
     issuer, authority = Issuer(), trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -228,7 +228,7 @@ def open_to_any_page(directory: Path, tmp_path: Path) -> Iterator[Service]:
             "TRUSTED_HOPS": "1",
             "CORS_ALLOWED_ORIGINS": "*",
         }
-        with serving(directory, environment) as parts:
+        with serving(light_directory, environment) as parts:
             service = Service(*parts, issuer, Secret(tmp_path / "none"))
             yield service
             service.http.close()

@@ -109,11 +109,11 @@ def test_token_keys_have_only_one_source(monkeypatch: pytest.MonkeyPatch, tmp_pa
         filled_in(tmp_path)
 
 
-def test_without_envoy_a_guarded_service_does_not_start(directory: Path, checkout: Path, tmp_path: Path) -> None:
+def test_without_envoy_a_guarded_service_does_not_start(light_directory: Path, checkout: Path, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(checkout / "kserve" / "runtime"), "FRONT_DOOR": "none"}
     environment |= {"API_KEYS": str(tmp_path), "RATE_LIMIT_PER_POD": "9", "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "server", str(directory)],
+        [sys.executable, "-P", "-m", "server", str(light_directory)],
         env=environment,
         capture_output=True,
         text=True,
