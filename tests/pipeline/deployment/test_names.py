@@ -175,7 +175,7 @@ OTHER_KINDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES, ids=called)
 def test_two_of_every_overlay_and_component_go_together_and_apart(
-    choice: Choice, api: ApiServer, heard: Heard, tmp_path: Path
+    choice: Choice, api: ApiServer, heard: Heard, tmp_path: Path, rendered_once: None
 ) -> None:
     for version, kinds in OTHER_KINDS.items():
         api.kinds[version] = api.kinds.get(version, {}) | kinds
