@@ -51,6 +51,8 @@ LINES_IN_A_FILE = 2000  # so that each processor gets some of the files
 # Not searched for secrets: they are compiled from the .proto files next to them, which are searched. Tests hold the
 # two together.
 DESCRIPTORS = ("conformance/open_inference_grpc.binpb", "kserve/runtime/inference.pb")
+# Certificates and public keys, in base64; a test compares them with the release.
+TRUST_ROOT = "kserve/components/identity/trusted_root.json"
 # The first bytes of a file are more reliable than its name.
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
@@ -58,7 +60,7 @@ PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
 NO_MANIFESTS = (
     *("kustomization.yaml", "names.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml"),
-    *("question.json", "sbom.cdx.json"),
+    *("question.json", "sbom.cdx.json", "trusted_root.json"),
 )
 
 # Jinja templates: they are no manifests, and not even YAML until the server fills them in. Their results are tested
@@ -205,7 +207,7 @@ def _texts_and_pictures(checkout: Path) -> tuple[list[str], list[str]]:
     texts, pictures = [], []
     for name in sorted({name for name in listed.stdout.split("\0") if name}):
         file = checkout / name
-        if file.is_symlink() or not file.is_file() or name in DESCRIPTORS:
+        if file.is_symlink() or not file.is_file() or name in (*DESCRIPTORS, TRUST_ROOT):
             continue
         content = file.read_bytes()
         try:

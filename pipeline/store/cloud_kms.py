@@ -52,7 +52,7 @@ HOW_TO_MAKE_ONE = (
     "make another with gcloud kms keys create --purpose=asymmetric-signing --default-algorithm=ec-sign-p256-sha256"
 )
 NAME = re.compile(
-    r"(projects/[^/\s]+/locations/[^/\s]+/keyRings/[\w-]+/cryptoKeys/[\w-]+)/(?:cryptoKeyVersions|versions)/([1-9]\d*)",
+    r"(projects/[\w.:-]+/locations/[\w-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+)/(?:cryptoKeyVersions|versions)/([1-9]\d*)",
     re.ASCII,
 )
 

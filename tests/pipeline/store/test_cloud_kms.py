@@ -121,6 +121,8 @@ def test_a_version_is_named_as_google_and_as_cosign_name_it(said: str) -> None:
         f"gcpkms://{NAME}:destroy",
         f"gcpkms://{NAME}?alt=media",
         f"gcpkms://{NAME}\n",
+        f"gcpkms://{NAME.replace('fashion', 'fashion?')}",
+        f"gcpkms://{NAME.replace('europe-west4', '%2e%2e')}",
         f"gcpkms:///{NAME}",
         f"gcpkms://{KEY.replace('publisher', '../publisher')}/cryptoKeyVersions/1",
         "gcpkms://",
