@@ -121,8 +121,8 @@ image:
 
 # Where Maven Central cannot be reached, TorchServe's own Netty has to do: behind the front door, on loopback.
 .venv/.netty: kserve/runtime/netty.json kserve/runtime/netty.py .venv/.ready
-	@$(BIN)/python kserve/runtime/netty.py .venv/share/netty || \
-		echo "TorchServe goes on with the Netty that it has: make netty MAVEN_MIRROR_URL=… tries again"
+	@if ! $(BIN)/python kserve/runtime/netty.py .venv/share/netty; then \
+		echo "TorchServe goes on with the Netty that it has: make netty MAVEN_MIRROR_URL=… tries again"; fi
 	@touch $@
 
 # checkov, which cannot share an environment with pytest: requirements/checkov.txt

@@ -181,4 +181,6 @@ def test_a_setup_goes_on_without_it(checkout: Path) -> None:
         check=True,
     ).stdout
     line = next(line for line in planned.replace("\\\n", "").splitlines() if "netty.py .venv/share/netty" in line)
-    assert re.search(r"\|\|\s+echo \"TorchServe goes on with the Netty that it has: make netty MAVEN_MIRROR_URL=", line)
+    assert re.search(
+        r"; then\s+echo \"TorchServe goes on with the Netty that it has: make netty MAVEN_MIRROR_URL=", line
+    )
