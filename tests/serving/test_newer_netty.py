@@ -24,7 +24,7 @@ LOADED = re.compile(r"\] (io\.netty\.\S+) source: (?:file|jar):(\S+)")
 @pytest.fixture(scope="module", autouse=True)
 def newer_netty() -> None:
     if not NETTY.is_dir():
-        pytest.skip("the newer Netty was not brought here: make netty")
+        pytest.skip("the newer Netty is not here: make netty")
 
 
 @pytest.fixture(scope="module")

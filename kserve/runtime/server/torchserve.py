@@ -16,7 +16,7 @@ from server.door import ABANDONED
 from server.errors import NotServed
 from server.folder import Folder
 
-# A newer Netty than TorchServe's jar has, where it was brought: kserve/runtime/netty.py.
+# A newer Netty than the one in TorchServe's jar, if it was downloaded: kserve/runtime/netty.py.
 NETTY = Path(sys.prefix, "share", "netty")
 STOP_TIMEOUT_S = 20
 LOOPBACK = "127.0.0.1"

@@ -43,7 +43,7 @@ def torchserve() -> ClassGraph:
 @pytest.fixture(scope="module")
 def newer_netty() -> ClassGraph:
     if not NETTY.is_dir():
-        pytest.skip("the newer Netty was not brought here: make netty")
+        pytest.skip("the newer Netty is not here: make netty")
     return ClassGraph(*NETTY.glob("*.jar"))
 
 
