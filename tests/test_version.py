@@ -123,7 +123,7 @@ def test_a_new_version_is_set_in_every_place(new: str, places: Path) -> None:
 )
 def test_what_is_no_version_is_set_nowhere(new: str, places: Path) -> None:
     before = contents(places)
-    with pytest.raises(NotReleased, match="is no version"):
+    with pytest.raises(NotReleased, match="is not a version"):
         set_version(new, places)
     assert contents(places) == before
 

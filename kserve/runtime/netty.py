@@ -1,10 +1,10 @@
-"""Brings the Netty that comes before the one in TorchServe's jar: netty.json's jars, from Maven Central or a mirror.
+"""Downloads a newer Netty than the one in TorchServe's jar: netty.json's jars, from Maven Central or a mirror.
 
-    python kserve/runtime/netty.py FOLDER    the folder that the server looks into: server/torchserve.py
+    python kserve/runtime/netty.py FOLDER    the folder where the server looks: server/torchserve.py
 
-The image's build runs this, and fails where this fails. `make setup` does too, and goes on with TorchServe's own Netty.
-MAVEN_MIRROR_URL names another Maven repository; proxies and certificates are found as Python finds them (https_proxy,
-SSL_CERT_FILE). Needs nothing but the standard library, and Python 3.11.
+The image's build runs this, and fails if this fails. `make setup` runs it too, and goes on without the newer Netty.
+MAVEN_MIRROR_URL names another Maven repository; Python's settings for proxies and certificates apply (https_proxy,
+SSL_CERT_FILE). Needs only Python 3.11 and its standard library.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ DATA = Path(__file__).with_name("netty.json")
 CENTRAL = "https://repo1.maven.org/maven2"
 MIRROR = "MAVEN_MIRROR_URL"
 TIMEOUT_S = 20
-MOST_BYTES = 4 << 20  # the largest jar has 0.8 MB
+MOST_BYTES = 4 << 20  # the largest jar is 0.8 MB
 NATIVE = "META-INF/native/"
 
 
-class NotBrought(Exception):
-    """Nothing was changed in the folder; the sentence says why."""
+class NotDownloaded(Exception):
+    """Nothing was changed in the folder; the message says why."""
 
 
 @dataclass(frozen=True)
 class Jar:
-    """machine: of which native library this is the jar, as `uname -m` names it; None: Java alone, for every machine.
+    """machine: for a native library, its architecture, as `uname -m` names it; None for Java classes.
 
-    in_place_of: the library in TorchServe's jar whose classes Java does not come to any more.
+    in_place_of: the library in TorchServe's jar that it replaces.
     """
 
     artifact: str
@@ -77,10 +77,10 @@ def jars(data: Path = DATA) -> list[Jar]:
     ]
 
 
-def bring(folder: Path, wanted: list[Jar], repository: str) -> None:
-    """Puts the jars, and native libraries out of their jars, into a folder of their own, in place of what was there.
+def download(folder: Path, wanted: list[Jar], repository: str) -> None:
+    """Replaces a folder with the jars, and with the native libraries from their jars.
 
-    Raises NotBrought where one cannot be downloaded or is another, OSError where the folder cannot be written.
+    Raises NotDownloaded if one cannot be downloaded or is a different file, OSError if the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=".netty-", dir=folder.parent))
@@ -98,23 +98,23 @@ def bring(folder: Path, wanted: list[Jar], repository: str) -> None:
 
 def _downloaded(url: str, sha256: str) -> bytes:
     if not url.startswith(("https://", "http://")):
-        raise NotBrought(f"{url}: not an address of a Maven repository: {MIRROR} is https://…")
+        raise NotDownloaded(f"{url}: not an address of a Maven repository: {MIRROR} is https://…")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # nosec B310
             content: bytes = answer.read(MOST_BYTES)
     except urllib.error.HTTPError as error:
-        with error:  # it is the answer as well
-            raise NotBrought(f"{url}: the repository answered {error.code}") from None
+        with error:  # it is also the response
+            raise NotDownloaded(f"{url}: the repository answered {error.code}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise NotBrought(f"{url}: {getattr(reason, 'strerror', None) or reason}") from None
+        raise NotDownloaded(f"{url}: {getattr(reason, 'strerror', None) or reason}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise NotBrought(f"{url}: not the file that netty.json knows, by its SHA-256")
+        raise NotDownloaded(f"{url}: its SHA-256 is not the one in netty.json")
     return content
 
 
 def _native_libraries(jar: bytes) -> Iterator[tuple[str, bytes]]:
-    """Unpacked, since TorchServe's jar has others of the same names, and Netty refuses to choose between two."""
+    """Unpacked, since TorchServe's jar has others with the same names, and Netty refuses to choose."""
     with zipfile.ZipFile(io.BytesIO(jar)) as opened:
         for name in opened.namelist():
             if name.startswith(NATIVE) and name.endswith(".so"):
@@ -125,11 +125,11 @@ def main() -> int:
     machine = platform.machine()
     wanted = [jar for jar in jars() if jar.machine in (None, machine)]
     if platform.system() != "Linux" or all(jar.machine is None for jar in wanted):
-        print(f"TorchServe keeps its own Netty: for {platform.system()} on {machine} there is no newer one here")
+        print(f"TorchServe keeps its own Netty: for {platform.system()} on {machine}, netty.json has no newer one")
         return 0
     try:
-        bring(Path(sys.argv[1]), wanted, os.environ.get(MIRROR) or CENTRAL)
-    except NotBrought as reason:
+        download(Path(sys.argv[1]), wanted, os.environ.get(MIRROR) or CENTRAL)
+    except NotDownloaded as reason:
         print(f"error: {reason} ({MIRROR} names another Maven repository)", file=sys.stderr)
         return 1
     except OSError as reason:

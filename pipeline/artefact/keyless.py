@@ -1,8 +1,8 @@
-"""Signatures without a key, as Sigstore makes them (https://docs.sigstore.dev), by the library of model-signing.
+"""Signatures without a key, as Sigstore makes them (https://docs.sigstore.dev), through model-signing's library.
 
-Somebody whom an OpenID provider knows, such as a workflow or a service account, gets a certificate for ten minutes, and
-signs with a key that is thrown away; a public log says when. Whether that is so is verified without a network, against
-a file with the certificates and keys of Sigstore's services: the trust root.
+An identity that an OpenID provider knows, such as a workflow or a service account, gets a certificate for ten minutes
+and signs with a key that is thrown away; a public log records when. This is verified without a network, against a file
+with the certificates and keys of Sigstore's services: the trust root.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.shared.deadline import within
 from pipeline.shared.errors import NoIdentity, NotSigned, PipelineError, TrustRootUnusable
 from pipeline.shared.text import innermost, one_line
 
-PROVIDER = ObjectIdentifier("1.3.6.1.4.1.57264.1.1")  # of Fulcio's certificates: the issuer of the token
+PROVIDER = ObjectIdentifier("1.3.6.1.4.1.57264.1.1")  # in Fulcio's certificates: the issuer of the token
 TRUST_CONFIG = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 SIGNING_CONFIG = "application/vnd.dev.sigstore.signingconfig.v0.2+json"
 TIMEOUT_S = 120  # Sigstore's library has none
@@ -34,23 +34,23 @@ MOST_BYTES = 1_000_000  # of a trust root's few thousand
 
 @dataclass(frozen=True)
 class Identity:
-    """Who may have signed: the name in a certificate (an address, or a workflow's URL), whose provider vouches for it,
-    and the trust root, which says whose certificates and which log count."""
+    """Who may have signed: the name in a certificate (an email address or a workflow's URL), the provider that vouches
+    for it, and the trust root, which says which certificates and log to trust."""
 
     name: str
     provider: str
     trust_root: Path
 
     def __post_init__(self) -> None:
-        """Raises NoIdentity where one is empty: sigstore takes an empty provider for any."""
+        """Raises NoIdentity if one is empty: sigstore would accept any provider for an empty one."""
         if not self.name or not self.provider:
-            raise NoIdentity("an identity, or its provider, is empty: name both")
+            raise NoIdentity("the identity or its provider is empty: name both")
 
     def __str__(self) -> str:
         return f"{self.name} of {self.provider}"
 
     def verifying(self, scratch: Path) -> verifying.Config:
-        """Asks no network. Raises TrustRootUnusable, or OSError where the file cannot be read."""
+        """Uses no network. Raises TrustRootUnusable, or OSError if the file cannot be read."""
         config = scratch / "trust.json"
         config.write_text(json.dumps(trust_config(self.trust_root)))
         try:
@@ -62,9 +62,9 @@ class Identity:
 
 
 def trust_config(file: Path) -> Any:
-    """The form that model-signing takes, with the trust root of a file in this form or in that of the root alone.
+    """A trust configuration for model-signing, from a file with one, or with only a trust root.
 
-    Raises TrustRootUnusable, or OSError where it cannot be read.
+    Raises TrustRootUnusable, or OSError if it cannot be read.
     """
     try:
         said: Any = json.loads(file.read_bytes()[:MOST_BYTES])
@@ -76,24 +76,24 @@ def trust_config(file: Path) -> Any:
 
 
 class Keyless:
-    """Who this is, for a signature: the workflow or the service account as which this runs, or else somebody in a
-    terminal, whom a browser asks. own: the trust configuration of another Sigstore than the public one.
+    """The identity to sign with: the workflow or service account that this runs as, or else a person in a terminal, who
+    logs in with a browser. own: the trust configuration of a private Sigstore.
 
-    Raises NoIdentity where it is nobody, TrustRootUnusable, or OSError where the file cannot be read.
+    Raises NoIdentity if there is none, TrustRootUnusable, or OSError if the file cannot be read.
     """
 
     def __init__(self, own: Path | None = None) -> None:
         self._own = None if own is None else json.dumps(trust_config(own))
         if _ambient() is None and not sys.stdin.isatty():
             raise NoIdentity(
-                "nobody is here to sign as: run this in GitHub Actions (with permissions: id-token: write), on Google "
-                "Cloud, or in a terminal, where a browser asks who you are"
+                "there is no identity to sign with: run this in GitHub Actions (with permissions: id-token: write), on "
+                "Google Cloud, or in a terminal, where a browser asks who you are"
             )
 
     def sign(self, directory: Path, hashing: hashing.Config, made: Path, config: Path) -> Identity:
-        """Writes the signature of a folder, and the trust configuration with which it can be verified.
+        """Writes a folder's signature, and the trust configuration to verify it with.
 
-        Returns who has signed. Raises NoIdentity or NotSigned.
+        Returns who signed. Raises NoIdentity or NotSigned.
         """
         with _explained():
             if self._own is None:
@@ -111,15 +111,17 @@ class Keyless:
 
 
 def _ambient() -> str | None:
-    """The token of the workflow, or of the service account, as which this runs. Raises NoIdentity."""
+    """The token of the workflow or service account that this runs as. Raises NoIdentity."""
     try:
         return detect_credential()
     except IdentityError as error:
-        raise NoIdentity(f"this runs in the cloud, and cannot sign as itself ({one_line(innermost(error))})") from None
+        raise NoIdentity(
+            f"this runs in the cloud, but cannot sign with its identity ({one_line(innermost(error))})"
+        ) from None
 
 
 def _asked_for(config: Path) -> str:
-    """The token of somebody whom a browser asks."""
+    """The token of a person who logs in with a browser."""
     provider = ClientTrustConfig.from_json(config.read_text()).signing_config.get_oidc_url()
     return str(Issuer(provider).identity_token())
 
@@ -134,7 +136,7 @@ def _signed_by(signature: Path, config: Path) -> Identity:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What is raised from within becomes a PipelineError: requests, pydantic, tuf, sigstore and id have their own."""
+    """Turns exceptions into PipelineErrors: requests, pydantic, tuf, sigstore and id each have their own."""
     try:
         yield
     except PipelineError:
@@ -143,6 +145,6 @@ def _explained() -> Iterator[None]:
         raise NotSigned(f"no answer within {TIMEOUT_S} s") from None
     except Exception as error:
         said: BaseException = error
-        while not str(said) and said.__cause__:  # Fulcio's client says nothing itself
+        while not str(said) and said.__cause__:  # Fulcio's client has no message of its own
             said = said.__cause__
         raise NotSigned(one_line(innermost(said)) or type(said).__name__) from None

@@ -1,4 +1,4 @@
-"""A private key that signs: a file, or one that is elsewhere and does the same."""
+"""A private key that signs, from a file or elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOW_TO_MAKE_ONE = "make one with: openssl ecparam -name prime256v1 -genkey -noou
 
 
 class PrivateKey(Protocol):
-    """As cryptography's EllipticCurvePrivateKey, on one of the CURVES. pipeline/store/cloud_kms.py has another."""
+    """Like cryptography's EllipticCurvePrivateKey, on one of the CURVES. pipeline/store/cloud_kms.py has another."""
 
     def public_key(self) -> EllipticCurvePublicKey: ...
 
@@ -26,12 +26,12 @@ class PrivateKey(Protocol):
 
 
 def read_private_key(file: Path) -> PrivateKey:
-    """Raises KeyUnusable where the file holds no key that model-signing takes, OSError where it cannot be read."""
+    """Raises KeyUnusable if the file has no key that model-signing accepts, OSError if it cannot be read."""
     password = os.environ.get(UNLOCKED_BY, "").encode() or None
     content = file.read_bytes()
     try:
         private = load_pem_private_key(content, password)
-    except TypeError:  # its way to say that a password is missing, or that there is no use for one
+    except TypeError:  # a password is missing, or not needed
         if password is None:
             raise KeyUnusable(file, f"is protected by a password: set {UNLOCKED_BY}") from None
         raise KeyUnusable(file, f"has no password: unset {UNLOCKED_BY}") from None

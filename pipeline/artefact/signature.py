@@ -1,10 +1,10 @@
 """Signatures of the archive and its config.properties, in the format of OpenSSF's model-signing, made by its library.
 
 A signature is one file, a Sigstore bundle: a DSSE envelope around an in-toto statement, which lists the SHA-256 of each
-file that is signed. Here a key signs, in a file or elsewhere; without one, an identity does: keyless.py.
+file that is signed. Here a key signs, from a file or elsewhere; keyless.py signs with an identity.
 
 config.properties is signed too: it says what TorchServe loads, from where, and who may reach its management port.
-kserve/runtime/server/signature.py checks the same in the serving image, where this library is not.
+kserve/runtime/server/signature.py checks the same in the serving image, which lacks this library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from model_signing import hashing, verifying
-from model_signing._signing import sign_ec_key  # its own way in takes files alone: pinned, and held by the tests
+from model_signing._signing import sign_ec_key  # its public API takes only files: pinned, and tested
 from model_signing._signing.signing import Payload
 from sigstore.errors import VerificationError
 
@@ -44,14 +44,14 @@ from pipeline.shared.whole import written_whole
 
 MOST_BYTES = 1_000_000  # of a signature's few thousand
 
-# What is signed, config.properties and the archive: the names under which they are, or will be, published → the files.
+# The signed files, config.properties and the archive: their names when published → the files.
 Files = Mapping[str, Path]
 
 
 class Signer:
     """A private key, ready to sign.
 
-    Raises KeyUnusable where a file holds no key that model-signing takes, OSError where it cannot be read.
+    Raises KeyUnusable if a file has no key that model-signing accepts, OSError if it cannot be read.
     """
 
     def __init__(self, key: Path | PrivateKey) -> None:
@@ -59,7 +59,7 @@ class Signer:
         self.public_key = self._signer.public_key()
 
     def sign(self, files: Files, signature: Path) -> None:
-        """Writes the signature, or keeps one that holds: a new one would differ, and with it the version's name."""
+        """Writes the signature, or keeps a valid one: a new one would differ, and so would the version's name."""
         with tempfile.TemporaryDirectory(prefix="alexnet-key-") as scratch:
             public_key = Path(scratch) / "public.pem"
             public_key.write_bytes(self.public_key)
@@ -75,10 +75,10 @@ class Signer:
 
 
 class _Signer(sign_ec_key.Signer):
-    """model-signing's, with a key that is read already, or elsewhere."""
+    """model-signing's, with a key that has been read, or is elsewhere."""
 
     def __init__(self, key: PrivateKey) -> None:
-        self._private_key = key  # type: ignore[assignment]  # of which it asks what a PrivateKey has
+        self._private_key = key  # type: ignore[assignment]  # it uses only what a PrivateKey has
 
     def public_key(self) -> bytes:
         """In PEM."""
@@ -86,13 +86,13 @@ class _Signer(sign_ec_key.Signer):
 
 
 class KeylessSigner:
-    """Whoever this runs as, ready to sign. Raises as Keyless does."""
+    """The identity that this runs as, ready to sign. Raises what Keyless raises."""
 
     def __init__(self, trust_config: Path | None = None) -> None:
         self._keyless = Keyless(trust_config)
 
     def sign(self, files: Files, signature: Path) -> Identity:
-        """Writes the signature, another one each time. Returns who has signed. Raises NoIdentity, NotSigned."""
+        """Writes the signature, a new one each time. Returns who signed. Raises NoIdentity, NotSigned."""
         with tempfile.TemporaryDirectory(prefix="alexnet-key-") as scratch:
             made, trust_root = Path(scratch) / "signature", Path(scratch) / "trust_root"
             with _laid_out(files) as directory:
@@ -104,7 +104,7 @@ class KeylessSigner:
 
 
 def verify(files: Files, signature: Path, by: Path | Identity) -> None:
-    """Raises PipelineError unless who is said has signed exactly these files, OSError where one cannot be read.
+    """Raises PipelineError unless `by` signed exactly these files, OSError if one cannot be read.
 
     by: a public key's file, or an identity.
     """
@@ -121,7 +121,7 @@ def verify(files: Files, signature: Path, by: Path | Identity) -> None:
     config.set_hashing_config(_hashing())
     with _laid_out(files) as directory:
         try:
-            with redirect_stdout(io.StringIO()):  # the library warns there, of signatures that its first releases made
+            with redirect_stdout(io.StringIO()):  # the library prints warnings about its first releases' signatures
                 config.verify(directory, signature)
         except OSError:
             raise
@@ -148,7 +148,7 @@ def _name(by: Path | Identity) -> str:
 
 
 def check_fit(version: Version, signature: Path) -> None:
-    """Raises SignatureOfAnother unless it is about the files of this version; whose it is, only keys can tell."""
+    """Raises SignatureOfAnother unless it is for this version's files. Does not check who signed."""
     signed = _signed(signature)
     for name in version.signed:
         if signed.get(name) != version.objects[name].sha256:
@@ -156,7 +156,7 @@ def check_fit(version: Version, signature: Path) -> None:
 
 
 def is_of_an_archive(signature: Path) -> bool:
-    """Whether a file is what `Signer.sign` writes, by whichever key: something else may have the same name."""
+    """Whether a file is what `Signer.sign` writes, with any key: an unrelated file may have the same name."""
     if not signature.is_file() or signature.stat().st_size > MOST_BYTES:
         return False
     signed = sorted(_signed(signature))
@@ -164,7 +164,7 @@ def is_of_an_archive(signature: Path) -> bool:
 
 
 def _hashing() -> hashing.Config:
-    """SHA-256 of every file, also of those that git keeps for itself."""
+    """SHA-256 of every file, including git's own."""
     config = hashing.Config()
     return config.set_ignored_paths(paths=(), ignore_git_paths=False).set_allow_symlinks(True)
 
@@ -181,7 +181,7 @@ def _laid_out(files: Files) -> Iterator[Path]:
 
 
 def _signed(signature: Path) -> dict[str, str]:
-    """Names → SHA-256 of what a signature claims to be about; nothing where it is none."""
+    """Names → SHA-256 of the files that a signature claims to cover; empty if it is not a signature."""
     with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
         payload = json.loads(base64.b64decode(json.loads(signature.read_bytes())["dsseEnvelope"]["payload"]))
         return {str(entry["name"]): str(entry["digest"]) for entry in payload["predicate"]["resources"]}
@@ -189,7 +189,7 @@ def _signed(signature: Path) -> dict[str, str]:
 
 
 def _differing(files: Files, signature: Path) -> Path:
-    """The file that a signature of ours does not fit."""
+    """The file that our signature does not match."""
     signed = _signed(signature)
     for name, file in files.items():
         if sha256_of(file) != signed.get(name):

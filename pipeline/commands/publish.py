@@ -26,21 +26,21 @@ from pipeline.store.registry import list_versions
 
 def publish(
     destination: Annotated[
-        str, typer.Argument(metavar="gs://BUCKET[/PREFIX]|oci://REGISTRY/REPOSITORY", help="Where versions lie.")
+        str, typer.Argument(metavar="gs://BUCKET[/PREFIX]|oci://REGISTRY/REPOSITORY", help="Where to publish.")
     ],
     archive: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|gs://…|oci://…",
-            help="A .mar file that scripts/package.sh made, or the models/NAME.yaml of one; or a version that was "
-            f"published elsewhere, which stays what it is; without it, {SHOWN_ARCHIVES}.",
+            help="A .mar file that scripts/package.sh made, or the models/NAME.yaml of one; or a version that is "
+            f"published elsewhere, which is copied unchanged; without it, {SHOWN_ARCHIVES}.",
         ),
     ] = None,
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
-    allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even what predicts nothing.")] = False,
+    allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even with untrained weights.")] = False,
 ) -> None:
     """Publish the archive as an immutable version in Cloud Storage or a registry. Prints its storageUri."""
-    on_stopping(leave)  # whatever has been sent is found again, and nobody sees it before it is complete
+    on_stopping(leave)  # the next run finds what was sent; nobody sees an incomplete version
     place = parse_place(destination)
     if isinstance(place, OciUri) and place.reference:
         raise PipelineError(f"{place} is a version, and that never changes: publish to {place.parent}")
@@ -56,12 +56,12 @@ def publish(
     if outcome.new or outcome.sent:
         err.print(f"sent {megabytes(outcome.sent)} in {seconds}")
     else:
-        err.print(f"was published already ({seconds})")
+        err.print(f"already published ({seconds})")
     out.print(str(outcome.uri))
 
 
 def send(place: Place, archive: Path, allow_untrained: bool) -> Outcome | Pushed:
-    """Raises PipelineError where it should not be published, or where it goes refuses."""
+    """Raises PipelineError if it should not be published, or the destination refuses it."""
     files = version_files(archive)
     with spinner("reading the archive …"):
         version = Version.of(files)
@@ -77,7 +77,7 @@ def promote(place: Place, source: Place, allow_untrained: bool) -> Outcome | Pus
 
     Raises PipelineError where `source` is no complete version, or is not as it was published, too.
     """
-    from pipeline.commands.serve import pull  # a server's modules are read with it
+    from pipeline.commands.serve import pull  # it also imports a server's modules
 
     directory = pull(source)
     version = Version.from_json((directory / VERSION_FILE).read_bytes(), f"{source}/{VERSION_FILE}")
@@ -104,14 +104,14 @@ def _list(place: Place) -> None:
     with spinner(f"asking for {place} …"):
         versions = list_versions(connect(), place, warn)
     if not versions:
-        warn(f"no versions right beneath {place}")
+        warn(f"no versions directly under {place}")
     for published in versions:
         when = published.time.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         out.print(f"{when}  {megabytes(published.version.size):>9}  {published.version.origin:10}  {published.uri}")
 
 
 def _list_tags(place: OciUri) -> None:
-    """A registry does not tell when something was published."""
+    """A registry does not say when something was published."""
     with spinner(f"asking for {place} …"), Registry(place) as registry:
         versions = list_tags(registry, warn)
     if not versions:

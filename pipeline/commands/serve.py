@@ -37,19 +37,19 @@ from pipeline.store.places import Place, parse_place
 if TYPE_CHECKING:
     from pipeline.artefact.keyless import Identity
 
-# Variables of TorchServe that this command sets, or does not let through, and why.
+# Variables of TorchServe that this command sets or ignores, and why.
 NOT_OF_THE_USER = dict.fromkeys(
     ("TS_INFERENCE_ADDRESS", "TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS"),
-    "all of it listens on loopback, and --port says where",
+    "everything listens on loopback, and --port sets the port",
 ) | {
     "TS_GRPC_INFERENCE_ADDRESS": "gRPC listens on loopback",
     "TS_GRPC_MANAGEMENT_ADDRESS": "gRPC listens on loopback",
     "TS_GRPC_INFERENCE_PORT": "gRPC takes any free port",
     "TS_GRPC_MANAGEMENT_PORT": "gRPC takes any free port",
-    "TS_CONFIG_FILE": "the settings are those of what is served",
-    "TS_MODEL_STORE": "the archive is that of what is served",
-    "TS_LOAD_MODELS": "the archive is that of what is served",
-    "TS_MODEL_SNAPSHOT": "the archive is that of what is served",
+    "TS_CONFIG_FILE": "the settings come with the archive",
+    "TS_MODEL_STORE": "this command chooses the archive",
+    "TS_LOAD_MODELS": "this command chooses the archive",
+    "TS_MODEL_SNAPSHOT": "this command chooses the archive",
 }
 
 
@@ -75,17 +75,15 @@ def serve(
         typer.Option(
             metavar="NAME",
             envvar=IDENTITY,
-            help="Serve only what they have signed with Sigstore: an address, or the URL of a workflow.",
+            help="Serve only what this identity signed with Sigstore: an email address or a workflow's URL.",
         ),
     ] = None,
     identity_provider: Annotated[
-        str | None, typer.Option(metavar="URL", envvar=PROVIDER, help="With --identity: who says who they are.")
+        str | None, typer.Option(metavar="URL", envvar=PROVIDER, help="With --identity: its OpenID provider.")
     ] = None,
     trust_root: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", envvar=TRUST_ROOT, help="With --identity: the keys of Sigstore, trusted_root.json."
-        ),
+        typer.Option(metavar="FILE", envvar=TRUST_ROOT, help="With --identity: Sigstore's keys, trusted_root.json."),
     ] = None,
 ) -> None:
     """Serve on loopback until interrupted."""
@@ -97,7 +95,7 @@ def serve(
     if by is not None:
         _verify(source, archive, by)
     if not has_envoy():
-        warn("there is no Envoy here, so TorchServe answers by itself: docs/settings.md says what is missing then")
+        warn("there is no Envoy here, so TorchServe answers directly: docs/settings.md says what is missing")
     with ExitStack() as stack:
         obey = stack.enter_context(NotedSignals()).obey
         with spinner("TorchServe is starting …"):
@@ -117,25 +115,25 @@ def serve(
 
 
 def _settings_of_the_user() -> dict[str, str]:
-    """The TS_* variables, which override config.properties here as in the pod, but for those that would take away what
-    this command promises: its ports, and loopback. Raises PipelineError for one that the pod does not take either."""
+    """The TS_* variables, which override config.properties here as in the pod, except those that would change what this
+    command promises: its ports, and loopback. Raises PipelineError for one that the pod does not accept either."""
     if os.environ.get(ENVELOPE):
         raise PipelineError(f"{ENVELOPE} is set: the handler reads KServe's bodies itself; unset it")
     found = {name: value for name, value in os.environ.items() if name.startswith("TS_")}
     for name in sorted(found.keys() & NOT_OF_THE_USER):
-        warn(f"{name} is not heeded here: {NOT_OF_THE_USER[name]}")
+        warn(f"{name} is ignored here: {NOT_OF_THE_USER[name]}")
     return {name: value for name, value in found.items() if name not in NOT_OF_THE_USER}
 
 
 def _is_archive(source: str | None) -> bool:
-    """Whether this means an archive, which may not be there, and not a directory."""
+    """Whether this means an archive, which may not exist, rather than a directory."""
     if source is None:
         return True
     return not Path(source).is_dir() and (Path(source).is_file() or Path(source).suffix in (".mar", *OF_MODELS))
 
 
 def pull(uri: Place, cache: Path | None = None) -> Path:
-    """The folder in the cache with the version at a storageUri. Raises PipelineError where there is no such version."""
+    """The folder in the cache with the version at a storageUri. Raises PipelineError if there is no such version."""
     from pipeline.store.pull import cache_directory, pull_version  # Google's libraries take 0.2 s
 
     with spinner(f"looking for {uri} …"), transfer_bar("downloading") as progress:
@@ -143,8 +141,7 @@ def pull(uri: Place, cache: Path | None = None) -> Path:
 
 
 def _verify(source: str | None, archive: Path | None, by: Path | Identity) -> None:
-    """Raises PipelineError unless they have signed what will be served: the archive, or the directory that is the
-    source."""
+    """Raises PipelineError unless `by` signed what will be served: the archive, or the source directory."""
     from pipeline.artefact.signature import verify  # its library takes 0.9 s
 
     if archive is not None:
@@ -160,7 +157,7 @@ def _verify(source: str | None, archive: Path | None, by: Path | Identity) -> No
 
 @contextmanager
 def _directory_to_serve(source: str | None, archive: Path | None) -> Iterator[Path]:
-    """The source; or, for an archive, a directory in KServe's layout with it alone, and this checkout's settings."""
+    """The source; or, for an archive, a directory in KServe's layout with only it and this checkout's settings."""
     if archive is None:
         yield Path(str(source))
         return

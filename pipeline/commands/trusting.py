@@ -1,4 +1,4 @@
-"""serve.sh: who has to have signed what is served, as options or as the variables of the serving image."""
+"""serve.sh: who must have signed what is served, from options or the serving image's variables."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ OPTIONS = {
 def trusted(
     public_key: Path | None, identity: str | None, provider: str | None, trust_root: Path | None
 ) -> Path | Identity | None:
-    """A key's file, or an identity; None where nobody has to have signed. Raises PipelineError where the options leave
-    open who."""
+    """A key's file, or an identity; None if no signature is required. Raises PipelineError if the options are
+    incomplete or contradict each other."""
     said = {PUBLIC_KEY: public_key, IDENTITY: identity, PROVIDER: provider, TRUST_ROOT: trust_root}
     for name, value in said.items():
-        if value is None and name in os.environ:  # typer takes an empty variable for none
+        if value is None and name in os.environ:  # typer ignores an empty variable
             raise PipelineError(f"{name} is set, but empty: set it to what {OPTIONS[name]} takes, or unset it")
     asked = [name for name, value in said.items() if value is not None]
     if PUBLIC_KEY in asked and len(asked) > 1:
-        raise PipelineError(f"{OPTIONS[PUBLIC_KEY]} and {OPTIONS[asked[1]]}: either a key or an identity is trusted")
+        raise PipelineError(
+            f"{OPTIONS[PUBLIC_KEY]} and {OPTIONS[asked[1]]} exclude each other: trust either a key or an identity"
+        )
     if public_key is not None or not asked:
         return public_key
     if identity is None or provider is None or trust_root is None:

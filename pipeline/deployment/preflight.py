@@ -173,9 +173,9 @@ def check_image(image: str | None, say: Line) -> None:
 
 
 def version_at(storage_uri: str) -> tuple[str, Version | None]:
-    """The storageUri for KServe, and the version in the bucket or the registry; None where it is elsewhere.
+    """The storageUri for KServe, and the version in the bucket or the registry; None if it is elsewhere.
 
-    Raises PipelineError unless it is whole.
+    Raises PipelineError unless it is complete.
     """
     if is_in_registry(storage_uri):
         uri = OciUri.parse(storage_uri)
@@ -195,9 +195,9 @@ def version_at(storage_uri: str) -> tuple[str, Version | None]:
 
 
 def tell_version(storage_uri: str, version: Version | None, voice: Voice) -> None:
-    """What `version_at` has found."""
+    """Prints what `version_at` found."""
     if version is None:
-        voice.warn(f"{storage_uri} is neither in Cloud Storage nor in a registry, so what lies there was not checked")
+        voice.warn(f"{storage_uri} is neither in Cloud Storage nor in a registry, so it was not checked")
         return
     untrained = "" if version.trained else ", with untrained weights: what it predicts is meaningless"
     voice.say(f"version      {storage_uri} is whole{untrained}")

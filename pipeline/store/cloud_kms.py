@@ -1,7 +1,7 @@
-"""A private key in Google Cloud KMS: it signs there, and nobody gets to see it.
+"""A private key in Google Cloud KMS: it signs there, and never leaves.
 
-Two calls, made as Google asks for (https://cloud.google.com/kms/docs/data-integrity-guidelines): what is sent and what
-comes back has its CRC32C, and the answer says for which key it is.
+Two calls, which follow Google's guidelines (https://cloud.google.com/kms/docs/data-integrity-guidelines): requests and
+responses have a CRC32C, and a response names its key.
 https://cloud.google.com/kms/docs/reference/rest/v1/projects.locations.keyRings.cryptoKeys.cryptoKeyVersions
 """
 
@@ -32,7 +32,7 @@ from pipeline.shared.errors import CredentialsUnusable, KeyUnusable, PipelineErr
 from pipeline.shared.text import first_line, innermost
 from pipeline.store.explanations import NETWORKS
 
-SCHEME = "gcpkms://"  # as cosign and other tools write it
+SCHEME = "gcpkms://"  # as in cosign and other tools
 API = "https://cloudkms.googleapis.com/v1/"
 SCOPE = "https://www.googleapis.com/auth/cloudkms"
 ROLE = "roles/cloudkms.signerVerifier"
@@ -44,9 +44,9 @@ AGAIN = Retry(
     allowed_methods=None,  # signing twice does no harm
     backoff_factor=0.5,
     raise_on_status=False,
-    respect_retry_after_header=False,  # it may say hours
+    respect_retry_after_header=False,  # it may be hours
 )
-# What model-signing verifies, and this service makes. It has no P-521.
+# What model-signing verifies and Cloud KMS supports, which has no P-521.
 DIGESTS = {"EC_SIGN_P256_SHA256": "sha256", "EC_SIGN_P384_SHA384": "sha384"}
 HOW_TO_MAKE_ONE = (
     "make another with gcloud kms keys create --purpose=asymmetric-signing --default-algorithm=ec-sign-p256-sha256"
@@ -58,15 +58,15 @@ NAME = re.compile(
 
 
 def is_in_cloud_kms(key: str) -> bool:
-    """Whether this means a key there, and no file."""
+    """Whether this means a key in Cloud KMS, not a file."""
     return key.startswith((SCHEME, "projects/"))
 
 
 @dataclass(frozen=True)
 class CloudKmsKey:
-    """One version of a key. `public_key` and `sign` are as those of a private key of cryptography.
+    """One version of a key. `public_key` and `sign` work like those of cryptography's private keys.
 
-    They raise PipelineError where Cloud KMS does not answer, refuses, or answers something else.
+    They raise PipelineError if Cloud KMS does not answer, refuses, or gives an unexpected answer.
     """
 
     name: str
@@ -75,7 +75,7 @@ class CloudKmsKey:
     def parse(cls, said: str) -> CloudKmsKey:
         """gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N, or without the scheme.
 
-        Raises KeyUnusable for anything else: a key without its version would be another one after each rotation.
+        Raises KeyUnusable for anything else: without its version, the key would change with each rotation.
         """
         found = NAME.fullmatch(said.removeprefix(SCHEME))
         if not found:
@@ -93,9 +93,9 @@ class CloudKmsKey:
         return self._public[0]
 
     def sign(self, data: bytes, signature_algorithm: ECDSA) -> bytes:
-        """The signature in ASN.1 of data, of which Cloud KMS sees no more than the hash."""
+        """The ASN.1 signature of data. Cloud KMS sees only the hash."""
         key, digest = self._public
-        hashed = Hash(signature_algorithm.algorithm)  # type: ignore[arg-type]  # one that is hashed already, too
+        hashed = Hash(signature_algorithm.algorithm)  # type: ignore[arg-type]  # it may also be Prehashed
         hashed.update(data)
         value = hashed.finalize()
         answer = self._ask(
@@ -113,14 +113,14 @@ class CloudKmsKey:
 
     @cached_property
     def _public(self) -> tuple[EllipticCurvePublicKey, str]:
-        """With the hash that it signs."""
+        """The public key, and the hash that the key signs."""
         answer = self._ask("/publicKey")
         with self._as_documented():
             pem, algorithm = answer["pem"].encode(), answer["algorithm"]
             if answer["pemCrc32c"] != _crc32c(pem):
                 raise self._damaged()
             if algorithm not in DIGESTS:
-                raise KeyUnusable(self, f"is a key of the algorithm {algorithm}: {HOW_TO_MAKE_ONE}")
+                raise KeyUnusable(self, f"is a key with the algorithm {algorithm}: {HOW_TO_MAKE_ONE}")
             key = load_pem_public_key(pem)
             if not isinstance(key, EllipticCurvePublicKey):
                 raise TypeError
@@ -129,13 +129,18 @@ class CloudKmsKey:
     @cached_property
     def _session(self) -> AuthorizedSession:
         """With Application Default Credentials. Raises CredentialsUnusable."""
-        for chatty in ("google.auth", "urllib3.connectionpool"):  # they warn of what they try before they give up
+        for chatty in ("google.auth", "urllib3.connectionpool"):  # they log warnings for each attempt
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # credentials of `gcloud auth` work, whatever it says of quotas
+            warnings.simplefilter("ignore")  # `gcloud auth` credentials work, despite its quota warning
             try:
                 credentials, _ = google.auth.default(scopes=[SCOPE])
-            except (GoogleAuthError, ValueError, AttributeError, TypeError) as error:  # the latter of malformed files
+            except (
+                GoogleAuthError,
+                ValueError,
+                AttributeError,
+                TypeError,
+            ) as error:  # the last three from malformed files
                 raise CredentialsUnusable(f"no Google Cloud credentials for {self} ({first_line(error)})") from None
         session = AuthorizedSession(credentials)
         session.mount(API, HTTPAdapter(max_retries=AGAIN))
@@ -167,7 +172,7 @@ class CloudKmsKey:
         if status == 403:
             return KeyUnusable(self, f"may not be used ({said}): ask its owner for the role {ROLE}")
         if status == 404:
-            return KeyUnusable(self, f"is not there ({said}): gcloud kms keys versions list shows what is")
+            return KeyUnusable(self, f"does not exist ({said}): gcloud kms keys versions list shows those that do")
         if status == 429 or status >= 500:
             return PipelineError(
                 f"{self}: Cloud KMS keeps answering {status} ({said}): run this again in a few minutes"
@@ -176,16 +181,16 @@ class CloudKmsKey:
 
     @contextmanager
     def _as_documented(self) -> Iterator[None]:
-        """What is not like the documentation is a proxy's page, or somebody else's."""
+        """An undocumented answer is a proxy's page, or some other server's."""
         try:
             yield
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UnsupportedAlgorithm):
-            raise PipelineError(f"{self}: what answers is not Cloud KMS: check HTTPS_PROXY") from None
+            raise PipelineError(f"{self}: the server that answered is not Cloud KMS: check HTTPS_PROXY") from None
 
     def _damaged(self) -> PipelineError:
-        return PipelineError(f"{self}: something was damaged on its way to Cloud KMS or back: run this again")
+        return PipelineError(f"{self}: data was damaged on its way to or from Cloud KMS: run this again")
 
 
 def _crc32c(content: bytes) -> str:
-    """As JSON has 64 bits."""
+    """As a string, which is how the API's JSON writes 64-bit integers."""
     return str(google_crc32c.value(content))

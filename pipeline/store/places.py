@@ -1,4 +1,4 @@
-"""Where a version may lie: in Cloud Storage, or in a registry."""
+"""Where a version may be: in Cloud Storage or in a registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Place = StorageUri | OciUri
 
 
 def parse_place(text: str) -> Place:
-    """Raises PipelineError that says what is wrong with it."""
+    """Raises PipelineError if it is malformed."""
     if is_in_registry(text):
         return OciUri.parse(text)
     if text.startswith(SCHEME):
@@ -22,7 +22,7 @@ def parse_place(text: str) -> Place:
 
 
 def is_place(text: str) -> bool:
-    """Whether this names a place, which may not be well formed."""
+    """Whether this names a place, well formed or not."""
     return text.startswith(SCHEME) or is_in_registry(text)
 
 

@@ -1,4 +1,4 @@
-"""A version on its way to Cloud Storage: sent in parts, never overwritten, taken up again where it was interrupted."""
+"""Publishes a version to Cloud Storage: in parts, never overwriting, resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from pipeline.store.upload_meter import UploadMeter
 PART_BYTES = 8 * 2**20  # the most that google-cloud-storage sends in one request
 MOST_PARTS = 32  # of one object: https://cloud.google.com/storage/docs/composite-objects
 
-# Parts lie beside the versions, not in them: KServe downloads whatever lies in one. The suffix is for a lifecycle rule.
+# Parts are next to the versions, not in them, as KServe downloads everything in one. A lifecycle rule uses the suffix.
 PARTS_FOLDER = ".uploads"
 PART_SUFFIX = ".part"
 
-NEW = 0  # the generation of what is not there: https://cloud.google.com/storage/docs/request-preconditions
+NEW = 0  # the generation of an object that does not exist: https://cloud.google.com/storage/docs/request-preconditions
 
 
 def publish_version(
@@ -41,17 +41,17 @@ def publish_version(
     progress: Progress,
     warn: Callable[[str], None],
 ) -> Outcome:
-    """Sends what is missing of a version into a folder of its name beneath `prefix`.
+    """Sends the missing files of a version into a folder with its name under `prefix`.
 
     files: object names → the files that `version` describes.
-    progress: called with the bytes that are there so far, and all those that were missing; from other threads.
-    warn: called with a sentence where the version is complete, but something is left to say.
+    progress: called with the bytes sent so far and the number that were missing; from other threads.
+    warn: called with a sentence if the version is complete, but something else went wrong.
 
-    Raises PipelineError where Cloud Storage refuses, or has something else of the same name. Called again after an
-    interruption, it goes on where that was.
+    Raises PipelineError if Cloud Storage refuses, or has something else of the same name. Called again after an
+    interruption, it resumes there.
     """
     if any(part == PARTS_FOLDER or NAME.fullmatch(part) for part in prefix.path.split("/")):
-        raise PipelineError(f"{prefix} is a version, or leads into one, and that never changes: publish beside it")
+        raise PipelineError(f"{prefix} is a version, or is inside one, and versions never change: publish next to it")
     with explained(prefix, WRITER):
         return _Publishing(client, prefix, version, files, warn).run(progress)
 
@@ -100,7 +100,7 @@ class _Publishing:
         return Outcome(self.uri, total - self._meter.spared, new=VERSION_FILE not in there)
 
     def _check(self, there: Mapping[str, storage.Blob]) -> None:
-        """Raises PipelineError where something is in the way. Nothing has been sent then."""
+        """Raises PipelineError if something is in the way, before anything is sent."""
         for name, blob in there.items():
             if name == VERSION_FILE:
                 self._check_description(blob)
@@ -128,7 +128,7 @@ class _Publishing:
         )
 
     def _send_in_parts(self, name: str, checksums: Checksums) -> None:
-        """Parts that are there from an earlier attempt, or from another publisher, are not sent again."""
+        """Parts that an earlier attempt or another publisher left are not sent again."""
         blob = self._blob(self.uri / name)
         blob.content_type = "application/octet-stream"
         folder = self._parts_folder(checksums)
@@ -164,7 +164,7 @@ class _Publishing:
             self._meter.spare(len(content))
             return there
         blob = self._blob(uri)
-        blob.storage_class = "STANDARD"  # in colder classes, what is deleted soon costs as if it had stayed
+        blob.storage_class = "STANDARD"  # colder classes bill early deletion
         replaced = NEW if there is None else there.generation
         try:
             blob.upload_from_file(
@@ -177,7 +177,7 @@ class _Publishing:
         return blob
 
     def _place(self, name: str, checksums: Checksums, blob: storage.Blob, make: Callable[[], None]) -> None:
-        """Makes an object unless it is there, and sees to it that it is the right one."""
+        """Makes an object unless it exists, and checks that it is the right one."""
         try:
             make()
         except PreconditionFailed:  # as above
@@ -212,7 +212,7 @@ class _Publishing:
                         list(pool.map(_remove, objects_under(self._client, folder).values()))
                 except (*GOOGLES, *NETWORKS) as error:
                     self._warn(
-                        f"The version is complete, the parts it was sent in stay at {folder}: "
+                        f"The version is complete, but its upload parts are still at {folder}: "
                         f"{explanation(error, folder, WRITER)}"
                     )
 

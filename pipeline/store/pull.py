@@ -1,6 +1,6 @@
-"""A version on its way from where it was published: downloaded, checked, and kept.
+"""Downloads a published version, checks it, and keeps it in a cache.
 
-From Cloud Storage it comes by KServe's own storage initializer; from a registry by pipeline/store/oci/fetching.py.
+KServe's own storage initializer downloads from Cloud Storage, pipeline/store/oci/fetching.py from a registry.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ WATCH_S = 0.1
 def pull_version(uri: Place, cache: Path, progress: Progress, note: Callable[[str], None]) -> Path:
     """A storageUri → the folder in the cache that holds its version, laid out as KServe's /mnt/models.
 
-    What is in the cache and undamaged is not downloaded, and nobody is asked for it. `progress` is called with the
-    bytes so far and those in all, from another thread; `note` with a sentence for the user.
-    Raises PipelineError where there is no such version, or what arrives is not what was published.
+    An undamaged copy in the cache is used without any request. `progress` is called with the bytes so far and the
+    total, from another thread; `note` with a sentence for the user.
+    Raises PipelineError if there is no such version, or the download is not what was published.
     """
     directory = cache / (version_tag(uri) if isinstance(uri, OciUri) else version_name(uri))
     with _locked(directory, note):
@@ -48,7 +48,7 @@ def pull_version(uri: Place, cache: Path, progress: Progress, note: Callable[[st
 
 
 def cache_directory() -> Path:
-    """Raises PipelineError where the user has no home."""
+    """Raises PipelineError if the user has no home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "torchserve-alexnet"
     except RuntimeError:
@@ -76,7 +76,7 @@ def _locked(directory: Path, note: Callable[[str], None]) -> Iterator[None]:
 
 
 def _damage(directory: Path) -> str | None:
-    """What is wrong with a folder of the cache; None where it is the version that its name says."""
+    """What is wrong with a folder of the cache; None if it is the version in its name."""
     file = directory / VERSION_FILE
     try:
         version = Version.from_json(file.read_bytes(), str(file))
@@ -91,7 +91,7 @@ def _damage(directory: Path) -> str | None:
 
 def _replace(directory: Path, uri: Place, progress: Progress) -> None:
     part = directory.with_name(f".{directory.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
     try:
         version = _download(uri, part, progress)
         if damage := version.damage_in(part):
@@ -105,7 +105,7 @@ def _replace(directory: Path, uri: Place, progress: Progress) -> None:
 
 
 def _download(uri: Place, part: Path, progress: Progress) -> Version:
-    """The version at a URI, whose files are in `part` by then."""
+    """Downloads a version's files into `part`, and returns the version."""
     if isinstance(uri, OciUri):
         with Registry(uri) as registry:
             artefact = read_artefact(registry, uri)
@@ -122,17 +122,17 @@ def _download_as_kserve_does(uri: StorageUri, directory: Path) -> None:
     """What the init container of an InferenceService does with storageUri."""
     from kserve_storage import Storage
 
-    logging.getLogger("storage.initializer").setLevel(logging.CRITICAL)  # errors are told by what is raised
+    logging.getLogger("storage.initializer").setLevel(logging.CRITICAL)  # the exception has the error
     with explained(uri, READER), _any_project():
         try:
             Storage.download(str(uri), str(directory))
-        except RuntimeError as error:  # made of an error of Google's libraries, which says more
+        except RuntimeError as error:  # caused by an error of Google's libraries, which says more
             raise error.__cause__ or PipelineError(f"{uri}: {error}") from None
 
 
 @contextmanager
 def _any_project() -> Iterator[None]:
-    """KServe's client asks for a project, which the credentials of a laptop may not name, and has no use for it."""
+    """KServe's client requires a project, but does not use it; a laptop's credentials may have none."""
     if "GOOGLE_CLOUD_PROJECT" in os.environ:
         yield
         return
@@ -145,7 +145,7 @@ def _any_project() -> Iterator[None]:
 
 @contextmanager
 def _watched(directory: Path, total: int, progress: Progress) -> Iterator[None]:
-    """Tells how many bytes are in the folder: KServe's downloader does not tell how far it is."""
+    """Reports how many bytes are in the folder, as KServe's downloader does not report progress."""
     over = threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""The newer Netty is brought whole, as netty.json knows it, or not at all."""
+"""The newer Netty is downloaded completely, with netty.json's digests, or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import netty
-from netty import Jar, NotBrought, bring
+from netty import Jar, NotDownloaded, download
 from pipeline.shared.ports import free_ports
 
 ELF = b"\x7fELF of the new Netty"
@@ -54,7 +54,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """What the repository has."""
+    """The files in the repository."""
     for jar, content in zip(JARS, CONTENTS.values(), strict=True):
         file = tmp_path / "repository" / jar.path
         file.parent.mkdir(parents=True)
@@ -82,21 +82,21 @@ def in_it(folder: Path) -> dict[str, bytes]:
 
 
 def test_jars_are_as_they_are_and_native_libraries_unpacked(repository: str, folder: Path) -> None:
-    bring(folder, JARS, repository)
+    download(folder, JARS, repository)
     assert in_it(folder) == BROUGHT
     assert [file.name for file in folder.parent.iterdir()] == ["netty"]
     assert folder.stat().st_mode & 0o777 == 0o755  # another user serves
 
 
 def test_a_slash_at_the_end_of_a_mirror_does_no_harm(repository: str, folder: Path) -> None:
-    bring(folder, JARS, f"{repository}/")
+    download(folder, JARS, f"{repository}/")
     assert in_it(folder) == BROUGHT
 
 
 def test_an_older_one_is_gone_afterwards(repository: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "netty-common-4.1.0.Final.jar").touch()
-    bring(folder, JARS, repository)
+    download(folder, JARS, repository)
     assert in_it(folder) == BROUGHT
 
 
@@ -113,8 +113,8 @@ def test_what_is_not_as_known_is_refused_and_nothing_changes(
         file.unlink()
     else:
         file.write_bytes({"another": content[:-1] + b"?", "cut": content[:-1], "empty": b""}[harm])
-    with pytest.raises(NotBrought, match=re.escape(jar.path)) as told:
-        bring(folder, JARS, repository)
+    with pytest.raises(NotDownloaded, match=re.escape(jar.path)) as told:
+        download(folder, JARS, repository)
     assert ("404" if harm == "gone" else "SHA-256") in str(told.value)
     assert "\n" not in str(told.value)
     assert [file.name for file in folder.parent.rglob("*")] == ["netty", "before"]
@@ -122,14 +122,14 @@ def test_what_is_not_as_known_is_refused_and_nothing_changes(
 
 @pytest.mark.parametrize("address", ["file:///etc", "maven.example", "ftp://maven.example"])
 def test_what_is_no_address_of_a_repository_is_told(address: str, folder: Path) -> None:
-    with pytest.raises(NotBrought, match="not an address of a Maven repository"):
-        bring(folder, JARS, address)
+    with pytest.raises(NotDownloaded, match="not an address of a Maven repository"):
+        download(folder, JARS, address)
     assert not folder.exists()
 
 
 def test_a_repository_that_cannot_be_reached_is_told_in_one_line_with_what_to_do(folder: Path, checkout: Path) -> None:
     if platform.system() != "Linux":
-        pytest.skip("there is a newer Netty for Linux alone")
+        pytest.skip("there is a newer Netty only for Linux")
     done = subprocess.run(
         [sys.executable, checkout / "kserve" / "runtime" / "netty.py", folder],
         env=os.environ | {netty.MIRROR: f"http://127.0.0.1:{free_ports(1)[0]}", "NO_PROXY": "127.0.0.1"},
@@ -148,7 +148,7 @@ def test_a_repository_that_cannot_be_reached_is_told_in_one_line_with_what_to_do
 
 
 def test_the_jars_that_are_wanted() -> None:
-    """One version of all; a native library for each kind of Linux that there is an Envoy for."""
+    """All have one version; there is a native library for each Linux that has an Envoy."""
     jars = netty.jars()
     assert len({jar.version for jar in jars}) == 1
     assert all(re.fullmatch("[0-9a-f]{64}", jar.sha256) for jar in jars)
@@ -161,18 +161,18 @@ def test_the_jars_that_are_wanted() -> None:
 
 
 def test_the_image_has_it_where_its_server_looks(checkout: Path) -> None:
-    """`python -m venv /opt/venv` is its sys.prefix. A build without it fails."""
+    """`python -m venv /opt/venv` is its sys.prefix. A build fails without it."""
     dockerfile = (checkout / "kserve" / "runtime" / "Dockerfile").read_text()
     assert "RUN python -m venv /opt/venv\n" in dockerfile
-    brought = "/opt/venv/share/netty"
-    assert f"RUN python /tmp/netty/netty.py {brought} && test -e {brought}\n" in dockerfile
-    assert dockerfile.index(brought) < dockerfile.index("COPY --from=packages /opt/venv /opt/venv")
+    downloaded = "/opt/venv/share/netty"
+    assert f"RUN python /tmp/netty/netty.py {downloaded} && test -e {downloaded}\n" in dockerfile
+    assert dockerfile.index(downloaded) < dockerfile.index("COPY --from=packages /opt/venv /opt/venv")
     server = (checkout / "kserve" / "runtime" / "server" / "torchserve.py").read_text()
     assert 'NETTY = Path(sys.prefix, "share", "netty")' in server
 
 
 def test_a_setup_goes_on_without_it(checkout: Path) -> None:
-    """And says how it is had later."""
+    """It says how to get it later."""
     planned = subprocess.run(
         ["make", "-n", "-W", "kserve/runtime/netty.json", "setup"],
         cwd=checkout,

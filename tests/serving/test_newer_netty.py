@@ -17,7 +17,7 @@ from server.torchserve import NETTY
 
 PATIENCE_S = 60
 # A line of Java's log: [0.1s][info][class,load] io.netty.util.Version source: file:/…/netty-common-4.2.13.Final.jar
-# gRPC has a Netty of its own, of another name (io.grpc.netty.shaded.…), which nobody calls.
+# gRPC has its own Netty with another name (io.grpc.netty.shaded.…), which nobody calls.
 LOADED = re.compile(r"\] (io\.netty\.\S+) source: (?:file|jar):(\S+)")
 
 
@@ -34,7 +34,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(directory: Path, log: Path) -> Iterator[TorchServe]:
-    """A server whose Java writes down where each class is from."""
+    """A server whose Java logs where each class is from."""
     environment = {"JDK_JAVA_OPTIONS": f"-Xlog:class+load:file={log}"}
     with TorchServe(directory, MODEL_NAME, Ports.any_free(), environment=environment) as running:
         yield running
@@ -42,7 +42,7 @@ def served(directory: Path, log: Path) -> Iterator[TorchServe]:
 
 @pytest.fixture(scope="module")
 def loaded(served: TorchServe, photographs: list[Path], log: Path) -> dict[str, str]:
-    """The classes of Netty and their jars, after requests of many kinds, good ones and others."""
+    """The classes of Netty and their jars, after good and bad requests of many kinds."""
     image = photographs[0].read_bytes()
     infer = f"{served.url}/v2/models/{MODEL_NAME}/infer"
     with httpx.Client(timeout=PATIENCE_S, trust_env=False) as http:
@@ -68,7 +68,7 @@ def test_no_class_of_netty_is_from_torchserves_jar(loaded: dict[str, str]) -> No
 
 
 def test_linuxs_own_sockets_are_used(loaded: dict[str, str], served: TorchServe) -> None:
-    """Without its native library, Netty would go on without a word: slower, and with workers on TCP ports."""
+    """Without its native library, Netty would silently be slower, and use TCP ports for workers."""
     assert {"io.netty.channel.epoll.EpollServerSocketChannel", "io.netty.channel.epoll.EpollDomainSocketChannel"} <= (
         loaded.keys()
     )

@@ -49,7 +49,7 @@ class Version:
 
 @dataclass
 class Kms:
-    """What it has, whom it lets in, and what it was asked."""
+    """Its keys, its permissions, and the requests that it received."""
 
     port: int = 0
     versions: dict[str, Version] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Kms:
         return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def credentials(self, folder: Path) -> Path:
-        """The file of somebody whose tokens come from here. (For a service account, google-auth asks Google more.)"""
+        """The credentials file of a user who gets tokens here. (For a service account, google-auth calls Google.)"""
         content = {
             "type": "external_account_authorized_user",
             "audience": "nobody",

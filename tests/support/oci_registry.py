@@ -37,7 +37,7 @@ Trouble = Callable[["SmallVisit"], bool]
 
 
 class Behind:
-    """What lies in a registry, looked at and changed behind the clients' backs."""
+    """A registry's content, which tests read and change behind the clients' backs."""
 
     def __init__(self, address: str, authorization: tuple[str, str] | None = None) -> None:
         self.uri = OciUri.parse(f"oci://{address}/{REPOSITORY}")
@@ -75,7 +75,7 @@ class Behind:
 
 
 class SmallRegistry(ThreadingHTTPServer):
-    """`trouble` is called with each visit, and says whether it has answered. `calls`: `METHOD path`, without queries.
+    """`trouble` gets each request, and returns whether it has answered. `calls`: `METHOD path`, without queries.
 
     wants: "", "basic" or "bearer"; for the latter, tokens are at /token.
     """
@@ -212,7 +212,7 @@ def real_program() -> str | None:
 
 @contextmanager
 def real_registry(folder: Path, eventually: Eventually, auth: str = "") -> Iterator[str]:
-    """HOST:PORT of one that keeps its files in a folder. auth: lines of its settings."""
+    """HOST:PORT of a registry that stores its files in a folder. auth: lines of its settings."""
     program = real_program()
     if program is None:
         pytest.skip("there is no docker-registry in PATH (apt-get install docker-registry)")
@@ -261,7 +261,7 @@ def registry(
 def realest_registry(
     tmp_path: Path, eventually: Eventually, user_environment: None, no_docker: Path
 ) -> Iterator[Behind]:
-    """The real one where it is installed, for tests that take too long to ask both."""
+    """The real one if it is installed, for tests that would take too long with both."""
     running = real_registry(tmp_path, eventually) if real_program() else _small()
     with running as address, closing(Behind(address)) as behind:
         yield behind
@@ -275,7 +275,7 @@ def _small() -> Iterator[str]:
 
 @pytest.fixture
 def no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where docker's configuration would be; there is none."""
+    """The path of docker's configuration, which does not exist."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.delenv("KSERVE_OCI_INSECURE_REGISTRY", raising=False)
     return tmp_path / "docker" / "config.json"

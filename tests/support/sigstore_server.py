@@ -61,7 +61,7 @@ def text(content: bytes) -> str:
 
 @dataclass
 class Sigstore:
-    """Its keys, and what it does otherwise than it should."""
+    """Its keys, and its deliberate faults."""
 
     port: int = 0
     provider: str = PROVIDER
@@ -81,7 +81,7 @@ class Sigstore:
         self.root_certificate = self._authority(root, self.root, root, self.root, 1)
         self.ca_certificate = self._authority(ca, self.ca, root, self.root, 0)
 
-    # --- What a client is told of it ----------------------------------------------------------------------------------
+    # --- What a client is given ---------------------------------------------------------------------------------------
 
     def trusted_root(self) -> dict[str, Any]:
         chain = [self.ca_certificate, self.root_certificate]
@@ -119,14 +119,14 @@ class Sigstore:
         }
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """The files of the trust root, with which to verify, and of the configuration, with which to sign."""
+        """The files of the trust root, for verifying, and of the configuration, for signing."""
         trust_root, config = folder / "trusted_root.json", folder / "trust_config.json"
         trust_root.write_text(json.dumps(self.trusted_root()))
         config.write_text(json.dumps(self.trust_config()))
         return trust_root, config
 
     def of_the_workflow(self) -> dict[str, str]:
-        """The environment of a job in GitHub Actions that may ask who it is."""
+        """The environment of a GitHub Actions job that may request its identity token."""
         return {
             "GITHUB_ACTIONS": "true",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the job",  # pragma: allowlist secret
@@ -142,7 +142,7 @@ class Sigstore:
         return {"value": jwt.encode(claims, self.identities, algorithm="ES256")}
 
     def certificate(self, token: str, request: x509.CertificateSigningRequest) -> list[x509.Certificate]:
-        """Fulcio's: whom the provider vouches for gets one for ten minutes, and the log of certificates has seen it."""
+        """Fulcio's: an identity that the provider vouches for gets one for ten minutes, which is logged."""
         claims = jwt.decode(token, self.identities.public_key(), algorithms=["ES256"], audience="sigstore")
         assert request.is_signature_valid
         issuer, now = claims["iss"].encode(), datetime.now(UTC).replace(microsecond=0)
@@ -168,7 +168,7 @@ class Sigstore:
         return [made.sign(self.ca, SHA256()), self.ca_certificate, self.root_certificate]
 
     def entry(self, proposed: dict[str, Any]) -> dict[str, Any]:
-        """Rekor's: the second of a log of two."""
+        """Rekor's: the second entry in a log of two."""
         content = proposed["spec"]["proposedContent"]
         envelope = json.loads(content["envelope"])
         body = json.dumps(
@@ -220,7 +220,7 @@ class Sigstore:
         }
 
     def _timestamp(self, certificate: bytes, now_ms: int) -> bytes:
-        """RFC 6962, 3.2 and 3.3: that the log has seen the certificate, as an extension of it."""
+        """RFC 6962, 3.2 and 3.3: proof that the log has the certificate, as an extension in it."""
         length = struct.pack("!I", len(certificate))[1:]
         entry = struct.pack("!BBQH", 0, 0, now_ms, 1) + key_id(self.ca) + length + certificate + b"\0\0"
         signature = signed(self.certificates, entry)

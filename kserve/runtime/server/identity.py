@@ -1,7 +1,7 @@
-"""An identity that has signed without a key: Sigstore has given it a certificate, and its log says when.
+"""An identity that signed without a key: Sigstore gave it a certificate, and its log records when.
 
-Sigstore's own library verifies that, without a network. It brings about as many packages as model-signing would, so it
-is in the image only where somebody has asked for it: make image KEYLESS=yes.
+Sigstore's own library verifies this, without a network. It needs about as many packages as model-signing would, so it
+is in the image only on request: make image KEYLESS=yes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from server.signature import NotSigned, Signed
 
 
 class Identity:
-    """The name in a certificate, the provider that vouches for it, and the file that says whose certificates count.
+    """The name in a certificate, the provider that vouches for it, and the file with the trusted certificates.
 
-    Raises NotServed where that cannot be verified.
+    Raises NotServed if this image cannot verify it.
     """
 
     def __init__(self, name: str, provider: str, trust_root: Path) -> None:
@@ -37,7 +37,7 @@ class Identity:
         return f"{self._name} of {self._provider}"
 
     def verify(self, bundle: bytes) -> Signed:
-        """As server.signature.Trusted."""
+        """See server.signature.Trusted."""
         from sigstore.errors import VerificationError
         from sigstore.models import Bundle
 

@@ -1,4 +1,4 @@
-"""A public key that a signature is verified with."""
+"""A public key that verifies signatures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1
 
 
 class PublicKey:
-    """In a file, in PEM. Raises NotServed where there is none that is taken."""
+    """From a PEM file. Raises NotServed if it has no supported key."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -37,7 +37,7 @@ class PublicKey:
         return f"the key {self._file}"
 
     def verify(self, bundle: bytes) -> Signed:
-        """As server.signature.Trusted."""
+        """See server.signature.Trusted."""
         envelope: Any = json.loads(bundle)["dsseEnvelope"]
         kind, payload = envelope["payloadType"], base64.b64decode(envelope["payload"], validate=True)
         signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)

@@ -1,7 +1,7 @@
-"""The signature: whether those who are trusted have signed what will be served.
+"""Checks that a trusted key or identity signed what will be served.
 
 It is a Sigstore bundle with a DSSE envelope around an in-toto statement, as OpenSSF's model-signing writes it. That
-library is not in the image: it would bring 32 packages more than cryptography, an HTTP client among them. Formats:
+library is not in the image: it needs 32 more packages than cryptography, including an HTTP client. Formats:
 https://github.com/sigstore/model-transparency, https://github.com/secure-systems-lab/dsse/blob/v1.0.0/protocol.md
 """
 
@@ -20,34 +20,34 @@ MOST_BYTES = 1_000_000  # of a signature's few thousand
 
 
 class Signed(NamedTuple):
-    """What an envelope has in it, once it is known who has signed that."""
+    """An envelope's content, after its signature was verified."""
 
     kind: str
     payload: bytes
 
 
 class NotSigned(Exception):
-    """It is by somebody else, or by nobody; the text, if there is any, says why."""
+    """Someone else signed it, or nobody; the message, if any, says why."""
 
 
 class Trusted(Protocol):
-    """Whoever may have signed; as text, for sentences."""
+    """Who may have signed; str() is for messages."""
 
     def verify(self, bundle: bytes) -> Signed:
-        """Raises NotSigned, or one of Python's own errors where a part is missing or of another kind."""
+        """Raises NotSigned, or one of Python's own errors if a part is missing or has the wrong type."""
 
 
 def check_signature(root: Path, by: Trusted) -> Folder:
-    """Raises NotServed unless they have signed the settings, the archive that follows from them, and nothing else.
+    """Raises NotServed unless `by` signed the settings, the archive that they name, and nothing else.
 
-    What is served is the folder that this returns, and none that is looked at again.
+    Serve the returned folder; do not read the directory again.
     """
     signature = root / SIGNATURE
     try:
         with open(signature, "rb") as file:
             signed = _digests(by.verify(file.read(MOST_BYTES)))
         _compare(root, CONFIG, signed)
-        folder = Folder(root)  # nothing is read from settings before they are known to be signed
+        folder = Folder(root)  # settings are read only after their signature is verified
         _compare(root, folder.archive, signed)
     except FileNotFoundError as error:
         raise NotServed(f"{error.filename} is missing: publish what scripts/package.sh --sign made") from None
@@ -57,13 +57,13 @@ def check_signature(root: Path, by: Trusted) -> Folder:
         why = f" ({error})" if isinstance(error, NotSigned) and str(error) else ""
         raise NotServed(f"{signature} is not a signature by {by}{why}") from None
     if more := sorted(signed.keys() - {CONFIG, folder.archive}):
-        raise NotServed(f"{signature} is about more files than are served: {', '.join(more)}")
+        raise NotServed(f"{signature} covers more files than are served: {', '.join(more)}")
     return folder
 
 
 def _digests(signed: Signed) -> dict[str, str]:
-    """The names of the signed files, and their SHA-256. Raises one of Python's own errors where there are none."""
-    statement: Any = json.loads(signed.payload)  # the words of who has signed
+    """The names of the signed files, and their SHA-256. Raises one of Python's own errors if there are none."""
+    statement: Any = json.loads(signed.payload)  # as signed
     said = (
         signed.kind,
         statement["_type"],

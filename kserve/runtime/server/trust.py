@@ -1,4 +1,4 @@
-"""Who has to have signed what is served: the environment says it, or nobody has to."""
+"""Who must have signed what is served, from the environment. Without its variables, no signature is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDENTITY = ("ALEXNET_IDENTITY", "ALEXNET_IDENTITY_PROVIDER", "ALEXNET_TRUST_ROOT
 
 
 def trusted_folder(models: Path) -> Folder:
-    """What is served. Raises NotServed where it is not signed, and has to be."""
+    """The folder to serve. Raises NotServed if a required signature is missing or wrong."""
     asked = [name for name in (PUBLIC_KEY, *IDENTITY) if name in os.environ]
     if not asked:
         return Folder(models)
@@ -30,8 +30,8 @@ def _trusted(asked: list[str]) -> Trusted:
     if asked == [PUBLIC_KEY]:
         return PublicKey(Path(os.environ[PUBLIC_KEY]))
     if PUBLIC_KEY in asked:
-        raise NotServed(f"{asked[1]} is set too: either a key or an identity is trusted")
-    # An empty one is none: Sigstore's library would take an empty provider for any.
+        raise NotServed(f"{asked[1]} is set too: trust either a key or an identity")
+    # Empty counts as missing: Sigstore's library would accept any provider for an empty one.
     if missing := [name for name in IDENTITY if not os.environ.get(name)]:
         raise NotServed(f"an identity needs {' and '.join(missing)} too")
     name, provider, trust_root = (os.environ[name] for name in IDENTITY)

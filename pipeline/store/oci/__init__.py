@@ -1,1 +1,1 @@
-"""Versions as OCI artefacts: what one is made of, and its way into a registry and back."""
+"""Versions as OCI artefacts: their contents, and how they are pushed and pulled."""

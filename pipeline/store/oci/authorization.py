@@ -1,4 +1,4 @@
-"""How a registry is shown credentials: once for a token, or with every call, as it asks.
+"""Credentials for a registry: exchanged for a token, or sent with every call, as the registry asks.
 
 https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -20,7 +20,7 @@ MOST_TOKEN_BYTES = 100_000
 
 
 class Authorization:
-    """`header` goes with each call. `user`: of the credentials that were shown; None where there are none."""
+    """`header` is sent with each call. `user`: whose credentials were sent; None if there are none."""
 
     def __init__(self, uri: OciUri, http: httpx.Client) -> None:
         self.header: dict[str, str] = {}
@@ -31,9 +31,9 @@ class Authorization:
         self._asked = False
 
     def renewed(self, response: httpx.Response) -> bool:
-        """Called with an answer of 401: whether to ask once more, with another header.
+        """Called with a 401 response: whether to try once more, with a new header.
 
-        Raises PipelineError where credentials are noted but cannot be used, or what answers is not a registry.
+        Raises PipelineError if the stored credentials cannot be used, or the server is not a registry.
         """
         scheme, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
         if not self._asked:  # a helper may take a second
@@ -60,7 +60,7 @@ class Authorization:
         except httpx.InvalidURL:
             realm = httpx.URL("")
         if realm.scheme not in ("http", "https") or not realm.host:
-            raise strange(self._uri, "it does not say where its tokens are")
+            raise strange(self._uri, "it does not say where to get a token")
         with self._http.stream("GET", realm.copy_merge_params(asked), headers=self._basic()) as response:
             answer = next(response.iter_raw(MOST_TOKEN_BYTES), b"")
         if not response.is_success:
@@ -71,5 +71,5 @@ class Authorization:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise strange(self._uri, "its token is none")
+            raise strange(self._uri, "its token is not valid")
         return token

@@ -1,4 +1,4 @@
-"""Credentials for a registry: those that `docker login` or `gcloud auth configure-docker` has noted for this user.
+"""Credentials for a registry: those that `docker login` or `gcloud auth configure-docker` stored for this user.
 
 https://docs.docker.com/reference/cli/docker/login/#credential-stores
 """
@@ -18,7 +18,7 @@ from pipeline.shared.text import one_line
 
 HELPER = re.compile(r"[\w.-]+", re.ASCII)
 HELPER_TIMEOUT_S = 60
-IDENTITY_TOKEN = "<token>"  # noqa: S105  what a helper says in the place of a user's name
+IDENTITY_TOKEN = "<token>"  # noqa: S105  what a helper gives instead of a user name
 MOST_BYTES = 1_000_000
 
 
@@ -31,7 +31,7 @@ class Credentials(NamedTuple):
 
 
 def credentials_for(registry: str) -> Credentials | None:
-    """Those for HOST[:PORT], or None where none are noted. Raises PipelineError where they cannot be used."""
+    """Those for HOST[:PORT], or None if there are none. Raises PipelineError if they cannot be used."""
     file = _file()
     config = _read(file)
     helpers, entries = _table(config, "credHelpers"), _table(config, "auths")
@@ -64,7 +64,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise PipelineError(f"{file} is not the configuration of docker: correct or remove it")
+        raise PipelineError(f"{file} is not a configuration of docker: correct or remove it")
     return config
 
 
@@ -74,7 +74,7 @@ def _table(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _host(key: str) -> str:
-    """Docker has noted registries as URLs, too."""
+    """Docker also stores registries as URLs."""
     return re.sub(r"^https?://", "", key).partition("/")[0]
 
 
@@ -88,25 +88,25 @@ def _noted(entry: dict[str, Any], registry: str, file: Path) -> Credentials | No
     except ValueError:
         colon = ""
     if not colon:
-        raise PipelineError(f"{file} has no credentials for {registry} that can be read: run docker login {registry}")
+        raise PipelineError(f"{file} has unreadable credentials for {registry}: run docker login {registry}")
     return Credentials(user, password.rstrip("\0"))
 
 
 def _from_helper(name: str, registry: str, file: Path) -> Credentials | None:
     program = f"docker-credential-{name}"
     if not HELPER.fullmatch(name):
-        raise PipelineError(f"{file} names a credential helper that cannot be one: {name!r}")
+        raise PipelineError(f"{file} names an invalid credential helper: {name!r}")
     try:
         done = subprocess.run(
             [program, "get"], input=registry, capture_output=True, text=True, errors="replace", timeout=HELPER_TIMEOUT_S
         )
     except FileNotFoundError:
         raise PipelineError(
-            f"{file} says that {program} has the credentials for {registry}, and there is no such program: install it"
+            f"{file} says that {program} has the credentials for {registry}, but there is no such program: install it"
         ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         why = getattr(error, "strerror", None) or f"no answer within {HELPER_TIMEOUT_S} s"
-        raise PipelineError(f"{program}, which has the credentials for {registry}, does not run: {why}") from None
+        raise PipelineError(f"{program}, which has the credentials for {registry}, cannot be run: {why}") from None
     if done.returncode != 0:
         said = one_line(done.stdout or done.stderr)
         if "credentials not found" in said:
@@ -116,7 +116,7 @@ def _from_helper(name: str, registry: str, file: Path) -> Credentials | None:
         found = json.loads(done.stdout)
         user, password = found["Username"], found["Secret"]
     except (ValueError, LookupError, TypeError):
-        raise PipelineError(f"{program} gives no credentials for {registry} that can be read") from None
+        raise PipelineError(f"{program} gives unreadable credentials for {registry}") from None
     if user == IDENTITY_TOKEN:
         raise _IdentityToken(registry)
     return Credentials(str(user), str(password))
@@ -125,6 +125,6 @@ def _from_helper(name: str, registry: str, file: Path) -> Credentials | None:
 class _IdentityToken(PipelineError):
     def __init__(self, registry: str) -> None:
         super().__init__(
-            f"docker has noted an identity token for {registry}, which is not supported: "
+            f"docker has stored an identity token for {registry}, which is not supported: "
             f"run docker login {registry} with a user and a password or access token"
         )

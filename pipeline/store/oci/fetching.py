@@ -1,7 +1,7 @@
-"""A version on its way from a registry: every layer is what version.json makes of its file, or nothing is kept of it.
+"""Pulls a version from a registry. Every layer must be the tar that version.json implies, or nothing is kept.
 
-So there is no tar to unpack: what stands around the file is known before it comes. KServe's own storage initializer
-makes the same files of it, but takes any tar of any size, and does not compare it with its digest.
+So no tar is unpacked: the bytes around the file are known in advance. KServe's own storage initializer writes the same
+files, but accepts any tar of any size, and does not check its digest.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pipeline.store.oci.registry import Registry
 
 
 def fetch(registry: Registry, artefact: Artefact, directory: Path) -> None:
-    """Writes the files of a version into a folder that is made for them, laid out as KServe's /mnt/models.
+    """Writes the files of a version into a new folder, laid out like KServe's /mnt/models.
 
-    Raises PipelineError where a layer is another, or does not come to its end; OSError where one cannot be written.
+    Raises PipelineError if a layer is different or incomplete, OSError if a file cannot be written.
     """
     directory.mkdir(parents=True)
     for name, frame in frames_of(artefact.version).items():
@@ -34,7 +34,7 @@ def fetch(registry: Registry, artefact: Artefact, directory: Path) -> None:
 
 
 def _written(blocks: Iterator[bytes], blob: Blob, frame: Frame, file: Path) -> bool:
-    """Whether the layer is this file within its frame, and has its digest."""
+    """Whether the layer is a file within this frame, and has the right digest."""
     sha256, around, begin = hashlib.sha256(), bytearray(), len(frame.head)
     end, at = begin + frame.size, 0
     with open(file, "xb") as written:

@@ -1,13 +1,13 @@
-"""What a version is as an OCI artefact, down to the byte.
+"""A version as an OCI artefact, byte for byte.
 
-An image manifest, an image's configuration, and a layer for each file: a plain tar that holds it alone, beneath
-`models/`, where KServe looks. First comes version.json, then the objects in the order of their names:
+It has an image manifest, an image configuration, and a layer for each file: a plain tar with only this file, under
+`models/`, where KServe looks. version.json is first; the objects follow in the order of their names:
 
     models/version.json · models/config/config.properties · models/model-store/alexnet.mar · models/model.sig
 
-All of it follows from version.json and the digests of the layers, so the same version is the same artefact, whoever
-makes it; and what is not made so is not a version. The tars are not compressed: weights hardly shrink, and what comes
-in is as large as what is written. The image cannot be run: it has no programs.
+All of it follows from version.json and the layers' digests, so the same version is the same artefact, whoever makes it,
+and anything else is not a version. The tars are not compressed: weights hardly shrink, and a download is then exactly
+as large as what is written. The image contains no programs, so it cannot be run.
 
 https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 """
@@ -48,7 +48,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a layer has around its file: `head` before it, `tail` after it. `size` is that of the file, in bytes."""
+    """A layer without its file: `head` is before it, `tail` after it. `size` is the file's, in bytes."""
 
     head: bytes
     size: int
@@ -57,7 +57,7 @@ class Frame:
     @classmethod
     def around(cls, name: str, size: int) -> Frame:
         """name: of an object of a version."""
-        entry = tarfile.TarInfo(f"{FOLDER}/{name}")  # of root, and of 1970
+        entry = tarfile.TarInfo(f"{FOLDER}/{name}")  # owned by root, dated 1970
         entry.size = size
         return cls(entry.tobuf(tarfile.GNU_FORMAT), size, bytes(-size % BLOCK) + END)
 
@@ -66,7 +66,7 @@ class Frame:
         return len(self.head) + self.size + len(self.tail)
 
     def read(self, file: Path) -> Iterator[bytes]:
-        """The layer with a file, in blocks. One that is not as large as was said makes another layer."""
+        """The layer with a file, in blocks. A file of another size makes a different layer."""
         yield self.head
         with open(file, "rb") as opened:
             while block := opened.read(BLOCK_BYTES):
@@ -74,7 +74,7 @@ class Frame:
         yield self.tail
 
     def blob(self, file: Path) -> Blob:
-        """Raises OSError where the file cannot be read."""
+        """Raises OSError if the file cannot be read."""
         sha256 = hashlib.sha256()
         for block in self.read(file):
             sha256.update(block)
@@ -91,7 +91,7 @@ def description_layer(version_json: bytes) -> bytes:
 
 
 def described_by(layer: bytes) -> bytes | None:
-    """The version.json in a layer, or None where this is no layer that `description_layer` makes."""
+    """The version.json in a layer, or None if `description_layer` would not make this layer."""
     try:
         size = tarfile.TarInfo.frombuf(layer[:BLOCK], "utf-8", "strict").size
     except (tarfile.HeaderError, UnicodeDecodeError):
@@ -101,13 +101,13 @@ def described_by(layer: bytes) -> bytes | None:
 
 
 def frames_of(version: Version) -> dict[str, Frame]:
-    """The names of a version's objects, in the order of their layers → what these layers have around them."""
+    """The names of a version's objects, in the order of their layers → the frames of these layers."""
     return {name: Frame.around(name, version.objects[name].size) for name in sorted(version.objects)}
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """layers: those of the objects, by their names; `description` is version.json's, which comes first."""
+    """layers: the objects' layers by name. `description`: the first layer, with version.json."""
 
     version: Version
     layers: Mapping[str, Blob]
@@ -118,7 +118,7 @@ class Artefact:
 
     @property
     def config(self) -> bytes:
-        """As container runtimes want it, which take none for another system; a model is for any."""
+        """Container runtimes reject images for other systems, so it names one; a model fits any."""
         digests = [blob.digest for blob in self._blobs]
         return _json(
             {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": digests}}
@@ -150,7 +150,7 @@ class Artefact:
 
 
 def artefact_of(version: Version, files: Mapping[str, Path]) -> Artefact:
-    """files: object names → the files that `version` describes. Raises OSError where one cannot be read."""
+    """files: object names → the files that `version` describes. Raises OSError if one cannot be read."""
     return Artefact(version, {name: frame.blob(files[name]) for name, frame in frames_of(version).items()})
 
 

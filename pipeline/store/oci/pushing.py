@@ -1,4 +1,4 @@
-"""A version on its way to a registry: layers first, the tag last, and never another version under the same tag."""
+"""Pushes a version to a registry: layers first, the tag last, never two versions under the same tag."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.store.oci.uri import OciUri
 
 @dataclass(frozen=True)
 class Pushed:
-    """`uri` has the digest, so that it never leads elsewhere. `sent`: bytes. `new`: whether the tag was not there."""
+    """`uri` has the digest, so it always means this content. `sent`: bytes. `new`: whether the tag is new."""
 
     uri: OciUri
     sent: int
@@ -26,13 +26,13 @@ class Pushed:
 
 
 def push_version(registry: Registry, version: Version, files: Mapping[str, Path], progress: Progress) -> Pushed:
-    """Sends what is missing of a version, and then tags it with its name.
+    """Sends the missing parts of a version, and then tags it with its name.
 
     files: object names → the files that `version` describes.
-    progress: called with the bytes that are there so far, and all those that were missing.
+    progress: called with the bytes sent so far, and the number that were missing.
 
-    Raises PipelineError where the registry refuses, or has something else under the tag. Called again after an
-    interruption, it sends no layer again that was sent to its end.
+    Raises PipelineError if the registry refuses, or has something else under the tag. Called again after an
+    interruption, it does not resend complete layers.
     """
     uri = registry.uri.at(version.name)
     there = _there(registry, uri, version)
@@ -50,7 +50,7 @@ def push_version(registry: Registry, version: Version, files: Mapping[str, Path]
 
 
 def _there(registry: Registry, uri: OciUri, version: Version) -> Artefact | None:
-    """What is there under the tag, if it is this version: the tools with which it was published may be others."""
+    """The artefact under the tag, if it is this version, perhaps published with different tools."""
     try:
         there = find_artefact(registry, uri)
     except NotAnArtefact:
@@ -63,8 +63,8 @@ def _there(registry: Registry, uri: OciUri, version: Version) -> Artefact | None
 class _Conflict(PipelineError):
     def __init__(self, uri: OciUri) -> None:
         super().__init__(
-            f"{uri} is there already with other content, and is never overwritten: "
-            "delete it if it is of no use, or publish to another repository"
+            f"{uri} already exists with other content and is never overwritten: "
+            "delete it if nobody needs it, or publish to another repository"
         )
 
 
@@ -78,7 +78,7 @@ class _Source:
 
 
 def _sources(artefact: Artefact, files: Mapping[str, Path]) -> Iterator[_Source]:
-    """All that is not the manifest."""
+    """Everything except the manifest."""
     for name, content in (("version.json", artefact.description), ("the configuration", artefact.config)):
         yield _Source(name, Blob.of(content), partial(iter, [content]))
     for name, frame in frames_of(artefact.version).items():
@@ -86,7 +86,7 @@ def _sources(artefact: Artefact, files: Mapping[str, Path]) -> Iterator[_Source]
 
 
 def _send(registry: Registry, sources: Iterable[_Source], progress: Progress) -> int:
-    """Sends what is missing → how many bytes that were."""
+    """Sends the missing blobs → their size in bytes."""
     missing = [source for source in sources if not registry.has(source.blob)]
     total, before = sum(source.blob.size for source in missing), 0
     for source in missing:
@@ -96,7 +96,7 @@ def _send(registry: Registry, sources: Iterable[_Source], progress: Progress) ->
 
 
 def _counted(source: _Source, before: int, total: int, progress: Progress) -> Iterator[bytes]:
-    """The blocks of a blob: as many bytes as the registry was told."""
+    """The blocks of a blob, never more bytes than the size sent to the registry."""
     size = 0
     for block in source.read():
         size += len(block)

@@ -1,4 +1,4 @@
-"""What a registry refuses, and what the network raises, in one line with its remedy."""
+"""Explains a registry's refusals and network errors in one line, with a remedy."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def unreachable(uri: OciUri, error: Exception) -> PipelineError:
 
 
 def strange(uri: OciUri, what: str) -> PipelineError:
-    return PipelineError(f"what answers for {uri.registry} is not a registry ({what}): check its name, and HTTPS_PROXY")
+    return PipelineError(f"the server at {uri.registry} is not a registry ({what}): check its name and HTTPS_PROXY")
 
 
 def refusal(uri: OciUri, status: int, body: bytes, for_writing: bool, user: str | None) -> PipelineError:
-    """user: of the credentials that it was asked with; None where there were none."""
+    """user: whose credentials were sent; None if there were none."""
     code, said = _told(body)
     if status == 401 or (status == 403 and user is None):
         login = f"docker login {uri.registry}"
         if _is_googles(uri):
             login = f"gcloud auth login, and gcloud auth configure-docker {uri.registry}"
         if user is None:
-            return PipelineError(f"{uri.registry} wants credentials, and docker has noted none for it: run {login}")
+            return PipelineError(f"{uri.registry} requires credentials, but docker has none for it: run {login}")
         return PipelineError(f"{uri.registry} does not accept the credentials of {user}: run {login}")
     if status == 403:
         role = WRITER if for_writing else READER
         needed = f"the role {role}" if _is_googles(uri) else f"the right to {'push' if for_writing else 'pull'}"
-        return PipelineError(f"{uri.parent} is not open to {user} ({said}): ask its owner for {needed}")
+        return PipelineError(f"{user} has no access to {uri.parent} ({said}): ask its owner for {needed}")
     if status == 404 and for_writing:
-        making = ": gcloud artifacts repositories create makes one" if _is_googles(uri) else ": have one made"
+        making = ": gcloud artifacts repositories create makes it" if _is_googles(uri) else ": ask its owner for it"
         return PipelineError(f"{uri.registry} has no repository for {uri.repository} ({said}){making}")
     if code == "DIGEST_INVALID":
         return PipelineError(f"{uri}: something changed while it was being published: run this again")
@@ -61,7 +61,7 @@ def _is_googles(uri: OciUri) -> bool:
 
 
 def _told(body: bytes) -> tuple[str, str]:
-    """The code and the words of a registry's error: {"errors": [{"code": …, "message": …}]}."""
+    """The code and the message of a registry's error: {"errors": [{"code": …, "message": …}]}."""
     try:
         errors: Any = json.loads(body)["errors"]
         return str(errors[0].get("code") or ""), one_line(errors[0].get("message") or errors[0].get("code"))

@@ -1,4 +1,4 @@
-"""A registry: what the distribution specification has of calls, each with its bounds.
+"""A registry: the calls of the distribution specification that are needed, each with its bounds.
 
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 """
@@ -21,25 +21,25 @@ from pipeline.store.oci.refusals import NETWORK, refusal, strange, unreachable
 from pipeline.store.oci.uri import OciUri
 
 TIMEOUT = httpx.Timeout(60, connect=10)  # seconds, for each step of a transfer
-INSECURE = "KSERVE_OCI_INSECURE_REGISTRY"  # the variable by which KServe's storage initializer is told the same
-MOST_MANIFEST_BYTES = 4_000_000  # what registries take at most
+INSECURE = "KSERVE_OCI_INSECURE_REGISTRY"  # KServe's storage initializer reads the same variable
+MOST_MANIFEST_BYTES = 4_000_000  # the most that registries accept
 MOST_TAGS_BYTES = 4_000_000
 MOST_PAGES = 100
 MOST_ERROR_BYTES = 10_000
 BLOCK_BYTES = 1024 * 1024
 
-ACCEPTED = ", ".join([MANIFEST_TYPE, INDEX_TYPE])  # an index, so that it can be told from nothing at all
+ACCEPTED = ", ".join([MANIFEST_TYPE, INDEX_TYPE])  # an index too, so that it is not reported as missing
 
 
 class BlobMissing(PipelineError):
     def __init__(self, uri: OciUri, blob: Blob) -> None:
-        super().__init__(f"{uri}: {blob.digest} is missing: publish the same archive again to have it back")
+        super().__init__(f"{uri}: {blob.digest} is missing: publish the same archive again to restore it")
 
 
 class Registry:
     """A repository in a registry. A context manager; every method raises PipelineError.
 
-    Asked over TLS, but on loopback, and where KSERVE_OCI_INSECURE_REGISTRY says so. Credentials are docker's.
+    Uses TLS, except on loopback or if KSERVE_OCI_INSECURE_REGISTRY is set. Credentials are docker's.
     """
 
     def __init__(self, uri: OciUri, for_writing: bool = False) -> None:
@@ -53,7 +53,7 @@ class Registry:
             verify=trusted(),
             trust_env=not on_loopback,
             max_redirects=5,
-            headers={"Accept-Encoding": "identity"},  # what is unpacked on its way has no bound
+            headers={"Accept-Encoding": "identity"},  # decompression would have no bound
             event_hooks={"request": [self._check_target]},
         )
         self._authorization = Authorization(uri, self._http)
@@ -67,7 +67,7 @@ class Registry:
     # --- Manifests ----------------------------------------------------------------------------------------------------
 
     def manifest(self, reference: str) -> bytes | None:
-        """What a tag or a digest leads to, or None where there is nothing."""
+        """The manifest of a tag or a digest, or None if there is none."""
         with self._asked("GET", f"manifests/{reference}", {"Accept": ACCEPTED}) as response:
             if response.status_code == 404:
                 return None
@@ -80,7 +80,7 @@ class Registry:
             self._check(done)
 
     def tags(self) -> list[str]:
-        """All of the repository; none where there is no such repository."""
+        """All tags of the repository; empty if it does not exist."""
         found: list[str] = []
         target: httpx.URL | str = "tags/list?n=1000"
         for _ in range(MOST_PAGES):
@@ -107,7 +107,7 @@ class Registry:
 
     @contextmanager
     def blob(self, blob: Blob) -> Iterator[Iterator[bytes]]:
-        """Its content, in blocks: as many bytes as it has, or PipelineError comes before there are more."""
+        """Its content, in blocks. Raises PipelineError before it yields more than `blob.size` bytes."""
         with self._asked("GET", f"blobs/{blob.digest}") as response:
             if response.status_code == 404:
                 raise BlobMissing(self.uri, blob)
@@ -115,12 +115,12 @@ class Registry:
             yield self._blocks(response, blob)
 
     def upload(self, blob: Blob, content: Callable[[], Iterator[bytes]]) -> None:
-        """content: is called for each attempt; how far one is, it sees itself."""
+        """content: called for each attempt; it reports its own progress."""
         with self._asked("POST", "blobs/uploads/", {"Content-Length": "0"}) as response:
             self._check(response)
             location = response.headers.get("Location")
         if not location:
-            raise strange(self.uri, "it says nowhere to send to")
+            raise strange(self.uri, "it does not say where to upload to")
         target = self._own(response.url.join(location)).copy_merge_params({"digest": blob.digest})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
         with self._asked("PUT", target, headers, content) as done:
@@ -136,13 +136,13 @@ class Registry:
         headers: dict[str, str] | None = None,
         content: Callable[[], Iterator[bytes]] | None = None,
     ) -> Iterator[httpx.Response]:
-        """The answer, whose body has not been read; with credentials where the registry wants them."""
+        """The response, with its body unread. Credentials are sent if the registry wants them."""
         url = self._base.join(f"/v2/{self.uri.repository}/{target}") if isinstance(target, str) else target
         try:
             for attempt in (1, 2):
                 sent = (headers or {}) | self._authorization.header
                 body = content() if content else None
-                # What is stored elsewhere is fetched from there, without the credentials.
+                # Content on another server is fetched from there, without the credentials.
                 with self._http.stream(
                     method, url, headers=sent, content=body, follow_redirects=method in ("GET", "HEAD")
                 ) as response:
@@ -154,14 +154,14 @@ class Registry:
             raise unreachable(self.uri, error) from None
 
     def _own(self, url: httpx.URL) -> httpx.URL:
-        """A URL that the registry names, with which credentials are sent: only to itself."""
+        """A URL that the registry gave. Credentials are sent to it, so it must be the registry's."""
         if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port):
-            raise strange(self.uri, "it sends its callers elsewhere")
+            raise strange(self.uri, "it points to another server")
         return url
 
     def _check_target(self, request: httpx.Request) -> None:
         if self._base.scheme == "https" and request.url.scheme != "https":
-            raise strange(self.uri, "it leads away from TLS")
+            raise strange(self.uri, "it redirects from https to http")
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_success:
@@ -174,7 +174,7 @@ class Registry:
         for block in response.iter_raw(BLOCK_BYTES):
             body += block
             if len(body) > most:
-                raise PipelineError(f"{self.uri}: its {what} has more than {most} bytes, and is none of a version's")
+                raise PipelineError(f"{self.uri}: its {what} has more than {most} bytes, too many for a version")
         return bytes(body)
 
     def _blocks(self, response: httpx.Response, blob: Blob) -> Iterator[bytes]:
@@ -186,11 +186,13 @@ class Registry:
             yield block
         if size != blob.size:
             what = "more" if size > blob.size else "fewer"
-            raise PipelineError(f"{self.uri}: {blob.digest} has {what} bytes than its {blob.size}: publish it again")
+            raise PipelineError(
+                f"{self.uri}: {blob.digest} has {what} bytes than its size, {blob.size}: publish it again"
+            )
 
 
 def _tags(content: bytes, uri: OciUri) -> list[str]:
     try:
         return [str(tag) for tag in json.loads(content)["tags"] or []]
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise strange(uri, "its list of tags is none") from None
+        raise strange(uri, "its list of tags is not valid") from None

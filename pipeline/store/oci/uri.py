@@ -1,4 +1,4 @@
-"""oci:// URIs: which are well formed."""
+"""oci:// URIs, and which of them are well formed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.shared.text import without_secrets
 
 SCHEME = "oci://"
 
-# KServe says with the scheme how a version gets into the pod; where it lies is the same for all of them.
+# In KServe, the scheme says how a version gets into the pod; all of them name the same place.
 SCHEMES = re.compile(r"oci(\+fetch|\+native)?://")
 
 # https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests
@@ -23,12 +23,12 @@ LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 REGISTRY = re.compile(rf"(?=[^/]*[.:]){LABEL}(\.{LABEL})*(:(?P<port>[0-9]{{1,5}}))?")
 HIGHEST_PORT = 65535
 
-LONGEST_NAME = 255  # of the registry and the repository together, which container runtimes take
+LONGEST_NAME = 255  # of registry and repository together, for container runtimes
 
 
 @dataclass(frozen=True)
 class OciUri:
-    """`oci://REGISTRY/REPOSITORY[:TAG][@DIGEST]`; tag and digest are empty where there are none."""
+    """`oci://REGISTRY/REPOSITORY[:TAG][@DIGEST]`; tag and digest are empty if missing."""
 
     registry: str
     repository: str
@@ -37,15 +37,15 @@ class OciUri:
 
     @classmethod
     def parse(cls, text: str) -> OciUri:
-        """Raises PipelineError that says what is wrong with it. KServe's oci+fetch:// and oci+native:// are oci://."""
+        """Raises PipelineError if it is malformed. KServe's oci+fetch:// and oci+native:// are oci://."""
         scheme = SCHEMES.match(text)
         if scheme is None:
             raise PipelineError(f"{text!r} is not in a registry: expected oci://REGISTRY/REPOSITORY")
         if "@" in text[scheme.end() :].partition("/")[0]:
-            raise MalformedUri(without_secrets(text), "credentials have no place in it: docker login notes them")
+            raise MalformedUri(without_secrets(text), "it must not contain credentials: use docker login")
         rest, at, digest = text[scheme.end() :].removesuffix("/").partition("@")
         if at and not DIGEST.fullmatch(digest):
-            raise MalformedUri(text, f"{digest!r} is no digest: expected sha256: and 64 hexadecimal digits")
+            raise MalformedUri(text, f"{digest!r} is not a digest: expected sha256: and 64 hexadecimal digits")
         registry, _, path = rest.partition("/")
         repository, colon, tag = path.partition(":")
         is_registry = REGISTRY.fullmatch(registry)
@@ -67,7 +67,7 @@ class OciUri:
 
     @property
     def parent(self) -> OciUri:
-        """Where the versions of the repository are."""
+        """The repository without tag or digest."""
         return OciUri(self.registry, self.repository)
 
     @property
@@ -76,7 +76,7 @@ class OciUri:
 
     @property
     def reference(self) -> str:
-        """By which a registry finds it."""
+        """What a registry looks it up by."""
         return self.digest or self.tag
 
     def at(self, tag: str, digest: str = "") -> OciUri:

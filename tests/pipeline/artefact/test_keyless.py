@@ -305,7 +305,7 @@ def test_a_trust_root_that_is_missing_is_named(fault: Fault, made: Made) -> None
 @pytest.mark.parametrize(("name", "provider"), [("", PROVIDER), (WORKFLOW, ""), ("", "")])
 def test_an_empty_name_is_not_taken_for_any(made: Made, name: str, provider: str) -> None:
     """As Sigstore's library takes an empty provider."""
-    assert fault_for_serve_sh(made, name, provider) == "an identity, or its provider, is empty: name both"
+    assert fault_for_serve_sh(made, name, provider) == "the identity or its provider is empty: name both"
 
 
 NAMES = ("ALEXNET_IDENTITY", "ALEXNET_IDENTITY_PROVIDER", "ALEXNET_TRUST_ROOT")
@@ -336,7 +336,7 @@ def test_the_image_serves_nothing_where_one_of_them_is_missing(
 def test_the_image_takes_a_key_or_an_identity(made: Made, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("ALEXNET_PUBLIC_KEY", "/etc/alexnet/key.pub")
     monkeypatch.setenv(name, "something")
-    with pytest.raises(NotServed, match=rf"^{name} is set too: either a key or an identity is trusted: TorchServe is "):
+    with pytest.raises(NotServed, match=rf"^{name} is set too: trust either a key or an identity: TorchServe is "):
         trusted_folder(made.models)
 
 
@@ -412,7 +412,7 @@ def test_a_provider_that_gives_no_token_is_told(sigstore: Sigstore, made: Made) 
     sigstore.refuse["/token"] = (403, b"{}")
     said = refusal(sigstore, made.models, NoIdentity)
     assert said.startswith(
-        "this runs in the cloud, and cannot sign as itself (GitHub: OIDC token request failed (code=403"
+        "this runs in the cloud, but cannot sign with its identity (GitHub: OIDC token request failed (code=403"
     )
 
 
@@ -427,7 +427,9 @@ def test_nobody_is_told_how_to_be_somebody(sigstore: Sigstore, made: Made, monke
     for name in ("GITHUB_ACTIONS", "BUILDKITE", "GITLAB_CI", "CIRCLECI"):
         monkeypatch.delenv(name, raising=False)
     said = refusal(sigstore, made.models, NoIdentity)
-    assert said.startswith("nobody is here to sign as: run this in GitHub Actions (with permissions: id-token: write)")
+    assert said.startswith(
+        "there is no identity to sign with: run this in GitHub Actions (with permissions: id-token: write)"
+    )
 
 
 def test_nobody_there_is_told(sigstore: Sigstore, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_the_uri_alone_is_printed_and_again_it_is_the_same(script: Script, regis
     assert (uri.parent, uri.tag) == (registry.uri, Version.of(small).name)
     assert uri.digest
     assert first.stderr.startswith("sent ")
-    assert again.stderr.startswith("was published already (")
+    assert again.stderr.startswith("already published (")
 
 
 def test_versions_are_listed(script: Script, registry: Behind, small: Files) -> None:

@@ -62,7 +62,7 @@ def test_it_prints_the_storage_uri_alone(ending: str, script: Script, cloud: Any
 def test_published_again_it_prints_the_same(script: Script, cloud: Any, small: Files) -> None:
     first, again = (script("publish", f"gs://{cloud.bucket}", "--archive", small[ARCHIVE]) for _ in range(2))
     assert printed(first) == printed(again) == f"gs://{cloud.bucket}/{Version.of(small).name}"
-    assert re.fullmatch(r"was published already \(\d+\.\d s\)\n", again.stderr)
+    assert re.fullmatch(r"already published \(\d+\.\d s\)\n", again.stderr)
 
 
 def test_untrained_weights_have_to_be_allowed(
@@ -201,7 +201,7 @@ def test_only_complete_versions_are_listed(
 def test_where_there_are_no_versions_that_is_said(script: Script, cloud: Any) -> None:
     done = script("publish", f"gs://{cloud.bucket}/nothing", "--list")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == f"no versions right beneath gs://{cloud.bucket}/nothing\n"
+    assert done.stderr == f"no versions directly under gs://{cloud.bucket}/nothing\n"
 
 
 def test_a_version_that_was_changed_is_told_with_its_uri_and_the_others_are_listed(

@@ -246,7 +246,7 @@ def test_variables_reach_torchserve_but_for_those_that_would_move_it(
     assert serving.stderr is not None
     serving.send_signal(signal.SIGTERM)
     _, said = serving.communicate(timeout=60)
-    assert [name for name in kept if f"{name} is not heeded here: " not in said] == []
+    assert [name for name in kept if f"{name} is ignored here: " not in said] == []
 
 
 def test_an_envelope_is_refused_as_in_the_pod(

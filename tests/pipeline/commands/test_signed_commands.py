@@ -95,7 +95,7 @@ def test_a_file_that_is_no_signature_of_its_own_is_never_replaced_or_deleted(
         options = ("--sign", keys[0]) if sign else ()
         said = only_error(script("package", "--weights", "untrained", "--output", "alexnet.mar", *options))
         assert said == (
-            "alexnet.mar.sig is there already, and is no signature that this script makes: "
+            "alexnet.mar.sig already exists, and is not a signature from this script: "
             "move it away, or give --output another name"
         )
         assert unread(signature) == before
@@ -154,7 +154,7 @@ def test_somebody_elses_file_in_the_place_of_the_public_key_is_never_replaced(
     kms: Kms, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "pets.mar.pub").write_text("of the pets")
-    with pytest.raises(PipelineError, match=r"pets\.mar\.pub is there already, and is no public key: move it away"):
+    with pytest.raises(PipelineError, match=r"pets\.mar\.pub already exists, and is not a public key: move it away"):
         package(model, output=tmp_path / "pets.mar", sign=f"gcpkms://{KEY}/cryptoKeyVersions/1")
     assert (tmp_path / "pets.mar.pub").read_text() == "of the pets"
     assert not (tmp_path / "pets.mar").exists()
@@ -163,7 +163,7 @@ def test_somebody_elses_file_in_the_place_of_the_public_key_is_never_replaced(
 @pytest.mark.parametrize("said", ["awskms:///alias/publisher", "pkcs11:token=models", "https://example.org/key.pem"])
 def test_a_key_of_a_kind_that_is_not_taken_is_told(script: Script, only_error: OnlyError, said: str) -> None:
     sentence = only_error(script("package", "--weights", "untrained", "--output", "alexnet.mar", "--sign", said))
-    assert sentence == f"{said} is no key that is taken: expected a file, gcpkms://projects/…, or sigstore"
+    assert sentence == f"{said} is not a supported key: expected a file, gcpkms://projects/…, or sigstore"
 
 
 def test_a_trust_configuration_is_for_sigstore_alone(script: Script, only_error: OnlyError, tmp_path: Path) -> None:
@@ -263,14 +263,14 @@ def test_a_key_or_an_identity_is_trusted(
     script: Script, only_error: OnlyError, keys: tuple[Path, Path], tmp_path: Path, option: str
 ) -> None:
     sentence = only_error(script("serve", tmp_path, "--public-key", keys[1], option, NAMED[option]))
-    assert sentence == f"--public-key and {option}: either a key or an identity is trusted"
+    assert sentence == f"--public-key and {option} exclude each other: trust either a key or an identity"
 
 
 def test_an_empty_identity_is_not_taken_for_none(script: Script, only_error: OnlyError, tmp_path: Path) -> None:
     sentence = only_error(script("serve", tmp_path, environment={"ALEXNET_IDENTITY": ""}))
     assert sentence == "ALEXNET_IDENTITY is set, but empty: set it to what --identity takes, or unset it"
     options = [word for option, value in NAMED.items() for word in (option, value)] + ["--identity-provider", ""]
-    assert only_error(script("serve", tmp_path, *options)) == "an identity, or its provider, is empty: name both"
+    assert only_error(script("serve", tmp_path, *options)) == "the identity or its provider is empty: name both"
 
 
 # --- Without a key ----------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def test_it_applies_the_whole_overlay_and_the_service_last(api: ApiServer, deplo
         "predicted",
         "inside",
     ]
-    assert heard.warned == [f"{ONE} is neither in Cloud Storage nor in a registry, so what lies there was not checked"]
+    assert heard.warned == [f"{ONE} is neither in Cloud Storage nor in a registry, so it was not checked"]
 
 
 def test_the_image_is_the_overlays_or_the_given_one(api: ApiServer, deploy: Deploy) -> None:

@@ -99,7 +99,7 @@ def test_a_kserve_that_is_too_old_is_told(
     set_up(api, ON, version)
     written = "oci+native://" if "native" in scheme else "oci+fetch://"
     assert refusal(str(published).replace("oci://", scheme)) == (
-        f"KServe takes {written} from {since} on, and this cluster has {version[1:]}: "
+        f"KServe supports {written} from {since} on, but this cluster has {version[1:]}: "
         "upgrade it, or publish the version to Cloud Storage (scripts/publish.sh gs://…)"
     )
     assert api.writes == []
@@ -122,7 +122,7 @@ def test_settings_that_cannot_be_read_are_told(
 ) -> None:
     set_up(api, settings)
     deploy(str(published))
-    assert any(line.startswith("whether this KServe pulls from registries cannot be read") for line in heard.warned)
+    assert any(line.startswith("cannot tell whether this KServe pulls from registries") for line in heard.warned)
 
 
 def test_settings_that_one_may_not_read_are_told(
@@ -131,7 +131,7 @@ def test_settings_that_one_may_not_read_are_told(
     set_up(api, ON)
     api.refuse(403, "no", lambda call: "inferenceservice-config" in call.path)
     deploy(str(published))
-    assert any(line.startswith("whether this KServe pulls from registries cannot be read") for line in heard.warned)
+    assert any(line.startswith("cannot tell whether this KServe pulls from registries") for line in heard.warned)
 
 
 def test_another_storage_container_is_told(api: ApiServer, overlays: Path, refusal: Attempt, published: OciUri) -> None:

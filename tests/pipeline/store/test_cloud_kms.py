@@ -1,4 +1,4 @@
-"""A key in Cloud KMS signs as one in a file does; what is not as Google documents it ends in one line."""
+"""A key in Cloud KMS signs like one in a file; answers that Google does not document end in one line."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_version_is_named_as_google_and_as_cosign_name_it(said: str) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        f"gcpkms://{KEY}",  # whichever version: it would be another after a rotation
+        f"gcpkms://{KEY}",  # without a version, it would change with a rotation
         f"gcpkms://{KEY}/cryptoKeyVersions/0",
         f"gcpkms://{KEY}/cryptoKeyVersions/latest",
         f"gcpkms://{NAME}/more",
@@ -143,7 +143,7 @@ def test_files_are_no_keys_of_cloud_kms() -> None:
 
 
 def fault(models: Path, said: str = SAID) -> str:
-    """The one line with which signing ends; nothing is written then."""
+    """The one-line message of a failed signing, which writes nothing."""
     with pytest.raises(PipelineError) as refusal:
         sign(models, said)
     assert not (models / SIGNATURE).exists()
@@ -163,8 +163,8 @@ def test_a_missing_permission_is_told_with_the_role(kms: Kms, models: Path, miss
 def test_a_version_that_is_not_there_is_told(kms: Kms, models: Path) -> None:
     said = f"gcpkms://{KEY}/cryptoKeyVersions/2"
     assert fault(models, said) == (
-        f"{said} is not there (CryptoKeyVersion {KEY}/cryptoKeyVersions/2 not found.): "
-        "gcloud kms keys versions list shows what is"
+        f"{said} does not exist (CryptoKeyVersion {KEY}/cryptoKeyVersions/2 not found.): "
+        "gcloud kms keys versions list shows those that do"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_version_that_is_not_enabled_is_told(kms: Kms, models: Path, state: st
 def test_a_key_of_another_kind_is_told(kms: Kms, models: Path) -> None:
     kms.versions[NAME] = Version.of("EC_SIGN_SECP256K1_SHA256")
     assert fault(models) == (
-        f"{SAID} is a key of the algorithm EC_SIGN_SECP256K1_SHA256: make another with gcloud kms keys create "
+        f"{SAID} is a key with the algorithm EC_SIGN_SECP256K1_SHA256: make another with gcloud kms keys create "
         "--purpose=asymmetric-signing --default-algorithm=ec-sign-p256-sha256"
     )
 
@@ -216,7 +216,7 @@ OTHER = ec.generate_private_key(ec.SECP256R1())
 
 
 def with_another_signature(answer: dict[str, Any]) -> None:
-    """With the checksum that it should have."""
+    """With the right checksum."""
     signature = OTHER.sign(b"something else", ec.ECDSA(SHA256()))
     answer |= {"signature": base64.b64encode(signature).decode(), "signatureCrc32c": crc32c(signature)}
 
@@ -234,7 +234,7 @@ def with_another_signature(answer: dict[str, Any]) -> None:
 )
 def test_what_was_damaged_on_its_way_is_told(kms: Kms, models: Path, call: str, change: Change) -> None:
     kms.change = lambda asked, answer: change(answer) if asked == call else None
-    assert fault(models) == f"{SAID}: something was damaged on its way to Cloud KMS or back: run this again"
+    assert fault(models) == f"{SAID}: data was damaged on its way to or from Cloud KMS: run this again"
 
 
 @pytest.mark.parametrize(
@@ -251,14 +251,14 @@ def test_what_was_damaged_on_its_way_is_told(kms: Kms, models: Path, call: str, 
 )
 def test_an_answer_of_something_else_is_told(kms: Kms, models: Path, call: str, change: Change) -> None:
     kms.change = lambda asked, answer: change(answer) if asked == call else None
-    assert fault(models) == f"{SAID}: what answers is not Cloud KMS: check HTTPS_PROXY"
+    assert fault(models) == f"{SAID}: the server that answered is not Cloud KMS: check HTTPS_PROXY"
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Sign in</html>", b"null", b"[]", b'{"error": "text"}', b"[" * 100_000])
 @pytest.mark.parametrize("status", [200, 302, 403])
 def test_a_page_in_the_place_of_an_answer_is_told(kms: Kms, models: Path, status: int, body: bytes) -> None:
     kms.instead = lambda call: (status, body)
-    assert fault(models) == f"{SAID}: what answers is not Cloud KMS: check HTTPS_PROXY"
+    assert fault(models) == f"{SAID}: the server that answered is not Cloud KMS: check HTTPS_PROXY"
 
 
 def test_words_from_elsewhere_stay_on_one_line(kms: Kms, models: Path) -> None:
@@ -283,7 +283,7 @@ def test_one_that_never_answers_is_given_up(kms: Kms, models: Path, monkeypatch:
 
 
 def test_it_is_asked_again_but_not_for_ever() -> None:
-    """Google's own advice: with a pause that grows. Whoever answers may not say how long it is."""
+    """Google's own advice: with growing pauses. The server cannot set their length."""
     assert isinstance(cloud_kms.AGAIN, Retry)
     assert cloud_kms.AGAIN.get_backoff_time() <= 1
     assert not cloud_kms.AGAIN.respect_retry_after_header

@@ -1,4 +1,4 @@
-"""Credentials for a registry are those that docker has noted, wherever it notes them, and are in no sentence."""
+"""Credentials for a registry are docker's, wherever it stores them, and never appear in a message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def note(file: Path, content: object) -> None:
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """docker-credential-test, which is yet to be written."""
+    """docker-credential-test, which the test still has to write."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     return tmp_path / "bin" / "docker-credential-test"
@@ -79,9 +79,9 @@ def test_a_helper_that_has_none_gives_none(no_docker: Path, helper: Path) -> Non
     ("lines", "reason"),
     [
         (["echo no gcloud login >&2; exit 1"], "docker-credential-test gives no credentials for"),
-        (["echo secret"], "gives no credentials for europe-west1-docker.pkg.dev that can be read"),
-        (["echo '[\"secret\"]'"], "gives no credentials for europe-west1-docker.pkg.dev that can be read"),
-        (['echo \'{"Username": "<token>", "Secret": "secret"}\''], "docker has noted an identity token for"),
+        (["echo secret"], "gives unreadable credentials for europe-west1-docker.pkg.dev"),
+        (["echo '[\"secret\"]'"], "gives unreadable credentials for europe-west1-docker.pkg.dev"),
+        (['echo \'{"Username": "<token>", "Secret": "secret"}\''], "docker has stored an identity token for"),
     ],
 )
 def test_a_helper_that_fails_is_told(no_docker: Path, helper: Path, lines: list[str], reason: str) -> None:

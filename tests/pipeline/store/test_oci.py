@@ -1,4 +1,4 @@
-"""A version in a registry: what arrives is what was published, byte for byte, or nothing does.
+"""A version in a registry: a pull gives exactly the bytes that were published, or nothing.
 
 Asked of the real registry and of the small one, so that the tests that need trouble may have it from the small one.
 """
@@ -47,7 +47,7 @@ def pull(uri: OciUri, cache: Path, note: Callable[[str], None] = pytest.fail) ->
 
 
 def refusal(uri: OciUri, cache: Path) -> str:
-    """The sentence with which a version is not pulled; nothing is left of it."""
+    """The message of a failed pull, which leaves nothing behind."""
     with pytest.raises(PipelineError) as refused:
         pull(uri, cache)
     assert "\n" not in str(refused.value)
@@ -61,13 +61,13 @@ def files_in(directory: Path) -> dict[str, bytes]:
 
 
 def download_as_kserve_does(uri: OciUri, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the init container of an InferenceService does with oci+fetch://, which it is given as oci://."""
-    pytest.importorskip("oras")  # which comes with KServe's library, but not for Python 3.14
+    """What an InferenceService's init container does with oci+fetch://, which it receives as oci://."""
+    pytest.importorskip("oras")  # a dependency of KServe's library, but not for Python 3.14
     from kserve_storage import Storage
 
     with monkeypatch.context() as patch:
         patch.setenv("KSERVE_OCI_INSECURE_REGISTRY", "true")
-        patch.setenv("HOME", str(directory))  # of credentials that are noted there
+        patch.setenv("HOME", str(directory))  # where it stores credentials
         return Path(Storage.download(str(uri), str(directory)))
 
 
@@ -163,7 +163,7 @@ def test_a_version_that_cannot_be_read_is_told_beside_the_others(registry: Behin
     with Registry(registry.uri) as opened:
         assert list_tags(opened, warnings.append) == [(first, Version.of(small))]
     (warning,) = warnings
-    assert f"{second.parent}:{second.tag} has another version, {first.tag}, under this tag" in warning
+    assert f"{second.parent}:{second.tag} has a different version, {first.tag}, under this tag" in warning
 
 
 def test_where_nothing_was_pushed_nothing_is_listed(registry: Behind) -> None:
@@ -171,7 +171,7 @@ def test_where_nothing_was_pushed_nothing_is_listed(registry: Behind) -> None:
         assert list_tags(opened, pytest.fail) == []
 
 
-# --- What is not there, or is another ---------------------------------------------------------------------------------
+# --- Missing, or something else ---------------------------------------------------------------------------------------
 
 
 def test_a_tag_that_is_not_there_is_told(registry: Behind, small: Files, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_tag_that_is_not_there_is_told(registry: Behind, small: Files, tmp_pat
 
 
 def test_a_tag_that_is_no_versions_is_told(registry: Behind, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="is not a version, whose tag would be twelve hexadecimal digits"):
+    with pytest.raises(PipelineError, match="is not a version, which has a tag of twelve hexadecimal digits"):
         pull(registry.uri.at("latest"), tmp_path / "cache")
 
 
@@ -194,22 +194,24 @@ def test_another_content_under_the_same_tag_is_refused_and_left(
     name = Version.of(small).name
     content = registry.manifest(other.tag)
     registry.put_manifest(name, content)
-    with pytest.raises(PipelineError, match="is there already with other content"):
+    with pytest.raises(PipelineError, match="already exists with other content"):
         push(registry, small)
     assert registry.manifest(name) == content
-    assert f"has another version, {other.tag}, under this tag" in refusal(registry.uri.at(name), tmp_path / "cache")
+    assert f"has a different version, {other.tag}, under this tag" in refusal(registry.uri.at(name), tmp_path / "cache")
 
 
 def test_a_digest_of_another_version_is_told(registry: Behind, small: Files, large: Files, tmp_path: Path) -> None:
     first, second = push(registry, small).uri, push(registry, large).uri
-    assert f"has another version, {second.tag}," in refusal(replace(first, digest=second.digest), tmp_path / "cache")
+    assert f"has a different version, {second.tag}," in refusal(
+        replace(first, digest=second.digest), tmp_path / "cache"
+    )
 
 
-# --- What is no version, or was changed -------------------------------------------------------------------------------
+# --- Not a version, or changed ----------------------------------------------------------------------------------------
 
 
 def forged(registry: Behind, small: Files, **changes: object) -> OciUri:
-    """A version whose manifest has other fields."""
+    """A version with changed fields in its manifest."""
     uri = push(registry, small).uri
     manifest = json.loads(registry.manifest(uri.tag)) | changes
     registry.put_manifest(uri.tag, json.dumps(manifest).encode(), str(manifest["mediaType"]))
@@ -254,7 +256,7 @@ def test_an_image_that_is_no_version_is_refused(registry: Behind, tmp_path: Path
     }
     registry.put_manifest("0123456789ab", json.dumps(manifest).encode())
     sentence = refusal(registry.uri.at("0123456789ab"), tmp_path / "cache")
-    assert "has a first layer with something else than its version.json" in sentence
+    assert "has a first layer that is not its version.json" in sentence
 
 
 def test_no_layers_are_refused(registry: Behind, small: Files, tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_a_layer_too_many_or_too_few_is_refused(registry: Behind, small: Files, 
     extra = registry.put_blob(b"more")
     found = [described, *artefact.layers.values(), extra] if more else [described]
     sentence = refusal(forged(registry, small, layers=layers(*found)), tmp_path / "cache")
-    assert f"has {len(found)} layers, and its files would make {1 + len(small)}" in sentence
+    assert f"has {len(found)} layers, but its files need {1 + len(small)}" in sentence
 
 
 def test_a_layer_of_another_size_is_refused_before_it_is_read(registry: Behind, small: Files, tmp_path: Path) -> None:
@@ -289,7 +291,7 @@ def test_a_layer_of_another_size_is_refused_before_it_is_read(registry: Behind, 
 
 def test_another_manifest_than_the_files_make_is_refused(registry: Behind, small: Files, tmp_path: Path) -> None:
     uri = forged(registry, small, annotations={"a": "b"})
-    assert "has another manifest than its files make" in refusal(uri, tmp_path / "cache")
+    assert "has a manifest that does not match its files" in refusal(uri, tmp_path / "cache")
 
 
 def test_a_description_that_was_changed_is_refused(registry: Behind, small: Files, tmp_path: Path) -> None:
@@ -299,7 +301,7 @@ def test_a_description_that_was_changed_is_refused(registry: Behind, small: File
     blob = registry.put_blob(description_layer(other))
     artefact = artefact_of(version, small)
     uri = forged(registry, small, layers=layers(blob, *(artefact.layers[name] for name in sorted(small))))
-    assert "has another manifest than its files make" in refusal(uri, tmp_path / "cache")
+    assert "has a manifest that does not match its files" in refusal(uri, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(

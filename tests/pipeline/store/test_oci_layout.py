@@ -1,4 +1,4 @@
-"""A version as an OCI artefact is the same to the last byte, whoever makes it, and any tar reader takes its layers."""
+"""A version is the same OCI artefact, byte for byte, whoever makes it, and any tar reader can read its layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_made_twice_it_is_the_same(small: Files, tmp_path: Path) -> None:
 
 
 def test_the_bytes_stay_as_they_are() -> None:
-    """What is published may not become unreadable: this number changes with a reason, and a way to read both."""
+    """Published versions must stay readable: change this number only with a reason, and a way to read both."""
     objects = {name: Checksums(3, "AAAAAA==", "00") for name in (CONFIG, ARCHIVE)}
     version = Version(objects, {"origin": "imagenet", "sha256": "01"}, {"python": "3.11.7"})
     layers = {name: Blob.of(f"{name}\n".encode()) for name in objects}

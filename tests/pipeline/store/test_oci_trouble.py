@@ -1,4 +1,4 @@
-"""What a registry refuses, what is on the way to it, and what lies: each is one sentence, and nothing is left of it."""
+"""Refusals, network trouble and false data from a registry: one sentence each, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def pull_reason(uri: OciUri, tmp_path: Path) -> str:
 
 
 def note(config: Path, registry: str, user: str = USER, password: str = PASSWORD) -> None:
-    """As docker login does."""
+    """Like docker login."""
     config.parent.mkdir(exist_ok=True)
     auth = base64.b64encode(f"{user}:{password}".encode()).decode()
     config.write_text(json.dumps({"auths": {registry: {"auth": auth}}}))
@@ -100,7 +100,7 @@ def test_that_there_are_none_is_told(
     small_registry: SmallRegistry, repository: OciUri, small: Files, tmp_path: Path, wants: str
 ) -> None:
     small_registry.wants = wants
-    expected = f"{repository.registry} wants credentials, and docker has noted none for it: run docker login"
+    expected = f"{repository.registry} requires credentials, but docker has none for it: run docker login"
     assert reason(lambda: push(repository, small)).startswith(expected)
     assert pull_reason(repository.at("0123456789ab"), tmp_path).startswith(expected)
 
@@ -158,7 +158,7 @@ def test_the_real_registry_takes_basic_credentials(
 
 
 def issuer(website: Website, folder: Path) -> str:
-    """A server of tokens, and the settings with which the real registry believes it."""
+    """A token server, and the settings that make the real registry trust it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tokens")])
     now = datetime.now(UTC)
@@ -202,7 +202,7 @@ def test_the_real_registry_takes_tokens_from_this_and_from_kserve(
     small: Files,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("oras")  # which comes with KServe's library, but not for Python 3.14
+    pytest.importorskip("oras")  # a dependency of KServe's library, but not for Python 3.14
     from kserve_storage import Storage
 
     with real_registry(tmp_path, eventually, issuer(website, tmp_path)) as address:
@@ -211,7 +211,7 @@ def test_the_real_registry_takes_tokens_from_this_and_from_kserve(
         note(no_docker, address)
         uri = push(repository, small)
         ours = pull(uri, tmp_path)
-        monkeypatch.setenv("HOME", str(tmp_path / "home"))  # KServe's library notes there what it was given
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))  # KServe's library stores its credentials there
         monkeypatch.setenv("KSERVE_OCI_INSECURE_REGISTRY", "true")
         monkeypatch.setenv("KSERVE_OCI_DOCKER_CONFIG", str(no_docker))
         theirs = Path(Storage.download(str(uri), str(tmp_path / "models")))
@@ -224,9 +224,9 @@ def test_the_real_registry_takes_tokens_from_this_and_from_kserve(
 @pytest.mark.parametrize(
     ("status", "code", "for_writing", "expected"),
     [
-        (403, "DENIED", True, "HOST/team/alexnet is not open to me (no): ask its owner for the right to push"),
-        (403, "DENIED", False, "HOST/team/alexnet is not open to me (no): ask its owner for the right to pull"),
-        (404, "NAME_UNKNOWN", True, "HOST has no repository for team/alexnet (no): have one made"),
+        (403, "DENIED", True, "me has no access to HOST/team/alexnet (no): ask its owner for the right to push"),
+        (403, "DENIED", False, "me has no access to HOST/team/alexnet (no): ask its owner for the right to pull"),
+        (404, "NAME_UNKNOWN", True, "HOST has no repository for team/alexnet (no): ask its owner for it"),
         (429, "TOOMANYREQUESTS", False, "HOST: too many requests (no): try again later"),
         (503, "UNAVAILABLE", False, "HOST answers 503 (no): run this again in a few minutes, what has been sent stays"),
         (405, "UNSUPPORTED", True, "HOST refuses (405): no"),
@@ -265,7 +265,7 @@ def test_google_is_told_by_its_own_words(no_docker: Path) -> None:
     said = [str(refusal(uri, status, b"", True, user)) for status, user in ((401, None), (403, "x"), (404, "x"))]
     assert said[0].endswith("run gcloud auth login, and gcloud auth configure-docker europe-west1-docker.pkg.dev")
     assert said[1].endswith("ask its owner for the role roles/artifactregistry.writer")
-    assert said[2].endswith("gcloud artifacts repositories create makes one")
+    assert said[2].endswith("gcloud artifacts repositories create makes it")
 
 
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"[]", b'{"tags": 1}', b'{"errors": []}'])
@@ -274,7 +274,7 @@ def test_what_is_no_registry_is_told(website: Website, small_registry: SmallRegi
     website.put(f"/v2/{REPOSITORY}/tags/list", content)
     with Registry(repository) as registry:
         said = reason(lambda: list_tags(registry, pytest.fail))
-    assert said.startswith(f"what answers for {repository.registry} is not a registry (")
+    assert said.startswith(f"the server at {repository.registry} is not a registry (")
 
 
 def test_where_nobody_listens_it_is_told(small_registry: SmallRegistry, free_port: int, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_where_nobody_listens_it_is_told(small_registry: SmallRegistry, free_por
 
 @pytest.fixture
 def over_tls(tmp_path: Path, user_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Website]:
-    """A website that is asked over TLS although it is on loopback; its authority is in authority.pem."""
+    """A website that is called over TLS although it is on loopback; its authority is in authority.pem."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -319,10 +319,10 @@ def test_over_tls_nobody_is_led_away_from_it(
     over_tls.put(path, b'{"tags": ["a"]}')
     assert tags_over_tls(over_tls) == ["a"]
     over_tls.put(path, b"", 307, Location=f"{website.url}{path}")
-    assert "it leads away from TLS" in reason(lambda: tags_over_tls(over_tls))
+    assert "it redirects from https to http" in reason(lambda: tags_over_tls(over_tls))
     challenge = {"WWW-Authenticate": f'Bearer realm="{website.url}/token",service="x"'}
     over_tls.put(path, b"", 401, **challenge)
-    assert "it leads away from TLS" in reason(lambda: tags_over_tls(over_tls))
+    assert "it redirects from https to http" in reason(lambda: tags_over_tls(over_tls))
     assert website.asked == []
 
 
@@ -394,8 +394,8 @@ def test_what_arrives_otherwise_is_not_kept(
     said = pull_reason(uri, tmp_path)
     assert {
         "cut": "cannot be reached",
-        "longer": "has more bytes than its",
-        "shorter": "has fewer bytes than its",
+        "longer": "has more bytes than its size",
+        "shorter": "has fewer bytes than its size",
         "another": f"the layer with {ARCHIVE} is not what was published",
     }[change] in said
 
@@ -408,7 +408,7 @@ def test_a_manifest_that_was_changed_is_not_what_its_digest_says(
     media_type, content = small_registry.manifests[uri.digest]
     small_registry.manifests[uri.digest] = (media_type, content + b" ")
     said = pull_reason(uri if digest_first else replace(uri, digest=""), tmp_path)
-    assert ("is not what its digest says" if digest_first else "has another manifest than its files make") in said
+    assert ("is not what its digest says" if digest_first else "has a manifest that does not match its files") in said
 
 
 @pytest.mark.parametrize("what", ["manifest", "tags", "error"])
@@ -442,9 +442,9 @@ def test_a_layer_that_is_gone_is_told_without_reading_the_others(
     del small_registry.blobs[artefact_of(Version.of(small), small).layers[ARCHIVE].digest]
     with Registry(uri) as registry:
         said = reason(lambda: read_whole(registry, uri))
-    assert said == f"{uri}: the layer with {ARCHIVE} is missing: publish the same archive again to have it back"
+    assert said == f"{uri}: the layer with {ARCHIVE} is missing: publish the same archive again to restore it"
     assert "is missing: publish the same archive again" in pull_reason(uri, tmp_path)
-    assert push(repository, small) == uri  # which it does
+    assert push(repository, small) == uri  # it is restored
     assert pull(uri, tmp_path).is_dir()
 
 
@@ -473,7 +473,7 @@ def test_nothing_is_sent_where_a_registry_points_elsewhere(
     small_registry.trouble = lambda visit: (
         visit.command == "POST" and visit.answer(202, Location=f"{website.url}/v2/x/blobs/uploads/1")
     )
-    assert "it sends its callers elsewhere" in reason(lambda: push(repository, small))
+    assert "it points to another server" in reason(lambda: push(repository, small))
     assert website.asked == []
 
 

@@ -1,4 +1,4 @@
-"""oci:// URIs: what is well formed is read and printed without loss, and what is not is refused with its reason."""
+"""oci:// URIs: well-formed ones are parsed and printed without loss, others are refused with a reason."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_how_kserve_brings_it_into_the_pod_is_not_where_it_lies(scheme: str) -> 
         ("oci://a.example/b:", "'' cannot be a tag"),
         ("oci://a.example/b:c/d", "'c/d' cannot be a tag"),
         ("oci://a.example/b:\x1b", "'\\x1b' cannot be a tag"),
-        ("oci://a.example/b@sha256:0a", "'sha256:0a' is no digest"),
-        ("oci://a.example/b@", "'' is no digest"),
+        ("oci://a.example/b@sha256:0a", "'sha256:0a' is not a digest"),
+        ("oci://a.example/b@", "'' is not a digest"),
         ("oci+modelcar://a.example/b", "is neither in Cloud Storage nor in a registry"),
         ("oci:/a.example/b", "is neither in Cloud Storage nor in a registry"),
         ("s3://a/b", "is neither in Cloud Storage nor in a registry"),
     ],
 )
-def test_what_is_not_is_refused_with_its_reason(text: str, reason: str) -> None:
+def test_malformed_uris_are_refused_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(PipelineError) as refused:
         parse_place(text)
     assert str(refused.value).startswith(repr(text))
@@ -69,7 +69,7 @@ def test_what_is_not_is_refused_with_its_reason(text: str, reason: str) -> None:
 def test_a_password_is_refused_and_not_repeated() -> None:
     with pytest.raises(PipelineError) as refused:
         parse_place("oci://me:secret@a.example/c")
-    assert "credentials have no place in it" in str(refused.value)
+    assert "it must not contain credentials" in str(refused.value)
     assert "secret" not in str(refused.value)
 
 

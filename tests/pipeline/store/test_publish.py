@@ -436,7 +436,7 @@ def test_parts_that_may_not_be_deleted_are_told_and_the_version_is_complete(
     assert read_version(connect(), uri) == version
     folder = f"gs://{cloud.bucket}/models/.uploads/{version.objects[ARCHIVE].sha256}"
     assert warnings == [
-        f"The version is complete, the parts it was sent in stay at {folder}: permission storage.objects.delete is "
+        f"The version is complete, but its upload parts are still at {folder}: permission storage.objects.delete is "
         f"missing on gs://{cloud.bucket}: ask its owner for the role roles/storage.objectUser"
     ]
     parts = [name for name in cloud.objects() if ".uploads/" in name]
@@ -480,7 +480,7 @@ def test_a_line_that_breaks_when_the_version_is_complete_does_not_make_it_a_fail
     uri = publish(large, warn=warnings.append).uri
     assert read_version(connect(), uri) == Version.of(large)
     assert len(warnings) == 1
-    assert warnings[0].startswith("The version is complete, the parts it was sent in stay at ")
+    assert warnings[0].startswith("The version is complete, but its upload parts are still at ")
 
 
 def test_a_retention_policy_keeps_the_parts_and_is_told_as_such(publish: Publish, cloud: Any, large: Files) -> None:
@@ -498,7 +498,7 @@ def test_nothing_is_published_into_a_version(beneath: str, publish: Publish, clo
     uri = publish(small).uri
     before = cloud.objects()
     prefix = StorageUri(cloud.bucket, f"{uri.path}{beneath}")
-    with pytest.raises(PipelineError, match="is a version, or leads into one"):
+    with pytest.raises(PipelineError, match="is a version, or is inside one"):
         publish_version(connect(), prefix, Version.of(small), small, lambda *_: None, pytest.fail)
     assert cloud.objects() == before
 

@@ -1,4 +1,4 @@
-"""The Netty before the one in TorchServe's jar is in the list, with what is known against it."""
+"""The newer Netty is in the image's list of parts, with its known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_security_md_names_the_version_and_the_holes_in_what_is_used(checkout: Path) -> None:
-    """What is left is either in code that nothing leads to, or kept away by the door: the page has the latter."""
+    """The others are in code that nothing refers to, or stopped by the door: the page has the latter."""
     newer = of_netty(checkout / NETTY)
     made = statements.made()
     kept_away = set()
@@ -45,7 +45,7 @@ def test_the_list_says_whose_classes_come_first(checkout: Path) -> None:
     assert behind["netty-codec-http"] == f"Java finds the classes of netty-codec-http {version} first"
     assert behind["netty-codec"] == f"Java finds the classes of netty-codec-base {version} first"
     assert behind["netty-transport-native-epoll"].endswith(f" netty-transport-classes-epoll {version} first")
-    assert "netty-codec-dns" not in behind  # nothing leads to it, and nothing comes before it
+    assert "netty-codec-dns" not in behind  # nothing refers to it, and nothing replaces it
 
 
 @pytest.mark.parametrize(
