@@ -75,7 +75,9 @@ def test_google_cloud_builds_the_version() -> None:
 
 
 def make(*arguments: str) -> str:
-    return subprocess.run(["make", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_make_builds_the_version() -> None:

@@ -60,7 +60,7 @@ PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 MANIFEST_ENDINGS = (".tf", ".yaml", ".yml", ".json", "Dockerfile")
 NO_MANIFESTS = (
     *("kustomization.yaml", "names.yaml", "cloudbuild.yaml", "Chart.yaml", "values.yaml"),
-    *("question.json", "sbom.cdx.json", "trusted_root.json"),
+    *("question.json", "sbom.cdx.json", "trusted_root.json", "netty.json"),
 )
 
 # Jinja templates: they are no manifests, and not even YAML until the server fills them in. Their results are tested

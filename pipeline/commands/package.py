@@ -77,8 +77,8 @@ def package(
         str | None,
         typer.Option(
             metavar="KEY|sigstore",
-            help="Sign it, and config.properties. KEY is a private key: a file (ECDSA, PEM), or a version of a key in "
-            "Cloud KMS, gcpkms://projects/…/cryptoKeyVersions/1. With sigstore, who runs this signs, without a key.",
+            help="Sign the archive and config.properties. KEY is a private key: a file (ECDSA, PEM), or a version of a key "
+            "in Cloud KMS, gcpkms://projects/…. With sigstore, whoever runs this signs by identity, without a key.",
         ),
     ] = None,
     trust_config: Annotated[

@@ -26,7 +26,7 @@ from pipeline.store.registry import list_versions
 
 def publish(
     destination: Annotated[
-        str, typer.Argument(metavar="gs://BUCKET[/PREFIX]|oci://REGISTRY/REPOSITORY", help="Where to publish.")
+        str, typer.Argument(metavar="URI", help="Where to publish: gs://BUCKET[/PREFIX] or oci://REGISTRY/REPOSITORY.")
     ],
     archive: Annotated[
         str | None,

@@ -30,7 +30,7 @@ from tests.support.waiting import Eventually
 
 PROGRAMS = ("docker-registry", "registry")  # Debian's package docker-registry, and the project's own name
 REPOSITORY = "team/alexnet"
-USER, PASSWORD = "me", "secret"
+USER, PASSWORD = "me", "secret"  # pragma: allowlist secret
 BCRYPTED = "$2b$04$Ynm8YVVoJzch/dt2sWXGeu3eox85E81es3I7b7efJiISU17rzXZLC"  # pragma: allowlist secret
 
 Trouble = Callable[["SmallVisit"], bool]

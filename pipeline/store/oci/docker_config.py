@@ -18,7 +18,7 @@ from pipeline.shared.text import one_line
 
 HELPER = re.compile(r"[\w.-]+", re.ASCII)
 HELPER_TIMEOUT_S = 60
-IDENTITY_TOKEN = "<token>"  # noqa: S105  what a helper gives instead of a user name
+IDENTITY_TOKEN = "<token>"  # noqa: S105  # nosec B105: a helper gives it instead of a user name
 MOST_BYTES = 1_000_000
 
 

@@ -81,7 +81,10 @@ def test_a_helper_that_has_none_gives_none(no_docker: Path, helper: Path) -> Non
         (["echo no gcloud login >&2; exit 1"], "docker-credential-test gives no credentials for"),
         (["echo secret"], "gives unreadable credentials for europe-west1-docker.pkg.dev"),
         (["echo '[\"secret\"]'"], "gives unreadable credentials for europe-west1-docker.pkg.dev"),
-        (['echo \'{"Username": "<token>", "Secret": "secret"}\''], "docker has stored an identity token for"),
+        (  # pragma: allowlist secret
+            ['echo \'{"Username": "<token>", "Secret": "secret"}\''],  # pragma: allowlist secret
+            "docker has stored an identity token for",
+        ),
     ],
 )
 def test_a_helper_that_fails_is_told(no_docker: Path, helper: Path, lines: list[str], reason: str) -> None:

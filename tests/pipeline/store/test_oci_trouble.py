@@ -147,7 +147,7 @@ def test_the_real_registry_takes_basic_credentials(
     with real_registry(tmp_path, eventually, auth) as address:
         repository = OciUri.parse(f"oci://{address}/{REPOSITORY}")
         assert reason(lambda: push(repository, small)).startswith(f"{address} wants credentials")
-        note(no_docker, address, password="another")
+        note(no_docker, address, password="another")  # pragma: allowlist secret
         assert reason(lambda: push(repository, small)).startswith(f"{address} does not accept the credentials of me")
         note(no_docker, address)
         uri = push(repository, small)

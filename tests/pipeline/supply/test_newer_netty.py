@@ -15,7 +15,7 @@ from pipeline.supply.components import NETTY, of_netty
 pytestmark = pytest.mark.slow
 
 
-def test_security_md_names_the_version_and_the_holes_in_what_is_used(checkout: Path) -> None:
+def test_the_page_names_the_version_and_the_vulnerabilities_in_what_is_used(checkout: Path) -> None:
     """The others are in code that nothing refers to, or stopped by the door: the page has the latter."""
     newer = of_netty(checkout / NETTY)
     made = statements.made()
@@ -27,7 +27,9 @@ def test_security_md_names_the_version_and_the_holes_in_what_is_used(checkout: P
             if statement.justification != "code_not_reachable":
                 kept_away.add(advisory.id)
     (paragraph,) = re.findall(
-        r"^- \*\*Netty's newest holes\.\*\* (.*?)^- ", (checkout / "SECURITY.md").read_text(), re.M | re.S
+        r"^- \*\*Netty's newest vulnerabilities\.\*\* (.*?)^- ",
+        (checkout / "docs" / "security.md").read_text(),
+        re.M | re.S,
     )
     assert kept_away == set(re.findall(r"CVE-\d+-\d+", paragraph))
     assert {f"{each.version}" for each in newer} == {paragraph.split()[0] + ".Final"}
@@ -54,7 +56,7 @@ def test_the_list_says_whose_classes_come_first(checkout: Path) -> None:
         (r"4\.2\.13\.Final", "4.2.12.Final", "CVE-2026-42577"),
         (r"4\.2\.13\.Final", "LATEST", "LATEST: no version"),
         (r'"sha256": "[0-9a-f]{64}"', '"sha256": ""', "without a SHA-256"),
-        (r'"sha256": "[0-9a-f]{64}"', f'"sha256": "{"0" * 64}"', "is another"),
+        (r'"sha256": "[0-9a-f]{64}"', f'"sha256": "{"0" * 64}"', "differs"),
         (r'"version"', '"versions"', "netty.json cannot be read"),
     ],
 )
