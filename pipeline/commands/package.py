@@ -78,7 +78,7 @@ def package(
         typer.Option(
             metavar="KEY|sigstore",
             help="Sign the archive and config.properties. KEY is a private key: a file (ECDSA, PEM), or a version of a key "
-            "in Cloud KMS, gcpkms://projects/…. With sigstore, whoever runs this signs by identity, without a key.",
+            "in Cloud KMS, gcpkms://projects/…. With sigstore, your identity signs, without a key.",
         ),
     ] = None,
     trust_config: Annotated[
