@@ -77,8 +77,8 @@ def package(
         str | None,
         typer.Option(
             metavar="KEY|sigstore",
-            help="Sign the archive and config.properties. KEY is a private key: a file (ECDSA, PEM), or a version of a key "
-            "in Cloud KMS, gcpkms://projects/…. With sigstore, your identity signs, without a key.",
+            help="Sign the archive and config.properties. KEY is a private key: a file (ECDSA, PEM), or a key's "
+            "version in Cloud KMS, gcpkms://projects/…. With sigstore, your identity signs, without a key.",
         ),
     ] = None,
     trust_config: Annotated[

@@ -37,7 +37,7 @@ def publish(
         ),
     ] = None,
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions there; publish nothing.")] = False,
-    allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Even with untrained weights.")] = False,
+    allow_untrained: Annotated[bool, typer.Option("--allow-untrained", help="Publish even untrained weights.")] = False,
 ) -> None:
     """Publish the archive as an immutable version in Cloud Storage or a registry. Prints its storageUri."""
     on_stopping(leave)  # the next run finds what was sent; nobody sees an incomplete version
