@@ -224,8 +224,8 @@ def test_the_real_registry_takes_tokens_from_this_and_from_kserve(
 @pytest.mark.parametrize(
     ("status", "code", "for_writing", "expected"),
     [
-        (403, "DENIED", True, "me has no access to HOST/team/alexnet (no): ask its owner for the right to push"),
-        (403, "DENIED", False, "me has no access to HOST/team/alexnet (no): ask its owner for the right to pull"),
+        (403, "DENIED", True, "me has no access to oci://HOST/team/alexnet (no): ask its owner for the right to push"),
+        (403, "DENIED", False, "me has no access to oci://HOST/team/alexnet (no): ask its owner for the right to pull"),
         (404, "NAME_UNKNOWN", True, "HOST has no repository for team/alexnet (no): ask its owner for it"),
         (429, "TOOMANYREQUESTS", False, "HOST: too many requests (no): try again later"),
         (503, "UNAVAILABLE", False, "HOST answers 503 (no): run this again in a few minutes, what has been sent stays"),
