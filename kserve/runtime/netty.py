@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -99,6 +100,8 @@ def download(folder: Path, wanted: list[Jar], repository: str) -> None:
 def _downloaded(url: str, sha256: str) -> bytes:
     if not url.startswith(("https://", "http://")):
         raise NotDownloaded(f"{url}: not an address of a Maven repository: {MIRROR} is https://…")
+    if "@" in urllib.parse.urlsplit(url).netloc:
+        raise NotDownloaded(f"{MIRROR} must not contain credentials: they would be printed and logged")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # nosec B310
             content: bytes = answer.read(MOST_BYTES)

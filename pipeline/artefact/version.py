@@ -41,6 +41,7 @@ OBJECT_NAME = re.compile(r"[\w.=-]+(/[\w.=-]+)*")
 ARCHIVE_NAME = re.compile(rf"{STORE}/(\w[\w.-]*)\.mar", re.ASCII)
 TOOLS = ("torch", "torchserve", "torch-model-archiver", "safetensors")
 BLOCK_BYTES = 1024 * 1024
+MOST_BYTES = 8**11  # 8 GiB: the size of a file in a tar has eleven octal digits
 
 
 def archive_of(model: str) -> str:
@@ -193,4 +194,6 @@ def _line(text: Any) -> str:
 def _checksums(size: Any, crc32c: Any, sha256: Any) -> Checksums:
     if not isinstance(size, int) or not isinstance(crc32c, str) or not isinstance(sha256, str):
         raise TypeError
+    if isinstance(size, bool) or not 0 <= size < MOST_BYTES:
+        raise ValueError
     return Checksums(size, crc32c, sha256)

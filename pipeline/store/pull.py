@@ -20,6 +20,7 @@ from pipeline.shared.progress import Progress
 from pipeline.store.bucket import connect
 from pipeline.store.explanations import READER, explained
 from pipeline.store.oci.fetching import fetch
+from pipeline.store.oci.layout import artefact_of
 from pipeline.store.oci.reading import read_artefact, version_tag
 from pipeline.store.oci.registry import Registry
 from pipeline.store.oci.uri import OciUri
@@ -39,7 +40,7 @@ def pull_version(uri: Place, cache: Path, progress: Progress, note: Callable[[st
     """
     directory = cache / (version_tag(uri) if isinstance(uri, OciUri) else version_name(uri))
     with _locked(directory, note):
-        damage = _damage(directory)
+        damage = _damage(directory) or _another(directory, uri)
         if damage and os.path.lexists(directory):
             note(f"The copy in {directory} is damaged ({damage}): it is downloaded again.")
         if damage:
@@ -87,6 +88,18 @@ def _damage(directory: Path) -> str | None:
     except PipelineError:
         return f"{VERSION_FILE} is not what was published"
     return version.damage_in(directory) if version.name == directory.name else f"{VERSION_FILE} is of another version"
+
+
+def _another(directory: Path, uri: Place) -> str | None:
+    """How an undamaged folder of the cache differs from the digest in a URI; None if it does not, or there is none.
+
+    The name in the cache is only the first 48 bits of a hash: whoever makes two versions can make their names equal.
+    """
+    if not isinstance(uri, OciUri) or not uri.digest:
+        return None
+    version = Version.from_json((directory / VERSION_FILE).read_bytes(), VERSION_FILE)
+    artefact = artefact_of(version, {name: directory / name for name in version.objects})
+    return None if artefact.digest == uri.digest else "its digest is not the one in the URI"
 
 
 def _replace(directory: Path, uri: Place, progress: Progress) -> None:

@@ -81,6 +81,21 @@ def in_it(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def test_a_mirror_with_credentials_is_refused_without_printing_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, netty.__file__, tmp_path / "netty"],
+        env=os.environ | {netty.MIRROR: "https://me:s3cret@mirror.example/maven"},  # pragma: allowlist secret
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "MAVEN_MIRROR_URL must not contain credentials" in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr  # pragma: allowlist secret
+    assert not (tmp_path / "netty").exists()
+
+
 def test_jars_are_as_they_are_and_native_libraries_unpacked(repository: str, folder: Path) -> None:
     download(folder, JARS, repository)
     assert in_it(folder) == BROUGHT

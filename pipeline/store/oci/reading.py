@@ -19,7 +19,7 @@ from pipeline.store.oci.layout import (
     digest_of,
     frames_of,
 )
-from pipeline.store.oci.registry import BlobMissing, Registry
+from pipeline.store.oci.registry import BlobMissing, BlobOfAnotherSize, Registry
 from pipeline.store.oci.uri import DIGEST, OciUri
 from pipeline.store.registry import MOST_VERSION_BYTES
 
@@ -141,6 +141,8 @@ def _version(registry: Registry, layer: Blob, uri: OciUri) -> Version:
             content = b"".join(blocks)
     except BlobMissing:
         raise NotAnArtefact(uri, "has no first layer any more") from None
+    except BlobOfAnotherSize:
+        raise NotAnArtefact(uri, "has a first layer of another size") from None
     if digest_of(content) != layer.digest:
         raise NotAnArtefact(uri, "has a first layer that was changed")
     description = described_by(content)

@@ -12,7 +12,7 @@ from pipeline.shared.text import first_line, one_line
 from pipeline.store.oci.uri import OciUri
 
 READER, WRITER = "roles/artifactregistry.reader", "roles/artifactregistry.writer"
-GOOGLES = (".pkg.dev", "gcr.io")
+GOOGLES = (".pkg.dev", ".gcr.io")
 NETWORK = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
 
@@ -57,7 +57,7 @@ def refusal(uri: OciUri, status: int, body: bytes, for_writing: bool, user: str 
 
 
 def _is_googles(uri: OciUri) -> bool:
-    return uri.host.endswith(GOOGLES)
+    return uri.host == "gcr.io" or uri.host.endswith(GOOGLES)
 
 
 def _told(body: bytes) -> tuple[str, str]:

@@ -36,6 +36,10 @@ class BlobMissing(PipelineError):
         super().__init__(f"{uri}: {blob.digest} is missing: publish the same archive again to restore it")
 
 
+class BlobOfAnotherSize(PipelineError):
+    pass
+
+
 class Registry:
     """A repository in a registry. A context manager; every method raises PipelineError.
 
@@ -146,7 +150,9 @@ class Registry:
                 with self._http.stream(
                     method, url, headers=sent, content=body, follow_redirects=method in ("GET", "HEAD")
                 ) as response:
-                    if attempt == 1 and response.status_code == 401 and self._authorization.renewed(response):
+                    # Only the registry itself may say where its credentials go, not a server that it redirects to.
+                    wanted = response.status_code == 401 and not response.history
+                    if attempt == 1 and wanted and self._authorization.renewed(response):
                         continue
                     yield response
                 return
@@ -186,7 +192,7 @@ class Registry:
             yield block
         if size != blob.size:
             what = "more" if size > blob.size else "fewer"
-            raise PipelineError(
+            raise BlobOfAnotherSize(
                 f"{self.uri}: {blob.digest} has {what} bytes than its size, {blob.size}: publish it again"
             )
 

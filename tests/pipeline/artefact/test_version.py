@@ -126,6 +126,10 @@ def test_an_incomplete_description_is_refused(described: dict[str, Any], key: st
         {"size": 1, "crc32c": None, "sha256": ""},
         {"size": 1, "crc32c": "", "sha256": 0},
         {"size": 1, "crc32c": "", "sha256": "", "more": 1},
+        {"size": True, "crc32c": "", "sha256": ""},
+        {"size": -1, "crc32c": "", "sha256": ""},
+        {"size": 8**11, "crc32c": "", "sha256": ""},
+        {"size": 10**40, "crc32c": "", "sha256": ""},
     ],
 )
 def test_wrong_checksums_are_refused(described: dict[str, Any], entry: object) -> None:

@@ -139,6 +139,39 @@ def test_what_is_in_the_cache_is_not_asked_for(registry: Behind, small: Files, t
     assert pull(nowhere, tmp_path / "cache") == directory
 
 
+def test_a_digest_is_checked_in_the_cache_too(registry: Behind, small: Files, tmp_path: Path) -> None:
+    """Another version under the same name, which is only the beginning of a hash."""
+    uri = push(registry, small).uri
+    directory = pull(uri, tmp_path / "cache")
+    notes: list[str] = []
+    assert pull(uri, tmp_path / "cache", notes.append) == directory
+    other = replace(uri, digest=f"sha256:{'0' * 64}")
+    with pytest.raises(PipelineError, match="there is no version sha256:000"):
+        pull(other, tmp_path / "cache", notes.append)
+    assert notes == [
+        f"The copy in {directory} is damaged (its digest is not the one in the URI): it is downloaded again."
+    ]
+    assert pull(uri, tmp_path / "cache") == directory  # the copy was left, because nothing replaced it
+
+
+@pytest.mark.parametrize("size", [10**40, 2**63, -1, True])
+def test_a_size_that_no_file_has_is_reported_with_the_other_versions(
+    registry: Behind, small: Files, large: Files, size: int
+) -> None:
+    uri = push(registry, small).uri
+    version = Version.of(large)
+    hostile = replace(
+        version, objects={name: replace(checksums, size=size) for name, checksums in version.objects.items()}
+    )
+    blob = registry.put_blob(description_layer(hostile.to_json()))
+    manifest = json.loads(registry.manifest(uri.tag)) | {"layers": layers(blob)}
+    registry.put_manifest(hostile.name, json.dumps(manifest).encode(), str(manifest["mediaType"]))
+    warnings: list[str] = []
+    with Registry(registry.uri) as asked:
+        assert [found for found, _ in list_tags(asked, warnings.append)] == [uri]
+    assert ["does not describe a version" in warning for warning in warnings] == [True]
+
+
 def test_a_damaged_copy_is_downloaded_again(registry: Behind, small: Files, tmp_path: Path) -> None:
     uri = push(registry, small).uri
     notes: list[str] = []

@@ -266,6 +266,8 @@ def test_google_is_told_by_its_own_words(no_docker: Path) -> None:
     assert said[0].endswith("run gcloud auth login, and gcloud auth configure-docker europe-west1-docker.pkg.dev")
     assert said[1].endswith("ask its owner for the role roles/artifactregistry.writer")
     assert said[2].endswith("gcloud artifacts repositories create makes it")
+    stranger = OciUri.parse("oci://evilgcr.io/project/alexnet")
+    assert str(refusal(stranger, 401, b"", True, None)).endswith("run docker login evilgcr.io")
 
 
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"[]", b'{"tags": 1}', b'{"errors": []}'])
@@ -465,6 +467,29 @@ def test_layers_that_are_stored_elsewhere_come_from_there_without_the_credential
     assert pull(uri, tmp_path).is_dir()
     assert website.asked
     assert "Authorization" not in website.headers
+
+
+@pytest.mark.parametrize("wants", ["", "basic", "bearer"])
+def test_a_server_that_a_registry_redirects_to_is_never_given_the_credentials(
+    small_registry: SmallRegistry, repository: OciUri, website: Website, no_docker: Path, small: Files, wants: str
+) -> None:
+    """CVE-2020-15157: it asks for them itself, with a realm of its own."""
+    small_registry.wants = wants
+    note(no_docker, small_registry.address)
+    uri = push(repository, small)
+    challenge = f'Bearer realm="{website.url}/token",service="x"'
+    website.put("/elsewhere", b"", 401, **{"WWW-Authenticate": challenge})
+    website.put("/token", b'{"token": "abc"}')
+
+    def trouble(visit: SmallVisit) -> bool:
+        return "/manifests/" in visit.path and visit.answer(307, Location=f"{website.url}/elsewhere")
+
+    small_registry.trouble = trouble
+    with Registry(repository) as registry:
+        reason(lambda: read_whole(registry, uri))
+    assert set(website.asked) == {"/elsewhere"}
+    assert "Authorization" not in website.headers
+    assert "Bearer abc" not in small_registry.authorizations
 
 
 def test_nothing_is_sent_where_a_registry_points_elsewhere(
