@@ -115,7 +115,7 @@ image:
 		--build-arg BASE="$$(cat $(BASE_IMAGE))" \
 		--build-arg TORCH_INDEX=$(or $(TORCH_INDEX),$(TORCH_CPU_INDEX)) \
 		--build-arg KEYLESS=$(or $(KEYLESS),no) \
-		--build-arg MAVEN_MIRROR_URL=$(MAVEN_MIRROR_URL) \
+		--build-arg MAVEN_MIRROR_URL="$(MAVEN_MIRROR_URL)" \
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 

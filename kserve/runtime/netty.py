@@ -91,8 +91,11 @@ def download(folder: Path, wanted: list[Jar], repository: str) -> None:
             for name, inside in _native_libraries(content) if jar.machine else [(jar.name, content)]:
                 (made / name).write_bytes(inside)
         made.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
+        old = made.with_name(f"{made.name}-old")
+        if folder.exists():
+            folder.rename(old)  # whole: the server takes whatever folder is there
         made.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -45,7 +45,7 @@ SECRETS_SKIPS = (
     "detect_secrets.filters.heuristic.is_swagger_file",
 )
 
-PRAGMA = "pragma"  # detect-secrets lets a line pass if it, or the line before, has a comment with this word
+NEXT_LINE = re.compile(r"allowlist[ -]nextline[ -]secret")  # detect-secrets lets the line after this one pass
 LINES_IN_A_FILE = 2000  # so that each processor gets some of the files
 
 # Not searched for secrets: they are compiled from the .proto files next to them, which are searched. Tests hold the
@@ -230,7 +230,7 @@ def _secrets_in_lines(checkout: Path, texts: list[str]) -> set[tuple[str, int, s
     for name in texts:
         before = ""
         for number, line in enumerate((checkout / name).read_text(encoding="utf-8").split("\n"), start=1):
-            places[f"{before}\n{line}" if PRAGMA in before else line].append((name, number))
+            places[f"{before}\n{line}" if NEXT_LINE.search(before) else line].append((name, number))
             before = line
     distinct = list(places)
     read: dict[tuple[str, int], list[tuple[str, int]]] = {}
@@ -240,7 +240,7 @@ def _secrets_in_lines(checkout: Path, texts: list[str]) -> set[tuple[str, int, s
             for each in distinct[start : start + LINES_IN_A_FILE]:
                 written += each.split("\n")
                 read[f"{start}.txt", len(written)] = places[each]
-                written += [""] if PRAGMA in each else []  # its pragma must not cover the line that follows here
+                written += [""] if NEXT_LINE.search(each) else []  # which must not cover the line that follows here
             Path(folder, f"{start}.txt").write_text("\n".join(written), encoding="utf-8")
         found = _secrets_in(Path(folder), sorted(os.listdir(folder)))
     return {(*place, kind) for file, line, kind in found for place in read.get((file, line), ())}

@@ -43,8 +43,8 @@ class Authorization:
         before = self.header
         if scheme.lower() == "basic":
             self.header = self._basic()
-        elif scheme.lower() == "bearer":
-            self.header = {"Authorization": f"Bearer {self._token(dict(PARAMETER.findall(rest)))}"}
+        elif scheme.lower() == "bearer":  # another scheme may follow: of each parameter, the first one counts
+            self.header = {"Authorization": f"Bearer {self._token(dict(reversed(PARAMETER.findall(rest))))}"}
         return self.header != before
 
     def _basic(self) -> dict[str, str]:

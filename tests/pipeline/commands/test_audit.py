@@ -152,6 +152,7 @@ def test_a_line_is_told_wherever_it_stands_and_passes_only_where_a_comment_lets_
     line, comment = f'key = "{ACCESS_KEY}"', "# pragma: allowlist " + "nextline secret"
     (tree / "one.py").write_text(f"{line}\n")
     (tree / "two.py").write_text(f"{comment}\n{line}\n{line}\n")
+    (tree / "above.py").write_text(f"{comment}\n{line}  # see the pragma above\nother = 1\n")
     assert {told.partition(": ")[0] for told in audit.secrets(tree).findings} == {"one.py:1", "two.py:3"}
 
 

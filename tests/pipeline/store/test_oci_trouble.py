@@ -131,6 +131,20 @@ def test_a_token_that_has_run_out_is_renewed(
     assert push(repository, small).tag in small_registry.tagged
 
 
+def test_the_first_of_two_schemes_is_used(
+    small_registry: SmallRegistry, repository: OciUri, no_docker: Path, small: Files
+) -> None:
+    note(no_docker, small_registry.address)
+    uri = push(repository, small)
+    small_registry.wants = "bearer"
+    both = f'Bearer realm="http://{small_registry.address}/token",service="small",Basic realm="Registry"'
+    small_registry.trouble = lambda visit: (
+        "/manifests/" in visit.path and not visit.headers["Authorization"] and visit.answer(401, WWW_Authenticate=both)
+    )
+    with Registry(repository) as registry:
+        assert read_whole(registry, uri).version == Version.of(small)
+
+
 def test_without_a_challenge_nothing_is_shown(
     small_registry: SmallRegistry, repository: OciUri, no_docker: Path, small: Files
 ) -> None:
